@@ -1,0 +1,2 @@
+//! Assembles the process.
+fn main() {}

@@ -1,0 +1,2 @@
+//! Workspace tasks: `cargo x`.
+fn main() {}
