@@ -1,0 +1,95 @@
+//! What an applier is given: target rows, in commit order and folded.
+//!
+//! All rows have one cell per mapped column of their target table, in the order of
+//! [`crate::plan::TargetTable::columns`], already converted to that column's type.
+
+use crate::position::Position;
+use crate::value::RowBatch;
+
+/// What to do with one target row. Numbers are row indexes into [`ApplyBatch::rows`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RowOp {
+    /// Write this row.
+    Insert(usize),
+    /// Change the row with the key of `before` to `after`; the key may differ. Cells of `after`
+    /// that are `Unchanged` or `Absent` keep their value.
+    Update {
+        /// The row as it was: its key cells are present.
+        before: usize,
+        /// The row as it is now.
+        after: usize,
+    },
+    /// Remove the row with this key.
+    Delete(usize),
+    /// Remove all rows of the table.
+    Truncate,
+}
+
+/// One operation on one target table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TableOp {
+    /// Index into [`crate::plan::Plan::targets`].
+    pub target: usize,
+    /// What to do.
+    pub op: RowOp,
+}
+
+/// The net effect on one keyed target table; every target key stands at most once among the keys
+/// it starts from and at most once among the keys it ends with. To be applied deletes first, then
+/// updates, then inserts. A replaced row (deleted and inserted again) stands in both lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FoldedTable {
+    /// Index into [`crate::plan::Plan::targets`].
+    pub target: usize,
+    /// Rows that go: only their key cells matter.
+    pub deletes: Vec<usize>,
+    /// Rows that change: (row that carries the key at the batch's start, row as it is now).
+    pub updates: Vec<(usize, usize)>,
+    /// Rows that come.
+    pub inserts: Vec<usize>,
+}
+
+/// Whole transactions, or parts of one huge transaction, for one target transaction.
+#[derive(Clone, Debug, Default)]
+pub struct ApplyBatch {
+    /// The arena of all rows named below.
+    pub rows: RowBatch,
+    /// Every operation in commit order: the truth, and the way out when `folded` meets a
+    /// constraint on the way.
+    pub ordered: Vec<TableOp>,
+    /// The net effect per keyed target table, parents before children; `None` if the batch cannot
+    /// be folded (it has a TRUNCATE, or changes of a keyless table): apply `ordered` then.
+    pub folded: Option<Vec<FoldedTable>>,
+    /// The position that becomes durable with this batch. `None`: a part of a huge transaction;
+    /// the target transaction stays open and nothing moves.
+    pub position: Option<Position>,
+    /// Source transactions that end in this batch, for figures.
+    pub transactions: u64,
+}
+
+/// What an applied batch did to one target table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TableCounts {
+    /// Operations by kind as the source did them.
+    pub inserts: u64,
+    /// Updates, likewise.
+    pub updates: u64,
+    /// Deletes, likewise.
+    pub deletes: u64,
+    /// Rows an update did not find and that were inserted from its full image, or that an insert
+    /// found already there and overwrote: signs of drift.
+    pub repaired: u64,
+    /// Rows an update (with INSERT off) or a delete did not find.
+    pub missing: u64,
+}
+
+impl TableCounts {
+    /// Adds another count.
+    pub fn add(&mut self, other: &TableCounts) {
+        self.inserts += other.inserts;
+        self.updates += other.updates;
+        self.deletes += other.deletes;
+        self.repaired += other.repaired;
+        self.missing += other.missing;
+    }
+}

@@ -1,0 +1,80 @@
+//! Committed changes as a source delivers them.
+
+use crate::position::{Position, TxId};
+use crate::value::RowBatch;
+
+/// What happened to a row, or to a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ChangeKind {
+    /// A row came: `after` is set.
+    Insert,
+    /// A row changed: `before` and `after` are set.
+    Update,
+    /// A row went: `before` is set.
+    Delete,
+    /// All rows of the table went: neither is set.
+    Truncate,
+}
+
+/// One change of one table; its row images lie in the batch it belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// Index into the tables the stream was opened with.
+    pub table: usize,
+    /// What happened.
+    pub kind: ChangeKind,
+    /// The row before, as an index into [`ChangeBatch::rows`]. Cells the source does not log are
+    /// `Absent`; at least the columns that identify the row are present.
+    pub before: Option<usize>,
+    /// The row after, likewise. Cells the source did not send because they did not change are
+    /// `Unchanged`.
+    pub after: Option<usize>,
+}
+
+/// Changes in commit order over one arena. Row images have one cell per column of the table's
+/// schema as the stream was opened with.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeBatch {
+    /// All row images.
+    pub rows: RowBatch,
+    /// The changes, oldest first.
+    pub changes: Vec<Change>,
+}
+
+impl ChangeBatch {
+    /// Bytes held, for the memory budget.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes() + self.changes.len() * size_of::<Change>()
+    }
+
+    /// Empties it, keeping its memory for reuse.
+    pub fn clear(&mut self) {
+        self.rows.clear();
+        self.changes.clear();
+    }
+}
+
+/// How a transaction ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Commit {
+    /// Where reading resumes once this transaction is durable at the target.
+    pub position: Position,
+    /// The source's commit time, microseconds since the Unix epoch, if the log has it.
+    pub time_us: Option<i64>,
+}
+
+/// All changes of one source commit, or a part of them.
+///
+/// A transaction too large for one part comes as several with the same `id`, consecutively; only
+/// the last has `commit`. A transaction without changes moves the position only.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// Which transaction, the same on all parts.
+    pub id: TxId,
+    /// The changes of this part.
+    pub changes: ChangeBatch,
+    /// Set on the last (or only) part.
+    pub commit: Option<Commit>,
+    /// Bytes this part took in the source's log, for figures; approximate is fine.
+    pub log_bytes: u64,
+}

@@ -1,0 +1,70 @@
+//! What a target durably has. It lies in the target and is written in the same target transaction
+//! as the rows it speaks of; the catalogue's copy is for showing only.
+
+use std::fmt;
+
+use crate::position::{Position, Visibility};
+use crate::schema::TableName;
+
+/// A number that grows each time a task gets a new owner; the target compares it in the
+/// transaction that writes rows, so that an older owner cannot write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(pub i64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Names a task at its target. Two servers never meet, because each has its own id.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TaskKey {
+    /// The server's id: a UUID made at its first start.
+    pub server: String,
+    /// The task's id: 3 to 50 characters, letters, digits, `-` and `_`.
+    pub task: String,
+}
+
+impl fmt::Display for TaskKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.server, self.task)
+    }
+}
+
+/// How far one target table of a task is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TablePhase {
+    /// Not loaded: empty, or its rows are to be replaced because this task wrote them before
+    /// (after a reset).
+    Waiting,
+    /// Loaded from a snapshot; transactions contained in it are to be dropped for this table.
+    Loaded(Visibility),
+    /// Every transaction is applied whole.
+    Live,
+}
+
+/// The stored state of one target table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableCheckpoint {
+    /// The target table.
+    pub target: TableName,
+    /// How far it is.
+    pub phase: TablePhase,
+    /// Fingerprint of the source table's schema at the position
+    /// ([`crate::schema::TableSchema::fingerprint`]).
+    pub fingerprint: String,
+    /// Rows loaded.
+    pub loaded_rows: u64,
+}
+
+/// The stored state of one task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// The current owner's number.
+    pub epoch: Epoch,
+    /// Where the stream resumes; `None` until the first run has secured the log.
+    pub applied: Option<Position>,
+    /// Its tables, in no particular order.
+    pub tables: Vec<TableCheckpoint>,
+}

@@ -1,0 +1,115 @@
+//! What the user wants: tables to tables, columns to columns, operations, options.
+
+use crate::schema::TableName;
+
+/// A source column and the target column it fills.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ColumnPair {
+    /// Column of the source table.
+    pub source: String,
+    /// Column of the target table.
+    pub target: String,
+}
+
+/// What the user wants for one pair of tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// The mapping's id in the API; findings name it.
+    pub id: String,
+    /// Table read.
+    pub source: TableName,
+    /// Table written.
+    pub target: TableName,
+    /// Columns. Empty: every source column to the target column of the same name.
+    pub columns: Vec<ColumnPair>,
+}
+
+/// Which operations of the source are carried over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Operations {
+    /// Rows that come, the initial load included.
+    pub insert: bool,
+    /// Rows that change.
+    pub update: bool,
+    /// Rows that go, TRUNCATE included.
+    pub delete: bool,
+}
+
+impl Operations {
+    /// All three: the only choice for which equality is claimed.
+    pub const ALL: Operations = Operations {
+        insert: true,
+        update: true,
+        delete: true,
+    };
+}
+
+/// Whether missing target tables are created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum CreateTables {
+    /// A missing table is a finding.
+    #[default]
+    None,
+    /// A missing table is created, with its keys.
+    Missing,
+}
+
+/// What happens to rows that lie in a target table before its first load.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ExistingRows {
+    /// The start is refused.
+    #[default]
+    Refuse,
+    /// They are removed in the transaction that loads the table.
+    Replace,
+    /// Loaded rows are upserted; strangers stay; equality is not claimed.
+    Merge,
+}
+
+/// What happens with the target's foreign keys while the task writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum ForeignKeys {
+    /// The target checks them.
+    #[default]
+    Enforce,
+    /// The target's replica mode: neither foreign keys nor triggers run for our writes.
+    Replica,
+}
+
+/// What happens with a row that the target refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum OnBadRow {
+    /// The task stops before the transaction that holds it.
+    #[default]
+    Stop,
+}
+
+/// Native options of a task, with their defaults.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskOptions {
+    /// Whether missing target tables are created.
+    pub create_tables: CreateTables,
+    /// What happens to rows already there.
+    pub existing_rows: ExistingRows,
+    /// What happens with foreign keys.
+    pub foreign_keys: ForeignKeys,
+    /// What happens with a bad row.
+    pub on_bad_row: OnBadRow,
+    /// Tables loaded at the same time, 1..=16.
+    pub workers: u16,
+    /// The largest row taken, in bytes; a larger one is a data error before it is read.
+    pub row_bytes_max: u64,
+}
+
+impl Default for TaskOptions {
+    fn default() -> Self {
+        TaskOptions {
+            create_tables: CreateTables::default(),
+            existing_rows: ExistingRows::default(),
+            foreign_keys: ForeignKeys::default(),
+            on_bad_row: OnBadRow::default(),
+            workers: 2,
+            row_bytes_max: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A system changes are read from.
+
+use async_trait::async_trait;
+
+use super::Inspect;
+use crate::change::Transaction;
+use crate::error::Result;
+use crate::finding::Finding;
+use crate::position::{Position, TxId, Visibility};
+use crate::schema::{TableName, TableSchema};
+use crate::value::RowBatch;
+
+/// A unit of the load. In the first form of the engine a chunk is a whole table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Chunk {
+    /// Index into the tables of the task.
+    pub table: usize,
+    /// The table's schema.
+    pub schema: TableSchema,
+}
+
+/// Bounds a stream keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamLimits {
+    /// A transaction larger than this is delivered in parts of about this size, in bytes.
+    pub part_bytes: usize,
+    /// A row declared larger than this is a `Data` error before it is read.
+    pub row_bytes_max: u64,
+}
+
+/// A system changes are read from. It takes no table lock and writes nothing to the source.
+#[async_trait]
+pub trait Source: Inspect {
+    /// Preflight: log settings, grants, retention, keys, types. All findings at once; an `Err`
+    /// means the source could not be asked.
+    async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>>;
+
+    /// Makes sure the log is kept from here on, and gives that place. Transactions prepared but
+    /// not decided at that place must not exist (it waits for them, then refuses naming them).
+    async fn secure(&self) -> Result<Position>;
+
+    /// Opens one chunk in a consistent snapshot of its own. Rows have one cell per column of the
+    /// chunk's schema, in the same encodings as the stream gives.
+    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>>;
+
+    /// Whether the rows of `tx` are already in what a snapshot with `seen` read.
+    fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool>;
+
+    /// Whether every transaction that `seen` contains lies before `at`.
+    fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool>;
+
+    /// The present end of the log.
+    async fn head(&self) -> Result<Position>;
+
+    /// Whether reading has come to `mark` or beyond when it stands at `at`.
+    fn reached(&self, at: &Position, mark: &Position) -> Result<bool>;
+
+    /// Bytes of log between `at` and its present end; `None` if it cannot be told.
+    async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>>;
+
+    /// Committed transactions after `from` that touch `tables`, in commit order. Others, and
+    /// times without changes, come as empty transactions often enough that the position follows
+    /// the log's end within about a second. `PositionLost` if the log no longer reaches back.
+    async fn stream(
+        &self,
+        from: &Position,
+        tables: &[TableSchema],
+        limits: StreamLimits,
+    ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)>;
+
+    /// Removes every trace of the task from the source. Repeatable.
+    async fn release(&self) -> Result<()>;
+}
+
+/// Reads one chunk.
+#[async_trait]
+pub trait ChunkReader: Send {
+    /// What its snapshot had seen.
+    fn visibility(&self) -> &Visibility;
+    /// The next rows, appended to an emptied `into`; `false` at the end.
+    async fn next(&mut self, into: &mut RowBatch) -> Result<bool>;
+}
+
+/// Committed transactions in commit order.
+#[async_trait]
+pub trait ChangeStream: Send {
+    /// The next transaction or part. Waits as long as there is none; a dead connection is found
+    /// by the server's keepalives and reported as `Transient`. Cancel-safe: dropping the future
+    /// loses nothing.
+    async fn next(&mut self) -> Result<Transaction>;
+}
+
+/// The way back to the source.
+#[async_trait]
+pub trait Confirm: Send {
+    /// The source may forget everything up to here: the target has it durably.
+    async fn confirm(&mut self, durable: &Position) -> Result<()>;
+}

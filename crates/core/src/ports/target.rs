@@ -1,0 +1,120 @@
+//! A system changes are written to.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::Inspect;
+use crate::batch::{ApplyBatch, TableCounts};
+use crate::checkpoint::{Checkpoint, Epoch, TaskKey};
+use crate::error::Result;
+use crate::finding::Finding;
+use crate::mapping::ColumnPair;
+use crate::plan::Plan;
+use crate::position::{Position, Visibility};
+use crate::schema::{TableName, TableSchema};
+use crate::value::RowBatch;
+
+/// What a target can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Rows and checkpoint commit together, so that each transaction arrives exactly once.
+    pub atomic: bool,
+}
+
+/// A system changes are written to.
+#[async_trait]
+pub trait Target: Inspect {
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The table that would be created as `name` for these columns of `source`: every type as
+    /// this system has it, the primary key, and those unique keys whose columns are all mapped.
+    /// Foreign keys stay out; the plan maps them.
+    /// Findings instead if a type has no counterpart.
+    fn propose(
+        &self,
+        source: &TableSchema,
+        name: &TableName,
+        columns: &[ColumnPair],
+    ) -> std::result::Result<TableSchema, Vec<Finding>>;
+
+    /// Preflight: rights, existing rows, foreign keys, triggers. All findings at once. `written`
+    /// says which of the plan's targets this task filled before: their rows are its own.
+    async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>>;
+
+    /// Creates the checkpoint tables and the target tables the plan marks `create` (with primary
+    /// key; other keys follow at [`Applier::go_live`]). Repeatable.
+    async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()>;
+
+    /// Becomes the owner: raises the epoch in the target (waiting for a transaction that an older
+    /// owner has open), and only then reads what the target has. Needs [`Target::prepare`].
+    async fn claim(&self, task: &TaskKey) -> Result<Checkpoint>;
+
+    /// One writer of the stream. Every transaction it commits checks the epoch; `Fenced` if a
+    /// newer one exists.
+    async fn open_applier(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Applier>>;
+
+    /// One writer of the load; several may be open at the same time.
+    async fn open_loader(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Loader>>;
+
+    /// Forgets the position and marks every table of the task `Waiting`, so that the next run
+    /// loads again and replaces the rows this task wrote. Repeatable; a task the target does not
+    /// know is fine.
+    async fn forget(&self, task: &TaskKey) -> Result<()>;
+
+    /// Removes every trace of the task but the rows of its tables. Repeatable.
+    async fn release(&self, task: &TaskKey) -> Result<()>;
+}
+
+/// Loads whole tables. One table is one target transaction: rows that were there and have to go,
+/// all rows, and the table's checkpoint (`Loaded`) commit together, so that a crash leaves nothing
+/// to clean up.
+#[async_trait]
+pub trait Loader: Send {
+    /// Begins the load of `plan.targets[target]`. With `replace`, rows already there are removed in
+    /// the same transaction.
+    async fn begin(&mut self, target: usize, replace: bool) -> Result<()>;
+    /// Writes rows in the form of [`crate::batch`].
+    async fn load(&mut self, rows: &RowBatch) -> Result<()>;
+    /// Writes the checkpoint and commits; the epoch is checked in the same transaction. Returns
+    /// the rows loaded.
+    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64>;
+}
+
+/// What [`Applier::apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// What is durable now; `None`: nothing moved (a part).
+    pub durable: Option<Position>,
+    /// Per index of [`Plan::targets`]; shorter means zero.
+    pub counts: Vec<TableCounts>,
+}
+
+/// One writer of one task into one target.
+#[async_trait]
+pub trait Applier: Send {
+    /// Stores the first position and the fingerprint of each target's source table (phase
+    /// `Waiting` for a table not known yet, or `Live` where nothing is loaded). `tables` are
+    /// `(index into Plan::targets, fingerprint, live)`.
+    async fn start(&mut self, at: &Position, tables: &[(usize, String, bool)]) -> Result<()>;
+
+    /// Applies all of the batch together with the checkpoint, or nothing. A batch without a
+    /// position keeps the target transaction open; after an error the applier is of no more use
+    /// and whatever was not committed is rolled back.
+    async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied>;
+
+    /// Between transactions: creates the keys that waited for the end of the load, for all
+    /// tables of the plan, and marks them `Live`. Repeatable.
+    async fn go_live(&mut self) -> Result<()>;
+}

@@ -1,0 +1,773 @@
+//! Rows: one representation, no allocation per cell.
+//!
+//! A [`RowBatch`] owns one growable byte arena. A row is a slice of it: per cell one tag byte, then
+//! the payload, fixed width little-endian or a 32-bit length and bytes. A connector decodes once
+//! into this form and the target encodes once from it; nothing else touches a value, and a cell
+//! that needs no conversion is copied as bytes ([`RowRef::raw_cells`], [`RowBatch::push_raw`]).
+//! Two cells hold the same value of the same kind exactly if their bytes are equal, so encoded key
+//! cells can be hashed and compared as they are ([`DecimalRef`] is normalised for this reason).
+
+use std::fmt;
+
+/// A civil date. Month and day may be zero, as MySQL's zero dates have them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Date {
+    /// Astronomical year (1 BC is 0).
+    pub year: i32,
+    /// 1..=12, or 0 in a zero date.
+    pub month: u8,
+    /// 1..=31, or 0 in a zero date.
+    pub day: u8,
+}
+
+impl Date {
+    /// Later than every date (PostgreSQL `infinity`).
+    pub const INFINITY: Date = Date {
+        year: i32::MAX,
+        month: 0,
+        day: 0,
+    };
+    /// Earlier than every date (PostgreSQL `-infinity`).
+    pub const NEG_INFINITY: Date = Date {
+        year: i32::MIN,
+        month: 0,
+        day: 0,
+    };
+
+    /// Whether a part is zero that no calendar has (and it is not an infinity).
+    pub fn is_zero_date(self) -> bool {
+        !self.is_infinite() && (self.month == 0 || self.day == 0)
+    }
+
+    /// Whether it is one of the infinities.
+    pub fn is_infinite(self) -> bool {
+        self == Date::INFINITY || self == Date::NEG_INFINITY
+    }
+
+    /// Days since 1970-01-01 in the proleptic Gregorian calendar; `None` for zero dates,
+    /// infinities and days that do not exist (MySQL can store 2021-02-31).
+    pub fn to_unix_days(self) -> Option<i64> {
+        if self.is_infinite() || self.month == 0 || self.month > 12 || self.day == 0 {
+            return None;
+        }
+        // Howard Hinnant's days_from_civil: years begin in March so that the leap day is last.
+        let y = i64::from(self.year) - i64::from(self.month <= 2);
+        let era = y.div_euclid(400);
+        let yoe = y.rem_euclid(400);
+        let mp = (i64::from(self.month) + 9) % 12;
+        let doy = (153 * mp + 2) / 5 + i64::from(self.day) - 1;
+        let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
+        let days = era * 146_097 + doe - 719_468;
+        // A day that does not exist rolls over; the way back tells.
+        (Date::from_unix_days(days) == Some(self)).then_some(days)
+    }
+
+    /// The date `days` after 1970-01-01; `None` if the year does not fit.
+    pub fn from_unix_days(days: i64) -> Option<Date> {
+        let z = days.checked_add(719_468)?;
+        let era = z.div_euclid(146_097);
+        let doe = z.rem_euclid(146_097);
+        let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+        let mp = (5 * doy + 2) / 153;
+        let day = u8::try_from(doy - (153 * mp + 2) / 5 + 1).ok()?;
+        let month = u8::try_from(if mp < 10 { mp + 3 } else { mp - 9 }).ok()?;
+        let year = i32::try_from(yoe + era * 400 + i64::from(month <= 2)).ok()?;
+        Some(Date { year, month, day })
+    }
+}
+
+/// A decimal number: `(-1)^negative × digits × 10^-scale`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DecimalRef<'a> {
+    /// An ordinary number. `digits` are ASCII `0`..`9` without leading zeros, at least one, at
+    /// least... as many as the value needs; zero is `"0"` and never negative. `scale` is kept as
+    /// the source has it: 1.50 is digits 150, scale 2.
+    Finite {
+        /// Sign.
+        negative: bool,
+        /// Digits after the point.
+        scale: u16,
+        /// Unscaled ASCII digits.
+        digits: &'a [u8],
+    },
+    /// Not a number.
+    NaN,
+    /// Infinity.
+    Infinity,
+    /// Minus infinity.
+    NegInfinity,
+}
+
+impl fmt::Display for DecimalRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (negative, scale, digits) = match *self {
+            DecimalRef::Finite {
+                negative,
+                scale,
+                digits,
+            } => (negative, scale, digits),
+            DecimalRef::NaN => return f.write_str("NaN"),
+            DecimalRef::Infinity => return f.write_str("Infinity"),
+            DecimalRef::NegInfinity => return f.write_str("-Infinity"),
+        };
+        if negative {
+            f.write_str("-")?;
+        }
+        let scale = usize::from(scale);
+        let digits = std::str::from_utf8(digits).map_err(|_| fmt::Error)?;
+        if digits.len() > scale {
+            let (whole, fraction) = digits.split_at(digits.len() - scale);
+            f.write_str(whole)?;
+            if scale > 0 {
+                write!(f, ".{fraction}")?;
+            }
+        } else {
+            write!(f, "0.{digits:0>scale$}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A span of time in PostgreSQL's three independent parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Interval {
+    /// Months.
+    pub months: i32,
+    /// Days.
+    pub days: i32,
+    /// Microseconds.
+    pub micros: i64,
+}
+
+/// One cell of a row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum CellRef<'a> {
+    /// SQL NULL.
+    Null,
+    /// The source did not send it because it did not change. Never the same as NULL.
+    Unchanged,
+    /// Not part of this image.
+    Absent,
+    /// Truth value.
+    Bool(bool),
+    /// Signed integer.
+    I64(i64),
+    /// Unsigned integer.
+    U64(u64),
+    /// Single precision.
+    F32(f32),
+    /// Double precision.
+    F64(f64),
+    /// Exact decimal.
+    Decimal(DecimalRef<'a>),
+    /// Text in UTF-8.
+    Text(&'a str),
+    /// Octets.
+    Bytes(&'a [u8]),
+    /// Civil date.
+    Date(Date),
+    /// Time of day or duration in microseconds; MySQL's may be negative and exceed 24 hours.
+    Time(i64),
+    /// Civil date and time without zone: a date and the microseconds of its day. A zero MySQL
+    /// TIMESTAMP also comes as this, with a zero date, since it is no moment.
+    Timestamp(Date, i64),
+    /// A moment: microseconds since the Unix epoch, UTC; `i64::MAX` and `i64::MIN` are infinities.
+    Instant(i64),
+    /// Interval.
+    Interval(Interval),
+    /// UUID.
+    Uuid([u8; 16]),
+    /// JSON text.
+    Json(&'a str),
+    /// Bit string: its length in bits, and the bits, first bit in the highest bit of the first
+    /// byte, the last byte padded with zeros.
+    Bits(u32, &'a [u8]),
+    /// The text form of a type that only its own engine understands.
+    Other(&'a str),
+}
+
+impl CellRef<'_> {
+    /// Whether it carries a value or NULL, not merely a state.
+    pub fn is_present(&self) -> bool {
+        !matches!(self, CellRef::Unchanged | CellRef::Absent)
+    }
+
+    /// The kind's name, for messages that must not show the value.
+    pub fn kind_name(&self) -> &'static str {
+        match self {
+            CellRef::Null => "null",
+            CellRef::Unchanged => "unchanged",
+            CellRef::Absent => "absent",
+            CellRef::Bool(_) => "bool",
+            CellRef::I64(_) => "signed integer",
+            CellRef::U64(_) => "unsigned integer",
+            CellRef::F32(_) => "single float",
+            CellRef::F64(_) => "double float",
+            CellRef::Decimal(_) => "decimal",
+            CellRef::Text(_) => "text",
+            CellRef::Bytes(_) => "bytes",
+            CellRef::Date(_) => "date",
+            CellRef::Time(_) => "time",
+            CellRef::Timestamp(..) => "timestamp",
+            CellRef::Instant(_) => "instant",
+            CellRef::Interval(_) => "interval",
+            CellRef::Uuid(_) => "uuid",
+            CellRef::Json(_) => "json",
+            CellRef::Bits(..) => "bits",
+            CellRef::Other(_) => "other",
+        }
+    }
+}
+
+mod tag {
+    pub(super) const NULL: u8 = 0;
+    pub(super) const UNCHANGED: u8 = 1;
+    pub(super) const ABSENT: u8 = 2;
+    pub(super) const FALSE: u8 = 3;
+    pub(super) const TRUE: u8 = 4;
+    pub(super) const I64: u8 = 5;
+    pub(super) const U64: u8 = 6;
+    pub(super) const F32: u8 = 7;
+    pub(super) const F64: u8 = 8;
+    pub(super) const DECIMAL: u8 = 9;
+    pub(super) const TEXT: u8 = 10;
+    pub(super) const BYTES: u8 = 11;
+    pub(super) const DATE: u8 = 12;
+    pub(super) const TIME: u8 = 13;
+    pub(super) const TIMESTAMP: u8 = 14;
+    pub(super) const INSTANT: u8 = 15;
+    pub(super) const INTERVAL: u8 = 16;
+    pub(super) const UUID: u8 = 17;
+    pub(super) const JSON: u8 = 18;
+    pub(super) const BITS: u8 = 19;
+    pub(super) const OTHER: u8 = 20;
+}
+
+/// Rows in one arena.
+#[derive(Clone, Debug, Default)]
+pub struct RowBatch {
+    bytes: Vec<u8>,
+    rows: Vec<(u32, u32)>,
+    open: usize,
+}
+
+/// A batch's arena cannot outgrow this; the memory budget ends far below it.
+const ARENA_MAX: &str = "a batch stays below 4 GiB";
+
+impl RowBatch {
+    /// An empty batch.
+    pub fn new() -> Self {
+        RowBatch::default()
+    }
+
+    /// Number of finished rows.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether it has no finished row.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes held by cells and offsets, for limits and the memory budget.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + self.rows.len() * 8
+    }
+
+    /// Removes all rows, keeping the memory for reuse.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.rows.clear();
+        self.open = 0;
+    }
+
+    /// Appends a cell to the open row.
+    ///
+    /// # Panics
+    /// If the arena would exceed 4 GiB, which limits on rows and batches exclude.
+    pub fn push(&mut self, cell: CellRef<'_>) {
+        let out = &mut self.bytes;
+        match cell {
+            CellRef::Null => out.push(tag::NULL),
+            CellRef::Unchanged => out.push(tag::UNCHANGED),
+            CellRef::Absent => out.push(tag::ABSENT),
+            CellRef::Bool(false) => out.push(tag::FALSE),
+            CellRef::Bool(true) => out.push(tag::TRUE),
+            CellRef::I64(v) => fixed(out, tag::I64, &v.to_le_bytes()),
+            CellRef::U64(v) => fixed(out, tag::U64, &v.to_le_bytes()),
+            CellRef::F32(v) => fixed(out, tag::F32, &v.to_le_bytes()),
+            CellRef::F64(v) => fixed(out, tag::F64, &v.to_le_bytes()),
+            CellRef::Decimal(v) => push_decimal(out, v),
+            CellRef::Text(v) => varying(out, tag::TEXT, v.as_bytes()),
+            CellRef::Bytes(v) => varying(out, tag::BYTES, v),
+            CellRef::Date(v) => {
+                out.push(tag::DATE);
+                push_date(out, v);
+            }
+            CellRef::Time(v) => fixed(out, tag::TIME, &v.to_le_bytes()),
+            CellRef::Timestamp(date, micros) => {
+                out.push(tag::TIMESTAMP);
+                push_date(out, date);
+                out.extend_from_slice(&micros.to_le_bytes());
+            }
+            CellRef::Instant(v) => fixed(out, tag::INSTANT, &v.to_le_bytes()),
+            CellRef::Interval(v) => {
+                out.push(tag::INTERVAL);
+                out.extend_from_slice(&v.months.to_le_bytes());
+                out.extend_from_slice(&v.days.to_le_bytes());
+                out.extend_from_slice(&v.micros.to_le_bytes());
+            }
+            CellRef::Uuid(v) => fixed(out, tag::UUID, &v),
+            CellRef::Json(v) => varying(out, tag::JSON, v.as_bytes()),
+            CellRef::Bits(len, v) => {
+                out.push(tag::BITS);
+                out.extend_from_slice(&len.to_le_bytes());
+                out.extend_from_slice(&u32::try_from(v.len()).expect(ARENA_MAX).to_le_bytes());
+                out.extend_from_slice(v);
+            }
+            CellRef::Other(v) => varying(out, tag::OTHER, v.as_bytes()),
+        }
+    }
+
+    /// Appends an already encoded cell, as [`RowRef::raw_cells`] gives it.
+    pub fn push_raw(&mut self, raw: &[u8]) {
+        self.bytes.extend_from_slice(raw);
+    }
+
+    /// Appends a text cell whose bytes the caller builds in place; no copy, no allocation.
+    ///
+    /// `fill` appends UTF-8 to the vector it is given and must not touch what is already there.
+    /// If it fails the cell is taken back.
+    pub fn push_text_with<E>(
+        &mut self,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let start = self.bytes.len();
+        self.bytes.push(tag::TEXT);
+        self.bytes.extend_from_slice(&[0; 4]);
+        if let Err(error) = fill(&mut self.bytes) {
+            self.bytes.truncate(start);
+            return Err(error);
+        }
+        let len = u32::try_from(self.bytes.len() - start - 5).expect(ARENA_MAX);
+        if let Some(slot) = self.bytes.get_mut(start + 1..start + 5) {
+            slot.copy_from_slice(&len.to_le_bytes());
+        }
+        Ok(())
+    }
+
+    /// Ends the open row and gives its index.
+    pub fn end_row(&mut self) -> usize {
+        let start = u32::try_from(self.open).expect(ARENA_MAX);
+        let end = u32::try_from(self.bytes.len()).expect(ARENA_MAX);
+        self.rows.push((start, end));
+        self.open = self.bytes.len();
+        self.rows.len() - 1
+    }
+
+    /// Takes back the cells pushed since the last [`RowBatch::end_row`].
+    pub fn discard_open_row(&mut self) {
+        self.bytes.truncate(self.open);
+    }
+
+    /// Bytes pushed since the last [`RowBatch::end_row`].
+    pub fn open_bytes(&self) -> usize {
+        self.bytes.len() - self.open
+    }
+
+    /// The row with this index.
+    ///
+    /// # Panics
+    /// If there is no such row: indexes come from [`RowBatch::end_row`] of the same batch.
+    pub fn row(&self, index: usize) -> RowRef<'_> {
+        let &(start, end) = self
+            .rows
+            .get(index)
+            .expect("row indexes come from this batch");
+        let range = start as usize..end as usize;
+        RowRef {
+            bytes: self.bytes.get(range).expect("rows lie inside the arena"),
+        }
+    }
+
+    /// All rows in order.
+    pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
+        (0..self.rows.len()).map(|index| self.row(index))
+    }
+
+    /// Copies a row of another batch into this one and gives its index.
+    pub fn append(&mut self, row: RowRef<'_>) -> usize {
+        debug_assert_eq!(self.open, self.bytes.len(), "no row is open");
+        self.bytes.extend_from_slice(row.bytes);
+        self.end_row()
+    }
+}
+
+fn fixed(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(payload);
+}
+
+fn varying(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(&u32::try_from(payload.len()).expect(ARENA_MAX).to_le_bytes());
+    out.extend_from_slice(payload);
+}
+
+fn push_date(out: &mut Vec<u8>, date: Date) {
+    out.extend_from_slice(&date.year.to_le_bytes());
+    out.push(date.month);
+    out.push(date.day);
+}
+
+fn push_decimal(out: &mut Vec<u8>, value: DecimalRef<'_>) {
+    // Layout: tag, length of the rest, then class (0 plus, 1 minus, 2 NaN, 3 +inf, 4 -inf), scale
+    // and digits for finite numbers.
+    out.push(tag::DECIMAL);
+    match value {
+        DecimalRef::Finite {
+            negative,
+            scale,
+            digits,
+        } => {
+            let zeros = digits.iter().take_while(|d| **d == b'0').count();
+            let digits = match digits.get(zeros..) {
+                Some([]) | None => b"0".as_slice(),
+                Some(rest) => rest,
+            };
+            let negative = negative && digits != b"0";
+            let len = u32::try_from(digits.len() + 3).expect(ARENA_MAX);
+            out.extend_from_slice(&len.to_le_bytes());
+            out.push(u8::from(negative));
+            out.extend_from_slice(&scale.to_le_bytes());
+            out.extend_from_slice(digits);
+        }
+        special => {
+            out.extend_from_slice(&1u32.to_le_bytes());
+            out.push(match special {
+                DecimalRef::NaN => 2,
+                DecimalRef::Infinity => 3,
+                _ => 4,
+            });
+        }
+    }
+}
+
+/// One row: a slice of a batch's arena.
+#[derive(Clone, Copy, Debug)]
+pub struct RowRef<'a> {
+    bytes: &'a [u8],
+}
+
+impl<'a> RowRef<'a> {
+    /// Its cells in column order.
+    pub fn cells(self) -> Cells<'a> {
+        Cells { rest: self.bytes }
+    }
+
+    /// Its cells in column order, each as the bytes it is encoded in.
+    pub fn raw_cells(self) -> RawCells<'a> {
+        RawCells { rest: self.bytes }
+    }
+
+    /// The cell at `index`, walking there; `None` past the end.
+    pub fn cell(self, index: usize) -> Option<CellRef<'a>> {
+        self.cells().nth(index)
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(self) -> usize {
+        self.bytes.len()
+    }
+}
+
+/// Iterates decoded cells.
+#[derive(Clone, Debug)]
+pub struct Cells<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Cells<'a> {
+    type Item = CellRef<'a>;
+
+    fn next(&mut self) -> Option<CellRef<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        Some(read(&mut self.rest).expect("arenas are written by RowBatch only"))
+    }
+}
+
+/// Iterates cells as encoded bytes.
+#[derive(Clone, Debug)]
+pub struct RawCells<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for RawCells<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let len = raw_len(self.rest)?;
+        let (cell, rest) = self
+            .rest
+            .split_at_checked(len)
+            .expect("arenas are written by RowBatch only");
+        self.rest = rest;
+        Some(cell)
+    }
+}
+
+/// Decodes one cell that [`RowRef::raw_cells`] gave; `None` if the bytes are no cell.
+pub fn decode_raw(mut raw: &[u8]) -> Option<CellRef<'_>> {
+    read(&mut raw)
+}
+
+/// The length of the first encoded cell; `None` when there is none.
+fn raw_len(bytes: &[u8]) -> Option<usize> {
+    let tag = *bytes.first()?;
+    Some(match tag {
+        tag::NULL | tag::UNCHANGED | tag::ABSENT | tag::FALSE | tag::TRUE => 1,
+        tag::F32 => 5,
+        tag::I64 | tag::U64 | tag::F64 | tag::TIME | tag::INSTANT => 9,
+        tag::DATE => 7,
+        tag::TIMESTAMP => 15,
+        tag::INTERVAL | tag::UUID => 17,
+        tag::BITS => 9 + le_u32(bytes.get(5..9)?)? as usize,
+        _ => 5 + le_u32(bytes.get(1..5)?)? as usize,
+    })
+}
+
+fn le_u32(bytes: &[u8]) -> Option<u32> {
+    Some(u32::from_le_bytes(bytes.try_into().ok()?))
+}
+
+fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
+    let (head, tail) = rest.split_first_chunk::<N>()?;
+    *rest = tail;
+    Some(head)
+}
+
+fn take_var<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = u32::from_le_bytes(*take::<4>(rest)?) as usize;
+    let (head, tail) = rest.split_at_checked(len)?;
+    *rest = tail;
+    Some(head)
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    std::str::from_utf8(take_var(rest)?).ok()
+}
+
+fn take_date(rest: &mut &[u8]) -> Option<Date> {
+    let year = i32::from_le_bytes(*take::<4>(rest)?);
+    let [month, day] = *take::<2>(rest)?;
+    Some(Date { year, month, day })
+}
+
+fn read<'a>(rest: &mut &'a [u8]) -> Option<CellRef<'a>> {
+    let [tag] = *take::<1>(rest)?;
+    Some(match tag {
+        tag::NULL => CellRef::Null,
+        tag::UNCHANGED => CellRef::Unchanged,
+        tag::ABSENT => CellRef::Absent,
+        tag::FALSE => CellRef::Bool(false),
+        tag::TRUE => CellRef::Bool(true),
+        tag::I64 => CellRef::I64(i64::from_le_bytes(*take(rest)?)),
+        tag::U64 => CellRef::U64(u64::from_le_bytes(*take(rest)?)),
+        tag::F32 => CellRef::F32(f32::from_le_bytes(*take(rest)?)),
+        tag::F64 => CellRef::F64(f64::from_le_bytes(*take(rest)?)),
+        tag::DECIMAL => CellRef::Decimal(read_decimal(take_var(rest)?)?),
+        tag::TEXT => CellRef::Text(take_text(rest)?),
+        tag::BYTES => CellRef::Bytes(take_var(rest)?),
+        tag::DATE => CellRef::Date(take_date(rest)?),
+        tag::TIME => CellRef::Time(i64::from_le_bytes(*take(rest)?)),
+        tag::TIMESTAMP => CellRef::Timestamp(take_date(rest)?, i64::from_le_bytes(*take(rest)?)),
+        tag::INSTANT => CellRef::Instant(i64::from_le_bytes(*take(rest)?)),
+        tag::INTERVAL => CellRef::Interval(Interval {
+            months: i32::from_le_bytes(*take(rest)?),
+            days: i32::from_le_bytes(*take(rest)?),
+            micros: i64::from_le_bytes(*take(rest)?),
+        }),
+        tag::UUID => CellRef::Uuid(*take(rest)?),
+        tag::JSON => CellRef::Json(take_text(rest)?),
+        tag::BITS => CellRef::Bits(u32::from_le_bytes(*take(rest)?), take_var(rest)?),
+        tag::OTHER => CellRef::Other(take_text(rest)?),
+        _ => return None,
+    })
+}
+
+fn read_decimal(bytes: &[u8]) -> Option<DecimalRef<'_>> {
+    let (class, rest) = bytes.split_first()?;
+    Some(match class {
+        0 | 1 => {
+            let (scale, digits) = rest.split_first_chunk::<2>()?;
+            DecimalRef::Finite {
+                negative: *class == 1,
+                scale: u16::from_le_bytes(*scale),
+                digits,
+            }
+        }
+        2 => DecimalRef::NaN,
+        3 => DecimalRef::Infinity,
+        _ => DecimalRef::NegInfinity,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn examples() -> Vec<CellRef<'static>> {
+        let date = Date {
+            year: 2024,
+            month: 2,
+            day: 29,
+        };
+        vec![
+            CellRef::Null,
+            CellRef::Unchanged,
+            CellRef::Absent,
+            CellRef::Bool(true),
+            CellRef::Bool(false),
+            CellRef::I64(i64::MIN),
+            CellRef::U64(u64::MAX),
+            CellRef::F32(-0.0),
+            CellRef::F64(f64::INFINITY),
+            CellRef::Decimal(DecimalRef::Finite {
+                negative: true,
+                scale: 2,
+                digits: b"150",
+            }),
+            CellRef::Decimal(DecimalRef::NaN),
+            CellRef::Decimal(DecimalRef::Infinity),
+            CellRef::Decimal(DecimalRef::NegInfinity),
+            CellRef::Text("žluť"),
+            CellRef::Text(""),
+            CellRef::Bytes(b"\0\xff"),
+            CellRef::Date(date),
+            CellRef::Date(Date {
+                year: 0,
+                month: 0,
+                day: 0,
+            }),
+            CellRef::Time(-1),
+            CellRef::Timestamp(date, 86_399_999_999),
+            CellRef::Instant(i64::MAX),
+            CellRef::Interval(Interval {
+                months: -1,
+                days: 2,
+                micros: -3,
+            }),
+            CellRef::Uuid([7; 16]),
+            CellRef::Json("{}"),
+            CellRef::Bits(3, &[0b1010_0000]),
+            CellRef::Other("(1,2)"),
+        ]
+    }
+
+    #[test]
+    fn every_kind_survives_the_arena() {
+        let mut batch = RowBatch::new();
+        for cell in examples() {
+            batch.push(cell);
+        }
+        let first = batch.end_row();
+        batch.push(CellRef::I64(1));
+        batch.discard_open_row();
+        batch.push(CellRef::I64(2));
+        let second = batch.end_row();
+
+        let cells: Vec<_> = batch.row(first).cells().collect();
+        assert_eq!(cells, examples());
+        let raw: Vec<_> = batch
+            .row(first)
+            .raw_cells()
+            .map(|r| decode_raw(r).unwrap())
+            .collect();
+        assert_eq!(raw, examples());
+        assert_eq!(
+            batch.row(second).cells().collect::<Vec<_>>(),
+            [CellRef::I64(2)]
+        );
+    }
+
+    #[test]
+    fn equal_decimals_of_one_scale_have_equal_bytes() {
+        let encode = |negative, digits: &[u8]| {
+            let mut batch = RowBatch::new();
+            batch.push(CellRef::Decimal(DecimalRef::Finite {
+                negative,
+                scale: 1,
+                digits,
+            }));
+            batch.end_row();
+            batch.row(0).raw_cells().next().unwrap().to_vec()
+        };
+        assert_eq!(encode(false, b"0042"), encode(false, b"42"));
+        assert_eq!(encode(true, b"000"), encode(false, b"0"));
+        assert_ne!(encode(true, b"42"), encode(false, b"42"));
+    }
+
+    #[test]
+    fn decimals_print_as_numbers() {
+        let show = |negative, scale, digits: &[u8]| {
+            DecimalRef::Finite {
+                negative,
+                scale,
+                digits,
+            }
+            .to_string()
+        };
+        assert_eq!(show(true, 2, b"150"), "-1.50");
+        assert_eq!(show(false, 3, b"7"), "0.007");
+        assert_eq!(show(false, 0, b"12"), "12");
+        assert_eq!(show(false, 1, b"0"), "0.0");
+    }
+
+    #[test]
+    fn dates_count_days_both_ways() {
+        let date = |year, month, day| Date { year, month, day };
+        for (value, days) in [
+            (date(1970, 1, 1), Some(0)),
+            (date(2000, 2, 29), Some(11_016)),
+            (date(1969, 12, 31), Some(-1)),
+            (date(-4713, 11, 24), Some(-2_440_588)),
+            (date(2021, 2, 31), None),
+            (date(0, 0, 0), None),
+            (date(2024, 13, 1), None),
+            (Date::INFINITY, None),
+        ] {
+            assert_eq!(value.to_unix_days(), days, "{value:?}");
+            if let Some(days) = days {
+                assert_eq!(Date::from_unix_days(days), Some(value));
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_cell_can_be_filled_in_place_or_taken_back() {
+        let mut batch = RowBatch::new();
+        batch
+            .push_text_with(|out| -> Result<(), ()> {
+                out.extend_from_slice(b"ab");
+                Ok(())
+            })
+            .unwrap();
+        assert!(
+            batch
+                .push_text_with(|out| {
+                    out.push(b'x');
+                    Err(())
+                })
+                .is_err()
+        );
+        batch.end_row();
+        assert_eq!(
+            batch.row(0).cells().collect::<Vec<_>>(),
+            [CellRef::Text("ab")]
+        );
+    }
+}
