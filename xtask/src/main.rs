@@ -1,2 +1,34 @@
-//! Workspace tasks: `cargo x`.
-fn main() {}
+//! Workspace tasks, run as `cargo x COMMAND`. One module per command.
+#![allow(clippy::print_stdout, reason = "a command line talks on its output")]
+
+mod setup;
+mod steps;
+mod tidy;
+
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: cargo x COMMAND
+
+  setup   say what is missing on this machine, then install it; safe to repeat
+  check   format, lints and tidy
+  test    setup, check and every test at its gate size, with the time of each step";
+
+fn main() -> ExitCode {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    let outcome = match command.as_str() {
+        "setup" => setup::run(),
+        "check" => steps::check(),
+        "test" => steps::test(),
+        _ => {
+            eprintln!("{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo x {command}: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

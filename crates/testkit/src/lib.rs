@@ -1,1 +1,3 @@
-//! To be written.
+//! Tools for tests only: throwaway database servers, the memory connector, contract suites.
+
+pub mod servers;
