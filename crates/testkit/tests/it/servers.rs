@@ -174,17 +174,14 @@ fn a_server_outlives_the_thread_that_started_it() {
 
 #[test]
 fn files_are_readable_by_the_server_alone() {
-    let server = MariaDb::start(MariaDbOptions {
-        config: vec!["init_file={dir}/first.sql".into()],
-        files: vec![("first.sql".into(), b"CREATE DATABASE from_file;\n".to_vec())],
-        ..MariaDbOptions::default()
+    let server = Postgres::start(PostgresOptions {
+        config: vec!["include '{dir}/extra.conf'".into()],
+        files: vec![("extra.conf".into(), b"work_mem = '7MB'\n".to_vec())],
+        ..PostgresOptions::default()
     })
     .unwrap();
-    assert_eq!(
-        server.sql("SHOW DATABASES LIKE 'from_file'").unwrap(),
-        "from_file"
-    );
-    let file = server.data_dir().parent().unwrap().join("first.sql");
+    assert_eq!(server.sql("SHOW work_mem").unwrap(), "7MB");
+    let file = server.data_dir().parent().unwrap().join("extra.conf");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().unwrap().permissions());
     assert_eq!(
         mode & 0o077,

@@ -1,0 +1,245 @@
+//! Folding: the net effect of a batch per target key.
+//!
+//! A hot row changes many times in a batch; the target needs to see the last state only. The
+//! argument why the net effect is the same:
+//!
+//! - Per target table every key that the batch touches has at most one [`Entry`], found by the key
+//!   the row has *now*. An entry remembers the row as the target has it (`origin`) and the row as it
+//!   should be (`current`). A key that is known to hold no row keeps an entry with neither, so it
+//!   can never be taken for a key the batch has not touched.
+//! - A change of the key carries the entry to its new key and leaves such an empty entry behind.
+//! - So every key is the key of at most one origin and of at most one current row, and what is
+//!   emitted (origins without current: deletes; both: updates; currents without origin: inserts)
+//!   leads from the first state to the last one when deletes come first, then all updates at once,
+//!   then inserts.
+//! - An image that leaves cells out is laid *over* the older image, never put in its place. Over an
+//!   origin the left-out cells stay left out: the target has them.
+//!
+//! A history no correct source has (a change of a row that is not there, a second row under one
+//! key) is a sign of drift. It is not folded: the batch is then applied row by row in commit order,
+//! where each such case is counted.
+
+use rustc_hash::FxHashMap;
+use thalweg_core::batch::{FoldedTable, RowOp, TableOp};
+use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::value::{RowBatch, RowRef, decode_raw};
+
+/// The net effect of `ordered`, per target table in the plan's order (parents before children);
+/// `None` if the batch has to be applied row by row: it has a TRUNCATE, a table without key, or a
+/// history that does not fit together. Merged images are appended to `rows`.
+///
+/// # Panics
+/// If an operation names a target or a row that `plan` or `rows` do not have.
+pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec<FoldedTable>> {
+    let mut tables: Vec<Option<Table<'_>>> = plan.targets.iter().map(|_| None).collect();
+    for op in ordered {
+        let slot = tables
+            .get_mut(op.target)
+            .expect("operations name targets of the plan");
+        let table = match slot {
+            Some(table) => table,
+            None => slot.insert(Table::new(plan.targets.get(op.target)?)?),
+        };
+        match op.op {
+            RowOp::Insert(row) => table.insert(rows, row)?,
+            RowOp::Update { before, after } => table.update(rows, before, after)?,
+            RowOp::Delete(row) => table.delete(rows, row)?,
+            RowOp::Truncate => return None,
+        }
+    }
+    let folded = tables.into_iter().enumerate();
+    Some(
+        folded
+            .filter_map(|(target, table)| Some(table?.finish(target)))
+            .collect(),
+    )
+}
+
+/// What is known of one key.
+#[derive(Clone, Copy, Debug, Default)]
+struct Entry {
+    /// The row as the target has it, if it has one: carries its key there.
+    origin: Option<usize>,
+    /// The row as it should be; `None`: gone.
+    current: Option<usize>,
+    /// Whether `current` came by an insert after `origin` was deleted: both stand then, so that
+    /// columns that are not mapped return to their defaults.
+    replaced: bool,
+}
+
+/// The entries of one target table.
+struct Table<'p> {
+    target: &'p TargetTable,
+    entries: Vec<Entry>,
+    by_key: FxHashMap<Box<[u8]>, usize>,
+    key: Vec<u8>,
+    old_key: Vec<u8>,
+}
+
+impl<'p> Table<'p> {
+    /// `None` for a table without key.
+    fn new(target: &'p TargetTable) -> Option<Self> {
+        (!target.key.is_empty()).then(|| Table {
+            target,
+            entries: Vec::new(),
+            by_key: FxHashMap::default(),
+            key: Vec::new(),
+            old_key: Vec::new(),
+        })
+    }
+
+    fn insert(&mut self, rows: &RowBatch, row: usize) -> Option<()> {
+        key_of(self.target, rows.row(row), None, &mut self.key)?;
+        match self.by_key.get(self.key.as_slice()) {
+            None => {
+                let entry = Entry {
+                    current: Some(row),
+                    ..Entry::default()
+                };
+                self.add(entry);
+            }
+            Some(&index) => {
+                let entry = self.entries.get_mut(index)?;
+                if entry.current.is_some() {
+                    return None;
+                }
+                entry.current = Some(row);
+                entry.replaced = entry.origin.is_some();
+            }
+        }
+        Some(())
+    }
+
+    fn delete(&mut self, rows: &RowBatch, row: usize) -> Option<()> {
+        key_of(self.target, rows.row(row), None, &mut self.key)?;
+        match self.by_key.get(self.key.as_slice()) {
+            None => {
+                let entry = Entry {
+                    origin: Some(row),
+                    ..Entry::default()
+                };
+                self.add(entry);
+            }
+            Some(&index) => {
+                let entry = self.entries.get_mut(index)?;
+                entry.current.take()?;
+                entry.replaced = false;
+            }
+        }
+        Some(())
+    }
+
+    fn update(&mut self, rows: &mut RowBatch, before: usize, after: usize) -> Option<()> {
+        key_of(self.target, rows.row(before), None, &mut self.old_key)?;
+        let old = rows.row(before);
+        key_of(self.target, rows.row(after), Some(old), &mut self.key)?;
+        let index = match self.by_key.get(self.old_key.as_slice()) {
+            Some(&index) => {
+                let older = self.entries.get(index)?.current?;
+                let merged = overlay(rows, after, older, |_| true);
+                self.entries.get_mut(index)?.current = Some(merged);
+                index
+            }
+            None => {
+                // Over the target's own row, only key cells must not be left out.
+                let key = &self.target.key;
+                let current = overlay(rows, after, before, |cell| key.contains(&cell));
+                self.entries.push(Entry {
+                    origin: Some(before),
+                    current: Some(current),
+                    replaced: false,
+                });
+                self.by_key
+                    .insert(self.old_key.as_slice().into(), self.entries.len() - 1);
+                self.entries.len() - 1
+            }
+        };
+        if self.key == self.old_key {
+            return Some(());
+        }
+        if let Some(&there) = self.by_key.get(self.key.as_slice())
+            && self.entries.get(there)?.current.is_some()
+        {
+            return None;
+        }
+        self.by_key.insert(self.key.as_slice().into(), index);
+        self.entries.push(Entry::default());
+        self.by_key
+            .insert(self.old_key.as_slice().into(), self.entries.len() - 1);
+        Some(())
+    }
+
+    fn add(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.by_key
+            .insert(self.key.as_slice().into(), self.entries.len() - 1);
+    }
+
+    fn finish(self, target: usize) -> FoldedTable {
+        let mut folded = FoldedTable {
+            target,
+            ..FoldedTable::default()
+        };
+        for entry in self.entries {
+            match (entry.origin, entry.current) {
+                (None, None) => {}
+                (None, Some(current)) => folded.inserts.push(current),
+                (Some(origin), None) => folded.deletes.push(origin),
+                (Some(origin), Some(current)) if entry.replaced => {
+                    folded.deletes.push(origin);
+                    folded.inserts.push(current);
+                }
+                (Some(origin), Some(current)) => folded.updates.push((origin, current)),
+            }
+        }
+        folded
+    }
+}
+
+/// Writes the encoded key cells of `row` into `out`; cells that `row` leaves out are taken from
+/// `fallback`. `None` if one is in neither.
+fn key_of(
+    target: &TargetTable,
+    row: RowRef<'_>,
+    fallback: Option<RowRef<'_>>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    out.clear();
+    for &column in &target.key {
+        let present = |row: RowRef<'_>| {
+            let raw = row.raw_cells().nth(column)?;
+            decode_raw(raw)?
+                .is_present()
+                .then(|| out.extend_from_slice(raw))
+        };
+        // `present` borrows `out`, so the two tries are one closure called twice.
+        let mut present = present;
+        present(row).or_else(|| present(fallback?))?;
+    }
+    Some(())
+}
+
+/// Lays `newer` over `older`: cells that `newer` leaves out and `wanted` asks for come from
+/// `older`. Gives `newer` itself when there is nothing to fill in.
+fn overlay(
+    rows: &mut RowBatch,
+    newer: usize,
+    older: usize,
+    wanted: impl Fn(usize) -> bool,
+) -> usize {
+    let left_out = |raw: &[u8]| decode_raw(raw).is_some_and(|cell| !cell.is_present());
+    let fills = |(index, raw): (usize, &[u8])| left_out(raw) && wanted(index);
+    if !rows.row(newer).raw_cells().enumerate().any(fills) {
+        return newer;
+    }
+    let mut merged = Vec::new();
+    let old = rows.row(older).raw_cells();
+    for (index, (new, old)) in rows.row(newer).raw_cells().zip(old).enumerate() {
+        merged.extend_from_slice(if fills((index, new)) { old } else { new });
+    }
+    rows.push_raw(&merged);
+    rows.end_row()
+}
+
+#[cfg(test)]
+mod tests;
