@@ -1,3 +1,4 @@
-//! Tools for tests only: throwaway database servers, the memory connector, contract suites.
+//! Tools for tests only: throwaway database servers and the memory connector.
 
+pub mod memory;
 pub mod servers;

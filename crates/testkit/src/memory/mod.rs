@@ -1,0 +1,47 @@
+//! A source and a target in memory, for the simulation.
+//!
+//! All columns are 64-bit integers and column 0 is the key. The source **forgets its log up to the
+//! confirmed position**, so that confirming too early is a loss that a later run meets. The target
+//! is atomic and records every state it ever committed, so that an oracle can look for half
+//! transactions. Both go through one [`Faults`], which lets the process "die" at any step.
+
+mod faults;
+mod source;
+mod target;
+
+use std::collections::BTreeMap;
+
+pub use faults::Faults;
+pub use source::{MemoryChange, MemorySource};
+pub use target::{Committed, MemoryTarget};
+
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
+
+/// One row: the key first.
+pub type Row = Vec<i64>;
+
+/// The rows of one table by key.
+pub type Rows = BTreeMap<i64, Row>;
+
+/// A table with these columns, the first of which is the primary key.
+pub fn table(schema: &str, name: &str, columns: &[&str]) -> TableSchema {
+    let column = |name: &&str| ColumnSchema {
+        name: (*name).to_owned(),
+        ty: ColumnType::Int {
+            bits: 64,
+            unsigned: false,
+        },
+        native: "bigint".to_owned(),
+        nullable: false,
+        has_default: false,
+        generated: false,
+    };
+    TableSchema {
+        name: TableName::new(schema, name),
+        columns: columns.iter().map(column).collect(),
+        primary_key: vec![0],
+        unique_keys: Vec::new(),
+        foreign_keys: Vec::new(),
+        estimated_rows: None,
+    }
+}

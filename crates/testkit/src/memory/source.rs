@@ -1,0 +1,383 @@
+//! A source in memory.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::finding::Finding;
+use thalweg_core::ports::{
+    ChangeStream, Chunk, ChunkReader, Confirm, Inspect, Source, StreamLimits,
+};
+use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::{Error, Kind, Result};
+use tokio::sync::Notify;
+
+use super::{Faults, Row, Rows};
+
+/// One change of a committed transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemoryChange {
+    /// Index of the table.
+    pub table: usize,
+    /// The row before; `None`: an insert.
+    pub before: Option<Row>,
+    /// The row after; `None`: a delete.
+    pub after: Option<Row>,
+}
+
+/// A source in memory. Clones share one state.
+#[derive(Clone, Debug)]
+pub struct MemorySource {
+    shared: Arc<Shared>,
+    /// A transaction with more changes than this comes in parts.
+    pub part_changes: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    more: Notify,
+    faults: Arc<Faults>,
+}
+
+#[derive(Debug)]
+struct State {
+    schemas: Vec<TableSchema>,
+    tables: Vec<Rows>,
+    /// Committed transactions; the first has number `forgotten + 1`.
+    log: VecDeque<Vec<MemoryChange>>,
+    forgotten: u64,
+}
+
+impl State {
+    fn head(&self) -> u64 {
+        self.forgotten + self.log.len() as u64
+    }
+}
+
+impl MemorySource {
+    /// An empty source with these tables.
+    pub fn new(schemas: Vec<TableSchema>, faults: Arc<Faults>) -> Self {
+        let tables = schemas.iter().map(|_| Rows::new()).collect();
+        let state = State {
+            schemas,
+            tables,
+            log: VecDeque::new(),
+            forgotten: 0,
+        };
+        let shared = Shared {
+            state: Mutex::new(state),
+            more: Notify::new(),
+            faults,
+        };
+        MemorySource {
+            shared: Arc::new(shared),
+            part_changes: usize::MAX,
+        }
+    }
+
+    /// Commits a transaction: writes these rows (`Ok`) and removes these keys (`Err`).
+    ///
+    /// # Panics
+    /// If a table does not exist or a key to remove has no row.
+    pub fn commit(&self, writes: &[(usize, std::result::Result<Row, i64>)]) {
+        let mut state = self.state();
+        let mut changes = Vec::new();
+        for (table, write) in writes {
+            let rows = state.tables.get_mut(*table).expect("a table of the source");
+            let (before, after) = match write {
+                Ok(row) => {
+                    let key = *row.first().expect("a row has a key");
+                    (rows.insert(key, row.clone()), Some(row.clone()))
+                }
+                Err(key) => (Some(rows.remove(key).expect("the row to remove")), None),
+            };
+            changes.push(MemoryChange {
+                table: *table,
+                before,
+                after,
+            });
+        }
+        state.log.push_back(changes);
+        drop(state);
+        self.shared.more.notify_waiters();
+    }
+
+    /// The present rows of a table.
+    ///
+    /// # Panics
+    /// If there is no such table.
+    pub fn rows(&self, table: usize) -> Rows {
+        self.state()
+            .tables
+            .get(table)
+            .expect("a table of the source")
+            .clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.shared
+            .state
+            .lock()
+            .expect("no test panics while it holds the state")
+    }
+
+    fn step(&self) -> Result<()> {
+        self.shared.faults.step()
+    }
+}
+
+fn number(text: &str) -> Result<u64> {
+    text.parse()
+        .map_err(|_| Error::bug("a position this source did not make"))
+}
+
+#[async_trait]
+impl Inspect for MemorySource {
+    async fn probe(&self) -> Result<()> {
+        self.step()
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.step()?;
+        Ok(self
+            .state()
+            .schemas
+            .iter()
+            .map(|schema| schema.name.clone())
+            .collect())
+    }
+
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        self.step()?;
+        let state = self.state();
+        let find = |name: &TableName| state.schemas.iter().find(|s| s.name == *name).cloned();
+        Ok(tables.iter().filter_map(find).collect())
+    }
+}
+
+#[async_trait]
+impl Source for MemorySource {
+    async fn check(&self, _tables: &[TableName]) -> Result<Vec<Finding>> {
+        self.step()?;
+        Ok(Vec::new())
+    }
+
+    async fn secure(&self) -> Result<Position> {
+        self.step()?;
+        Ok(Position::new(self.state().head().to_string()))
+    }
+
+    async fn read(&self, chunk: &Chunk, _limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+        self.step()?;
+        let state = self.state();
+        let index = state
+            .schemas
+            .iter()
+            .position(|s| s.name == chunk.schema.name);
+        let rows = index.and_then(|index| state.tables.get(index)).cloned();
+        Ok(Box::new(Snapshot {
+            visibility: Visibility::new(state.head().to_string()),
+            rows: rows
+                .ok_or_else(|| Error::schema("no such table"))?
+                .into_values()
+                .collect(),
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
+        Ok(number(tx.as_str())? <= number(seen.as_str())?)
+    }
+
+    fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
+        Ok(number(at.as_str())? >= number(seen.as_str())?)
+    }
+
+    async fn head(&self) -> Result<Position> {
+        Ok(Position::new(self.state().head().to_string()))
+    }
+
+    fn reached(&self, at: &Position, mark: &Position) -> Result<bool> {
+        Ok(number(at.as_str())? >= number(mark.as_str())?)
+    }
+
+    async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {
+        Ok(self.state().head().checked_sub(number(at.as_str())?))
+    }
+
+    async fn stream(
+        &self,
+        from: &Position,
+        tables: &[TableSchema],
+        _limits: StreamLimits,
+    ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
+        self.step()?;
+        let from = number(from.as_str())?;
+        let state = self.state();
+        if from < state.forgotten {
+            return Err(Error::new(
+                Kind::PositionLost,
+                "the log was forgotten too early",
+            ));
+        }
+        let wanted = state
+            .schemas
+            .iter()
+            .map(|schema| tables.iter().position(|table| table.name == schema.name))
+            .collect();
+        let shared = Arc::clone(&self.shared);
+        let part_changes = self.part_changes.max(1);
+        let stream = Stream {
+            shared,
+            wanted,
+            at: from,
+            sent: 0,
+            part_changes,
+        };
+        Ok((Box::new(stream), Box::new(Forget(Arc::clone(&self.shared)))))
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.step()
+    }
+}
+
+/// Reads one table, two rows at a time so that a load has several steps.
+struct Snapshot {
+    visibility: Visibility,
+    rows: VecDeque<Row>,
+    shared: Arc<Shared>,
+}
+
+#[async_trait]
+impl ChunkReader for Snapshot {
+    fn visibility(&self) -> &Visibility {
+        &self.visibility
+    }
+
+    async fn next(&mut self, into: &mut RowBatch) -> Result<bool> {
+        self.shared.faults.step()?;
+        into.clear();
+        for row in self.rows.drain(..self.rows.len().min(2)) {
+            push(into, &row);
+        }
+        Ok(!into.is_empty())
+    }
+}
+
+struct Stream {
+    shared: Arc<Shared>,
+    /// Per table of the source its index in the task, if it has one.
+    wanted: Vec<Option<usize>>,
+    at: u64,
+    /// Changes of the transaction after `at` that were delivered in parts.
+    sent: usize,
+    part_changes: usize,
+}
+
+impl Stream {
+    /// The next transaction or part, if the log has one.
+    fn take(&mut self) -> Result<Option<Transaction>> {
+        let state = self
+            .shared
+            .state
+            .lock()
+            .expect("no test panics while it holds the state");
+        let Some(index) = self.at.checked_sub(state.forgotten) else {
+            return Err(Error::new(
+                Kind::PositionLost,
+                "the log was forgotten too early",
+            ));
+        };
+        let index = usize::try_from(index).expect("a log in memory is short");
+        let Some(all) = state.log.get(index) else {
+            return Ok(None);
+        };
+        let id = self.at + 1;
+        let mut changes = ChangeBatch::default();
+        for change in all.iter().skip(self.sent).take(self.part_changes) {
+            self.sent += 1;
+            let Some(table) = self.wanted.get(change.table).copied().flatten() else {
+                continue;
+            };
+            let mut image =
+                |row: &Option<Row>| row.as_ref().map(|row| push(&mut changes.rows, row));
+            let (before, after) = (image(&change.before), image(&change.after));
+            let kind = match (before, after) {
+                (None, _) => ChangeKind::Insert,
+                (_, None) => ChangeKind::Delete,
+                _ => ChangeKind::Update,
+            };
+            changes.changes.push(Change {
+                table,
+                kind,
+                before,
+                after,
+            });
+        }
+        let commit = (self.sent >= all.len()).then(|| Commit {
+            position: Position::new(id.to_string()),
+            time_us: None,
+        });
+        if commit.is_some() {
+            self.at = id;
+            self.sent = 0;
+        }
+        let log_bytes = changes.bytes() as u64;
+        Ok(Some(Transaction {
+            id: TxId::new(id.to_string()),
+            changes,
+            commit,
+            log_bytes,
+        }))
+    }
+}
+
+#[async_trait]
+impl ChangeStream for Stream {
+    async fn next(&mut self) -> Result<Transaction> {
+        self.shared.faults.step()?;
+        let shared = Arc::clone(&self.shared);
+        loop {
+            // Registered before looking, so that a commit in between is not missed.
+            let more = shared.more.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            if let Some(transaction) = self.take()? {
+                return Ok(transaction);
+            }
+            more.await;
+        }
+    }
+}
+
+struct Forget(Arc<Shared>);
+
+#[async_trait]
+impl Confirm for Forget {
+    async fn confirm(&mut self, durable: &Position) -> Result<()> {
+        self.0.faults.step()?;
+        let durable = number(durable.as_str())?;
+        let mut state = self
+            .0
+            .state
+            .lock()
+            .expect("no test panics while it holds the state");
+        while state.forgotten < durable && state.log.pop_front().is_some() {
+            state.forgotten += 1;
+        }
+        drop(state);
+        self.0.faults.step()
+    }
+}
+
+fn push(rows: &mut RowBatch, row: &[i64]) -> usize {
+    for cell in row {
+        rows.push(CellRef::I64(*cell));
+    }
+    rows.end_row()
+}
