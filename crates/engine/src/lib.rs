@@ -1,5 +1,9 @@
 //! The data plane: runs one task from load to stream to apply. It knows only the ports.
-//!
-//! Built so far: folding a batch ([`batch`]).
 
 pub mod batch;
+pub mod limits;
+mod load;
+pub mod retry;
+pub mod status;
+mod stream;
+pub mod task;

@@ -1,0 +1,232 @@
+//! Following the source: reader and applier overlap.
+//!
+//! A reader takes transactions from the source into a bounded queue. The applier takes all that is
+//! there, up to a batch, and while the target works on that batch the next one is prepared. A batch
+//! closes when the applier is free or at a limit; there is no timer, so at low load the latency is
+//! one round trip and at high load batches grow by themselves.
+//!
+//! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
+
+use std::sync::Arc;
+
+use futures_util::future;
+use thalweg_core::batch::ApplyBatch;
+use thalweg_core::change::Transaction;
+use thalweg_core::checkpoint::{Epoch, TablePhase};
+use thalweg_core::ports::{Applied, Applier, ChangeStream, Confirm};
+use thalweg_core::position::Position;
+use thalweg_core::{Error, Result, Side};
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::fold;
+use crate::limits::{Limits, MemoryBudget};
+use crate::status::{self, Reporter, TaskPhase};
+use crate::task::TaskSpec;
+
+/// A transaction and the memory it holds.
+type Queued = (Transaction, OwnedSemaphorePermit);
+
+/// Streams from `from` until `stop` (`Ok`) or an error.
+pub(crate) struct Streaming<'a> {
+    pub(crate) spec: &'a TaskSpec,
+    pub(crate) epoch: Epoch,
+    pub(crate) phases: Vec<TablePhase>,
+    pub(crate) limits: &'a Limits,
+    pub(crate) report: &'a Reporter,
+}
+
+impl Streaming<'_> {
+    pub(crate) async fn run(
+        mut self,
+        from: Position,
+        budget: &MemoryBudget,
+        stop: &CancellationToken,
+    ) -> Result<()> {
+        let plan = Arc::clone(&self.spec.plan);
+        let mut applier = self
+            .spec
+            .target
+            .open_applier(&self.spec.key, self.epoch, Arc::clone(&plan))
+            .await?;
+        let limits = self.limits.stream(plan.options.row_bytes_max);
+        let (source, mut confirm) = self
+            .spec
+            .source
+            .stream(&from, &plan.source_schemas(), limits)
+            .await
+            .map_err(|e| e.at(Side::Source))?;
+        let mut live = self.go_live(&from, applier.as_mut()).await?;
+        self.report.phase(TaskPhase::Streaming);
+
+        let (sender, receiver) = mpsc::channel(self.limits.queue);
+        let mut reader = JoinSet::new();
+        reader.spawn(read(source, sender, budget.clone()));
+        let mut queue = Queue {
+            receiver,
+            held: None,
+        };
+        let mut ready: Option<ApplyBatch> = None;
+        loop {
+            let batch = match ready.take() {
+                Some(batch) => batch,
+                None => {
+                    let first = tokio::select! {
+                        biased;
+                        () = stop.cancelled() => return Ok(()),
+                        first = queue.next() => first,
+                    };
+                    let Some(first) = first else {
+                        return Err(reader_error(&mut reader).await);
+                    };
+                    queue.held = Some(first);
+                    self.gather(&mut queue)?
+                        .ok_or_else(|| Error::bug("an empty queue"))?
+                }
+            };
+            // The target's statements are sent first; the next batch is made while it works.
+            let next = async { self.gather(&mut queue) };
+            let (applied, next) = future::join(applier.apply(&batch), next).await;
+            let applied = applied.map_err(|e| e.at(Side::Target))?;
+            self.publish(&batch, &applied, confirm.as_mut()).await?;
+            if let (false, Some(position)) = (live, &applied.durable) {
+                live = self.go_live(position, applier.as_mut()).await?;
+            }
+            ready = next?;
+            if stop.is_cancelled() && applied.durable.is_some() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        batch: &ApplyBatch,
+        applied: &Applied,
+        confirm: &mut dyn Confirm,
+    ) -> Result<()> {
+        let Some(position) = &applied.durable else {
+            return Ok(());
+        };
+        self.report
+            .applied(position, batch.transactions, &applied.counts);
+        confirm
+            .confirm(position)
+            .await
+            .map_err(|e| e.at(Side::Source))
+    }
+
+    /// Marks all tables Live once the stream has passed every load; says whether they are.
+    async fn go_live(&mut self, at: &Position, applier: &mut dyn Applier) -> Result<bool> {
+        for phase in &self.phases {
+            if let TablePhase::Loaded(seen) = phase
+                && !self.spec.source.passed(at, seen)?
+            {
+                return Ok(false);
+            }
+        }
+        applier.go_live().await?;
+        for (target, phase) in self.phases.iter_mut().enumerate() {
+            *phase = TablePhase::Live;
+            self.report
+                .table(target, |status| status.phase = status::TablePhase::Live);
+        }
+        Ok(true)
+    }
+
+    /// Makes a batch of what is queued, without waiting; `None` if nothing is. A part of a huge
+    /// transaction never shares a batch with whole transactions before it, so that those are not
+    /// kept waiting for its end.
+    fn gather(&self, queue: &mut Queue) -> Result<Option<ApplyBatch>> {
+        let mut batch = ApplyBatch::default();
+        let mut taken = 0;
+        while let Some((transaction, permit)) = queue.ready() {
+            if taken > 0 && transaction.commit.is_none() {
+                queue.held = Some((transaction, permit));
+                break;
+            }
+            self.add(&transaction, &mut batch)?;
+            taken += 1;
+            let Some(commit) = transaction.commit else {
+                break;
+            };
+            batch.position = Some(commit.position);
+            batch.transactions += 1;
+            if batch.ordered.len() >= self.limits.batch_ops
+                || batch.rows.bytes() >= self.limits.batch_bytes
+            {
+                break;
+            }
+        }
+        if taken == 0 {
+            return Ok(None);
+        }
+        batch.folded = fold(&self.spec.plan, &mut batch.rows, &batch.ordered);
+        Ok(Some(batch))
+    }
+
+    fn add(&self, transaction: &Transaction, batch: &mut ApplyBatch) -> Result<()> {
+        let mut wanted = Vec::with_capacity(self.phases.len());
+        for phase in &self.phases {
+            wanted.push(match phase {
+                TablePhase::Live => true,
+                TablePhase::Loaded(seen) => !self.spec.source.contains(seen, &transaction.id)?,
+                TablePhase::Waiting => return Err(Error::bug("a table that is not loaded")),
+            });
+        }
+        let mut wants = |target: usize| wanted.get(target).copied().unwrap_or(false);
+        let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
+        self.spec
+            .plan
+            .project(&transaction.changes, &mut wants, rows, ops)?;
+        Ok(())
+    }
+}
+
+/// What waits for the applier.
+struct Queue {
+    receiver: mpsc::Receiver<Queued>,
+    /// Taken out of the queue, not yet into a batch.
+    held: Option<Queued>,
+}
+
+impl Queue {
+    /// Waits for the next; `None` when the reader has ended. Cancel-safe.
+    async fn next(&mut self) -> Option<Queued> {
+        match self.held.take() {
+            Some(held) => Some(held),
+            None => self.receiver.recv().await,
+        }
+    }
+
+    fn ready(&mut self) -> Option<Queued> {
+        self.held.take().or_else(|| self.receiver.try_recv().ok())
+    }
+}
+
+/// Reads until the stream fails or nobody listens any more.
+async fn read(
+    mut source: Box<dyn ChangeStream>,
+    sender: mpsc::Sender<Queued>,
+    budget: MemoryBudget,
+) -> Error {
+    loop {
+        let transaction = match source.next().await {
+            Ok(transaction) => transaction,
+            Err(error) => return error.at(Side::Source),
+        };
+        let permit = budget.take(transaction.changes.bytes()).await;
+        if sender.send((transaction, permit)).await.is_err() {
+            return Error::transient("the applier has ended");
+        }
+    }
+}
+
+async fn reader_error(reader: &mut JoinSet<Error>) -> Error {
+    match reader.join_next().await {
+        Some(Ok(error)) => error,
+        Some(Err(panic)) => Error::bug("the reader panicked").caused_by(panic),
+        None => Error::bug("the reader is gone"),
+    }
+}

@@ -1,0 +1,189 @@
+//! One task, from the claim of its target to its end.
+
+use std::sync::Arc;
+
+use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Source, Target};
+use thalweg_core::position::Position;
+use thalweg_core::{Error, Kind, Result, Side};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::limits::{Limits, MemoryBudget};
+use crate::load::load;
+use crate::retry::{Action, action};
+use crate::status::{Reporter, TaskPhase, TaskStatus};
+use crate::stream::Streaming;
+
+/// What is to run.
+#[derive(Clone)]
+pub struct TaskSpec {
+    /// Names the task at its target.
+    pub key: TaskKey,
+    /// What to do.
+    pub plan: Arc<Plan>,
+    /// Where changes come from.
+    pub source: Arc<dyn Source>,
+    /// Where they go.
+    pub target: Arc<dyn Target>,
+    /// Whether this is a later run: no checkpoint at the target is then `PositionLost` (a restored
+    /// target, say) and never a silent load.
+    pub expects_checkpoint: bool,
+}
+
+/// Runs a task until `stop` is cancelled (`Ok`: the batch in flight is finished first) or an error
+/// needs a person (`Err`). Transient trouble is waited out inside, from the checkpoint on, for as
+/// long as it takes; `Fenced` is returned as it is and is nobody's trouble.
+///
+/// `status` is published at every change. Dropping the future at any moment is as a crash: nothing
+/// is lost, and the next run goes on from the target's checkpoint.
+pub async fn run(
+    spec: TaskSpec,
+    limits: Limits,
+    budget: MemoryBudget,
+    status: watch::Sender<TaskStatus>,
+    stop: CancellationToken,
+) -> Result<()> {
+    let report = Reporter::new(status.clone(), spec.plan.targets.len());
+    let mut spec = spec;
+    let mut attempt = 0;
+    loop {
+        let before = status.borrow().applied.clone();
+        let outcome = run_once(&mut spec, &limits, &budget, &report, &stop).await;
+        let error = match outcome {
+            Ok(()) => {
+                report.phase(TaskPhase::Stopped);
+                info!(task = %spec.key, "task stopped");
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        attempt = if status.borrow().applied == before {
+            attempt + 1
+        } else {
+            1
+        };
+        match action(error.kind(), attempt, &limits) {
+            Action::Retry(wait) => {
+                warn!(task = %spec.key, attempt, error = %error.chain(), "task waits");
+                report.error(TaskPhase::Waiting, &error, attempt);
+                tokio::select! {
+                    () = stop.cancelled() => {
+                        report.phase(TaskPhase::Stopped);
+                        return Ok(());
+                    }
+                    () = tokio::time::sleep(wait) => {}
+                }
+            }
+            Action::Fail => {
+                report.error(TaskPhase::Failed, &error, attempt);
+                return Err(error);
+            }
+            Action::Yield => {
+                report.phase(TaskPhase::Stopped);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// One attempt, from the claim on.
+async fn run_once(
+    spec: &mut TaskSpec,
+    limits: &Limits,
+    budget: &MemoryBudget,
+    report: &Reporter,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let before_stream = async {
+        report.phase(TaskPhase::Preparing);
+        let target = |error: Error| error.at(Side::Target);
+        spec.target
+            .prepare(&spec.key, &spec.plan)
+            .await
+            .map_err(target)?;
+        let checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
+        check_fingerprints(&spec.plan, &checkpoint)?;
+        let from = start(spec, &checkpoint).await?;
+        report.applied(&from, 0, &[]);
+        report.phase(TaskPhase::Loading);
+        let phases = load(spec, &checkpoint, limits, report)
+            .await
+            .map_err(target)?;
+        Ok::<_, Error>((checkpoint.epoch, from, phases))
+    };
+    let (epoch, from, phases) = tokio::select! {
+        biased;
+        () = stop.cancelled() => return Ok(()),
+        ready = before_stream => ready?,
+    };
+    spec.expects_checkpoint = true;
+    Streaming {
+        spec,
+        epoch,
+        phases,
+        limits,
+        report,
+    }
+    .run(from, budget, stop)
+    .await
+}
+
+/// Where the stream begins: at the checkpoint, or at a place secured and stored now.
+async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
+    if let Some(applied) = &checkpoint.applied {
+        return Ok(applied.clone());
+    }
+    if spec.expects_checkpoint {
+        return Err(Error::new(
+            Kind::PositionLost,
+            "the target has no checkpoint of this task",
+        )
+        .with_hint("the target was restored or emptied: reset the task, so that it loads again")
+        .at(Side::Target));
+    }
+    let from = spec.source.secure().await.map_err(|e| e.at(Side::Source))?;
+    let plan = &spec.plan;
+    let live = !plan.operations.insert;
+    let tables: Vec<_> = (0..plan.targets.len())
+        .map(|target| (target, plan.fingerprint(target), live))
+        .collect();
+    let epoch = checkpoint.epoch;
+    let applier = spec
+        .target
+        .open_applier(&spec.key, epoch, Arc::clone(plan))
+        .await;
+    let mut applier = applier.map_err(|e| e.at(Side::Target))?;
+    applier
+        .start(&from, &tables)
+        .await
+        .map_err(|e| e.at(Side::Target))?;
+    Ok(from)
+}
+
+/// A log must be decoded with the schema it was written under.
+fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
+    for known in &checkpoint.tables {
+        let target = plan
+            .targets
+            .iter()
+            .position(|table| table.name == known.target);
+        let Some(target) = target else { continue };
+        let written = !matches!(known.phase, TablePhase::Waiting);
+        if written && known.fingerprint != plan.fingerprint(target) {
+            let source = plan
+                .targets
+                .get(target)
+                .and_then(|t| plan.sources.get(t.source));
+            let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
+            return Err(
+                Error::schema(format!("table {name} has changed since the task stopped"))
+                    .with_hint("reset the task, so that it reads the table again as it is now")
+                    .at(Side::Source),
+            );
+        }
+    }
+    Ok(())
+}

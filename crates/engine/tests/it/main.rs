@@ -1,0 +1,9 @@
+//! The simulation: a task between a source and a target in memory, with faults at every step.
+#![allow(
+    clippy::print_stdout,
+    clippy::indexing_slicing,
+    reason = "tests print what they did and may panic"
+)]
+
+mod simulation;
+mod world;
