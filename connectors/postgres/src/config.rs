@@ -1,0 +1,84 @@
+//! Connecting.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use thalweg_core::ports::{DataSourceConfig, TlsMode};
+use thalweg_core::{Error, Result};
+use tokio::task::JoinSet;
+use tokio_postgres::{Client, NoTls};
+
+use crate::error::convert;
+
+/// A client and the task that drives its connection; dropping it closes the connection.
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    _driver: JoinSet<()>,
+}
+
+/// Connects, logs in and pins the session: no time zone, date style or time limit of the server's
+/// configuration can change what we write.
+pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
+    refuse_clear_text(config)?;
+    let mut options = tokio_postgres::Config::new();
+    options
+        .host(&config.host)
+        .port(config.port)
+        .dbname(&config.database)
+        .user(&config.user)
+        .password(config.password.expose())
+        .application_name(name)
+        .connect_timeout(config.timeout)
+        .keepalives_idle(Duration::from_secs(10))
+        .tcp_user_timeout(Duration::from_secs(30));
+    let place = format!(
+        "could not connect to PostgreSQL at {}:{}",
+        config.host, config.port
+    );
+    let connecting = tokio::time::timeout(config.timeout, options.connect(NoTls)).await;
+    let (client, connection) = connecting
+        .map_err(|_| Error::transient("no answer within the time limit").context(&place))?
+        .map_err(|error| convert(error).context(&place))?;
+    let mut driver = JoinSet::new();
+    driver.spawn(async move {
+        // The error reaches whoever waits for an answer; there is nobody else to tell.
+        drop(connection.await);
+    });
+    // The staging table has no statistics, so the planner would read the whole target for a join
+    // with it: only nested loops over the target's key index are left to choose.
+    client
+        .batch_execute(
+            "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; \
+             SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
+             SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
+             SET enable_material = off",
+        )
+        .await
+        .map_err(convert)?;
+    Ok(Connection {
+        client,
+        _driver: driver,
+    })
+}
+
+/// TLS is not built yet, so a password travels in clear text: only to this machine, or where the
+/// user allowed it.
+fn refuse_clear_text(config: &DataSourceConfig) -> Result<()> {
+    if matches!(config.tls.mode, TlsMode::Require | TlsMode::VerifyFull) {
+        return Err(Error::config("TLS to PostgreSQL is not built yet")
+            .with_hint("set the data source's TLS mode to prefer or off"));
+    }
+    let local = config.host == "localhost"
+        || config
+            .host
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback());
+    if local || config.allow_cleartext_password {
+        return Ok(());
+    }
+    Err(Error::config(format!(
+        "the connection to {} would not be encrypted",
+        config.host
+    ))
+    .with_hint("allow clear-text passwords for this data source if the network is trusted"))
+}

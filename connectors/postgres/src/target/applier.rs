@@ -1,0 +1,310 @@
+//! Applying batches: exactly once, with the checkpoint in the same transaction.
+//!
+//! A folded batch goes by the bulk path behind a savepoint. If it meets a constraint on the way,
+//! which may be the order of its rows only (two rows that swap a unique value), it is rolled back
+//! to the savepoint and the same changes are applied row by row in commit order.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Applied, Applier};
+use thalweg_core::position::Position;
+use thalweg_core::{Error, Result};
+
+use super::Owner;
+use super::bulk::{Bulk, BulkError};
+use super::ddl::key_statements;
+use super::rows::Rows;
+use crate::config::Connection;
+use crate::error::convert;
+
+/// Below this many operations one statement each is faster than staging.
+const BULK_OPS_MIN: usize = 50;
+
+pub(super) struct PostgresApplier {
+    connection: Connection,
+    owner: Owner,
+    plan: Arc<Plan>,
+    bulk: Vec<Option<Bulk>>,
+    rows: Vec<Option<Rows>>,
+    /// A transaction is open: a part of a huge one was applied.
+    open: bool,
+    /// Staging tables filled in the open transaction.
+    staged: Vec<bool>,
+}
+
+impl PostgresApplier {
+    pub(super) async fn new(connection: Connection, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
+        let targets = plan.targets.len();
+        let none = |_| None;
+        Ok(PostgresApplier {
+            connection,
+            owner,
+            bulk: (0..targets).map(none).collect(),
+            rows: (0..targets).map(|_| None).collect(),
+            open: false,
+            staged: vec![false; targets],
+            plan,
+        })
+    }
+
+    async fn sql(&self, sql: &str) -> Result<()> {
+        self.connection
+            .client
+            .batch_execute(sql)
+            .await
+            .map_err(convert)
+    }
+
+    /// Applies the rows of a batch in the open transaction.
+    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+        let folded = batch
+            .folded
+            .as_deref()
+            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
+        if let Some(folded) = folded.filter(|folded| updates_are_whole(batch, folded)) {
+            self.prepare_bulk(folded).await?;
+            self.sql("SAVEPOINT thalweg").await?;
+            let mut bulk_counts = vec![TableCounts::default(); counts.len()];
+            match self.apply_folded(batch, folded, &mut bulk_counts).await {
+                Ok(()) => {
+                    self.sql("RELEASE SAVEPOINT thalweg").await?;
+                    for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
+                        sum.add(more);
+                    }
+                    return Ok(());
+                }
+                Err(BulkError {
+                    retry_in_order: true,
+                    ..
+                }) => {
+                    self.sql("ROLLBACK TO SAVEPOINT thalweg").await?;
+                }
+                Err(BulkError { error, .. }) => return Err(error),
+            }
+        }
+        self.apply_ordered(batch, counts).await
+    }
+
+    /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
+    async fn prepare_bulk(&mut self, folded: &[FoldedTable]) -> Result<()> {
+        for FoldedTable { target, .. } in folded {
+            let table = self
+                .plan
+                .targets
+                .get(*target)
+                .ok_or_else(|| Error::bug("no such target"))?;
+            let slot = self
+                .bulk
+                .get_mut(*target)
+                .ok_or_else(|| Error::bug("no such target"))?;
+            if slot.is_none() {
+                *slot = Some(Bulk::new(&self.connection.client, *target, table).await?);
+            }
+        }
+        Ok(())
+    }
+
+    async fn apply_folded(
+        &mut self,
+        batch: &ApplyBatch,
+        folded: &[FoldedTable],
+        counts: &mut [TableCounts],
+    ) -> Result<(), BulkError> {
+        let client = &self.connection.client;
+        let missing = || Error::bug("a folded table without staging");
+        for table in folded {
+            let bulk = self
+                .bulk
+                .get(table.target)
+                .and_then(Option::as_ref)
+                .ok_or_else(missing)?;
+            let reused = self.staged.get_mut(table.target).ok_or_else(missing)?;
+            bulk.stage(client, &batch.rows, table, std::mem::replace(reused, true))
+                .await?;
+        }
+        // Children before parents when rows go, parents before children when they come.
+        for table in folded.iter().rev() {
+            let bulk = self
+                .bulk
+                .get(table.target)
+                .and_then(Option::as_ref)
+                .ok_or_else(missing)?;
+            let counts = counts.get_mut(table.target).ok_or_else(missing)?;
+            bulk.delete(client, table, counts).await?;
+        }
+        for table in folded {
+            let bulk = self
+                .bulk
+                .get(table.target)
+                .and_then(Option::as_ref)
+                .ok_or_else(missing)?;
+            let counts = counts.get_mut(table.target).ok_or_else(missing)?;
+            bulk.write(client, table, self.plan.operations.insert, counts)
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn apply_ordered(
+        &mut self,
+        batch: &ApplyBatch,
+        counts: &mut [TableCounts],
+    ) -> Result<()> {
+        let may_insert = self.plan.operations.insert;
+        let missing = || Error::bug("an operation on a table the plan does not know");
+        for op in &batch.ordered {
+            let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
+            let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
+            let rows = match slot {
+                Some(rows) => rows,
+                None => slot.insert(Rows::new(&self.connection.client, table).await?),
+            };
+            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
+            let client = &self.connection.client;
+            rows.apply(client, table, &batch.rows, op.op, may_insert, counts)
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The bulk path writes every mapped column.
+fn updates_are_whole(batch: &ApplyBatch, folded: &[FoldedTable]) -> bool {
+    let whole = |row: usize| batch.rows.row(row).cells().all(|cell| cell.is_present());
+    folded
+        .iter()
+        .flat_map(|table| &table.updates)
+        .all(|(_, after)| whole(*after))
+}
+
+/// Operations as the source did them.
+fn count(batch: &ApplyBatch, counts: &mut [TableCounts]) {
+    for op in &batch.ordered {
+        let Some(counts) = counts.get_mut(op.target) else {
+            continue;
+        };
+        match op.op {
+            RowOp::Insert(_) => counts.inserts += 1,
+            RowOp::Update { .. } => counts.updates += 1,
+            RowOp::Delete(_) | RowOp::Truncate => counts.deletes += 1,
+        }
+    }
+}
+
+#[async_trait]
+impl Applier for PostgresApplier {
+    async fn start(&mut self, at: &Position, tables: &[(usize, String, bool)]) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        self.sql("BEGIN").await?;
+        let client = &self.connection.client;
+        let owned = client
+            .execute(
+                "UPDATE thalweg.checkpoint SET applied = $4 \
+                 WHERE server = $1 AND task = $2 AND epoch = $3",
+                &[&task.server, &task.task, &epoch.0, &at.as_str()],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned)?;
+        for (target, fingerprint, live) in tables {
+            let table = self
+                .plan
+                .targets
+                .get(*target)
+                .ok_or_else(|| Error::bug("no such target"))?;
+            let phase = if *live { "live" } else { "waiting" };
+            client
+                .execute(
+                    "INSERT INTO thalweg.checkpoint_table AS c \
+                     VALUES ($1, $2, $3, $4, $5, NULL, $6, 0) \
+                     ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
+                     phase = $5, visibility = NULL, fingerprint = $6",
+                    &[
+                        &task.server,
+                        &task.task,
+                        &table.name.schema,
+                        &table.name.name,
+                        &phase,
+                        fingerprint,
+                    ],
+                )
+                .await
+                .map_err(convert)?;
+        }
+        self.sql("COMMIT").await
+    }
+
+    async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        if !self.open {
+            self.sql("BEGIN").await?;
+            self.open = true;
+        }
+        self.apply_rows(batch, &mut counts).await?;
+        count(batch, &mut counts);
+        let Some(position) = batch.position.clone() else {
+            return Ok(Applied {
+                durable: None,
+                counts,
+            });
+        };
+        let Owner { task, epoch } = &self.owner;
+        let owned = self
+            .connection
+            .client
+            .execute(
+                "UPDATE thalweg.checkpoint SET applied = $4 \
+                 WHERE server = $1 AND task = $2 AND epoch = $3",
+                &[&task.server, &task.task, &epoch.0, &position.as_str()],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned)?;
+        self.sql("COMMIT").await?;
+        self.open = false;
+        self.staged.fill(false);
+        Ok(Applied {
+            durable: Some(position),
+            counts,
+        })
+    }
+
+    async fn go_live(&mut self) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        self.sql("BEGIN").await?;
+        let client = &self.connection.client;
+        let owned = client
+            .query(
+                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
+                 FOR UPDATE",
+                &[&task.server, &task.task, &epoch.0],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)?;
+        for (table, name, statement) in key_statements(&self.plan) {
+            let there = client
+                .query_opt(
+                    "SELECT 1 FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2",
+                    &[&table, &name],
+                )
+                .await
+                .map_err(convert)?;
+            if there.is_none() {
+                client.batch_execute(&statement).await.map_err(convert)?;
+            }
+        }
+        client
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL \
+                 WHERE server = $1 AND task = $2 AND phase <> 'live'",
+                &[&task.server, &task.task],
+            )
+            .await
+            .map_err(convert)?;
+        self.sql("COMMIT").await
+    }
+}

@@ -1,0 +1,220 @@
+//! The bulk path: the net effect of a batch per table, by `COPY` into a staging table and at most four
+//! statements.
+//!
+//! The staging table is temporary, one per target table and session. A row of it says what to do
+//! (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`, `c1` …).
+
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use thalweg_core::batch::{FoldedTable, TableCounts};
+use thalweg_core::plan::TargetTable;
+use thalweg_core::value::RowBatch;
+use thalweg_core::{Error, Result};
+use tokio_postgres::{Client, Statement};
+
+use super::column_list;
+use super::encode::{HEADER, RowEncoder, TRAILER};
+use crate::error::convert;
+use crate::schema::{quote, quote_table};
+
+const DELETE: i16 = 1;
+const UPDATE: i16 = 2;
+const INSERT: i16 = 3;
+
+/// What the bulk path needs of one table, prepared once.
+pub(super) struct Bulk {
+    key: Vec<usize>,
+    encoder: RowEncoder,
+    copy: Statement,
+    truncate: String,
+    delete: Statement,
+    update: Statement,
+    insert: Statement,
+    repair: Statement,
+}
+
+/// An error and whether the same changes in commit order may succeed.
+pub(super) struct BulkError {
+    pub(super) error: Error,
+    pub(super) retry_in_order: bool,
+}
+
+impl From<tokio_postgres::Error> for BulkError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let retry_in_order = crate::error::is_order_dependent(&error);
+        BulkError {
+            error: convert(error),
+            retry_in_order,
+        }
+    }
+}
+
+impl From<Error> for BulkError {
+    fn from(error: Error) -> Self {
+        BulkError {
+            error,
+            retry_in_order: false,
+        }
+    }
+}
+
+impl Bulk {
+    /// Creates the staging table and prepares the statements. The table has a key.
+    pub(super) async fn new(client: &Client, target: usize, table: &TargetTable) -> Result<Self> {
+        let encoder = RowEncoder::new(table)?;
+        let stage = format!("pg_temp.thalweg_stage_{target}");
+        let keys = || {
+            table
+                .key
+                .iter()
+                .filter_map(|k| table.columns.get(*k))
+                .enumerate()
+        };
+        let columns = || table.columns.iter().enumerate();
+        let mut fields = vec!["op smallint".to_owned()];
+        fields.extend(keys().map(|(n, column)| format!("o{n} {}", column.native)));
+        fields.extend(columns().map(|(n, column)| format!("c{n} {}", column.native)));
+        let create = format!(
+            "CREATE TEMP TABLE thalweg_stage_{target} ({}) ON COMMIT DELETE ROWS",
+            fields.join(", ")
+        );
+        client.batch_execute(&create).await.map_err(convert)?;
+
+        let name = quote_table(&table.name);
+        let same: Vec<_> = keys()
+            .map(|(n, c)| format!("t.{} = s.o{n}", quote(&c.name)))
+            .collect();
+        let same = same.join(" AND ");
+        let set: Vec<_> = columns()
+            .map(|(n, c)| format!("{} = s.c{n}", quote(&c.name)))
+            .collect();
+        let list = column_list(table.columns.iter(), "");
+        let staged: Vec<_> = columns().map(|(n, _)| format!("s.c{n}")).collect();
+        let staged = staged.join(", ");
+        let key_list = super::ddl::names(table, &table.key);
+        let excluded: Vec<_> = columns()
+            .map(|(_, c)| format!("{0} = excluded.{0}", quote(&c.name)))
+            .collect();
+        let insert = |op: i16, conflict: &str| {
+            format!(
+                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} s \
+                 WHERE s.op = {op} ON CONFLICT ({key_list}) {conflict}"
+            )
+        };
+        let prepare = async |sql: String| client.prepare(&sql).await.map_err(convert);
+        Ok(Bulk {
+            key: table.key.clone(),
+            copy: prepare(format!("COPY {stage} FROM STDIN (FORMAT binary)")).await?,
+            truncate: format!("TRUNCATE {stage}"),
+            delete: prepare(format!(
+                "DELETE FROM {name} t USING {stage} s WHERE s.op = {DELETE} AND {same}"
+            ))
+            .await?,
+            update: prepare(format!(
+                "UPDATE {name} t SET {} FROM {stage} s WHERE s.op = {UPDATE} AND {same}",
+                set.join(", ")
+            ))
+            .await?,
+            // An insert that meets its own key is drift: the source's row wins and it is counted.
+            insert: prepare(format!(
+                "WITH w AS ({} RETURNING xmax = 0 AS new) SELECT count(*) FILTER (WHERE NOT new) FROM w",
+                insert(INSERT, &format!("DO UPDATE SET {}", excluded.join(", ")))
+            ))
+            .await?,
+            repair: prepare(insert(UPDATE, "DO NOTHING")).await?,
+            encoder,
+        })
+    }
+
+    /// Copies a folded table into staging. `reused`: staging was filled before in this
+    /// transaction.
+    pub(super) async fn stage(
+        &self,
+        client: &Client,
+        rows: &RowBatch,
+        folded: &FoldedTable,
+        reused: bool,
+    ) -> Result<(), BulkError> {
+        if reused {
+            client.batch_execute(&self.truncate).await?;
+        }
+        let width = i16::try_from(1 + self.key.len() + self.encoder.width())
+            .map_err(|_| Error::bug("too many columns"))?;
+        let mut bytes = HEADER.to_vec();
+        let ops = (folded.deletes.iter().map(|row| (DELETE, Some(*row), None)))
+            .chain(
+                folded
+                    .updates
+                    .iter()
+                    .map(|(before, row)| (UPDATE, Some(*before), Some(*row))),
+            )
+            .chain(folded.inserts.iter().map(|row| (INSERT, None, Some(*row))));
+        for (op, old, new) in ops {
+            bytes.extend(width.to_be_bytes());
+            bytes.extend(2i32.to_be_bytes());
+            bytes.extend(op.to_be_bytes());
+            match old {
+                Some(row) => {
+                    self.encoder
+                        .fields(rows.row(row), self.key.iter().copied(), &mut bytes)?;
+                }
+                None => nulls(self.key.len(), &mut bytes),
+            }
+            match new {
+                Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
+                None => nulls(self.encoder.width(), &mut bytes),
+            }
+        }
+        bytes.extend_from_slice(TRAILER);
+        let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
+        let mut sink = Box::pin(sink);
+        sink.send(BytesMut::from(bytes.as_slice()).freeze()).await?;
+        sink.as_mut().finish().await?;
+        Ok(())
+    }
+
+    /// Removes the staged deletes.
+    pub(super) async fn delete(
+        &self,
+        client: &Client,
+        folded: &FoldedTable,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        if folded.deletes.is_empty() {
+            return Ok(());
+        }
+        let found = client.execute(&self.delete, &[]).await?;
+        counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+        Ok(())
+    }
+
+    /// Writes the staged updates and inserts.
+    pub(super) async fn write(
+        &self,
+        client: &Client,
+        folded: &FoldedTable,
+        may_insert: bool,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        if !folded.updates.is_empty() {
+            let found = client.execute(&self.update, &[]).await?;
+            let lacking = (folded.updates.len() as u64).saturating_sub(found);
+            if lacking > 0 && may_insert {
+                counts.repaired += client.execute(&self.repair, &[]).await?;
+            } else {
+                counts.missing += lacking;
+            }
+        }
+        if !folded.inserts.is_empty() {
+            let met: i64 = client.query_one(&self.insert, &[]).await?.get(0);
+            counts.repaired += u64::try_from(met).unwrap_or(0);
+        }
+        Ok(())
+    }
+}
+
+fn nulls(count: usize, out: &mut Vec<u8>) {
+    for _ in 0..count {
+        out.extend([0xff; 4]);
+    }
+}

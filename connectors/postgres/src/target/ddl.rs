@@ -1,0 +1,280 @@
+//! Checkpoint tables, missing target tables, and the keys that wait for the end of the load.
+
+use thalweg_core::Result;
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{ExistingRows, ForeignKeys};
+use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::schema::ReferenceAction;
+use tokio_postgres::Client;
+
+use super::encode::RowEncoder;
+use crate::error::convert;
+use crate::schema::{quote, quote_table};
+
+/// Any number; taken by every preparation, so that two of them take turns.
+const PREPARE_LOCK: i64 = 0x7468_616c_7765_6700;
+
+const CHECKPOINT: &str = "\
+CREATE SCHEMA IF NOT EXISTS thalweg;
+CREATE TABLE IF NOT EXISTS thalweg.checkpoint (
+  server text NOT NULL, task text NOT NULL, epoch bigint NOT NULL, applied text,
+  PRIMARY KEY (server, task)) WITH (fillfactor = 50);
+CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
+  server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
+  phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint NOT NULL,
+  PRIMARY KEY (server, task, target_schema, target_table))";
+
+/// Creates what is missing, in one transaction.
+pub(super) async fn prepare(client: &mut Client, plan: &Plan) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    let lock = "SELECT pg_advisory_xact_lock($1)";
+    transaction
+        .execute(lock, &[&PREPARE_LOCK])
+        .await
+        .map_err(convert)?;
+    let there = transaction
+        .query_one(
+            "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL",
+            &[],
+        )
+        .await
+        .map_err(convert)?;
+    // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
+    if !there.get::<_, bool>(0) {
+        transaction
+            .batch_execute(CHECKPOINT)
+            .await
+            .map_err(convert)?;
+    }
+    for table in plan.targets.iter().filter(|table| table.create) {
+        transaction
+            .batch_execute(&create_sql(table))
+            .await
+            .map_err(convert)?;
+    }
+    transaction.commit().await.map_err(convert)
+}
+
+fn create_sql(table: &TargetTable) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (index, column) in table.columns.iter().enumerate() {
+        let nullable = column.nullable && !(table.key_is_primary && table.key.contains(&index));
+        let suffix = if nullable { "" } else { " NOT NULL" };
+        parts.push(format!("{} {}{suffix}", quote(&column.name), column.native));
+    }
+    if table.key_is_primary && !table.key.is_empty() {
+        parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    }
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({})",
+        quote_table(&table.name),
+        parts.join(", ")
+    )
+}
+
+/// Statements for the keys that created tables wait for: unique keys first, then foreign keys, each
+/// with the name by which it is found again.
+pub(super) fn key_statements(plan: &Plan) -> Vec<(String, String, String)> {
+    let mut statements = Vec::new();
+    let created = || plan.targets.iter().filter(|table| table.create);
+    for table in created() {
+        for key in &table.unique_keys {
+            statements.push((
+                quote_table(&table.name),
+                key.name.clone(),
+                format!(
+                    "ALTER TABLE {} ADD CONSTRAINT {} UNIQUE ({})",
+                    quote_table(&table.name),
+                    quote(&key.name),
+                    names(table, &key.columns)
+                ),
+            ));
+        }
+    }
+    for table in created() {
+        for key in &table.foreign_keys {
+            let list = |names: &[String]| {
+                names
+                    .iter()
+                    .map(|n| quote(n))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            };
+            // Actions stay out: what they do at the source comes as changes of its own, or such a
+            // key is refused there.
+            debug_assert!(matches!(key.on_delete, ReferenceAction::Refuse) || table.create);
+            statements.push((
+                quote_table(&table.name),
+                key.name.clone(),
+                format!(
+                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
+                    quote_table(&table.name),
+                    quote(&key.name),
+                    list(&key.columns),
+                    quote_table(&key.parent),
+                    list(&key.parent_columns)
+                ),
+            ));
+        }
+    }
+    statements
+}
+
+pub(super) fn names(table: &TargetTable, columns: &[usize]) -> String {
+    let names = columns
+        .iter()
+        .filter_map(|c| table.columns.get(*c))
+        .map(|c| quote(&c.name));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// Preflight at the target.
+pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    server(client, &mut findings).await?;
+    let known = client
+        .query_one(
+            "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL",
+            &[],
+        )
+        .await
+        .map_err(convert)?
+        .get::<_, bool>(0);
+    for table in &plan.targets {
+        let subject = table.name.to_string();
+        if let Err(error) = RowEncoder::new(table) {
+            let fix = error.hint().unwrap_or_default().to_owned();
+            findings.push(Finding::error(
+                "type_not_written",
+                subject.clone(),
+                error.message(),
+                fix,
+            ));
+        }
+        if table.create {
+            continue;
+        }
+        privileges(client, table, &mut findings).await?;
+        if !table.foreign_keys.is_empty() && plan.options.foreign_keys == ForeignKeys::Enforce {
+            findings.push(Finding::error(
+                "foreign_key_during_load",
+                subject.clone(),
+                "it references another table of the task, and tables are loaded independently",
+                "set the task's option foreign_keys to replica, or drop the foreign key until the \
+                 task is Live",
+            ));
+        }
+        let ours = known
+            && client
+                .query_opt(
+                    "SELECT 1 FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2 \
+                     AND target_schema = $3 AND target_table = $4",
+                    &[
+                        &task.server,
+                        &task.task,
+                        &table.name.schema,
+                        &table.name.name,
+                    ],
+                )
+                .await
+                .map_err(convert)?
+                .is_some();
+        if !ours && plan.operations.insert && plan.options.existing_rows == ExistingRows::Refuse {
+            let any = format!("SELECT 1 FROM {} LIMIT 1", quote_table(&table.name));
+            if client
+                .query_opt(any.as_str(), &[])
+                .await
+                .is_ok_and(|row| row.is_some())
+            {
+                findings.push(Finding::error(
+                    "rows_exist",
+                    subject,
+                    "it has rows already",
+                    format!(
+                        "TRUNCATE {}, or set the task's option existing_rows to replace",
+                        quote_table(&table.name)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(findings)
+}
+
+async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, \
+             current_setting('transaction_read_only'), current_setting('server_encoding'), \
+             has_database_privilege(current_database(), 'CREATE') \
+               OR to_regclass('thalweg.checkpoint_table') IS NOT NULL, \
+             quote_ident(current_database()), quote_ident(current_user)",
+            &[],
+        )
+        .await
+        .map_err(convert)?;
+    let (database, user): (&str, &str) = (row.get(4), row.get(5));
+    if row.get::<_, i32>(0) < 110_000 {
+        findings.push(Finding::error(
+            "version",
+            "server",
+            "it is older than PostgreSQL 11",
+            "upgrade the server",
+        ));
+    }
+    if row.get::<_, &str>(1) != "off" {
+        findings.push(Finding::error(
+            "read_only",
+            "server",
+            "it takes no writes: a standby, or default_transaction_read_only is on",
+            "connect to the primary, or ALTER SYSTEM SET default_transaction_read_only = off",
+        ));
+    }
+    if row.get::<_, &str>(2) != "UTF8" {
+        findings.push(Finding::error(
+            "encoding",
+            database,
+            "its encoding is not UTF8, so not every text fits",
+            "create the target database with ENCODING 'UTF8'",
+        ));
+    }
+    if !row.get::<_, bool>(3) {
+        findings.push(Finding::error(
+            "create_schema",
+            database,
+            "the user may not create schema thalweg, where the checkpoint lies",
+            format!("GRANT CREATE ON DATABASE {database} TO {user}"),
+        ));
+    }
+    Ok(())
+}
+
+async fn privileges(
+    client: &Client,
+    table: &TargetTable,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let name = quote_table(&table.name);
+    let row = client
+        .query_one(
+            "SELECT has_table_privilege($1::text, 'SELECT') AND has_table_privilege($1, 'INSERT') \
+             AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($1, 'DELETE'), \
+             quote_ident(current_user)",
+            &[&name],
+        )
+        .await
+        .map_err(convert)?;
+    if !row.get::<_, bool>(0) {
+        findings.push(Finding::error(
+            "privileges",
+            table.name.to_string(),
+            "the user may not read and write it",
+            format!(
+                "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {}",
+                row.get::<_, &str>(1)
+            ),
+        ));
+    }
+    Ok(())
+}

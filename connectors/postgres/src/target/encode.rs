@@ -1,0 +1,290 @@
+//! Cells as PostgreSQL's binary format has them.
+//!
+//! The formats are those of each type's `recv` function, and the file format of `COPY … BINARY`
+//! (<https://www.postgresql.org/docs/15/sql-copy.html>): a signature, per row a 16-bit field count and
+//! per field a 32-bit length (-1: NULL) and the bytes, at the end -1 as a count.
+
+use thalweg_core::plan::TargetTable;
+use thalweg_core::schema::ColumnSchema;
+use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef};
+use thalweg_core::{Error, Result, Side};
+
+/// The header of a `COPY … BINARY` file: signature, no flags, no extension.
+pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// Its trailer.
+pub(crate) const TRAILER: &[u8] = &[0xff, 0xff];
+
+/// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
+const EPOCH_DAYS: i64 = 10_957;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// How a column's cells are written; chosen once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Encoder {
+    Bool,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Jsonb,
+    Bytea,
+    Date,
+    Time,
+    Timestamp,
+    Timestamptz,
+    Interval,
+    Uuid,
+}
+
+impl Encoder {
+    /// The encoder of a column; `None` for a type whose binary form we do not know.
+    pub(crate) fn of(column: &ColumnSchema) -> Option<Encoder> {
+        let name = column
+            .native
+            .split('(')
+            .next()
+            .unwrap_or_default()
+            .trim_end();
+        Some(match name {
+            "boolean" => Encoder::Bool,
+            "smallint" => Encoder::Int2,
+            "integer" => Encoder::Int4,
+            "bigint" => Encoder::Int8,
+            "real" => Encoder::Float4,
+            "double precision" => Encoder::Float8,
+            "numeric" => Encoder::Numeric,
+            "text" | "character varying" | "character" | "json" => Encoder::Text,
+            "jsonb" => Encoder::Jsonb,
+            "bytea" => Encoder::Bytea,
+            "date" => Encoder::Date,
+            "time" | "time without time zone" => Encoder::Time,
+            "timestamp" if column.native.ends_with("with time zone") => Encoder::Timestamptz,
+            "timestamp with time zone" => Encoder::Timestamptz,
+            "timestamp" | "timestamp without time zone" => Encoder::Timestamp,
+            "interval" => Encoder::Interval,
+            "uuid" => Encoder::Uuid,
+            _ => return None,
+        })
+    }
+
+    /// Appends the bytes of a value; `Ok(false)` for NULL. The error is a reason without the value.
+    fn put(self, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<bool, &'static str> {
+        const RANGE: &str = "the value is out of the type's range";
+        match (self, cell) {
+            (_, CellRef::Null) => return Ok(false),
+            (Encoder::Bool, CellRef::Bool(v)) => out.push(u8::from(v)),
+            (Encoder::Int2, CellRef::I64(v)) => {
+                out.extend(i16::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+            }
+            (Encoder::Int4, CellRef::I64(v)) => {
+                out.extend(i32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+            }
+            (Encoder::Int8, CellRef::I64(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Float4, CellRef::F32(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Float8, CellRef::F64(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Numeric, CellRef::Decimal(v)) => numeric(v, out)?,
+            (Encoder::Text, CellRef::Text(v) | CellRef::Json(v)) => text(v, out)?,
+            (Encoder::Jsonb, CellRef::Json(v)) => {
+                out.push(1);
+                text(v, out)?;
+            }
+            (Encoder::Bytea, CellRef::Bytes(v)) => out.extend_from_slice(v),
+            (Encoder::Date, CellRef::Date(v)) => {
+                let days = match v {
+                    Date::INFINITY => i32::MAX,
+                    Date::NEG_INFINITY => i32::MIN,
+                    v => i32::try_from(days(v)?).map_err(|_| RANGE)?,
+                };
+                out.extend(days.to_be_bytes());
+            }
+            (Encoder::Time, CellRef::Time(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Timestamp, CellRef::Timestamp(date, micros)) => {
+                let at = match date {
+                    Date::INFINITY => i64::MAX,
+                    Date::NEG_INFINITY => i64::MIN,
+                    date => days(date)?
+                        .checked_mul(DAY_MICROS)
+                        .and_then(|at| at.checked_add(micros))
+                        .ok_or(RANGE)?,
+                };
+                out.extend(at.to_be_bytes());
+            }
+            (Encoder::Timestamptz, CellRef::Instant(v)) => {
+                let at = match v {
+                    i64::MAX | i64::MIN => v,
+                    v => v.checked_sub(EPOCH_DAYS * DAY_MICROS).ok_or(RANGE)?,
+                };
+                out.extend(at.to_be_bytes());
+            }
+            (Encoder::Interval, CellRef::Interval(v)) => {
+                out.extend(v.micros.to_be_bytes());
+                out.extend(v.days.to_be_bytes());
+                out.extend(v.months.to_be_bytes());
+            }
+            (Encoder::Uuid, CellRef::Uuid(v)) => out.extend_from_slice(&v),
+            _ => return Err("the value is not of the column's type"),
+        }
+        Ok(true)
+    }
+}
+
+fn text(value: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if value.as_bytes().contains(&0) {
+        return Err("text with a NUL character cannot be stored in PostgreSQL");
+    }
+    out.extend_from_slice(value.as_bytes());
+    Ok(())
+}
+
+fn days(date: Date) -> Result<i64, &'static str> {
+    Ok(date
+        .to_unix_days()
+        .ok_or("the date does not exist in the calendar")?
+        - EPOCH_DAYS)
+}
+
+/// `numeric_recv`: number of base-10000 digits, weight of the first, sign, display scale, digits.
+fn numeric(value: DecimalRef<'_>, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    let (negative, scale, digits) = match value {
+        DecimalRef::Finite {
+            negative,
+            scale,
+            digits,
+        } => (negative, scale, digits),
+        DecimalRef::NaN => return special(0xc000, out),
+        DecimalRef::Infinity => return special(0xd000, out),
+        DecimalRef::NegInfinity => return special(0xf000, out),
+    };
+    let whole = i64::try_from(digits.len()).map_err(|_| "too many digits")? - i64::from(scale);
+    // The first group ends where the number of digits before the point is a multiple of four.
+    let weight = whole.div_euclid(4) + i64::from(whole.rem_euclid(4) > 0) - 1;
+    let lead = usize::try_from((weight + 1) * 4 - whole).map_err(|_| "too many digits")?;
+    let groups = (lead + digits.len()).div_ceil(4);
+    let group = |index: usize| {
+        (0..4).fold(0i16, |sum, place| {
+            let at = (index * 4 + place).checked_sub(lead);
+            let digit = at
+                .and_then(|at| digits.get(at))
+                .map_or(0, |digit| i16::from(digit - b'0'));
+            sum * 10 + digit
+        })
+    };
+    let start = out.len();
+    let narrow = |number: i64| i16::try_from(number).map_err(|_| "too many digits");
+    let zero = digits == b"0";
+    out.extend(
+        narrow(if zero {
+            0
+        } else {
+            i64::try_from(groups).unwrap_or(i64::MAX)
+        })?
+        .to_be_bytes(),
+    );
+    out.extend(narrow(if zero { 0 } else { weight })?.to_be_bytes());
+    out.extend(if negative { [0x40, 0] } else { [0, 0] });
+    out.extend(scale.to_be_bytes());
+    if !zero {
+        for index in 0..groups {
+            out.extend(group(index).to_be_bytes());
+        }
+    }
+    debug_assert!(out.len() >= start + 8);
+    Ok(())
+}
+
+fn special(sign: u16, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    out.extend([0, 0, 0, 0]);
+    out.extend(sign.to_be_bytes());
+    out.extend([0, 0]);
+    Ok(())
+}
+
+/// Writes the fields of rows of one target table.
+#[derive(Clone, Debug)]
+pub(crate) struct RowEncoder {
+    columns: Vec<Encoder>,
+    table: String,
+    names: Vec<String>,
+}
+
+impl RowEncoder {
+    /// `Schema` error for a column whose type has no encoder.
+    pub(crate) fn new(table: &TargetTable) -> Result<Self> {
+        let encoder = |column: &ColumnSchema| {
+            Encoder::of(column).ok_or_else(|| {
+                Error::schema(format!(
+                    "column {} of {} has type {}, which cannot be written yet",
+                    column.name, table.name, column.native
+                ))
+                .with_hint("leave the column out of the mapping, or change its type")
+                .at(Side::Target)
+            })
+        };
+        Ok(RowEncoder {
+            columns: table.columns.iter().map(encoder).collect::<Result<_>>()?,
+            table: table.name.to_string(),
+            names: table
+                .columns
+                .iter()
+                .map(|column| column.name.clone())
+                .collect(),
+        })
+    }
+
+    /// Number of columns.
+    pub(crate) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// Appends the fields `wanted` of a row, in that order, each with its length.
+    pub(crate) fn fields(
+        &self,
+        row: RowRef<'_>,
+        wanted: impl Iterator<Item = usize>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        for index in wanted {
+            let cell = row.cell(index);
+            self.field(index, cell.unwrap_or(CellRef::Absent), out)?;
+        }
+        Ok(())
+    }
+
+    /// Appends all fields of a row.
+    pub(crate) fn row(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        for (index, cell) in row.cells().enumerate() {
+            self.field(index, cell, out)?;
+        }
+        Ok(())
+    }
+
+    fn field(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let encoder = self
+            .columns
+            .get(index)
+            .ok_or_else(|| Error::bug("a cell without a column"))?;
+        let start = out.len();
+        out.extend([0xff; 4]);
+        match encoder.put(cell, out) {
+            Ok(false) => {}
+            Ok(true) => {
+                let len = i32::try_from(out.len() - start - 4)
+                    .map_err(|_| Error::data("a value above 2 GiB").at(Side::Target))?;
+                if let Some(slot) = out.get_mut(start..start + 4) {
+                    slot.copy_from_slice(&len.to_be_bytes());
+                }
+            }
+            Err(reason) => {
+                let column = self.names.get(index).map_or("?", String::as_str);
+                let message = format!("a value of column {column} of {}: {reason}", self.table);
+                return Err(Error::data(message)
+                    .with_hint("correct the row at the source, then run the task again")
+                    .at(Side::Target));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,165 @@
+//! Loading: one table in one transaction, by `COPY BINARY` straight into it.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures_util::SinkExt as _;
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::Loader;
+use thalweg_core::position::Visibility;
+use thalweg_core::value::RowBatch;
+use thalweg_core::{Error, Result, Side};
+use tokio_postgres::CopyInSink;
+
+use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::{Owner, copy_sql};
+use crate::config::Connection;
+use crate::error::convert;
+use crate::schema::quote_table;
+
+pub(super) struct PostgresLoader {
+    connection: Connection,
+    owner: Owner,
+    plan: Arc<Plan>,
+    open: Option<Open>,
+}
+
+/// The table being loaded.
+struct Open {
+    target: usize,
+    encoder: RowEncoder,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    rows: u64,
+}
+
+impl PostgresLoader {
+    pub(super) fn new(connection: Connection, owner: Owner, plan: Arc<Plan>) -> Self {
+        PostgresLoader {
+            connection,
+            owner,
+            plan,
+            open: None,
+        }
+    }
+}
+
+#[async_trait]
+impl Loader for PostgresLoader {
+    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
+        let table = plan
+            .targets
+            .get(target)
+            .ok_or_else(|| Error::bug("no such target"))?;
+        let encoder = RowEncoder::new(table)?;
+        let client = &self.connection.client;
+        let name = quote_table(&table.name);
+        client.batch_execute("BEGIN").await.map_err(convert)?;
+        if replace {
+            client
+                .batch_execute(&format!("DELETE FROM {name}"))
+                .await
+                .map_err(convert)?;
+        } else {
+            let any = format!("SELECT 1 FROM {name} LIMIT 1");
+            if client
+                .query_opt(any.as_str(), &[])
+                .await
+                .map_err(convert)?
+                .is_some()
+            {
+                return Err(Error::config(format!("{} has rows already", table.name))
+                    .with_hint(format!("TRUNCATE {name}, or set existing_rows to replace"))
+                    .at(Side::Target));
+            }
+        }
+        let sink = client
+            .copy_in(copy_sql(table).as_str())
+            .await
+            .map_err(convert)?;
+        let mut sink = Box::pin(sink);
+        sink.send(Bytes::from_static(HEADER))
+            .await
+            .map_err(convert)?;
+        self.open = Some(Open {
+            target,
+            encoder,
+            sink,
+            rows: 0,
+        });
+        Ok(())
+    }
+
+    async fn load(&mut self, rows: &RowBatch) -> Result<()> {
+        let open = self
+            .open
+            .as_mut()
+            .ok_or_else(|| Error::bug("load before begin"))?;
+        let width =
+            i16::try_from(open.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
+        let mut bytes = Vec::with_capacity(rows.bytes());
+        for row in rows.iter() {
+            bytes.extend(width.to_be_bytes());
+            open.encoder.row(row, &mut bytes)?;
+        }
+        open.rows += rows.len() as u64;
+        open.sink
+            .send(BytesMut::from(bytes.as_slice()).freeze())
+            .await
+            .map_err(convert)
+    }
+
+    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
+        let mut open = self
+            .open
+            .take()
+            .ok_or_else(|| Error::bug("commit before begin"))?;
+        open.sink
+            .send(Bytes::from_static(TRAILER))
+            .await
+            .map_err(convert)?;
+        let rows = open.sink.as_mut().finish().await.map_err(convert)?;
+        if rows != open.rows {
+            return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
+        }
+        let table = self
+            .plan
+            .targets
+            .get(open.target)
+            .ok_or_else(|| Error::bug("no such target"))?;
+        let client = &self.connection.client;
+        let Owner { task, epoch } = &self.owner;
+        // FOR SHARE: other loaders may commit beside us, a new owner has to wait.
+        let owned = client
+            .query(
+                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
+                 FOR SHARE",
+                &[&task.server, &task.task, &epoch.0],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)?;
+        let count = i64::try_from(rows).unwrap_or(i64::MAX);
+        client
+            .execute(
+                "INSERT INTO thalweg.checkpoint_table VALUES ($1, $2, $3, $4, 'loaded', $5, $6, $7) \
+                 ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
+                 phase = 'loaded', visibility = $5, fingerprint = $6, loaded_rows = $7",
+                &[
+                    &task.server,
+                    &task.task,
+                    &table.name.schema,
+                    &table.name.name,
+                    &seen.as_str(),
+                    &fingerprint,
+                    &count,
+                ],
+            )
+            .await
+            .map_err(convert)?;
+        client.batch_execute("COMMIT").await.map_err(convert)?;
+        Ok(rows)
+    }
+}

@@ -1,0 +1,336 @@
+//! PostgreSQL as a target.
+
+mod applier;
+mod bulk;
+mod ddl;
+mod encode;
+mod loader;
+mod rows;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::{ColumnSchema, TableName, TableSchema, UniqueKey};
+use thalweg_core::{Error, Kind, Result, Side};
+
+use crate::config::{Connection, connect};
+use crate::error::convert;
+use crate::schema::{self, native, neutral, quote_table};
+
+/// A PostgreSQL database as a target. It connects anew for every call.
+#[derive(Debug)]
+pub(crate) struct PostgresTarget {
+    config: DataSourceConfig,
+}
+
+impl PostgresTarget {
+    pub(crate) fn new(config: DataSourceConfig) -> Self {
+        PostgresTarget { config }
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        connect(&self.config, &self.config.application_name).await
+    }
+
+    /// A connection of a task's owner, so that it can be recognised at the server.
+    async fn connect_owner(&self, task: &TaskKey, epoch: Epoch, plan: &Plan) -> Result<Connection> {
+        let connection = connect(&self.config, &format!("thalweg/{}/{epoch}", task.task)).await?;
+        if plan.options.foreign_keys == ForeignKeys::Replica {
+            let replica = "SET session_replication_role = replica";
+            connection
+                .client
+                .batch_execute(replica)
+                .await
+                .map_err(convert)?;
+        }
+        Ok(connection)
+    }
+}
+
+#[async_trait]
+impl Inspect for PostgresTarget {
+    async fn probe(&self) -> Result<()> {
+        self.connect()
+            .await?
+            .client
+            .batch_execute("SELECT 1")
+            .await
+            .map_err(convert)
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        schema::tables(&self.connect().await?.client).await
+    }
+
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        let connection = self.connect().await?;
+        let mut found = Vec::new();
+        for table in tables {
+            found.extend(schema::describe(&connection.client, table).await?);
+        }
+        Ok(found)
+    }
+}
+
+#[async_trait]
+impl Target for PostgresTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { atomic: true }
+    }
+
+    fn propose(
+        &self,
+        source: &TableSchema,
+        name: &TableName,
+        columns: &[ColumnPair],
+    ) -> std::result::Result<TableSchema, Vec<Finding>> {
+        let mut proposed = TableSchema {
+            name: name.clone(),
+            columns: Vec::new(),
+            primary_key: Vec::new(),
+            unique_keys: Vec::new(),
+            foreign_keys: Vec::new(),
+            estimated_rows: None,
+        };
+        let mut findings = Vec::new();
+        let mut origins = Vec::new();
+        for pair in columns {
+            // A column that does not exist is the plan's to tell.
+            let Some(index) = source.column_index(&pair.source) else {
+                continue;
+            };
+            let Some(column) = source.columns.get(index) else {
+                continue;
+            };
+            let Some(text) = native(&column.ty) else {
+                findings.push(Finding::error(
+                    "type_without_counterpart",
+                    format!("{}.{}", source.name, column.name),
+                    format!(
+                        "type {} has no counterpart in PostgreSQL yet",
+                        column.native
+                    ),
+                    "leave the column out of the mapping",
+                ));
+                continue;
+            };
+            origins.push(index);
+            proposed.columns.push(ColumnSchema {
+                name: pair.target.clone(),
+                ty: neutral(&text),
+                native: text,
+                nullable: column.nullable,
+                has_default: false,
+                generated: false,
+            });
+        }
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let places = |key: &[usize]| -> Option<Vec<usize>> {
+            key.iter()
+                .map(|c| origins.iter().position(|o| o == c))
+                .collect()
+        };
+        proposed.primary_key = places(&source.primary_key).unwrap_or_default();
+        proposed.unique_keys = source
+            .unique_keys
+            .iter()
+            .filter_map(|key| {
+                Some(UniqueKey {
+                    name: format!("{}_{}", name.name, key.name),
+                    columns: places(&key.columns)?,
+                })
+            })
+            .collect();
+        Ok(proposed)
+    }
+
+    async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
+        let connection = self.connect().await?;
+        ddl::check(&connection.client, task, plan).await
+    }
+
+    async fn prepare(&self, _task: &TaskKey, plan: &Plan) -> Result<()> {
+        let mut connection = self.connect().await?;
+        ddl::prepare(&mut connection.client, plan).await
+    }
+
+    async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
+        let connection = self.connect().await?;
+        let client = &connection.client;
+        // The row lock waits for a transaction that an older owner has open.
+        let row = client
+            .query_one(
+                "INSERT INTO thalweg.checkpoint AS c (server, task, epoch) VALUES ($1, $2, 1) \
+                 ON CONFLICT (server, task) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, applied",
+                &[&task.server, &task.task],
+            )
+            .await
+            .map_err(convert)?;
+        let tables = client
+            .query(
+                "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows \
+                 FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+                &[&task.server, &task.task],
+            )
+            .await
+            .map_err(convert)?;
+        let tables = tables.iter().map(stored_table).collect::<Result<_>>()?;
+        let applied = row.get::<_, Option<String>>(1).map(Position::new);
+        Ok(Checkpoint {
+            epoch: Epoch(row.get(0)),
+            applied,
+            tables,
+        })
+    }
+
+    async fn open_applier(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Applier>> {
+        let connection = self.connect_owner(task, epoch, &plan).await?;
+        let owner = Owner {
+            task: task.clone(),
+            epoch,
+        };
+        Ok(Box::new(
+            applier::PostgresApplier::new(connection, owner, plan).await?,
+        ))
+    }
+
+    async fn open_loader(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Loader>> {
+        if plan.options.existing_rows == ExistingRows::Merge {
+            return Err(Error::config("existing_rows = merge is not built yet")
+                .with_hint("set existing_rows to refuse or replace")
+                .at(Side::Target));
+        }
+        let connection = self.connect_owner(task, epoch, &plan).await?;
+        let owner = Owner {
+            task: task.clone(),
+            epoch,
+        };
+        Ok(Box::new(loader::PostgresLoader::new(
+            connection, owner, plan,
+        )))
+    }
+
+    async fn forget(&self, task: &TaskKey) -> Result<()> {
+        self.on_checkpoint(
+            task,
+            &[
+                "UPDATE thalweg.checkpoint SET applied = NULL WHERE server = $1 AND task = $2",
+                "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
+                 WHERE server = $1 AND task = $2",
+            ],
+        )
+        .await
+    }
+
+    async fn release(&self, task: &TaskKey) -> Result<()> {
+        self.on_checkpoint(
+            task,
+            &[
+                "DELETE FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+                "DELETE FROM thalweg.checkpoint WHERE server = $1 AND task = $2",
+            ],
+        )
+        .await
+    }
+}
+
+impl PostgresTarget {
+    /// Runs statements with the task's key as parameters, in one transaction; nothing if there are
+    /// no checkpoint tables.
+    async fn on_checkpoint(&self, task: &TaskKey, statements: &[&str]) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let there = connection
+            .client
+            .query_one(
+                "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL",
+                &[],
+            )
+            .await
+            .map_err(convert)?;
+        if !there.get::<_, bool>(0) {
+            return Ok(());
+        }
+        let transaction = connection.client.transaction().await.map_err(convert)?;
+        for statement in statements {
+            transaction
+                .execute(*statement, &[&task.server, &task.task])
+                .await
+                .map_err(convert)?;
+        }
+        transaction.commit().await.map_err(convert)
+    }
+}
+
+/// Who writes: compared with the checkpoint in every transaction.
+#[derive(Clone, Debug)]
+pub(crate) struct Owner {
+    task: TaskKey,
+    epoch: Epoch,
+}
+
+impl Owner {
+    /// `Fenced` unless exactly the one checkpoint row of this owner was touched.
+    fn expect_one(&self, rows: u64) -> Result<()> {
+        if rows == 1 {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Fenced,
+            format!("a newer owner has task {}", self.task),
+        )
+        .at(Side::Target))
+    }
+}
+
+fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
+    let phase: &str = row.get(2);
+    let phase = match (phase, row.get::<_, Option<String>>(3)) {
+        ("waiting", _) => TablePhase::Waiting,
+        ("loaded", Some(seen)) => TablePhase::Loaded(Visibility::new(seen)),
+        ("live", _) => TablePhase::Live,
+        _ => {
+            return Err(Error::config(
+                "the checkpoint has a phase this version does not know",
+            ));
+        }
+    };
+    Ok(TableCheckpoint {
+        target: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
+        phase,
+        fingerprint: row.get(4),
+        loaded_rows: u64::try_from(row.get::<_, i64>(5)).unwrap_or(0),
+    })
+}
+
+/// The columns of a table as a list for SQL.
+fn column_list<'a>(columns: impl Iterator<Item = &'a ColumnSchema>, prefix: &str) -> String {
+    let names = columns.map(|column| format!("{prefix}{}", schema::quote(&column.name)));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// `COPY` of all mapped columns of a table.
+fn copy_sql(table: &thalweg_core::plan::TargetTable) -> String {
+    let columns = column_list(table.columns.iter(), "");
+    format!(
+        "COPY {} ({columns}) FROM STDIN (FORMAT binary)",
+        quote_table(&table.name)
+    )
+}

@@ -1,0 +1,242 @@
+//! The row path: one statement per change, in commit order. Slower, and always right: what the source
+//! did one after the other meets no constraint that the source did not meet.
+
+use bytes::BytesMut;
+use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
+use rustc_hash::FxHashMap;
+use thalweg_core::batch::{RowOp, TableCounts};
+use thalweg_core::plan::TargetTable;
+use thalweg_core::value::{RowBatch, RowRef};
+use thalweg_core::{Error, Result};
+use tokio_postgres::{Client, Statement};
+
+use super::column_list;
+use super::encode::RowEncoder;
+use crate::error::convert;
+use crate::schema::{quote, quote_table};
+
+/// A parameter in its binary form; `None`: NULL.
+#[derive(Debug)]
+struct Raw<'a>(Option<&'a [u8]>);
+
+impl ToSql for Raw<'_> {
+    fn to_sql(
+        &self,
+        _ty: &Type,
+        out: &mut BytesMut,
+    ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
+        let Some(bytes) = self.0 else {
+            return Ok(IsNull::Yes);
+        };
+        out.extend_from_slice(bytes);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(_ty: &Type) -> bool {
+        true
+    }
+
+    to_sql_checked!();
+}
+
+/// What the row path needs of one table.
+pub(super) struct Rows {
+    encoder: RowEncoder,
+    /// Columns that identify a row: the key, or all of them.
+    identity: Vec<usize>,
+    insert: Statement,
+    delete: Statement,
+    /// One UPDATE per set of columns that are present.
+    updates: FxHashMap<Vec<usize>, Statement>,
+}
+
+impl Rows {
+    pub(super) async fn new(client: &Client, table: &TargetTable) -> Result<Self> {
+        let identity: Vec<usize> = match table.key.as_slice() {
+            [] => (0..table.columns.len()).collect(),
+            key => key.to_vec(),
+        };
+        let columns = column_list(table.columns.iter(), "");
+        let values: Vec<_> = (1..=table.columns.len()).map(|n| format!("${n}")).collect();
+        let name = quote_table(&table.name);
+        // A key that is met is overwritten and counted; xmax tells which it was.
+        let conflict = if table.key.is_empty() {
+            String::new()
+        } else {
+            let set = table
+                .columns
+                .iter()
+                .map(|c| format!("{0} = excluded.{0}", quote(&c.name)));
+            let key = super::ddl::names(table, &table.key);
+            format!(
+                " ON CONFLICT ({key}) DO UPDATE SET {}",
+                set.collect::<Vec<_>>().join(", ")
+            )
+        };
+        let insert = format!(
+            "INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({}){conflict} \
+             RETURNING xmax = 0",
+            values.join(", ")
+        );
+        let delete = format!("DELETE FROM {name} WHERE {}", find(table, &identity, 1));
+        Ok(Rows {
+            encoder: RowEncoder::new(table)?,
+            insert: client.prepare(&insert).await.map_err(convert)?,
+            delete: client.prepare(&delete).await.map_err(convert)?,
+            identity,
+            updates: FxHashMap::default(),
+        })
+    }
+
+    /// Applies one change.
+    pub(super) async fn apply(
+        &mut self,
+        client: &Client,
+        table: &TargetTable,
+        rows: &RowBatch,
+        op: RowOp,
+        may_insert: bool,
+        counts: &mut TableCounts,
+    ) -> Result<()> {
+        match op {
+            RowOp::Insert(row) => {
+                let met = self.insert(client, rows.row(row)).await?;
+                counts.repaired += u64::from(met);
+            }
+            RowOp::Delete(row) => {
+                let mut bytes = Vec::new();
+                self.encoder
+                    .fields(rows.row(row), self.identity.iter().copied(), &mut bytes)?;
+                let params = split(&bytes);
+                let found = client
+                    .execute_raw(&self.delete, &params)
+                    .await
+                    .map_err(convert)?;
+                counts.missing += u64::from(found == 0);
+            }
+            RowOp::Update { before, after } => {
+                let row = rows.row(after);
+                let present: Vec<usize> = row
+                    .cells()
+                    .enumerate()
+                    .filter(|(_, cell)| cell.is_present())
+                    .map(|(index, _)| index)
+                    .collect();
+                if present.is_empty() {
+                    return Ok(());
+                }
+                let whole = present.len() == self.encoder.width();
+                let mut bytes = Vec::new();
+                self.encoder
+                    .fields(row, present.iter().copied(), &mut bytes)?;
+                let old = self.identity.iter().copied();
+                self.encoder.fields(rows.row(before), old, &mut bytes)?;
+                let statement = self.update(client, table, present).await?;
+                let params = split(&bytes);
+                let found = client
+                    .execute_raw(&statement, &params)
+                    .await
+                    .map_err(convert)?;
+                if found == 0 && whole && may_insert {
+                    self.insert(client, row).await?;
+                    counts.repaired += 1;
+                } else {
+                    counts.missing += u64::from(found == 0);
+                }
+            }
+            RowOp::Truncate => {
+                // DELETE, not TRUNCATE: it takes no exclusive lock from readers.
+                let delete = format!("DELETE FROM {}", quote_table(&table.name));
+                client.batch_execute(&delete).await.map_err(convert)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Inserts a row; whether its key was there already.
+    async fn insert(&self, client: &Client, row: RowRef<'_>) -> Result<bool> {
+        if row.cells().any(|cell| !cell.is_present()) {
+            return Err(Error::bug("a row to insert is not whole"));
+        }
+        let mut bytes = Vec::new();
+        self.encoder.row(row, &mut bytes)?;
+        let params = split(&bytes);
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
+        let new: bool = client
+            .query_one(&self.insert, &params)
+            .await
+            .map_err(convert)?
+            .get(0);
+        Ok(!new)
+    }
+
+    async fn update(
+        &mut self,
+        client: &Client,
+        table: &TargetTable,
+        present: Vec<usize>,
+    ) -> Result<Statement> {
+        if let Some(statement) = self.updates.get(&present) {
+            return Ok(statement.clone());
+        }
+        let set: Vec<_> = present
+            .iter()
+            .filter_map(|index| table.columns.get(*index))
+            .enumerate()
+            .map(|(n, column)| format!("{} = ${}", quote(&column.name), n + 1))
+            .collect();
+        let sql = format!(
+            "UPDATE {} SET {} WHERE {}",
+            quote_table(&table.name),
+            set.join(", "),
+            find(table, &self.identity, present.len() + 1)
+        );
+        let statement = client.prepare(&sql).await.map_err(convert)?;
+        self.updates.insert(present, statement.clone());
+        Ok(statement)
+    }
+}
+
+/// The condition that finds a row; parameters from `first` on. Without a key, one of the rows that
+/// are equal in every column.
+fn find(table: &TargetTable, identity: &[usize], first: usize) -> String {
+    let names = identity
+        .iter()
+        .filter_map(|index| table.columns.get(*index))
+        .enumerate();
+    let equals = if table.key.is_empty() {
+        "IS NOT DISTINCT FROM"
+    } else {
+        "="
+    };
+    let each: Vec<_> = names
+        .map(|(n, c)| format!("{} {equals} ${}", quote(&c.name), first + n))
+        .collect();
+    let condition = each.join(" AND ");
+    if table.key.is_empty() {
+        let name = quote_table(&table.name);
+        return format!("ctid = (SELECT ctid FROM {name} WHERE {condition} LIMIT 1)");
+    }
+    condition
+}
+
+/// Splits length-prefixed fields into parameters.
+fn split(mut bytes: &[u8]) -> Vec<Raw<'_>> {
+    let mut fields = Vec::new();
+    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
+        match usize::try_from(i32::from_be_bytes(*len)) {
+            Err(_) => {
+                fields.push(Raw(None));
+                bytes = rest;
+            }
+            Ok(len) => {
+                let (field, rest) = rest
+                    .split_at_checked(len)
+                    .expect("RowEncoder wrote the length");
+                fields.push(Raw(Some(field)));
+                bytes = rest;
+            }
+        }
+    }
+    fields
+}

@@ -1,0 +1,9 @@
+//! The connector against a real PostgreSQL.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "tests may panic"
+)]
+
+mod apply;
+mod world;

@@ -1,0 +1,116 @@
+//! A private server, a plan by hand, and rows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_core::checkpoint::{Checkpoint, TaskKey};
+use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::plan::{Plan, TablePair, resolve};
+use thalweg_core::ports::{Connector, DataSourceConfig, Target};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
+use thalweg_core::secret::Secret;
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_testkit::servers::{Postgres, PostgresOptions};
+
+pub(crate) struct World {
+    pub(crate) server: Postgres,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) key: TaskKey,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        let server = Postgres::start(PostgresOptions::default()).unwrap();
+        let config = DataSourceConfig {
+            host: server.host().to_owned(),
+            port: server.port(),
+            database: "postgres".into(),
+            user: server.user().to_owned(),
+            password: Secret::new(server.password()),
+            tls: Default::default(),
+            allow_cleartext_password: false,
+            timeout: Duration::from_secs(10),
+            server_id: None,
+            application_name: "thalweg/test".into(),
+        };
+        let target = thalweg_postgres::connector().target(&config).unwrap();
+        let key = TaskKey {
+            server: "s".into(),
+            task: "t".into(),
+        };
+        World {
+            server,
+            target,
+            key,
+        }
+    }
+
+    /// Prepares and claims.
+    pub(crate) async fn claim(&self, plan: &Plan) -> Checkpoint {
+        self.target.prepare(&self.key, plan).await.unwrap();
+        self.target.claim(&self.key).await.unwrap()
+    }
+}
+
+pub(crate) fn column(name: &str, ty: ColumnType) -> ColumnSchema {
+    ColumnSchema {
+        name: name.into(),
+        ty,
+        native: "of the source".into(),
+        nullable: name != "id",
+        has_default: false,
+        generated: false,
+    }
+}
+
+/// A source table whose first column is its key; `unique` are further unique columns.
+pub(crate) fn source(name: &str, columns: Vec<ColumnSchema>, unique: &[usize]) -> TableSchema {
+    let unique_key = |c: &usize| UniqueKey {
+        name: format!("u{c}"),
+        columns: vec![*c],
+    };
+    TableSchema {
+        name: TableName::new("shop", name),
+        columns,
+        primary_key: vec![0],
+        unique_keys: unique.iter().map(unique_key).collect(),
+        foreign_keys: Vec::new(),
+        estimated_rows: None,
+    }
+}
+
+/// A plan that creates a table for each source table, in schema `public`.
+pub(crate) fn plan(world: &World, sources: Vec<TableSchema>) -> Arc<Plan> {
+    let pairs = sources.into_iter().map(|source| {
+        let mapping = Mapping {
+            id: "m".into(),
+            source: source.name.clone(),
+            target: TableName::new("public", &source.name.name),
+            columns: Vec::new(),
+        };
+        let pairs = mapping.pairs(&source);
+        let target = world
+            .target
+            .propose(&source, &mapping.target, &pairs)
+            .unwrap();
+        TablePair {
+            mapping,
+            source: Some(source),
+            target: Some(target),
+            create: true,
+        }
+    });
+    let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());
+    Arc::new(
+        resolution
+            .plan
+            .unwrap_or_else(|| panic!("{:?}", resolution.findings)),
+    )
+}
+
+/// Appends a row of two integers.
+pub(crate) fn pair(rows: &mut RowBatch, id: i64, value: i64) -> usize {
+    rows.push(CellRef::I64(id));
+    rows.push(CellRef::I64(value));
+    rows.end_row()
+}
