@@ -1,1 +1,1 @@
-//! To be written.
+//! The control plane: what the product does. To come; nothing is here yet.

@@ -1,0 +1,96 @@
+//! From a data source's configuration to a connection.
+
+use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts};
+use thalweg_core::ports::{DataSourceConfig, TlsMode};
+use thalweg_core::{Error, Result, Side};
+
+use crate::error::from_driver;
+
+fn is_loopback(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost")
+        || host
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
+}
+
+fn options(config: &DataSourceConfig, tls: bool) -> OptsBuilder {
+    let mut opts = OptsBuilder::default()
+        .ip_or_hostname(config.host.clone())
+        .tcp_port(config.port)
+        .user(Some(config.user.clone()))
+        .pass(Some(config.password.expose().to_owned()))
+        .prefer_socket(false)
+        .tcp_nodelay(true)
+        .max_allowed_packet(Some(1 << 30))
+        .wait_timeout(Some(28_800))
+        .secure_auth(true)
+        .connect_attribute("program_name", config.application_name.clone());
+    if !config.database.is_empty() {
+        opts = opts.db_name(Some(config.database.clone()));
+    }
+    // In clear text only where nobody can listen, or where the user said so.
+    let private = is_loopback(&config.host) || (tls && config.tls.mode == TlsMode::VerifyFull);
+    opts = opts.enable_cleartext_plugin(private || config.allow_cleartext_password);
+    if tls {
+        let mut ssl = SslOpts::default();
+        if config.tls.mode == TlsMode::VerifyFull {
+            match &config.tls.ca_pem {
+                Some(pem) => {
+                    ssl = ssl
+                        .with_disable_built_in_roots(true)
+                        .with_root_certs(vec![pem.clone().into_bytes().into()]);
+                }
+                None => {
+                    let native = rustls_native_certs::load_native_certs();
+                    let roots = native
+                        .certs
+                        .into_iter()
+                        .map(|cert| cert.as_ref().to_vec().into())
+                        .collect();
+                    ssl = ssl.with_disable_built_in_roots(true).with_root_certs(roots);
+                }
+            }
+        } else {
+            ssl = ssl
+                .with_danger_accept_invalid_certs(true)
+                .with_danger_skip_domain_validation(true);
+        }
+        opts = opts.ssl_opts(Some(ssl));
+    }
+    opts
+}
+
+/// Connects and logs in within the configuration's timeout.
+pub(crate) async fn connect(config: &DataSourceConfig) -> Result<Conn> {
+    let attempt = async {
+        match config.tls.mode {
+            TlsMode::Off => Conn::new(options(config, false)).await,
+            TlsMode::Require | TlsMode::VerifyFull => Conn::new(options(config, true)).await,
+            TlsMode::Prefer => match Conn::new(options(config, true)).await {
+                Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) => {
+                    Conn::new(options(config, false)).await
+                }
+                other => other,
+            },
+        }
+    };
+    match tokio::time::timeout(config.timeout, Box::pin(attempt)).await {
+        Ok(conn) => conn.map_err(from_driver),
+        Err(_) => Err(Error::transient(format!(
+            "no connection to {}:{} within {:?}",
+            config.host, config.port, config.timeout
+        ))
+        .at(Side::Source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_machine_is_loopback() {
+        assert!(is_loopback("127.0.0.1") && is_loopback("::1") && is_loopback("localhost"));
+        assert!(!is_loopback("10.0.0.1") && !is_loopback("localhost.example.org"));
+    }
+}

@@ -1,0 +1,353 @@
+//! What a statement in the log means for captured tables.
+//!
+//! A small tokenizer (quotes, comments, backticks, executable comments) and one table of statement
+//! kinds. It need not understand a statement fully: what it cannot place and what mentions a
+//! captured table stops the task, and what does not mention one cannot hurt it.
+
+/// What to do at a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Nothing for captured tables.
+    Nothing,
+    /// The group begins.
+    Begin,
+    /// The group ends and counts.
+    Commit,
+    /// The group, or a part of it, is taken back.
+    Rollback,
+    XaStart,
+    XaCommit,
+    XaRollback,
+    /// All rows of the captured table went.
+    Truncate(usize),
+    /// A change of a captured table: statement kind, table.
+    Schema(&'static str, usize),
+    /// Rows of a captured table changed by a logged statement.
+    Statement(&'static str, usize),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Token {
+    /// A bare word, as written.
+    Word(String),
+    /// In backticks (or double quotes).
+    Name(String),
+    Text,
+    Punct(char),
+}
+
+impl Token {
+    fn is(&self, word: &str) -> bool {
+        matches!(self, Token::Word(w) if w.eq_ignore_ascii_case(word))
+    }
+
+    fn name(&self) -> Option<&str> {
+        match self {
+            Token::Word(w) | Token::Name(w) => Some(w),
+            _ => None,
+        }
+    }
+}
+
+fn tokens(sql: &str) -> Vec<Token> {
+    let mut out = Vec::new();
+    let mut it = sql.chars().peekable();
+    while let Some(c) = it.next() {
+        match c {
+            '`' | '"' => {
+                let mut name = String::new();
+                while let Some(d) = it.next() {
+                    if d == c {
+                        if it.peek() != Some(&c) {
+                            break;
+                        }
+                        it.next();
+                    }
+                    name.push(d);
+                }
+                out.push(Token::Name(name));
+            }
+            '\'' => {
+                while let Some(d) = it.next() {
+                    if d == '\\' {
+                        it.next();
+                    } else if d == '\'' && it.next_if_eq(&'\'').is_none() {
+                        break;
+                    }
+                }
+                out.push(Token::Text);
+            }
+            '#' => while it.next_if(|d| *d != '\n').is_some() {},
+            '-' if it.peek() == Some(&'-') => while it.next_if(|d| *d != '\n').is_some() {},
+            '/' if it.peek() == Some(&'*') => {
+                it.next();
+                let executable = it.next_if(|d| *d == '!' || *d == 'M').is_some();
+                if executable {
+                    // `/*!50100 …*/`: its text counts; the closing stars become harmless tokens.
+                    it.next_if_eq(&'!');
+                    while it.next_if(char::is_ascii_digit).is_some() {}
+                } else {
+                    let mut last = ' ';
+                    for d in it.by_ref() {
+                        if last == '*' && d == '/' {
+                            break;
+                        }
+                        last = d;
+                    }
+                }
+            }
+            '*' if it.peek() == Some(&'/') => {
+                it.next();
+            }
+            c if c.is_alphanumeric() || c == '_' || c == '$' || c == '@' => {
+                let mut word = String::from(c);
+                while let Some(d) =
+                    it.next_if(|d| d.is_alphanumeric() || matches!(d, '_' | '$' | '@'))
+                {
+                    word.push(d);
+                }
+                out.push(Token::Word(word));
+            }
+            c if c.is_whitespace() => {}
+            c => out.push(Token::Punct(c)),
+        }
+    }
+    out
+}
+
+/// Finds a captured table by database and name.
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str, &str) -> Option<usize>;
+
+/// A captured table that any part of the statement may name.
+fn mentioned(all: &[Token], db: &str, find: Lookup<'_>) -> Option<usize> {
+    all.iter().enumerate().find_map(|(i, token)| {
+        let name = token.name()?;
+        let dotted = i > 1 && all.get(i - 1) == Some(&Token::Punct('.'));
+        let schema = if dotted {
+            all.get(i - 2).and_then(Token::name).unwrap_or(db)
+        } else {
+            db
+        };
+        find(schema, name)
+    })
+}
+
+/// The tables of a comma-separated list that starts at `rest`.
+fn listed(rest: &[Token], db: &str, find: Lookup<'_>) -> Option<usize> {
+    let mut i = 0;
+    loop {
+        let first = rest.get(i)?.name()?;
+        let (hit, used) = match (rest.get(i + 1), rest.get(i + 2).and_then(Token::name)) {
+            (Some(Token::Punct('.')), Some(second)) => (find(first, second), 3),
+            _ => (find(db, first), 1),
+        };
+        if hit.is_some() {
+            return hit;
+        }
+        i += used;
+        if rest.get(i) != Some(&Token::Punct(',')) {
+            return None;
+        }
+        i += 1;
+    }
+}
+
+/// Classifies one statement with default database `db`.
+pub(crate) fn classify(db: &str, sql: &str, find: Lookup<'_>) -> Effect {
+    // The commonest, without taking the text apart.
+    match sql.trim() {
+        "BEGIN" => return Effect::Begin,
+        "COMMIT" => return Effect::Commit,
+        "ROLLBACK" => return Effect::Rollback,
+        _ => {}
+    }
+    let mut all = tokens(sql);
+    // `SET STATEMENT x=y FOR <statement>`.
+    if all.first().is_some_and(|t| t.is("SET"))
+        && all.get(1).is_some_and(|t| t.is("STATEMENT"))
+        && let Some(at) = all.iter().position(|t| t.is("FOR"))
+    {
+        all.drain(..=at);
+    }
+    let word = |i: usize, w: &str| all.get(i).is_some_and(|t| t.is(w));
+    let Some(first) = all.first().and_then(Token::name) else {
+        return Effect::Nothing;
+    };
+    let any = || mentioned(&all, db, find);
+    let stop = |kind| any().map_or(Effect::Nothing, |t| Effect::Schema(kind, t));
+    match first.to_ascii_uppercase().as_str() {
+        "BEGIN" | "START" => Effect::Begin,
+        "COMMIT" => Effect::Commit,
+        "ROLLBACK" => Effect::Rollback,
+        "XA" if word(1, "START") || word(1, "BEGIN") => Effect::XaStart,
+        "XA" if word(1, "COMMIT") => Effect::XaCommit,
+        "XA" if word(1, "ROLLBACK") => Effect::XaRollback,
+        "XA" | "SAVEPOINT" | "RELEASE" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK"
+        | "GRANT" | "REVOKE" | "SET" | "KILL" | "CALL" => Effect::Nothing,
+        "TRUNCATE" => {
+            let skip = 1 + usize::from(word(1, "TABLE"));
+            listed(all.get(skip..).unwrap_or(&[]), db, find)
+                .map_or(Effect::Nothing, Effect::Truncate)
+        }
+        "INSERT" => any().map_or(Effect::Nothing, |t| Effect::Statement("INSERT", t)),
+        "UPDATE" => any().map_or(Effect::Nothing, |t| Effect::Statement("UPDATE", t)),
+        "DELETE" => any().map_or(Effect::Nothing, |t| Effect::Statement("DELETE", t)),
+        "REPLACE" => any().map_or(Effect::Nothing, |t| Effect::Statement("REPLACE", t)),
+        "LOAD" => any().map_or(Effect::Nothing, |t| Effect::Statement("LOAD DATA", t)),
+        "RENAME" if word(1, "USER") => Effect::Nothing,
+        "RENAME" => stop("RENAME TABLE"),
+        kind @ ("CREATE" | "DROP" | "ALTER") => object(kind, &all, db, find),
+        _ => stop("a statement this version cannot place"),
+    }
+}
+
+fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
+    let mut i = 1;
+    let mut replace = false;
+    let mut unique = false;
+    let word = |i: usize| match all.get(i) {
+        Some(Token::Word(w)) => w.to_ascii_uppercase(),
+        _ => String::new(),
+    };
+    let stop = |what, t: Option<usize>| t.map_or(Effect::Nothing, |t| Effect::Schema(what, t));
+    loop {
+        match word(i).as_str() {
+            "OR" if word(i + 1) == "REPLACE" => {
+                replace = true;
+                i += 2;
+            }
+            // A temporary table hides a captured one of its name only from its own session.
+            "TEMPORARY" => return Effect::Nothing,
+            "UNIQUE" => {
+                unique = true;
+                i += 1;
+            }
+            "ONLINE" | "OFFLINE" | "IGNORE" | "FULLTEXT" | "SPATIAL" => i += 1,
+            _ => break,
+        }
+    }
+    let what = word(i);
+    i += 1;
+    let mut conditional = false;
+    while matches!(word(i).as_str(), "IF" | "NOT" | "EXISTS") {
+        conditional = true;
+        i += 1;
+    }
+    let rest = all.get(i..).unwrap_or(&[]);
+    match (kind, what.as_str()) {
+        ("CREATE", "TABLE") if conditional && !replace => Effect::Nothing,
+        ("CREATE", "TABLE") => stop("CREATE TABLE", listed(rest, db, find)),
+        ("DROP", "TABLE" | "TABLES") => stop("DROP TABLE", listed(rest, db, find)),
+        ("ALTER", "TABLE") => match listed(rest, db, find) {
+            Some(_) if harmless_alter(rest) => Effect::Nothing,
+            hit => stop("ALTER TABLE", hit),
+        },
+        ("DROP", "DATABASE" | "SCHEMA") => {
+            let gone = rest.first().and_then(Token::name).unwrap_or(db);
+            // An empty table name asks for any table of the database.
+            stop("DROP DATABASE", find(gone, ""))
+        }
+        ("CREATE", "INDEX") if unique => stop("CREATE UNIQUE INDEX", mentioned(all, db, find)),
+        (
+            _,
+            "INDEX" | "VIEW" | "TRIGGER" | "PROCEDURE" | "FUNCTION" | "EVENT" | "USER" | "ROLE"
+            | "DATABASE" | "SCHEMA" | "SERVER" | "SEQUENCE" | "DEFINER" | "ALGORITHM" | "SQL"
+            | "AGGREGATE" | "PACKAGE",
+        ) => Effect::Nothing,
+        _ => stop(
+            "a definition this version cannot place",
+            mentioned(all, db, find),
+        ),
+    }
+}
+
+/// One action of `ALTER TABLE` that leaves rows and identity as they are.
+fn harmless_alter(rest: &[Token]) -> bool {
+    let start = if rest.get(1) == Some(&Token::Punct('.')) {
+        3
+    } else {
+        1
+    };
+    let actions = rest.get(start..).unwrap_or(&[]);
+    let mut depth = 0;
+    for token in actions {
+        match token {
+            Token::Punct('(') => depth += 1,
+            Token::Punct(')') => depth -= 1,
+            Token::Punct(',') if depth == 0 => return false,
+            _ => {}
+        }
+    }
+    let is = |i: usize, words: &[&str]| {
+        actions
+            .get(i)
+            .is_some_and(|t| words.iter().any(|w| t.is(w)))
+    };
+    match actions.first() {
+        Some(t) if t.is("ADD") || t.is("DROP") => is(1, &["INDEX", "KEY", "FULLTEXT", "SPATIAL"]),
+        Some(t) if t.is("ENABLE") || t.is("DISABLE") => is(1, &["KEYS"]),
+        Some(t) => ["ENGINE", "FORCE", "COMMENT", "AUTO_INCREMENT"]
+            .iter()
+            .any(|w| t.is(w)),
+        None => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statements() {
+        let find =
+            |db: &str, name: &str| (db == "d" && (name == "t" || name.is_empty())).then_some(0);
+        let schema = |kind| Effect::Schema(kind, 0);
+        for (db, sql, want) in [
+            ("d", "BEGIN", Effect::Begin),
+            ("d", "TRUNCATE t", Effect::Truncate(0)),
+            ("x", "truncate table `d`.`t`", Effect::Truncate(0)),
+            ("x", "TRUNCATE TABLE t", Effect::Nothing),
+            ("d", "ALTER TABLE t ADD c INT", schema("ALTER TABLE")),
+            ("d", "ALTER TABLE t ADD INDEX (c, e)", Effect::Nothing),
+            (
+                "d",
+                "ALTER TABLE t ADD INDEX (c), DROP COLUMN x",
+                schema("ALTER TABLE"),
+            ),
+            ("d", "/* t */ ALTER TABLE u ADD c INT -- t", Effect::Nothing),
+            (
+                "d",
+                "/*!50100 ALTER TABLE t DROP c */",
+                schema("ALTER TABLE"),
+            ),
+            ("d", "ALTER TABLE u COMMENT 'it''s \\' t'", Effect::Nothing),
+            ("x", "DROP TABLE IF EXISTS u, d.t", schema("DROP TABLE")),
+            ("d", "DROP TEMPORARY TABLE t", Effect::Nothing),
+            ("x", "DROP DATABASE d", schema("DROP DATABASE")),
+            ("x", "DROP DATABASE e", Effect::Nothing),
+            ("d", "RENAME TABLE u TO t", schema("RENAME TABLE")),
+            ("d", "CREATE INDEX i ON t (a)", Effect::Nothing),
+            (
+                "d",
+                "CREATE UNIQUE INDEX i ON t (a)",
+                schema("CREATE UNIQUE INDEX"),
+            ),
+            ("d", "CREATE TABLE u LIKE t", Effect::Nothing),
+            (
+                "d",
+                "CREATE OR REPLACE TABLE t (a INT)",
+                schema("CREATE TABLE"),
+            ),
+            (
+                "d",
+                "INSERT INTO t VALUES (1)",
+                Effect::Statement("INSERT", 0),
+            ),
+            ("d", "INSERT INTO u VALUES ('t')", Effect::Nothing),
+            ("d", "XA COMMIT X'61',X'',1", Effect::XaCommit),
+            ("d", "ROLLBACK TO `s`", Effect::Rollback),
+        ] {
+            assert_eq!(classify(db, sql, &find), want, "{sql}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! One table from the server's error numbers to what should be done about them.
+//!
+//! Numbers: <https://mariadb.com/kb/en/mariadb-error-code-reference/>.
+
+use mysql_async::{DriverError, Error as My};
+use thalweg_core::{Error, Kind, Side};
+
+use crate::wire::Malformed;
+
+/// What an errno asks for.
+pub(crate) fn kind_of(errno: u16) -> Kind {
+    match errno {
+        // ER_MASTER_FATAL_ERROR_READING_BINLOG: purged, damaged or unknown place.
+        1236 => Kind::PositionLost,
+        // Access denied (to server, database, command, table, column), unknown database, wrong
+        // plugin, password expired, privileges.
+        1044 | 1045 | 1049 | 1142 | 1143 | 1227 | 1251 | 1698 | 1820 | 1862 | 1130 | 3118 => {
+            Kind::Config
+        }
+        // No such table, unknown column.
+        1146 | 1054 | 1109 => Kind::Schema,
+        // Too many connections, shutdown, aborted, lock waits, deadlock, gone, lost, killed,
+        // time limit, read-only during failover.
+        1040 | 1203 | 1053 | 1152 | 1158 | 1159 | 1160 | 1161 | 1205 | 1213 | 2002 | 2003
+        | 2006 | 2013 | 1317 | 1927 | 1969 | 1077 | 1079 | 1180 => Kind::Transient,
+        // ER_SYNTAX and the rest: a statement of ours the server does not know.
+        1064 | 1193 => Kind::Config,
+        _ => Kind::Transient,
+    }
+}
+
+/// A driver error as ours.
+pub(crate) fn from_driver(error: My) -> Error {
+    let out = match &error {
+        My::Server(server) => {
+            let errno = server.code;
+            // The text of 1236 covers both a purged log and a server that refuses to send it.
+            let kind = if errno == 1236 && server.message.contains("same server_id") {
+                Kind::Transient
+            } else {
+                kind_of(errno)
+            };
+            Error::new(
+                kind,
+                format!("the server refused ({errno}): {}", server.message),
+            )
+        }
+        My::Io(io) => Error::transient(format!("connection failed: {io}")),
+        My::Driver(DriverError::NoClientSslFlagFromServer) => Error::config(
+            "the server offers no TLS",
+        )
+        .with_hint("set up TLS on the server (ssl_cert, ssl_key), or choose the TLS mode `off`"),
+        My::Driver(DriverError::CleartextPluginDisabled) => Error::config(
+            "the server asks for the password in clear text over an unprotected connection",
+        )
+        .with_hint("use TLS, or set allow_cleartext_password"),
+        My::Driver(DriverError::ConnectionClosed | DriverError::PacketOutOfOrder) => {
+            Error::transient("the server closed the connection")
+        }
+        My::Driver(other) => match other {
+            DriverError::FromRow { .. } | DriverError::FromValue { .. } => {
+                Error::bug("an answer of the server has an unexpected form")
+            }
+            DriverError::UnexpectedPacket { .. } => {
+                Error::transient("the server sent an unexpected packet")
+            }
+            other => Error::config(format!("driver: {other}")),
+        },
+        other => Error::config(format!("driver: {other}")),
+    };
+    out.at(Side::Source)
+}
+
+impl From<Malformed> for Error {
+    fn from(error: Malformed) -> Self {
+        Error::data(format!("malformed binlog or value: {}", error.0)).at(Side::Source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_errno_row() {
+        for (errno, kind) in [
+            (1236, Kind::PositionLost),
+            (1045, Kind::Config),
+            (1044, Kind::Config),
+            (1227, Kind::Config),
+            (1142, Kind::Config),
+            (1146, Kind::Schema),
+            (1213, Kind::Transient),
+            (1205, Kind::Transient),
+            (2006, Kind::Transient),
+            (2013, Kind::Transient),
+            (1040, Kind::Transient),
+            (1927, Kind::Transient),
+        ] {
+            assert_eq!(kind_of(errno), kind, "{errno}");
+        }
+    }
+}

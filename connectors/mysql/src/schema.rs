@@ -1,0 +1,320 @@
+//! Tables from `information_schema`.
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use thalweg_core::Result;
+use thalweg_core::schema::{
+    ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema, UniqueKey,
+};
+
+use crate::error::from_driver;
+
+const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
+
+/// All base tables the user can see.
+pub(crate) async fn tables(conn: &mut Conn) -> Result<Vec<TableName>> {
+    let rows: Vec<(String, String)> = conn
+        .query(format!(
+            "SELECT table_schema, table_name FROM information_schema.tables \
+             WHERE table_type = 'BASE TABLE' AND table_schema NOT IN {SYSTEM} LIMIT 100000"
+        ))
+        .await
+        .map_err(from_driver)?;
+    let mut names: Vec<TableName> = rows
+        .into_iter()
+        .map(|(schema, name)| TableName::new(schema, name))
+        .collect();
+    names.sort();
+    Ok(names)
+}
+
+type ColumnRow = (
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<u64>,
+    Option<u32>,
+    Option<u32>,
+    Option<u8>,
+    Option<String>,
+    String,
+);
+
+/// One table; `None` if there is none of exactly this name.
+pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option<TableSchema>> {
+    let key = || (name.schema.as_str(), name.name.as_str());
+    let found: Vec<(String, String, Option<u64>)> = conn
+        .exec(
+            "SELECT table_schema, table_name, table_rows FROM information_schema.tables \
+             WHERE table_schema = ? AND table_name = ? AND table_type = 'BASE TABLE'",
+            key(),
+        )
+        .await
+        .map_err(from_driver)?;
+    // The comparison above may ignore case; names here do not.
+    let Some((_, _, estimated_rows)) = found
+        .into_iter()
+        .find(|(s, t, _)| *s == name.schema && *t == name.name)
+    else {
+        return Ok(None);
+    };
+    let rows: Vec<ColumnRow> = conn
+        .exec(
+            "SELECT column_name, column_type, data_type, is_nullable, column_default, extra, \
+             character_maximum_length, CAST(numeric_precision AS UNSIGNED), \
+             CAST(numeric_scale AS UNSIGNED), CAST(datetime_precision AS UNSIGNED), \
+             character_set_name, COALESCE(generation_expression, '') \
+             FROM information_schema.columns \
+             WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
+            key(),
+        )
+        .await
+        .map_err(from_driver)?;
+    let maria = conn.server_version() >= (10, 0, 0);
+    let checks: Vec<String> = if maria {
+        conn.exec(
+            "SELECT check_clause FROM information_schema.check_constraints \
+             WHERE constraint_schema = ? AND table_name = ?",
+            key(),
+        )
+        .await
+        .map_err(from_driver)?
+    } else {
+        Vec::new()
+    };
+    let columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
+    let index = |column: &str| columns.iter().position(|c| c.name == column);
+
+    let stats: Vec<(String, u8, String, Option<u64>)> = conn
+        .exec(
+            "SELECT index_name, CAST(non_unique AS UNSIGNED), column_name, sub_part \
+             FROM information_schema.statistics \
+             WHERE table_schema = ? AND table_name = ? ORDER BY index_name, seq_in_index",
+            key(),
+        )
+        .await
+        .map_err(from_driver)?;
+    let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
+    for (key_name, non_unique, column, part) in stats {
+        if non_unique != 0 {
+            continue;
+        }
+        if keys.last().is_none_or(|(n, _)| *n != key_name) {
+            keys.push((key_name, Some(Vec::new())));
+        }
+        if let Some((_, list)) = keys.last_mut() {
+            *list = match (list.take(), index(&column), part) {
+                (Some(mut list), Some(i), None) => {
+                    list.push(i);
+                    Some(list)
+                }
+                _ => None,
+            };
+        }
+    }
+    let mut primary_key = Vec::new();
+    let mut unique_keys = Vec::new();
+    for (key_name, list) in keys {
+        match list {
+            Some(list) if key_name == "PRIMARY" => primary_key = list,
+            Some(columns) => unique_keys.push(UniqueKey {
+                name: key_name,
+                columns,
+            }),
+            None => {}
+        }
+    }
+    Ok(Some(TableSchema {
+        name: name.clone(),
+        columns,
+        primary_key,
+        unique_keys,
+        foreign_keys: foreign_keys(conn, name).await?,
+        estimated_rows,
+    }))
+}
+
+async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKey>> {
+    let rows: Vec<(String, String, String, String, String, String, String)> = conn
+        .exec(
+            "SELECT k.constraint_name, k.column_name, k.referenced_table_schema, \
+             k.referenced_table_name, k.referenced_column_name, r.delete_rule, r.update_rule \
+             FROM information_schema.key_column_usage k \
+             JOIN information_schema.referential_constraints r \
+             ON r.constraint_schema = k.constraint_schema AND r.table_name = k.table_name \
+             AND r.constraint_name = k.constraint_name \
+             WHERE k.table_schema = ? AND k.table_name = ? \
+             AND k.referenced_table_name IS NOT NULL \
+             ORDER BY k.constraint_name, k.ordinal_position",
+            (name.schema.as_str(), name.name.as_str()),
+        )
+        .await
+        .map_err(from_driver)?;
+    let action = |rule: &str| match rule {
+        "CASCADE" => ReferenceAction::Cascade,
+        "SET NULL" => ReferenceAction::SetNull,
+        "SET DEFAULT" => ReferenceAction::SetDefault,
+        _ => ReferenceAction::Refuse,
+    };
+    let mut out: Vec<ForeignKey> = Vec::new();
+    for (constraint, column, schema, table, parent_column, on_delete, on_update) in rows {
+        if out.last().is_none_or(|f| f.name != constraint) {
+            out.push(ForeignKey {
+                name: constraint,
+                columns: Vec::new(),
+                parent: TableName::new(schema, table),
+                parent_columns: Vec::new(),
+                on_delete: action(&on_delete),
+                on_update: action(&on_update),
+            });
+        }
+        if let Some(key) = out.last_mut() {
+            key.columns.push(column);
+            key.parent_columns.push(parent_column);
+        }
+    }
+    Ok(out)
+}
+
+fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
+    let (
+        name,
+        column_type,
+        data_type,
+        nullable,
+        default,
+        extra,
+        chars,
+        precision,
+        scale,
+        fsp,
+        set,
+        expr,
+    ) = row;
+    let unsigned = column_type.contains("unsigned");
+    let int = |bits| ColumnType::Int { bits, unsigned };
+    let limit = chars.and_then(|n| u32::try_from(n).ok());
+    let precision_of = fsp.unwrap_or(0);
+    let json = checks
+        .iter()
+        .any(|c| c.eq_ignore_ascii_case(&format!("json_valid(`{}`)", name.replace('`', "``"))));
+    let ty = match data_type.to_ascii_lowercase().as_str() {
+        "tinyint" => int(8),
+        "smallint" => int(16),
+        "mediumint" => int(24),
+        "int" | "integer" => int(32),
+        "bigint" => int(64),
+        "year" => ColumnType::Int {
+            bits: 16,
+            unsigned: false,
+        },
+        "float" => ColumnType::Float32,
+        "double" | "real" => ColumnType::Float64,
+        "decimal" | "numeric" => ColumnType::Decimal { precision, scale },
+        "bit" => ColumnType::Bits { len: precision },
+        "date" => ColumnType::Date,
+        "time" => ColumnType::Time {
+            precision: precision_of,
+        },
+        "datetime" => ColumnType::Timestamp {
+            precision: precision_of,
+        },
+        "timestamp" => ColumnType::Instant {
+            precision: precision_of,
+        },
+        "longtext" | "json" if json => ColumnType::Json,
+        "char" | "varchar" => ColumnType::Text { max_chars: limit },
+        "tinytext" | "text" | "mediumtext" | "longtext" => ColumnType::Text { max_chars: None },
+        "binary" | "varbinary" => ColumnType::Bytes { max_bytes: limit },
+        "tinyblob" | "blob" | "mediumblob" | "longblob" | "geometry" | "point" | "linestring"
+        | "polygon" | "multipoint" | "multilinestring" | "multipolygon" | "geometrycollection" => {
+            ColumnType::Bytes { max_bytes: None }
+        }
+        "enum" => ColumnType::Enum {
+            labels: labels(&column_type),
+        },
+        "set" => ColumnType::Set {
+            labels: labels(&column_type),
+        },
+        "uuid" => ColumnType::Uuid,
+        _ => ColumnType::Other,
+    };
+    let native = match (&ty, set) {
+        (ColumnType::Text { .. } | ColumnType::Json, Some(set)) => {
+            format!("{column_type} character set {set}")
+        }
+        _ => column_type,
+    };
+    let nullable = nullable == "YES";
+    let auto = extra.contains("auto_increment") || extra.contains("on update");
+    ColumnSchema {
+        has_default: auto || default.is_some_and(|d| d != "NULL") || nullable,
+        generated: !expr.is_empty() || extra.contains("GENERATED") && !extra.contains("DEFAULT_"),
+        name,
+        ty,
+        native,
+        nullable,
+    }
+}
+
+/// Why a column cannot be captured.
+pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
+    if column.native.contains("/*") {
+        return Some(format!(
+            "the storage format of {} (old temporal or compressed) is not built yet",
+            column.native
+        ));
+    }
+    if column.ty == ColumnType::Other && !matches!(column.native.as_str(), "inet4" | "inet6") {
+        return Some(format!("the type {} is not built yet", column.native));
+    }
+    if crate::wire::cells::meaning(column).is_none() {
+        return Some(format!(
+            "the character set of {} is not built yet",
+            column.native
+        ));
+    }
+    None
+}
+
+/// Labels of `enum('a','b''c')` as `information_schema` writes them.
+fn labels(column_type: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut it = column_type.chars().peekable();
+    while let Some(c) = it.next() {
+        if c != '\'' {
+            continue;
+        }
+        let mut label = String::new();
+        while let Some(d) = it.next() {
+            match d {
+                '\'' if it.next_if_eq(&'\'').is_some() => label.push('\''),
+                '\'' => break,
+                '\\' => label.push(match it.next() {
+                    Some('n') => '\n',
+                    Some('r') => '\r',
+                    Some('0') => '\0',
+                    Some(other) => other,
+                    None => '\\',
+                }),
+                d => label.push(d),
+            }
+        }
+        out.push(label);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn labels_are_unquoted() {
+        assert_eq!(
+            super::labels("enum('a','b''c','','d\\\\e')"),
+            ["a", "b'c", "", "d\\e"]
+        );
+    }
+}

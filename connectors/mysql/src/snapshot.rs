@@ -1,0 +1,234 @@
+//! One table in a consistent snapshot of its own.
+//!
+//! Values come by the binary protocol (floats are exact) and text as stored
+//! (`character_set_results = NULL`), and end in the functions of [`crate::wire::cells`] that the
+//! stream uses. Labels of `ENUM` and `SET` are asked for by number for the same reason.
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use mysql_async::prelude::{Query, Queryable, WithParams};
+use mysql_async::{BinaryProtocol, Conn, ResultSetStream, Row, Value};
+use thalweg_core::ports::{Chunk, ChunkReader, DataSourceConfig, StreamLimits};
+use thalweg_core::position::Visibility;
+use thalweg_core::schema::{ColumnType, TableSchema};
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::{Error, Result, Side};
+
+use crate::config::connect;
+use crate::error::from_driver;
+use crate::position::Coordinate;
+use crate::wire::Malformed;
+use crate::wire::cells::{self, Civil, Meaning};
+
+/// Rows handed over at once.
+const BATCH_BYTES: usize = 1 << 20;
+
+pub(crate) struct Reader {
+    rows: ResultSetStream<'static, 'static, 'static, Row, BinaryProtocol>,
+    columns: Vec<(Meaning, ColumnType)>,
+    seen: Visibility,
+    batch_bytes: usize,
+    row_bytes_max: u64,
+    table: String,
+    done: bool,
+}
+
+fn quote(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
+    let list: Vec<String> = schema
+        .columns
+        .iter()
+        .zip(meanings)
+        .map(|(c, (meaning, _))| {
+            let name = quote(&c.name);
+            match meaning {
+                Meaning::Enum(_) | Meaning::Set(_) | Meaning::Bits(_) => {
+                    format!("CAST({name} AS UNSIGNED)")
+                }
+                Meaning::Uuid | Meaning::Inet6 => format!("CAST({name} AS BINARY(16))"),
+                Meaning::Inet4 => format!("CAST({name} AS BINARY(4))"),
+                _ => name,
+            }
+        })
+        .collect();
+    format!(
+        "SELECT {} FROM {}.{}",
+        list.join(", "),
+        quote(&schema.name.schema),
+        quote(&schema.name.name)
+    )
+}
+
+/// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has.
+async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
+    let rows: Vec<(String, String)> = conn
+        .query("SHOW STATUS LIKE 'binlog_snapshot_%'")
+        .await
+        .map_err(from_driver)?;
+    let find = |name: &str| {
+        rows.iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, v)| v.clone())
+            .filter(|v| !v.is_empty())
+    };
+    let server: Option<u32> = conn
+        .query_first("SELECT @@server_id")
+        .await
+        .map_err(from_driver)?;
+    match (
+        find("binlog_snapshot_file"),
+        find("binlog_snapshot_position").and_then(|p| p.parse().ok()),
+        server,
+    ) {
+        (Some(file), Some(pos), Some(server)) => Ok(Coordinate { server, file, pos }),
+        _ => Err(Error::config(
+            "the server does not tell the log coordinate of a snapshot (binlog_snapshot_file): \
+             only MariaDB with its log on does",
+        )
+        .at(Side::Source)),
+    }
+}
+
+pub(crate) async fn open(
+    config: &DataSourceConfig,
+    chunk: &Chunk,
+    limits: StreamLimits,
+) -> Result<Reader> {
+    let schema = &chunk.schema;
+    let columns = schema
+        .columns
+        .iter()
+        .map(|c| match crate::schema::unsupported(c) {
+            Some(why) => {
+                Err(Error::config(format!("{}.{}: {why}", schema.name, c.name)).at(Side::Source))
+            }
+            None => Ok((cells::meaning(c).unwrap_or(Meaning::Plain), c.ty.clone())),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let mut conn = connect(config).await?;
+    for statement in [
+        "SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 86400, \
+         wait_timeout = 86400, character_set_results = NULL",
+        "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
+    ] {
+        conn.query_drop(statement).await.map_err(from_driver)?;
+    }
+    if conn.server_version() >= (10, 1, 1) {
+        conn.query_drop("SET SESSION max_statement_time = 0")
+            .await
+            .map_err(from_driver)?;
+    }
+    let seen = coordinate(&mut conn).await?.visibility();
+    let rows = select(schema, &columns)
+        .with(())
+        .stream::<Row, _>(conn)
+        .await
+        .map_err(from_driver)?;
+    Ok(Reader {
+        rows,
+        columns,
+        seen,
+        batch_bytes: limits.part_bytes.min(BATCH_BYTES),
+        row_bytes_max: limits.row_bytes_max,
+        table: schema.name.to_string(),
+        done: false,
+    })
+}
+
+#[async_trait]
+impl ChunkReader for Reader {
+    fn visibility(&self) -> &Visibility {
+        &self.seen
+    }
+
+    async fn next(&mut self, into: &mut RowBatch) -> Result<bool> {
+        into.clear();
+        while !self.done && into.bytes() < self.batch_bytes {
+            let Some(row) = self.rows.next().await else {
+                self.done = true;
+                break;
+            };
+            let row = row.map_err(from_driver)?;
+            for (i, (meaning, ty)) in self.columns.iter().enumerate() {
+                let value = row.as_ref(i).ok_or(Malformed("a row has too few values"))?;
+                push(into, meaning, ty, value).map_err(|e| Error::from(e).context(&self.table))?;
+            }
+            if u64::try_from(into.open_bytes()).unwrap_or(u64::MAX) > self.row_bytes_max {
+                return Err(Error::data(format!(
+                    "a row of {} is larger than the limit of {} bytes",
+                    self.table, self.row_bytes_max
+                ))
+                .at(Side::Source));
+            }
+            into.end_row();
+        }
+        Ok(!into.is_empty())
+    }
+}
+
+fn push(
+    out: &mut RowBatch,
+    meaning: &Meaning,
+    ty: &ColumnType,
+    value: &Value,
+) -> Result<(), Malformed> {
+    const OTHER: Malformed = Malformed("a value has another type than its column");
+    let number = || match value {
+        Value::UInt(n) => Ok(*n),
+        Value::Int(n) => Ok(n.cast_unsigned()),
+        _ => Err(OTHER),
+    };
+    if *value == Value::NULL {
+        out.push(CellRef::Null);
+        return Ok(());
+    }
+    match (meaning, ty) {
+        (Meaning::Enum(labels), _) => cells::push_enum(out, labels, number()?)?,
+        (Meaning::Set(labels), _) => cells::push_set(out, labels, number()?)?,
+        (Meaning::Bits(len), _) => cells::push_bits(out, *len, number()?),
+        (Meaning::Uuid, _) => match value {
+            // CAST gives the order in which it is written, not the storage order.
+            Value::Bytes(b) => {
+                let b = <[u8; 16]>::try_from(b.as_slice()).map_err(|_| OTHER)?;
+                out.push(CellRef::Uuid(b));
+            }
+            _ => return Err(OTHER),
+        },
+        (_, ColumnType::Int { unsigned: true, .. }) => out.push(CellRef::U64(number()?)),
+        (_, ColumnType::Int { .. }) => out.push(CellRef::I64(number()?.cast_signed())),
+        _ => match value {
+            Value::Float(v) => out.push(CellRef::F32(*v)),
+            Value::Double(v) => out.push(CellRef::F64(*v)),
+            Value::Bytes(b) if matches!(ty, ColumnType::Decimal { .. }) => {
+                cells::push_decimal_text(out, b)?;
+            }
+            Value::Bytes(b) => cells::push_string(out, meaning, b)?,
+            Value::Date(year, month, day, h, m, s, us) => {
+                let seconds = i64::from(*h) * 3600 + i64::from(*m) * 60 + i64::from(*s);
+                let civil = Civil {
+                    year: *year,
+                    month: *month,
+                    day: *day,
+                    day_us: seconds * 1_000_000 + i64::from(*us),
+                };
+                match ty {
+                    ColumnType::Date => cells::push_date(out, civil),
+                    ColumnType::Instant { .. } => cells::push_instant_civil(out, civil)?,
+                    _ => cells::push_datetime(out, civil),
+                }
+            }
+            Value::Time(negative, days, h, m, s, us) => {
+                let hours = i64::from(*days) * 24 + i64::from(*h);
+                let seconds = hours * 3600 + i64::from(*m) * 60 + i64::from(*s);
+                let micros = seconds * 1_000_000 + i64::from(*us);
+                out.push(CellRef::Time(if *negative { -micros } else { micros }));
+            }
+            _ => return Err(OTHER),
+        },
+    }
+    Ok(())
+}

@@ -1,0 +1,250 @@
+//! The source: questions of place and order, and the doors to snapshot and stream.
+
+use std::cmp::Ordering;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use thalweg_core::finding::Finding;
+use thalweg_core::ports::{
+    ChangeStream, Chunk, ChunkReader, Confirm, DataSourceConfig, Inspect, Source, StreamLimits,
+};
+use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::{Error, Result, Side};
+use tokio::sync::Mutex;
+
+use crate::config::connect;
+use crate::error::from_driver;
+use crate::position::{Coordinate, Place};
+use crate::{check, schema, snapshot, stream};
+
+/// How long [`Source::secure`] waits for prepared XA transactions to be decided.
+const XA_WAIT: Duration = Duration::from_secs(10);
+
+pub(crate) struct MySqlSource {
+    config: DataSourceConfig,
+    /// An idle connection for the questions asked every second.
+    idle: Mutex<Option<Conn>>,
+}
+
+impl MySqlSource {
+    pub(crate) fn new(config: &DataSourceConfig) -> Self {
+        MySqlSource {
+            config: config.clone(),
+            idle: Mutex::new(None),
+        }
+    }
+
+    /// Runs `question` on a new connection within the timeout.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        let run = async {
+            let mut conn = connect(&self.config).await?;
+            let answer = question(&mut conn).await?;
+            // The answer stands, whether or not the farewell arrives.
+            drop(conn.disconnect().await);
+            Ok(answer)
+        };
+        tokio::time::timeout(self.config.timeout, Box::pin(run))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// The place at the log's end, asked on the idle connection.
+    async fn end(&self) -> Result<Place> {
+        let mut idle = self.idle.lock().await;
+        let mut conn = match idle.take() {
+            Some(conn) => conn,
+            None => connect(&self.config).await?,
+        };
+        let place = tokio::time::timeout(self.config.timeout, end_of_log(&mut conn))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))?;
+        *idle = Some(conn);
+        Ok(place)
+    }
+}
+
+fn timed_out() -> Error {
+    Error::transient("the source did not answer in time").at(Side::Source)
+}
+
+async fn end_of_log(conn: &mut Conn) -> Result<Place> {
+    let row: Option<Row> = conn
+        .query_first("SHOW MASTER STATUS")
+        .await
+        .map_err(from_driver)?;
+    let (file, pos) = row
+        .and_then(|r| Some((r.get::<String, _>(0)?, r.get::<u64, _>(1)?)))
+        .ok_or_else(|| {
+            Error::config("the binary log is off")
+                .with_hint(
+                    "set log_bin and binlog_format=ROW in the server's configuration, restart",
+                )
+                .at(Side::Source)
+        })?;
+    let server: Option<u32> = conn
+        .query_first("SELECT @@server_id")
+        .await
+        .map_err(from_driver)?;
+    let gtid = if conn.server_version() >= (10, 0, 0) {
+        let text: Option<Option<String>> = conn
+            .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (file.as_str(), pos))
+            .await
+            .map_err(from_driver)?;
+        Place::parse_gtid(&text.flatten().unwrap_or_default())?
+    } else {
+        Default::default()
+    };
+    Ok(Place {
+        at: Coordinate {
+            server: server.unwrap_or(0),
+            file,
+            pos,
+        },
+        gtid,
+        ..Place::default()
+    })
+}
+
+async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
+    let rows: Vec<Row> = conn
+        .query("XA RECOVER FORMAT='SQL'")
+        .await
+        .map_err(from_driver)?;
+    Ok(rows.iter().filter_map(|r| r.get::<String, _>(3)).collect())
+}
+
+#[async_trait]
+impl Inspect for MySqlSource {
+    async fn probe(&self) -> Result<()> {
+        self.ask(async |conn| conn.query_drop("SELECT 1").await.map_err(from_driver))
+            .await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.ask(async |conn| schema::tables(conn).await).await
+    }
+
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        self.ask(async |conn| {
+            let mut out = Vec::new();
+            for table in tables {
+                out.extend(schema::describe(conn, table).await?);
+            }
+            Ok(out)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Source for MySqlSource {
+    async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
+        self.ask(async |conn| check::check(conn, &self.config, tables).await)
+            .await
+    }
+
+    async fn secure(&self) -> Result<Position> {
+        let mut conn = connect(&self.config).await?;
+        let place = end_of_log(&mut conn).await?;
+        if conn.server_version() >= (10, 0, 0) {
+            // Whatever is prepared now may have been prepared before the place; what is decided
+            // later is decided behind it.
+            let old = prepared(&mut conn).await?;
+            let since = Instant::now();
+            let mut open = old.clone();
+            while !open.is_empty() {
+                if since.elapsed() > XA_WAIT {
+                    return Err(Error::config(format!(
+                        "XA transactions are prepared and not decided: {}",
+                        open.join("; ")
+                    ))
+                    .with_hint("end each with XA COMMIT or XA ROLLBACK, then start again")
+                    .at(Side::Source));
+                }
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                let now = prepared(&mut conn).await?;
+                open.retain(|xid| now.contains(xid));
+            }
+        }
+        drop(conn.disconnect().await);
+        Ok(place.position())
+    }
+
+    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+        let reader = Box::pin(snapshot::open(&self.config, chunk, limits)).await?;
+        Ok(Box::new(reader))
+    }
+
+    fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
+        let (seen, tx) = (Coordinate::of_visibility(seen)?, Coordinate::of_tx(tx)?);
+        Ok(tx.compare(&seen)? == Ordering::Less)
+    }
+
+    fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
+        let (at, seen) = (Place::of_position(at)?.at, Coordinate::of_visibility(seen)?);
+        Ok(seen.compare(&at)? != Ordering::Greater)
+    }
+
+    async fn head(&self) -> Result<Position> {
+        Ok(self.end().await?.position())
+    }
+
+    fn reached(&self, at: &Position, mark: &Position) -> Result<bool> {
+        let (at, mark) = (Place::of_position(at)?.at, Place::of_position(mark)?.at);
+        Ok(at.compare(&mark)? != Ordering::Less)
+    }
+
+    async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {
+        let at = Place::of_position(at)?.at;
+        let end = self.end().await?.at;
+        if end.file == at.file {
+            return Ok(end.pos.checked_sub(at.pos));
+        }
+        let mut idle = self.idle.lock().await;
+        let Some(mut conn) = idle.take() else {
+            return Ok(None);
+        };
+        let rows: Vec<Row> = conn.query("SHOW BINARY LOGS").await.map_err(from_driver)?;
+        *idle = Some(conn);
+        let mut sum: Option<u64> = None;
+        for row in rows {
+            let (Some(file), Some(size)) = (row.get::<String, _>(0), row.get::<u64, _>(1)) else {
+                return Ok(None);
+            };
+            if file == at.file {
+                sum = size.checked_sub(at.pos);
+            } else {
+                sum = sum.map(|s| s + size);
+            }
+        }
+        Ok(sum)
+    }
+
+    async fn stream(
+        &self,
+        from: &Position,
+        tables: &[TableSchema],
+        limits: StreamLimits,
+    ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
+        let stream = Box::pin(stream::Stream::open(&self.config, from, tables, limits)).await?;
+        Ok((Box::new(stream), Box::new(NothingToConfirm)))
+    }
+
+    async fn release(&self) -> Result<()> {
+        // A binlog reader leaves nothing on the server.
+        Ok(())
+    }
+}
+
+/// The server keeps its log by its own settings; it cannot be told how far we are.
+struct NothingToConfirm;
+
+#[async_trait]
+impl Confirm for NothingToConfirm {
+    async fn confirm(&mut self, _durable: &Position) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! Headers and small events.
+//!
+//! <https://mariadb.com/kb/en/2-binlog-event-header/>, <https://mariadb.com/kb/en/gtid_event/>,
+//! <https://mariadb.com/kb/en/query_event/>.
+
+use super::{Buf, Malformed};
+
+/// Event types by their number in the log.
+pub(crate) mod ty {
+    pub(crate) const QUERY: u8 = 2;
+    pub(crate) const ROTATE: u8 = 4;
+    pub(crate) const FORMAT_DESCRIPTION: u8 = 15;
+    pub(crate) const XID: u8 = 16;
+    pub(crate) const TABLE_MAP: u8 = 19;
+    pub(crate) const INCIDENT: u8 = 26;
+    pub(crate) const HEARTBEAT: u8 = 27;
+    pub(crate) const GTID: u8 = 33;
+    pub(crate) const ANONYMOUS_GTID: u8 = 34;
+    pub(crate) const XA_PREPARE: u8 = 38;
+    pub(crate) const PARTIAL_UPDATE: u8 = 39;
+    pub(crate) const TRANSACTION_PAYLOAD: u8 = 40;
+    pub(crate) const MARIA_GTID: u8 = 162;
+    pub(crate) const START_ENCRYPTION: u8 = 164;
+    pub(crate) const QUERY_COMPRESSED: u8 = 165;
+}
+
+/// What a row event does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RowOp {
+    Write,
+    Update,
+    Delete,
+}
+
+/// A row event's operation, whether it is version 2, and whether it is compressed.
+pub(crate) fn row_op(ty: u8) -> Option<(RowOp, bool, bool)> {
+    Some(match ty {
+        23 => (RowOp::Write, false, false),
+        24 => (RowOp::Update, false, false),
+        25 => (RowOp::Delete, false, false),
+        30 => (RowOp::Write, true, false),
+        31 => (RowOp::Update, true, false),
+        32 => (RowOp::Delete, true, false),
+        166 => (RowOp::Write, false, true),
+        167 => (RowOp::Update, false, true),
+        168 => (RowOp::Delete, false, true),
+        169 => (RowOp::Write, true, true),
+        170 => (RowOp::Update, true, true),
+        171 => (RowOp::Delete, true, true),
+        _ => return None,
+    })
+}
+
+/// Events that carry no rows: `STOP`, `INTVAR`, `RAND`, `USER_VAR`, `IGNORABLE`, `ROWS_QUERY`,
+/// `PREVIOUS_GTIDS`, MariaDB's `ANNOTATE_ROWS`, `BINLOG_CHECKPOINT`, `GTID_LIST`, MySQL's
+/// `TRANSACTION_CONTEXT`, `VIEW_CHANGE`.
+pub(crate) fn harmless(ty: u8) -> bool {
+    matches!(
+        ty,
+        3 | 5 | 13 | 14 | 28 | 29 | 35 | 36 | 37 | 160 | 161 | 163
+    )
+}
+
+/// MariaDB's `GTID_EVENT`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MariaGtid {
+    pub(crate) seq: u64,
+    pub(crate) domain: u32,
+    /// One statement that is not followed by a commit.
+    pub(crate) standalone: bool,
+    /// The group ends in an XA PREPARE.
+    pub(crate) prepared: bool,
+    /// The XA transaction this group prepares or decides.
+    pub(crate) xid: Option<String>,
+}
+
+/// Reads `GTID_EVENT`.
+pub(crate) fn maria_gtid(body: &[u8]) -> Result<MariaGtid, Malformed> {
+    let mut b = Buf(body);
+    let (seq, domain, flags) = (b.u64()?, b.u32()?, b.u8()?);
+    b.take(if flags & 2 != 0 { 8 } else { 6 })?;
+    let xa = flags & (64 | 128) != 0;
+    Ok(MariaGtid {
+        seq,
+        domain,
+        standalone: flags & 1 != 0,
+        prepared: flags & 64 != 0,
+        xid: xa.then(|| xid(&mut b)).transpose()?,
+    })
+}
+
+/// `formatID`, lengths, data; as `format.gtrid.bqual` in hexadecimal.
+fn xid(b: &mut Buf<'_>) -> Result<String, Malformed> {
+    let format = b.u32()?;
+    let (g, q) = (usize::from(b.u8()?), usize::from(b.u8()?));
+    let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let (g, q) = (hex(b.take(g)?), hex(b.take(q)?));
+    Ok(format!("{format}.{g}.{q}"))
+}
+
+/// Default database and statement of a `QUERY` event.
+pub(crate) fn query(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
+    let mut b = Buf(body);
+    b.take(8)?;
+    let db = usize::from(b.u8()?);
+    b.take(2)?;
+    let status = usize::from(b.u16()?);
+    b.take(status)?;
+    let db = b.take(db)?;
+    b.take(1)?;
+    Ok((db, b.0))
+}
+
+/// CRC-32 of an event as the log has it: header and body.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub(crate) timestamp: u32,
+    pub(crate) ty: u8,
+    pub(crate) server_id: u32,
+    pub(crate) size: u32,
+    pub(crate) log_pos: u32,
+    pub(crate) flags: u16,
+}
+
+impl Header {
+    /// The checksum the event should carry.
+    pub(crate) fn crc(&self, body: &[u8]) -> u32 {
+        let mut flags = self.flags;
+        if self.ty == ty::FORMAT_DESCRIPTION {
+            // Computed before the file was marked as in use.
+            flags &= !1;
+        }
+        let mut h = crc32fast::Hasher::new();
+        h.update(&self.timestamp.to_le_bytes());
+        h.update(&[self.ty]);
+        h.update(&self.server_id.to_le_bytes());
+        h.update(&self.size.to_le_bytes());
+        h.update(&self.log_pos.to_le_bytes());
+        h.update(&flags.to_le_bytes());
+        h.update(body);
+        h.finalize()
+    }
+
+    /// Whether the server made it up for this connection (`LOG_EVENT_ARTIFICIAL_F`).
+    pub(crate) fn artificial(&self) -> bool {
+        self.flags & 0x20 != 0
+    }
+}
+
+/// Offset and file of a `ROTATE` event, or file of a heartbeat when `offset` is false.
+pub(crate) fn rotate(header: &Header, body: &[u8]) -> Result<(u64, String), Malformed> {
+    let mut b = Buf(body);
+    let pos = b.u64()?;
+    Ok((pos, file_name(header, body, b.0)))
+}
+
+/// The name that ends a body; a checksum the driver left at the end is taken off. (The first,
+/// made-up events of a dump come before the driver knows that there are checksums.)
+pub(crate) fn file_name(header: &Header, body: &[u8], name: &[u8]) -> String {
+    let mut name = name;
+    if let (Some((rest, sum)), Some((short, _))) =
+        (body.split_last_chunk::<4>(), name.split_last_chunk::<4>())
+        && u32::from_le_bytes(*sum) == header.crc(rest)
+    {
+        name = short;
+    }
+    String::from_utf8_lossy(name).into_owned()
+}

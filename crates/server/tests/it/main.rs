@@ -1,0 +1,8 @@
+//! End to end, against real databases.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests may panic and print"
+)]
+
+mod replicates;
