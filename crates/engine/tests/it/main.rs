@@ -5,5 +5,6 @@
     reason = "tests print what they did and may panic"
 )]
 
+mod figures;
 mod simulation;
 mod world;
