@@ -57,7 +57,7 @@ async fn load_table(
         .find(|known| known.target == table.name);
     let phase = known.map_or(TablePhase::Waiting, |known| known.phase.clone());
     if phase != TablePhase::Waiting {
-        let loaded = known.map_or(0, |known| known.loaded_rows);
+        let loaded = known.and_then(|known| known.loaded_rows).unwrap_or(0);
         report.table(target, |status| {
             status.loaded_rows = loaded;
             status.phase = match phase {
@@ -72,7 +72,7 @@ async fn load_table(
     }
     // Rows of an earlier load of this task (before a reset) are its own to replace.
     let replace = plan.options.existing_rows == ExistingRows::Replace
-        || known.is_some_and(|known| known.loaded_rows > 0);
+        || known.is_some_and(|known| known.loaded_rows.is_some());
     report.table(target, |status| {
         status.phase = status::TablePhase::Copying;
         // What an earlier attempt had loaded was rolled back.

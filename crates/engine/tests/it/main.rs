@@ -6,5 +6,6 @@
 )]
 
 mod figures;
+mod reset;
 mod simulation;
 mod world;

@@ -267,7 +267,7 @@ impl Loader for MemoryLoader {
                 target: name.clone(),
                 phase: TablePhase::Loaded(seen.clone()),
                 fingerprint: fingerprint.to_owned(),
-                loaded_rows: count,
+                loaded_rows: Some(count),
             };
             state.checkpoints.insert(name, checkpoint);
             Ok(())
@@ -299,7 +299,7 @@ impl Applier for MemoryApplier {
                         target,
                         phase: TablePhase::Waiting,
                         fingerprint: String::new(),
-                        loaded_rows: 0,
+                        loaded_rows: None,
                     });
                 entry.fingerprint.clone_from(fingerprint);
                 if *live {
