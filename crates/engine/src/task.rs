@@ -46,7 +46,7 @@ pub async fn run(
     status: watch::Sender<TaskStatus>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let report = Reporter::new(status.clone(), spec.plan.targets.len());
+    let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
     loop {
@@ -107,7 +107,7 @@ async fn run_once(
         let checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
         let from = start(spec, &checkpoint).await?;
-        report.applied(&from, 0, &[]);
+        report.start(&from);
         report.phase(TaskPhase::Loading);
         let phases = load(spec, &checkpoint, limits, report)
             .await

@@ -219,7 +219,7 @@ impl Applier for PostgresApplier {
             client
                 .execute(
                     "INSERT INTO thalweg.checkpoint_table AS c \
-                     VALUES ($1, $2, $3, $4, $5, NULL, $6, 0) \
+                     VALUES ($1, $2, $3, $4, $5, NULL, $6, NULL) \
                      ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
                      phase = $5, visibility = NULL, fingerprint = $6",
                     &[
