@@ -100,7 +100,11 @@ fn create(file: &Path) -> Result<String> {
     key.zeroize();
     let write = || -> std::io::Result<()> {
         let mut options = OpenOptions::new();
-        let mut made = options.write(true).create_new(true).mode(0o600).open(file)?;
+        let mut made = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(file)?;
         made.write_all(text.as_bytes())?;
         made.sync_all()
     };
@@ -137,15 +141,22 @@ mod tests {
 
     #[test]
     fn opens_only_with_its_key_and_for_its_owner() {
-        let folder = std::env::temp_dir().join(format!("thalweg-seal-{}", crate::catalog::new_id()));
+        let folder =
+            std::env::temp_dir().join(format!("thalweg-seal-{}", crate::catalog::new_id()));
         fs::create_dir_all(&folder).unwrap();
         let one = Seal::open(&folder.join("one"), true).unwrap();
         let sealed = one.seal("datasource/1", &Secret::new("pässword")).unwrap();
         assert!(!sealed.contains("ssword"));
-        assert_eq!(one.unseal("datasource/1", &sealed).unwrap().expose(), "pässword");
+        assert_eq!(
+            one.unseal("datasource/1", &sealed).unwrap().expose(),
+            "pässword"
+        );
         assert!(one.unseal("datasource/2", &sealed).is_err());
         let again = Seal::open(&folder.join("one"), false).unwrap();
-        assert_eq!(again.unseal("datasource/1", &sealed).unwrap().expose(), "pässword");
+        assert_eq!(
+            again.unseal("datasource/1", &sealed).unwrap().expose(),
+            "pässword"
+        );
         let two = Seal::open(&folder.join("two"), true).unwrap();
         assert!(two.unseal("datasource/1", &sealed).is_err());
         assert!(Seal::open(&folder.join("three"), false).is_err());

@@ -121,7 +121,9 @@ fn column_read(value: &Value) -> ColumnInfo {
 fn list(text: &str) -> Result<Vec<Value>> {
     match parse(text)? {
         Value::Array(list) => Ok(list),
-        _ => Err(Error::Internal("the catalogue has no list where one belongs".to_owned())),
+        _ => Err(Error::Internal(
+            "the catalogue has no list where one belongs".to_owned(),
+        )),
     }
 }
 

@@ -299,8 +299,9 @@ impl Applier for PostgresApplier {
         }
         client
             .execute(
-                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL \
-                 WHERE server = $1 AND task = $2 AND phase <> 'live'",
+                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
+                 keys_pending = false \
+                 WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )
             .await

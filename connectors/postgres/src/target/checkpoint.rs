@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS thalweg.checkpoint (
 CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
   server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
   phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint,
+  keys_pending boolean NOT NULL DEFAULT false,
   PRIMARY KEY (server, task, target_schema, target_table))";
 
 /// Makes sure that the checkpoint tables exist and stay until `transaction` ends.
@@ -127,6 +128,64 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
         ],
     )
     .await
+}
+
+/// Marks tables as not loaded.
+pub(super) async fn forget_tables(
+    client: &mut Client,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    for table in tables {
+        transaction
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+                &[&task.server, &task.task, &table.schema, &table.name],
+            )
+            .await
+            .map_err(convert)?;
+    }
+    transaction.commit().await.map_err(convert)
+}
+
+/// Notes that a table was created by the task and waits for its keys.
+pub(super) async fn note_pending(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    transaction
+        .execute(
+            "INSERT INTO thalweg.checkpoint_table \
+             VALUES ($1, $2, $3, $4, 'waiting', NULL, '', NULL, true) \
+             ON CONFLICT (server, task, target_schema, target_table) \
+             DO UPDATE SET keys_pending = true",
+            &[&task.server, &task.task, &table.schema, &table.name],
+        )
+        .await
+        .map_err(convert)?;
+    Ok(())
+}
+
+/// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
+pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<TableName>> {
+    let rows = client
+        .query(
+            "SELECT target_schema, target_table FROM thalweg.checkpoint_table \
+             WHERE server = $1 AND task = $2 AND keys_pending",
+            &[&task.server, &task.task],
+        )
+        .await;
+    match rows {
+        Ok(rows) => Ok(rows
+            .iter()
+            .map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)))
+            .collect()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        Err(error) => Err(convert(error)),
+    }
 }
 
 /// Removes the rows of a task, and with the last task's the tables and the schema.

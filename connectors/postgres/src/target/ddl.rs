@@ -14,7 +14,7 @@ use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
 /// Creates what is missing, in one transaction.
-pub(super) async fn prepare(client: &mut Client, plan: &Plan) -> Result<()> {
+pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<()> {
     let transaction = client.transaction().await.map_err(convert)?;
     checkpoint::prepare(&transaction).await?;
     for table in plan.targets.iter().filter(|table| table.create) {
@@ -22,6 +22,7 @@ pub(super) async fn prepare(client: &mut Client, plan: &Plan) -> Result<()> {
             .batch_execute(&create_sql(table))
             .await
             .map_err(convert)?;
+        checkpoint::note_pending(&transaction, task, &table.name).await?;
     }
     transaction.commit().await.map_err(convert)
 }

@@ -157,9 +157,13 @@ impl Target for PostgresTarget {
         ddl::check(&connection.client, task, plan).await
     }
 
-    async fn prepare(&self, _task: &TaskKey, plan: &Plan) -> Result<()> {
+    async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()> {
         let mut connection = self.connect().await?;
-        ddl::prepare(&mut connection.client, plan).await
+        ddl::prepare(&mut connection.client, task, plan).await
+    }
+
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
+        checkpoint::pending(&self.connect().await?.client, task).await
     }
 
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
@@ -205,6 +209,10 @@ impl Target for PostgresTarget {
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {
         checkpoint::forget(&mut self.connect().await?.client, task).await
+    }
+
+    async fn forget_tables(&self, task: &TaskKey, tables: &[TableName]) -> Result<()> {
+        checkpoint::forget_tables(&mut self.connect().await?.client, task, tables).await
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {

@@ -45,11 +45,7 @@ pub(super) async fn first_start(catalog: &Catalog, seal: &Seal) -> Result<FirstS
     let server = uuid::Uuid::new_v4().to_string();
     catalog
         .first_start(
-            &[
-                ("server", &server),
-                ("domain", DOMAIN),
-                ("canary", &canary),
-            ],
+            &[("server", &server), ("domain", DOMAIN), ("canary", &canary)],
             (&first.project, "default"),
             &first.instance,
             &account,
@@ -153,9 +149,9 @@ impl App {
     /// The caller a token stands for. `Unauthenticated` if it is unknown or has expired.
     pub async fn user_by_token(&self, token: &str) -> Result<User> {
         let account = self.catalog().account_by_token(&token_hash(token)).await?;
-        account.map(|account| account.user).ok_or_else(|| {
-            Error::Unauthenticated("the token is unknown or has expired".to_owned())
-        })
+        account
+            .map(|account| account.user)
+            .ok_or_else(|| Error::Unauthenticated("the token is unknown or has expired".to_owned()))
     }
 
     /// The caller an access key stands for, and its secret, for checking a signature.

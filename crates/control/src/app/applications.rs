@@ -73,7 +73,9 @@ impl App {
         all.retain(|a| {
             contains(&a.name, &filter.name)
                 && contains(&a.created_by.name, &filter.user_name)
-                && filter.favorite.is_none_or(|favorite| favorite == a.favorite)
+                && filter
+                    .favorite
+                    .is_none_or(|favorite| favorite == a.favorite)
         });
         Ok(page(all, window))
     }

@@ -93,7 +93,9 @@ impl App {
         (password, options): (&str, &str),
     ) -> Result<DataSource> {
         connect::connector(&self.inner.connectors, &new.kind)?;
-        let app = self.catalog().application_show(&scope.instance, &new.app_id);
+        let app = self
+            .catalog()
+            .application_show(&scope.instance, &new.app_id);
         let app = app.await.map_err(|error| match error {
             Error::NotFound(Subject::Application) => {
                 Error::invalid("app_id", "there is no integration application with this id")
@@ -239,7 +241,9 @@ impl App {
         if findings.is_empty() {
             return Ok(());
         }
-        let facts = findings.iter().map(|f| format!("{}: {}", f.subject, f.message));
+        let facts = findings
+            .iter()
+            .map(|f| format!("{}: {}", f.subject, f.message));
         let fixes = findings.iter().map(|f| f.fix.clone());
         Err(Error::Unreachable {
             reason: facts.collect::<Vec<_>>().join("; "),

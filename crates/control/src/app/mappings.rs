@@ -18,7 +18,12 @@ const AUTO_MAX: usize = 2000;
 
 impl App {
     /// Adds a mapping to a stopped task or a draft. Gives its id.
-    pub async fn mapping_create(&self, scope: &Scope, task: &str, new: NewMapping) -> Result<String> {
+    pub async fn mapping_create(
+        &self,
+        scope: &Scope,
+        task: &str,
+        new: NewMapping,
+    ) -> Result<String> {
         let mut stored = self.stopped(scope, task).await?;
         let source = self
             .end(scope, &new.source_datasource_id, Direction::Source)

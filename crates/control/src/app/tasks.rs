@@ -49,9 +49,8 @@ impl App {
             draft.shown.server_id = init.server_id;
         }
         let pair = if init.auto_mapping {
-            let missing = |field: &str| {
-                Error::invalid(field, "auto_mapping needs both data sources")
-            };
+            let missing =
+                |field: &str| Error::invalid(field, "auto_mapping needs both data sources");
             let source = draft.shown.source.clone();
             let target = draft.shown.target.clone();
             Some((

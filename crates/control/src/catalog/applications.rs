@@ -64,11 +64,7 @@ impl Catalog {
         Ok(())
     }
 
-    pub(crate) async fn application_update(
-        &self,
-        instance: &str,
-        new: &Application,
-    ) -> Result<()> {
+    pub(crate) async fn application_update(&self, instance: &str, new: &Application) -> Result<()> {
         self.application_unique(instance, new).await?;
         sqlx::query(
             "UPDATE application SET name = $3, remark = $4, favorite = $5, updated_ms = $6, \

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::any::AnyRow;
 
-use super::{Catalog, count, number, number_or_none, stored, text};
+use super::{Catalog, count, now_ms, number, number_or_none, stored, text};
 use crate::error::{Error, Result};
 use crate::model::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Page, Step, Window};
 
@@ -145,6 +145,32 @@ impl Catalog {
             .await?;
         }
         tx.commit().await?;
+        Ok(())
+    }
+
+    /// Ends executions whose task should not run and that nobody ended: the process was killed while
+    /// it stopped them.
+    pub(crate) async fn executions_orphaned(&self) -> Result<()> {
+        sqlx::query(
+            "UPDATE execution SET status = 'CANCELLED', node_status = 'RUNTIME_CANCEL', code = 16, \
+             ended_ms = $1 WHERE ended_ms IS NULL AND task IN (SELECT id FROM task WHERE desired = 0)",
+        )
+        .bind(now_ms())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Likewise, of one task that was stopped before it had begun.
+    pub(crate) async fn executions_orphaned_of(&self, task: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE execution SET status = 'CANCELLED', node_status = 'RUNTIME_CANCEL', code = 16, \
+             ended_ms = $1 WHERE ended_ms IS NULL AND task = $2",
+        )
+        .bind(now_ms())
+        .bind(task.to_owned())
+        .execute(&self.pool)
+        .await?;
         Ok(())
     }
 

@@ -62,11 +62,12 @@ impl Catalog {
 
     /// In the order they were made.
     pub(crate) async fn mapping_list(&self, task: &str) -> Result<Vec<TableMapping>> {
-        let rows =
-            sqlx::query("SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id")
-                .bind(task.to_owned())
-                .fetch_all(&self.pool)
-                .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id",
+        )
+        .bind(task.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
         rows.iter().map(mapping).collect()
     }
 

@@ -178,11 +178,10 @@ impl Catalog {
 
     /// How many tasks an instance has, drafts included.
     pub(crate) async fn task_count(&self, instance: &str) -> Result<u64> {
-        let row =
-            sqlx::query("SELECT COUNT(*) AS n FROM task WHERE instance = $1 AND deleted = 0")
-                .bind(instance.to_owned())
-                .fetch_one(&self.pool)
-                .await?;
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM task WHERE instance = $1 AND deleted = 0")
+            .bind(instance.to_owned())
+            .fetch_one(&self.pool)
+            .await?;
         super::count(&row, "n")
     }
 

@@ -134,8 +134,14 @@ impl Record {
             }
             self.figures(&now);
             self.execution.remarks = now.last_error.as_ref().map_or(String::new(), |error| {
-                let fix = error.hint.as_ref().map_or(String::new(), |h| format!(" Fix: {h}."));
-                cut(&format!("waiting, try {}: {}.{fix}", error.attempt, error.message))
+                let fix = error
+                    .hint
+                    .as_ref()
+                    .map_or(String::new(), |h| format!(" Fix: {h}."));
+                cut(&format!(
+                    "waiting, try {}: {}.{fix}",
+                    error.attempt, error.message
+                ))
             });
             self.write(false).await;
             tokio::time::sleep(EVERY).await;

@@ -57,7 +57,9 @@ async fn attempt(inner: &Inner, one: &Releasing) {
     let id = &one.task.shown.id;
     let outcome = tokio::time::timeout(LIMIT, release(inner, one)).await;
     let outcome = outcome.unwrap_or_else(|_| {
-        Err(Error::Internal("the data sources did not answer in time".to_owned()))
+        Err(Error::Internal(
+            "the data sources did not answer in time".to_owned(),
+        ))
     });
     let stored = match outcome {
         Ok(()) => {
@@ -80,7 +82,12 @@ async fn attempt(inner: &Inner, one: &Releasing) {
 async fn release(inner: &Inner, one: &Releasing) -> Result<()> {
     let task = &one.task;
     // One that was never run has left nothing.
-    if inner.catalog.execution_last(&task.shown.id).await?.is_none() {
+    if inner
+        .catalog
+        .execution_last(&task.shown.id)
+        .await?
+        .is_none()
+    {
         return Ok(());
     }
     let (Some(source), Some(target)) = (&task.shown.source, &task.shown.target) else {

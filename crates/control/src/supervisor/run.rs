@@ -205,7 +205,8 @@ impl Run {
             let source = source.map_or(String::new(), |s| s.schema.name.to_string());
             (source, table.name.to_string())
         };
-        self.tables.send_replace(plan.targets.iter().map(name).collect());
+        self.tables
+            .send_replace(plan.targets.iter().map(name).collect());
         if let Err(error) = self.inner.catalog.mappings_used(id).await {
             warn!(task = %id, error = %error, "the catalogue could not be written");
         }

@@ -204,9 +204,27 @@ impl Target for MemoryTarget {
         })
     }
 
+    async fn pending(&self, _task: &TaskKey) -> Result<Vec<TableName>> {
+        self.faults.step()?;
+        Ok(Vec::new())
+    }
+
+    async fn forget_tables(&self, _task: &TaskKey, tables: &[TableName]) -> Result<()> {
+        self.commit(|state| {
+            state.live = false;
+            for table in tables {
+                if let Some(known) = state.checkpoints.get_mut(table) {
+                    known.phase = TablePhase::Waiting;
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn release(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
             state.applied = None;
+            state.live = false;
             state.checkpoints.clear();
             Ok(())
         })
