@@ -5,8 +5,15 @@
 //! supervisor makes the tasks that run equal to the tasks that should.
 
 mod app;
+mod catalog;
+mod connect;
 mod error;
 pub mod model;
+mod preflight;
+mod seal;
+mod stored;
+mod supervisor;
 
 pub use app::{App, Connectors, OpenOptions};
 pub use error::{Error, Result, Subject};
+pub use preflight::{Preflight, preflight};

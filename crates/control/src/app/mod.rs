@@ -1,19 +1,25 @@
 //! What callers can ask for.
-#![allow(unused_variables, reason = "skeleton")]
 
-use std::net::IpAddr;
-use std::path::PathBuf;
+mod access;
+mod applications;
+mod datasources;
+mod executions;
+mod mappings;
+mod tasks;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_core::finding::Finding;
-use thalweg_core::mapping::TaskOptions;
 use thalweg_core::ports::Connector;
-use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::secret::Secret;
 
+use crate::catalog::Catalog;
 use crate::error::{Error, Result};
-use crate::model::*;
+use crate::model::{FirstStart, Live};
+use crate::seal::Seal;
+use crate::supervisor::Supervisor;
 
 /// The connectors there are.
 pub type Connectors = Arc<[Box<dyn Connector>]>;
@@ -23,7 +29,7 @@ pub type Connectors = Arc<[Box<dyn Connector>]>;
 pub struct OpenOptions {
     /// The data directory; made if missing, mode 0700.
     pub data: PathBuf,
-    /// The key file; made if missing, mode 0600. It has to lie outside the data directory.
+    /// The key file; made at the first start, mode 0600. It has to lie outside the data directory.
     pub key_file: PathBuf,
     /// The connectors there are.
     pub connectors: Connectors,
@@ -31,240 +37,125 @@ pub struct OpenOptions {
 
 /// The control plane of one process. Cheap to clone.
 #[derive(Clone)]
-pub struct App {}
+pub struct App {
+    pub(crate) inner: Arc<Inner>,
+    supervisor: Arc<Supervisor>,
+}
 
-fn unbuilt<T>() -> Result<T> {
-    Err(Error::Internal("not built".into()))
+/// What the calls and the supervisor share.
+pub(crate) struct Inner {
+    pub(crate) catalog: Catalog,
+    pub(crate) seal: Seal,
+    pub(crate) connectors: Connectors,
+    /// Names this server at every target.
+    pub(crate) server: String,
+    domain: String,
+    /// Held as long as the process lives.
+    _lock: File,
 }
 
 impl App {
     /// Opens the catalogue (making it, with a project, an instance and an administrator, at the
     /// first start) and starts the supervisor.
     pub async fn open(options: OpenOptions) -> Result<(App, Option<FirstStart>)> {
-        unbuilt()
+        let lock = data_directory(&options.data)?;
+        key_outside(&options.data, &options.key_file)?;
+        let catalog = Catalog::open(&options.data.join("catalog.db")).await?;
+        let known = catalog.meta_get("server").await?;
+        let seal = Seal::open(&options.key_file, known.is_none())?;
+        let first = match known {
+            Some(_) => None,
+            None => Some(access::first_start(&catalog, &seal).await?),
+        };
+        let meta = async |name: &str| {
+            catalog
+                .meta_get(name)
+                .await?
+                .ok_or_else(|| Error::Internal(format!("the catalogue has no {name}")))
+        };
+        let inner = Arc::new(Inner {
+            server: meta("server").await?,
+            domain: meta("domain").await?,
+            catalog,
+            seal,
+            connectors: options.connectors,
+            _lock: lock,
+        });
+        inner.check_key().await?;
+        inner.catalog.executions_orphaned().await?;
+        let supervisor = Supervisor::start(Arc::clone(&inner));
+        Ok((App { inner, supervisor }, first))
     }
-    /// Stops every task after its batch in flight, within `limit`, and closes the catalogue.
-    pub async fn shutdown(&self, limit: Duration) {}
+
+    /// Stops every task after its batch in flight, within `limit`, and closes the catalogue. Tasks
+    /// that should run go on at the next start.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.supervisor.shutdown(limit).await;
+        self.inner.catalog.close().await;
+    }
+
     /// Whether the catalogue answers.
     pub async fn ready(&self) -> bool {
-        false
+        self.inner.catalog.ready().await
     }
 
-    // ---- access
-    /// A new token for a user of the domain, scoped to the project (by id or name; `None`: the only
-    /// one). `Unauthenticated` if anything of it is wrong.
-    pub async fn login(
-        &self,
-        domain: Option<&str>,
-        name: &str,
-        password: &Secret,
-        project_id: Option<&str>,
-        project_name: Option<&str>,
-    ) -> Result<Login> {
-        unbuilt()
-    }
-    /// The caller a token stands for. `Unauthenticated` if it is unknown or has expired.
-    pub async fn user_by_token(&self, token: &str) -> Result<User> {
-        unbuilt()
-    }
-    /// The caller an access key stands for, and its secret, for checking a signature.
-    /// `Unauthenticated` if it is unknown.
-    pub async fn user_by_access_key(&self, ak: &str) -> Result<(User, Secret)> {
-        unbuilt()
-    }
-    /// The project and instance of a path: `OtherProject`, or `NotFound(Instance)`.
-    pub async fn scope(&self, user: &User, project: &str, instance: &str) -> Result<Scope> {
-        unbuilt()
-    }
-
-    // ---- integration applications
-    pub async fn application_create(&self, s: &Scope, new: NewApplication) -> Result<Application> {
-        unbuilt()
-    }
-    pub async fn application_list(
-        &self,
-        s: &Scope,
-        filter: ApplicationFilter,
-        window: Window,
-    ) -> Result<Page<Application>> {
-        unbuilt()
-    }
-    pub async fn application_show(&self, s: &Scope, id: &str) -> Result<Application> {
-        unbuilt()
-    }
-    pub async fn application_update(
-        &self,
-        s: &Scope,
-        id: &str,
-        change: ApplicationChange,
-    ) -> Result<Application> {
-        unbuilt()
-    }
-    pub async fn application_delete(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-
-    // ---- data sources
-    pub async fn datasource_create(&self, s: &Scope, new: DataSourceInput) -> Result<DataSource> {
-        unbuilt()
-    }
-    pub async fn datasource_list(
-        &self,
-        s: &Scope,
-        filter: DataSourceFilter,
-        window: Window,
-    ) -> Result<Page<DataSource>> {
-        unbuilt()
-    }
-    pub async fn datasource_show(&self, s: &Scope, id: &str) -> Result<DataSource> {
-        unbuilt()
-    }
-    pub async fn datasource_update(
-        &self,
-        s: &Scope,
-        id: &str,
-        new: DataSourceInput,
-    ) -> Result<DataSource> {
-        unbuilt()
-    }
-    pub async fn datasource_delete(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-    /// Names of its tables (`schema.table`) that contain `filter`.
-    pub async fn datasource_tables(
-        &self,
-        s: &Scope,
-        id: &str,
-        direction: Direction,
-        schema: Option<&str>,
-        filter: Option<&str>,
-    ) -> Result<Vec<TableName>> {
-        unbuilt()
-    }
-    /// One of its tables; `Invalid(table_name)` if there is none of that name.
-    pub async fn datasource_table(
-        &self,
-        s: &Scope,
-        id: &str,
-        direction: Direction,
-        table: &str,
-    ) -> Result<TableSchema> {
-        unbuilt()
-    }
-    /// Connects with `input`, or with what is stored. `Unreachable` with everything found.
-    pub async fn datasource_test(
-        &self,
-        s: &Scope,
-        id: &str,
-        input: Option<DataSourceInput>,
-    ) -> Result<()> {
-        unbuilt()
-    }
-    pub async fn datasource_options(&self, s: &Scope, id: &str) -> Result<DataSourceOptions> {
-        unbuilt()
-    }
-    pub async fn datasource_options_set(
-        &self,
-        s: &Scope,
-        id: &str,
-        options: DataSourceOptions,
-    ) -> Result<DataSourceOptions> {
-        unbuilt()
-    }
-
-    // ---- composite tasks
-    /// The answer holds at most the first ten mappings.
-    pub async fn task_init(&self, s: &Scope, init: TaskInit) -> Result<TaskMappings> {
-        unbuilt()
-    }
-    /// Gives the task's id.
-    pub async fn task_create(&self, s: &Scope, new: NewTask) -> Result<String> {
-        unbuilt()
-    }
-    pub async fn task_update(&self, s: &Scope, id: &str, change: TaskChange) -> Result<()> {
-        unbuilt()
-    }
-    pub async fn task_reset(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-    pub async fn task_list(
-        &self,
-        s: &Scope,
-        filter: TaskFilter,
-        window: Window,
-    ) -> Result<Page<Task>> {
-        unbuilt()
-    }
-    pub async fn task_show(&self, s: &Scope, id: &str) -> Result<Task> {
-        unbuilt()
-    }
-    pub async fn task_delete(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-    pub async fn task_run(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-    pub async fn task_terminate(&self, s: &Scope, id: &str) -> Result<()> {
-        unbuilt()
-    }
-    /// One item per id, in order. Errors of a single task are in its item.
-    pub async fn task_batch(&self, s: &Scope, start: bool, ids: &[String]) -> Result<Vec<BatchItem>> {
-        unbuilt()
-    }
-    pub async fn task_statistics(&self, s: &Scope) -> Result<Statistics> {
-        unbuilt()
-    }
-    pub async fn task_options(&self, s: &Scope, id: &str) -> Result<TaskOptions> {
-        unbuilt()
-    }
-    pub async fn task_options_set(
-        &self,
-        s: &Scope,
-        id: &str,
-        options: TaskOptions,
-    ) -> Result<TaskOptions> {
-        unbuilt()
-    }
-    /// What the task says of itself; `None` if it does not run in this process.
-    pub async fn task_live(&self, s: &Scope, id: &str) -> Result<Option<Live>> {
-        unbuilt()
-    }
-    pub async fn task_leftovers(&self, s: &Scope) -> Result<Vec<Leftover>> {
-        unbuilt()
-    }
-
-    // ---- mappings
-    /// Gives the mapping's id.
-    pub async fn mapping_create(&self, s: &Scope, task: &str, new: NewMapping) -> Result<String> {
-        unbuilt()
-    }
-    pub async fn mapping_list(
-        &self,
-        s: &Scope,
-        task: &str,
-        filter: MappingFilter,
-        window: Window,
-    ) -> Result<TaskMappings> {
-        unbuilt()
-    }
-    pub async fn mapping_delete(&self, s: &Scope, task: &str, id: &str) -> Result<()> {
-        unbuilt()
-    }
-
-    // ---- monitors
-    /// Executions of a task that began in the window of time, newest first.
-    pub async fn execution_list(
-        &self,
-        s: &Scope,
-        task: &str,
-        begin_ms: Option<i64>,
-        end_ms: Option<i64>,
-        window: Window,
-    ) -> Result<Page<Execution>> {
-        unbuilt()
-    }
-    /// All tasks that run in this process: (task id, name, what it says).
+    /// All tasks that run in this process: id, name, and what each says of itself.
     pub fn lives(&self) -> Vec<(String, String, Live)> {
-        Vec::new()
+        self.supervisor.lives()
     }
+
+    fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+}
+
+impl Inner {
+    /// Whether the key file is the one the stored secrets were made with.
+    async fn check_key(&self) -> Result<()> {
+        let sealed = self.catalog.meta_get("canary").await?.unwrap_or_default();
+        self.seal.unseal("canary", &sealed).map(drop)
+    }
+}
+
+/// Makes the data directory and takes its lock.
+fn data_directory(data: &Path) -> Result<File> {
+    let place = data.display();
+    let internal = |what: &str, error: &dyn std::fmt::Display| {
+        Error::Internal(format!("cannot {what} the data directory {place}: {error}"))
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|error| internal("make", &error))?;
+    let lock = File::create(data.join("lock")).map_err(|error| internal("write to", &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::Internal(format!(
+            "another thalweg uses the data directory {place}: stop it, or give --data another one"
+        ))),
+        Err(TryLockError::Error(error)) => Err(internal("lock", &error)),
+    }
+}
+
+/// A key beside the secrets it protects would protect nothing.
+fn key_outside(data: &Path, key_file: &Path) -> Result<()> {
+    let folder = match key_file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let (Ok(data), Ok(folder)) = (fs::canonicalize(data), fs::canonicalize(folder)) else {
+        return Err(Error::Internal(format!(
+            "the folder of the key file {} does not exist",
+            key_file.display()
+        )));
+    };
+    if folder.starts_with(&data) {
+        return Err(Error::Internal(format!(
+            "the key file {} lies inside the data directory: a copy of the directory would give \
+             every secret away; give --key-file a place outside it",
+            key_file.display()
+        )));
+    }
+    Ok(())
 }
