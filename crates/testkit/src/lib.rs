@@ -6,3 +6,4 @@ pub mod compare;
 pub mod memory;
 pub mod servers;
 pub mod thalweg;
+pub mod workload;

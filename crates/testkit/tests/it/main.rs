@@ -4,3 +4,4 @@
 mod compare;
 mod servers;
 mod thalweg;
+mod workload;
