@@ -1,4 +1,6 @@
-//! Tools for tests only: throwaway database servers and the memory connector.
+//! Tools for tests only: throwaway database servers, certificates for them, and the memory
+//! connector.
 
+pub mod certificates;
 pub mod memory;
 pub mod servers;
