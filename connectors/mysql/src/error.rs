@@ -2,7 +2,7 @@
 //!
 //! Numbers: <https://mariadb.com/kb/en/mariadb-error-code-reference/>.
 
-use mysql_async::{DriverError, Error as My};
+use mysql_async::{DriverError, Error as My, IoError};
 use thalweg_core::{Error, Kind, Side};
 
 use crate::wire::Malformed;
@@ -45,7 +45,10 @@ pub(crate) fn from_driver(error: My) -> Error {
                 format!("the server refused ({errno}): {}", server.message),
             )
         }
-        My::Io(io) => Error::transient(format!("connection failed: {io}")),
+        My::Io(io) => match handshake(io) {
+            Some(refused) => refused,
+            None => Error::transient(format!("connection failed: {io}")),
+        },
         My::Driver(DriverError::NoClientSslFlagFromServer) => Error::config(
             "the server offers no TLS",
         )
@@ -69,6 +72,47 @@ pub(crate) fn from_driver(error: My) -> Error {
         other => Error::config(format!("driver: {other}")),
     };
     out.at(Side::Source)
+}
+
+/// What a failed TLS handshake asks for; `None`: it is none.
+fn handshake(io: &IoError) -> Option<Error> {
+    use rustls::CertificateError as Bad;
+    let tls = match io {
+        IoError::Tls(other) => {
+            return Some(
+                Error::config(format!("TLS cannot be set up: {other}")).with_hint(
+                    "give the certificate authority of the data source as PEM, and its host as a \
+                     name or an address",
+                ),
+            );
+        }
+        IoError::Io(io) => io.get_ref()?.downcast_ref::<rustls::Error>()?,
+    };
+    let (message, hint) = match tls {
+        rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        ) => (
+            "the server's certificate is for another host name",
+            "use the name the certificate has as the data source's host, or give the server a \
+             certificate with this name",
+        ),
+        // A bad signature: another authority of the same name, made anew for example.
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
+            "the server's certificate is from an authority that is not trusted",
+            "give the authority's certificate (PEM) as the data source's CA, or choose TLS mode \
+             require to connect without checking",
+        ),
+        rustls::Error::InvalidCertificate(_) => (
+            "the server's certificate is not valid",
+            "give the server a certificate that is not expired and that the data source's CA has \
+             signed (FLUSH SSL reads it anew)",
+        ),
+        _ => (
+            "the TLS handshake failed",
+            "the server has to offer TLS 1.2 or 1.3",
+        ),
+    };
+    Some(Error::config(format!("{message}: {tls}")).with_hint(hint))
 }
 
 impl From<Malformed> for Error {

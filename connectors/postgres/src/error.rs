@@ -26,6 +26,9 @@ pub fn kind_of(code: &str) -> Kind {
 /// Turns a driver's error into ours, at the target.
 pub(crate) fn convert(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
+        if let Some(tls) = crate::tls::handshake_error(&error) {
+            return tls.at(Side::Target);
+        }
         return Error::transient("the connection to PostgreSQL failed")
             .caused_by(error)
             .at(Side::Target);

@@ -7,4 +7,5 @@
 
 mod apply;
 mod checkpoint;
+mod tls;
 mod world;
