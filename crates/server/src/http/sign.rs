@@ -206,13 +206,7 @@ fn sha256(bytes: &[u8]) -> digest::Digest {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -370,7 +364,7 @@ mod tests {
         check("body", &|r| r.body = b"{\"a\":1}");
         check("signature", &|r| r.authorization.signature[0] ^= 1);
         check("short signature", &|r| {
-            r.authorization.signature.truncate(8)
+            r.authorization.signature.truncate(8);
         });
         check("no signature", &|r| r.authorization.signature.clear());
         check("content type", &|r| r.set("content-type", "text/plain"));
