@@ -1,8 +1,13 @@
 //! End to end, against real databases.
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stdout,
     reason = "tests may panic and print"
 )]
 
+mod bank;
+mod crash;
+mod lab;
+mod life;
 mod replicates;
