@@ -5,4 +5,5 @@
     reason = "tests may panic and print"
 )]
 
+mod process;
 mod replicates;
