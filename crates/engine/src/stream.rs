@@ -69,6 +69,7 @@ impl Streaming<'_> {
         let mut queue = Queue {
             receiver,
             held: None,
+            parts: false,
         };
         let mut ready: Option<Gathered> = None;
         // What the open target transaction has written.
@@ -161,14 +162,18 @@ impl Streaming<'_> {
             }
             self.add(&transaction, &mut gathered)?;
             taken += 1;
+            let has_changes = !transaction.changes.changes.is_empty();
             let Some(commit) = transaction.commit else {
+                queue.parts = true;
                 break;
             };
             let Gathered { batch, written, .. } = &mut gathered;
             written.commit_us = commit.time_us.or(written.commit_us);
-            written.transactions += 1;
+            // One without changes moves the position only.
+            let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
+            written.transactions += counts;
+            batch.transactions += counts;
             batch.position = Some(commit.position);
-            batch.transactions += 1;
             if batch.ordered.len() >= self.limits.batch_ops
                 || batch.rows.bytes() >= self.limits.batch_bytes
             {
@@ -228,6 +233,8 @@ struct Queue {
     receiver: mpsc::Receiver<Queued>,
     /// Taken out of the queue, not yet into a batch.
     held: Option<Queued>,
+    /// Parts of a transaction were taken, its end was not.
+    parts: bool,
 }
 
 impl Queue {

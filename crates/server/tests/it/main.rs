@@ -5,4 +5,7 @@
     reason = "tests may panic and print"
 )]
 
+mod huge;
+mod pair;
 mod replicates;
+mod trouble;

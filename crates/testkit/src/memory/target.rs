@@ -207,6 +207,7 @@ impl Target for MemoryTarget {
     async fn release(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
             state.applied = None;
+            state.live = false;
             state.checkpoints.clear();
             Ok(())
         })
