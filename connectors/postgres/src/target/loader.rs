@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Loader;
@@ -116,10 +116,7 @@ impl Loader for PostgresLoader {
             open.encoder.row(row, &mut bytes)?;
         }
         open.rows += rows.len() as u64;
-        open.sink
-            .send(BytesMut::from(bytes.as_slice()).freeze())
-            .await
-            .map_err(convert)
+        open.sink.send(Bytes::from(bytes)).await.map_err(convert)
     }
 
     async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
