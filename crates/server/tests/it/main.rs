@@ -6,4 +6,7 @@
 )]
 
 mod process;
+mod huge;
+mod pair;
 mod replicates;
+mod trouble;
