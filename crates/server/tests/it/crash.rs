@@ -21,11 +21,9 @@ use thalweg_testkit::workload::{self, DATABASE, Load, LoadOptions};
 use tokio::runtime::Runtime;
 
 use crate::bank::{self, Customers};
-use crate::lab::{Lab, TARGET};
+use crate::lab::{Lab, PATIENCE, TARGET};
 use readers::Readers;
 
-/// How long anything may take that is waited for.
-const PATIENCE: Duration = Duration::from_secs(300);
 /// How long the server may take to end when it is asked to.
 const TERM_MAX: Duration = Duration::from_secs(8);
 /// Between two looks for the moment of the hand-over.
