@@ -5,8 +5,8 @@
     reason = "tests may panic and print"
 )]
 
-mod process;
 mod huge;
 mod pair;
+mod process;
 mod replicates;
 mod trouble;
