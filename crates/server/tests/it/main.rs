@@ -2,7 +2,9 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     reason = "tests may panic and print"
 )]
 
 mod replicates;
+mod sdk;
