@@ -6,5 +6,6 @@
     reason = "tests may panic and print"
 )]
 
+mod http;
 mod replicates;
 mod sdk;
