@@ -16,6 +16,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("mariadb-install-db", "mariadb-server"),
     ("mariadb", "mariadb-client"),
     ("setpriv", "util-linux"),
+    ("curl", "curl"),
+    ("jq", "jq"),
 ];
 
 /// What the tests with the official SDK need. A Python from elsewhere does as well: what counts is

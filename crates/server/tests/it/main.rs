@@ -6,6 +6,7 @@
     reason = "tests may panic and print"
 )]
 
+mod docs;
 mod http;
 mod replicates;
 mod sdk;
