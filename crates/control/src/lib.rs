@@ -1,1 +1,19 @@
-//! The control plane: what the product does. To come; nothing is here yet.
+//! The control plane: what the product does, without HTTP.
+//!
+//! [`App`] is the door: one method per thing a caller can ask for, each of which validates against
+//! what is stored, stores its decision in one catalogue transaction and nudges the supervisor. The
+//! supervisor makes the tasks that run equal to the tasks that should.
+
+mod app;
+mod catalog;
+mod connect;
+mod error;
+pub mod model;
+mod preflight;
+mod seal;
+mod stored;
+mod supervisor;
+
+pub use app::{App, Connectors, OpenOptions};
+pub use error::{Error, Result, Subject};
+pub use preflight::{Preflight, preflight};

@@ -54,8 +54,9 @@ pub struct TableCheckpoint {
     /// Fingerprint of the source table's schema at the position
     /// ([`crate::schema::TableSchema::fingerprint`]).
     pub fingerprint: String,
-    /// Rows loaded.
-    pub loaded_rows: u64,
+    /// Rows the last load committed; kept over a reset. `None`: this task never loaded the table,
+    /// so rows in it are not its own.
+    pub loaded_rows: Option<u64>,
 }
 
 /// The stored state of one task.

@@ -201,8 +201,6 @@ impl TableSchema {
     /// column names, native types, order and primary key. Kept in the checkpoint and compared at
     /// each start, because a log must be decoded with the schema it was written under.
     pub fn fingerprint(&self) -> String {
-        // FNV-1a over an unambiguous rendering: stable across versions and platforms, which the
-        // standard hasher does not promise.
         let mut text = String::new();
         for column in &self.columns {
             text.push_str(&format!(
@@ -211,10 +209,16 @@ impl TableSchema {
             ));
         }
         text.push_str(&format!("{:?}", self.primary_key));
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in text.bytes() {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
-        format!("v1:{hash:016x}")
+        format!("v1:{}", fnv1a(&text))
     }
+}
+
+/// FNV-1a as hexadecimal digits: stable across versions and platforms, which the standard hasher does
+/// not promise.
+pub(crate) fn fnv1a(text: &str) -> String {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in text.bytes() {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("{hash:016x}")
 }

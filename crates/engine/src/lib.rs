@@ -3,6 +3,7 @@
 pub mod batch;
 pub mod limits;
 mod load;
+mod probe;
 pub mod retry;
 pub mod status;
 mod stream;

@@ -57,7 +57,7 @@ async fn load_table(
         .find(|known| known.target == table.name);
     let phase = known.map_or(TablePhase::Waiting, |known| known.phase.clone());
     if phase != TablePhase::Waiting {
-        let loaded = known.map_or(0, |known| known.loaded_rows);
+        let loaded = known.and_then(|known| known.loaded_rows).unwrap_or(0);
         report.table(target, |status| {
             status.loaded_rows = loaded;
             status.phase = match phase {
@@ -72,8 +72,12 @@ async fn load_table(
     }
     // Rows of an earlier load of this task (before a reset) are its own to replace.
     let replace = plan.options.existing_rows == ExistingRows::Replace
-        || known.is_some_and(|known| known.loaded_rows > 0);
-    report.table(target, |status| status.phase = status::TablePhase::Copying);
+        || known.is_some_and(|known| known.loaded_rows.is_some());
+    report.table(target, |status| {
+        status.phase = status::TablePhase::Copying;
+        // What an earlier attempt had loaded was rolled back.
+        status.loaded_rows = 0;
+    });
     let phase = copy(spec, checkpoint.epoch, target, replace, limits, report).await?;
     report.table(target, |status| {
         status.phase = status::TablePhase::CatchingUp;
@@ -120,7 +124,7 @@ async fn copy(
         plan.project_rows(target, &rows, &mut out)?;
         loader.load(&out).await?;
         let more = out.len() as u64;
-        report.table(target, |status| status.loaded_rows += more);
+        report.loaded(index, target, more, rows.bytes(), out.bytes());
     }
     let seen = reader.visibility().clone();
     let loaded = loader.commit(&seen, &plan.fingerprint(target)).await?;

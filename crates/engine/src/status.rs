@@ -1,8 +1,9 @@
 //! What a running task says of itself.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thalweg_core::batch::TableCounts;
+use thalweg_core::plan::Plan;
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Side};
 use tokio::sync::watch;
@@ -46,8 +47,22 @@ pub struct TableStatus {
     pub phase: TablePhase,
     /// Rows loaded.
     pub loaded_rows: u64,
-    /// What was applied.
+    /// The source's estimate of all rows there are to load, made when the plan was; `None`: it has
+    /// none. It may be far off, and less than `loaded_rows`.
+    pub estimated_rows: Option<u64>,
+    /// What was applied and is durable.
     pub written: TableCounts,
+}
+
+/// Figures of one source table, since the start of the run. What is read again after trouble is
+/// counted again: it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Changes taken from the log, by kind (`repaired` and `missing` stay zero), whether the task
+    /// carries that kind over or not.
+    pub read: TableCounts,
+    /// Rows read by loads, once per target table they were read for.
+    pub loaded_rows: u64,
 }
 
 /// The error a task stopped with or waits for.
@@ -76,29 +91,103 @@ pub struct TaskStatus {
     pub since_ms: u64,
     /// Per index of [`thalweg_core::plan::Plan::targets`].
     pub tables: Vec<TableStatus>,
+    /// Per index of [`thalweg_core::plan::Plan::sources`].
+    pub sources: Vec<SourceStatus>,
     /// Durable at the target.
     pub applied: Option<Position>,
+    /// When the last applied transaction that had changes was committed at the source, by the
+    /// source's clock, in microseconds since the Unix epoch. Not a lag: an idle source has none.
+    pub applied_commit_us: Option<i64>,
     /// Source transactions applied since the start of the run.
     pub transactions: u64,
+    /// Bytes of log, and of loaded rows as decoded, read since the start of the run.
+    pub bytes_read: u64,
+    /// Bytes of rows, as converted for the target, that loads and applied changes have written.
+    pub bytes_written: u64,
+    /// How far the target is behind the source now, measured every second by a probe (module
+    /// `probe`); `None`: unknown. Never zero because nobody could look.
+    pub lag_ms: Option<u64>,
+    /// Bytes of log between what is applied and the log's end; `None`: unknown.
+    pub backlog_bytes: Option<u64>,
     /// Trouble that is not over.
     pub last_error: Option<LastError>,
 }
 
-/// Publishes a status.
+/// What one batch was made of.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Read {
+    /// Per source table, by kind.
+    pub(crate) changes: Vec<TableCounts>,
+    /// Bytes of log.
+    pub(crate) bytes: u64,
+}
+
+/// What was written and became durable at once: one batch, or the parts of a huge transaction.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Written {
+    /// Per target table.
+    pub(crate) counts: Vec<TableCounts>,
+    /// Bytes of row images.
+    pub(crate) bytes: u64,
+    /// Transactions that ended.
+    pub(crate) transactions: u64,
+    /// Commit time of the last one that has one.
+    pub(crate) commit_us: Option<i64>,
+}
+
+impl Written {
+    /// Adds what came after.
+    pub(crate) fn add(&mut self, later: &Written) {
+        add_all(&mut self.counts, &later.counts);
+        self.bytes += later.bytes;
+        self.transactions += later.transactions;
+        self.commit_us = later.commit_us.or(self.commit_us);
+    }
+}
+
+/// Adds counts place by place; `sum` grows as needed.
+pub(crate) fn add_all(sum: &mut Vec<TableCounts>, more: &[TableCounts]) {
+    if sum.len() < more.len() {
+        sum.resize(more.len(), TableCounts::default());
+    }
+    for (sum, more) in sum.iter_mut().zip(more) {
+        sum.add(more);
+    }
+}
+
+/// Publishes a status: once per batch or event, never per row.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter(watch::Sender<TaskStatus>);
 
 impl Reporter {
-    pub(crate) fn new(sender: watch::Sender<TaskStatus>, tables: usize) -> Self {
-        sender.send_modify(|status| status.tables.resize(tables, TableStatus::default()));
+    pub(crate) fn new(sender: watch::Sender<TaskStatus>, plan: &Plan) -> Self {
+        sender.send_modify(|status| {
+            status
+                .sources
+                .resize(plan.sources.len(), SourceStatus::default());
+            status.tables = plan
+                .targets
+                .iter()
+                .map(|target| TableStatus {
+                    estimated_rows: plan
+                        .sources
+                        .get(target.source)
+                        .and_then(|source| source.schema.estimated_rows),
+                    ..TableStatus::default()
+                })
+                .collect();
+        });
         Reporter(sender)
     }
 
+    /// A new phase. Lag and backlog are known while streaming only: outside it nobody looks.
     pub(crate) fn phase(&self, phase: TaskPhase) {
         self.0.send_modify(|status| {
             if status.phase != phase || status.since_ms == 0 {
                 status.phase = phase;
                 status.since_ms = now_ms();
+                status.lag_ms = None;
+                status.backlog_bytes = None;
             }
             if matches!(phase, TaskPhase::Streaming | TaskPhase::Stopped) {
                 status.last_error = None;
@@ -128,14 +217,67 @@ impl Reporter {
         });
     }
 
-    pub(crate) fn applied(&self, position: &Position, transactions: u64, counts: &[TableCounts]) {
+    /// A batch of a load: `rows` of `source` for `target`.
+    pub(crate) fn loaded(
+        &self,
+        source: usize,
+        target: usize,
+        rows: u64,
+        read: usize,
+        written: usize,
+    ) {
         self.0.send_modify(|status| {
+            if let Some(source) = status.sources.get_mut(source) {
+                source.loaded_rows += rows;
+            }
+            if let Some(table) = status.tables.get_mut(target) {
+                table.loaded_rows += rows;
+            }
+            status.bytes_read += read as u64;
+            status.bytes_written += written as u64;
+        });
+    }
+
+    /// Where the stream begins.
+    pub(crate) fn start(&self, position: &Position) {
+        self.0
+            .send_modify(|status| status.applied = Some(position.clone()));
+    }
+
+    /// A batch was applied; `durable` if something has become durable with it.
+    pub(crate) fn batch(&self, read: &Read, durable: Option<(&Position, &Written)>) {
+        self.0.send_modify(|status| {
+            for (source, counts) in status.sources.iter_mut().zip(&read.changes) {
+                source.read.add(counts);
+            }
+            status.bytes_read += read.bytes;
+            let Some((position, written)) = durable else {
+                return;
+            };
             status.applied = Some(position.clone());
-            status.transactions += transactions;
-            for (table, counts) in status.tables.iter_mut().zip(counts) {
+            status.transactions += written.transactions;
+            status.bytes_written += written.bytes;
+            status.applied_commit_us = written.commit_us.or(status.applied_commit_us);
+            for (table, counts) in status.tables.iter_mut().zip(&written.counts) {
                 table.written.add(counts);
             }
         });
+    }
+
+    /// What a probe measured; dropped if the task does not stream any more.
+    pub(crate) fn lag(&self, lag: Option<Duration>) {
+        let lag = lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX));
+        self.streaming(|status| std::mem::replace(&mut status.lag_ms, lag) != lag);
+    }
+
+    /// Likewise.
+    pub(crate) fn backlog(&self, bytes: Option<u64>) {
+        self.streaming(|status| std::mem::replace(&mut status.backlog_bytes, bytes) != bytes);
+    }
+
+    fn streaming(&self, change: impl FnOnce(&mut TaskStatus) -> bool) {
+        self.0
+            .send_if_modified(|status| status.phase == TaskPhase::Streaming && change(status));
     }
 }
 

@@ -10,19 +10,20 @@
 use std::sync::Arc;
 
 use futures_util::future;
-use thalweg_core::batch::ApplyBatch;
+use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::change::Transaction;
 use thalweg_core::checkpoint::{Epoch, TablePhase};
-use thalweg_core::ports::{Applied, Applier, ChangeStream, Confirm};
+use thalweg_core::ports::{Applied, Applier, ChangeStream};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Result, Side};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::fold;
 use crate::limits::{Limits, MemoryBudget};
-use crate::status::{self, Reporter, TaskPhase};
+use crate::probe;
+use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 
 /// A transaction and the memory it holds.
@@ -63,14 +64,18 @@ impl Streaming<'_> {
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let mut reader = JoinSet::new();
         reader.spawn(read(source, sender, budget.clone()));
+        let (durable, followed) = watch::channel(from);
+        let _probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
         let mut queue = Queue {
             receiver,
             held: None,
         };
-        let mut ready: Option<ApplyBatch> = None;
+        let mut ready: Option<Gathered> = None;
+        // What the open target transaction has written.
+        let mut open = Written::default();
         loop {
-            let batch = match ready.take() {
-                Some(batch) => batch,
+            let gathered = match ready.take() {
+                Some(gathered) => gathered,
                 None => {
                     let first = tokio::select! {
                         biased;
@@ -87,34 +92,42 @@ impl Streaming<'_> {
             };
             // The target's statements are sent first; the next batch is made while it works.
             let next = async { self.gather(&mut queue) };
-            let (applied, next) = future::join(applier.apply(&batch), next).await;
+            let (applied, next) = future::join(applier.apply(&gathered.batch), next).await;
             let applied = applied.map_err(|e| e.at(Side::Target))?;
-            self.publish(&batch, &applied, confirm.as_mut()).await?;
-            if let (false, Some(position)) = (live, &applied.durable) {
-                live = self.go_live(position, applier.as_mut()).await?;
+            if let Some(position) = self.publish(gathered, applied, &mut open) {
+                durable.send_replace(position.clone());
+                confirm
+                    .confirm(&position)
+                    .await
+                    .map_err(|e| e.at(Side::Source))?;
+                if !live {
+                    live = self.go_live(&position, applier.as_mut()).await?;
+                }
+                if stop.is_cancelled() {
+                    return Ok(());
+                }
             }
             ready = next?;
-            if stop.is_cancelled() && applied.durable.is_some() {
-                return Ok(());
-            }
         }
     }
 
-    async fn publish(
+    /// Publishes what a batch did; gives the position that is durable now. What is not durable yet
+    /// is kept in `open`, so that a huge transaction that is never committed is never counted.
+    fn publish(
         &self,
-        batch: &ApplyBatch,
-        applied: &Applied,
-        confirm: &mut dyn Confirm,
-    ) -> Result<()> {
-        let Some(position) = &applied.durable else {
-            return Ok(());
-        };
+        gathered: Gathered,
+        applied: Applied,
+        open: &mut Written,
+    ) -> Option<Position> {
+        let Gathered {
+            read, mut written, ..
+        } = gathered;
+        written.counts = applied.counts;
+        open.add(&written);
+        let durable = applied.durable.map(|at| (at, std::mem::take(open)));
         self.report
-            .applied(position, batch.transactions, &applied.counts);
-        confirm
-            .confirm(position)
-            .await
-            .map_err(|e| e.at(Side::Source))
+            .batch(&read, durable.as_ref().map(|(at, written)| (at, written)));
+        durable.map(|(at, _)| at)
     }
 
     /// Marks all tables Live once the stream has passed every load; says whether they are.
@@ -138,19 +151,22 @@ impl Streaming<'_> {
     /// Makes a batch of what is queued, without waiting; `None` if nothing is. A part of a huge
     /// transaction never shares a batch with whole transactions before it, so that those are not
     /// kept waiting for its end.
-    fn gather(&self, queue: &mut Queue) -> Result<Option<ApplyBatch>> {
-        let mut batch = ApplyBatch::default();
+    fn gather(&self, queue: &mut Queue) -> Result<Option<Gathered>> {
+        let mut gathered = Gathered::default();
         let mut taken = 0;
         while let Some((transaction, permit)) = queue.ready() {
             if taken > 0 && transaction.commit.is_none() {
                 queue.held = Some((transaction, permit));
                 break;
             }
-            self.add(&transaction, &mut batch)?;
+            self.add(&transaction, &mut gathered)?;
             taken += 1;
             let Some(commit) = transaction.commit else {
                 break;
             };
+            let Gathered { batch, written, .. } = &mut gathered;
+            written.commit_us = commit.time_us.or(written.commit_us);
+            written.transactions += 1;
             batch.position = Some(commit.position);
             batch.transactions += 1;
             if batch.ordered.len() >= self.limits.batch_ops
@@ -162,11 +178,13 @@ impl Streaming<'_> {
         if taken == 0 {
             return Ok(None);
         }
+        let batch = &mut gathered.batch;
+        gathered.written.bytes = bytes_written(batch);
         batch.folded = fold(&self.spec.plan, &mut batch.rows, &batch.ordered);
-        Ok(Some(batch))
+        Ok(Some(gathered))
     }
 
-    fn add(&self, transaction: &Transaction, batch: &mut ApplyBatch) -> Result<()> {
+    fn add(&self, transaction: &Transaction, into: &mut Gathered) -> Result<()> {
         let mut wanted = Vec::with_capacity(self.phases.len());
         for phase in &self.phases {
             wanted.push(match phase {
@@ -176,12 +194,33 @@ impl Streaming<'_> {
             });
         }
         let mut wants = |target: usize| wanted.get(target).copied().unwrap_or(false);
-        let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
-        self.spec
+        let (rows, ops) = (&mut into.batch.rows, &mut into.batch.ordered);
+        let projected = self
+            .spec
             .plan
             .project(&transaction.changes, &mut wants, rows, ops)?;
+        add_all(&mut into.read.changes, &projected.read);
+        into.read.bytes += transaction.log_bytes;
         Ok(())
     }
+}
+
+/// A batch and what is to be told of it.
+#[derive(Default)]
+struct Gathered {
+    batch: ApplyBatch,
+    read: Read,
+    /// Its counts come from the applier.
+    written: Written,
+}
+
+/// Bytes of the row images that a batch brings to the target.
+fn bytes_written(batch: &ApplyBatch) -> u64 {
+    let rows = batch.ordered.iter().filter_map(|op| match op.op {
+        RowOp::Insert(row) | RowOp::Update { after: row, .. } => Some(row),
+        RowOp::Delete(_) | RowOp::Truncate => None,
+    });
+    rows.map(|row| batch.rows.row(row).bytes() as u64).sum()
 }
 
 /// What waits for the applier.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
-use thalweg_core::plan::Plan;
+use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::plan::{Plan, same_schema};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Result, Side};
@@ -46,7 +46,7 @@ pub async fn run(
     status: watch::Sender<TaskStatus>,
     stop: CancellationToken,
 ) -> Result<()> {
-    let report = Reporter::new(status.clone(), spec.plan.targets.len());
+    let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
     loop {
@@ -104,10 +104,11 @@ async fn run_once(
             .prepare(&spec.key, &spec.plan)
             .await
             .map_err(target)?;
-        let checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
+        let mut checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
+        set_aside(spec, &mut checkpoint).await.map_err(target)?;
         let from = start(spec, &checkpoint).await?;
-        report.applied(&from, 0, &[]);
+        report.start(&from);
         report.phase(TaskPhase::Loading);
         let phases = load(spec, &checkpoint, limits, report)
             .await
@@ -163,6 +164,29 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
     Ok(from)
 }
 
+/// Tables that left the task miss changes from now on, and tables that are mapped in another way lack
+/// values: both are loaded again if they are (or come back) in the plan.
+async fn set_aside(spec: &TaskSpec, checkpoint: &mut Checkpoint) -> Result<()> {
+    let stale = |known: &TableCheckpoint| {
+        let plan = &spec.plan;
+        let target = plan.targets.iter().position(|t| t.name == known.target);
+        known.phase != TablePhase::Waiting
+            && target.is_none_or(|target| known.fingerprint != plan.fingerprint(target))
+    };
+    let mut names = Vec::new();
+    for known in &mut checkpoint.tables {
+        if stale(known) {
+            known.phase = TablePhase::Waiting;
+            names.push(known.target.clone());
+        }
+    }
+    if names.is_empty() {
+        return Ok(());
+    }
+    info!(task = %spec.key, tables = names.len(), "tables are set aside");
+    spec.target.forget_tables(&spec.key, &names).await
+}
+
 /// A log must be decoded with the schema it was written under.
 fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
     for known in &checkpoint.tables {
@@ -172,7 +196,7 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
             .position(|table| table.name == known.target);
         let Some(target) = target else { continue };
         let written = !matches!(known.phase, TablePhase::Waiting);
-        if written && known.fingerprint != plan.fingerprint(target) {
+        if written && !same_schema(&known.fingerprint, &plan.fingerprint(target)) {
             let source = plan
                 .targets
                 .get(target)

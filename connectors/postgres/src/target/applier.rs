@@ -219,7 +219,7 @@ impl Applier for PostgresApplier {
             client
                 .execute(
                     "INSERT INTO thalweg.checkpoint_table AS c \
-                     VALUES ($1, $2, $3, $4, $5, NULL, $6, 0) \
+                     VALUES ($1, $2, $3, $4, $5, NULL, $6, NULL) \
                      ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
                      phase = $5, visibility = NULL, fingerprint = $6",
                     &[
@@ -299,8 +299,9 @@ impl Applier for PostgresApplier {
         }
         client
             .execute(
-                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL \
-                 WHERE server = $1 AND task = $2 AND phase <> 'live'",
+                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
+                 keys_pending = false \
+                 WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )
             .await

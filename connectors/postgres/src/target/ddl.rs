@@ -1,4 +1,4 @@
-//! Checkpoint tables, missing target tables, and the keys that wait for the end of the load.
+//! Missing target tables, the keys that wait for the end of the load, and preflight.
 
 use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
@@ -8,50 +8,21 @@ use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::ReferenceAction;
 use tokio_postgres::Client;
 
+use super::checkpoint;
 use super::encode::RowEncoder;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
-/// Any number; taken by every preparation, so that two of them take turns.
-const PREPARE_LOCK: i64 = 0x7468_616c_7765_6700;
-
-const CHECKPOINT: &str = "\
-CREATE SCHEMA IF NOT EXISTS thalweg;
-CREATE TABLE IF NOT EXISTS thalweg.checkpoint (
-  server text NOT NULL, task text NOT NULL, epoch bigint NOT NULL, applied text,
-  PRIMARY KEY (server, task)) WITH (fillfactor = 50);
-CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
-  server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
-  phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint NOT NULL,
-  PRIMARY KEY (server, task, target_schema, target_table))";
-
 /// Creates what is missing, in one transaction.
-pub(super) async fn prepare(client: &mut Client, plan: &Plan) -> Result<()> {
+pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<()> {
     let transaction = client.transaction().await.map_err(convert)?;
-    let lock = "SELECT pg_advisory_xact_lock($1)";
-    transaction
-        .execute(lock, &[&PREPARE_LOCK])
-        .await
-        .map_err(convert)?;
-    let there = transaction
-        .query_one(
-            "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL",
-            &[],
-        )
-        .await
-        .map_err(convert)?;
-    // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
-    if !there.get::<_, bool>(0) {
-        transaction
-            .batch_execute(CHECKPOINT)
-            .await
-            .map_err(convert)?;
-    }
+    checkpoint::prepare(&transaction).await?;
     for table in plan.targets.iter().filter(|table| table.create) {
         transaction
             .batch_execute(&create_sql(table))
             .await
             .map_err(convert)?;
+        checkpoint::note_pending(&transaction, task, &table.name).await?;
     }
     transaction.commit().await.map_err(convert)
 }
@@ -169,7 +140,8 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
             && client
                 .query_opt(
                     "SELECT 1 FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2 \
-                     AND target_schema = $3 AND target_table = $4",
+                     AND target_schema = $3 AND target_table = $4 \
+                     AND loaded_rows IS NOT NULL",
                     &[
                         &task.server,
                         &task.task,
@@ -207,14 +179,15 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
         .query_one(
             "SELECT current_setting('server_version_num')::int4, \
              current_setting('transaction_read_only'), current_setting('server_encoding'), \
-             has_database_privilege(current_database(), 'CREATE') \
-               OR to_regclass('thalweg.checkpoint_table') IS NOT NULL, \
-             quote_ident(current_database()), quote_ident(current_user)",
+             coalesce(to_regclass('thalweg.checkpoint_table') IS NOT NULL \
+               OR has_schema_privilege(to_regnamespace('thalweg')::oid, 'CREATE'), \
+               has_database_privilege(current_database(), 'CREATE')), \
+             to_regnamespace('thalweg') IS NOT NULL, quote_ident(current_database()), quote_ident(current_user)",
             &[],
         )
         .await
         .map_err(convert)?;
-    let (database, user): (&str, &str) = (row.get(4), row.get(5));
+    let (database, user): (&str, &str) = (row.get(5), row.get(6));
     if row.get::<_, i32>(0) < 110_000 {
         findings.push(Finding::error(
             "version",
@@ -240,12 +213,15 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
         ));
     }
     if !row.get::<_, bool>(3) {
-        findings.push(Finding::error(
-            "create_schema",
-            database,
-            "the user may not create schema thalweg, where the checkpoint lies",
-            format!("GRANT CREATE ON DATABASE {database} TO {user}"),
-        ));
+        let (message, place) = if row.get(4) {
+            let message = "the user may not create the checkpoint tables in schema thalweg";
+            (message, "USAGE, CREATE ON SCHEMA thalweg".to_owned())
+        } else {
+            let message = "the user may not create schema thalweg, where the checkpoint lies";
+            (message, format!("CREATE ON DATABASE {database}"))
+        };
+        let fix = format!("GRANT {place} TO {user}");
+        findings.push(Finding::error("create_schema", database, message, fix));
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod applier;
 mod bulk;
+mod checkpoint;
 mod ddl;
 mod encode;
 mod loader;
@@ -10,12 +11,11 @@ mod rows;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
-use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{ColumnSchema, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Kind, Result, Side};
 
@@ -157,38 +157,17 @@ impl Target for PostgresTarget {
         ddl::check(&connection.client, task, plan).await
     }
 
-    async fn prepare(&self, _task: &TaskKey, plan: &Plan) -> Result<()> {
+    async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()> {
         let mut connection = self.connect().await?;
-        ddl::prepare(&mut connection.client, plan).await
+        ddl::prepare(&mut connection.client, task, plan).await
+    }
+
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
+        checkpoint::pending(&self.connect().await?.client, task).await
     }
 
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
-        let connection = self.connect().await?;
-        let client = &connection.client;
-        // The row lock waits for a transaction that an older owner has open.
-        let row = client
-            .query_one(
-                "INSERT INTO thalweg.checkpoint AS c (server, task, epoch) VALUES ($1, $2, 1) \
-                 ON CONFLICT (server, task) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, applied",
-                &[&task.server, &task.task],
-            )
-            .await
-            .map_err(convert)?;
-        let tables = client
-            .query(
-                "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows \
-                 FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
-                &[&task.server, &task.task],
-            )
-            .await
-            .map_err(convert)?;
-        let tables = tables.iter().map(stored_table).collect::<Result<_>>()?;
-        let applied = row.get::<_, Option<String>>(1).map(Position::new);
-        Ok(Checkpoint {
-            epoch: Epoch(row.get(0)),
-            applied,
-            tables,
-        })
+        checkpoint::claim(&mut self.connect().await?.client, task).await
     }
 
     async fn open_applier(
@@ -229,53 +208,15 @@ impl Target for PostgresTarget {
     }
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {
-        self.on_checkpoint(
-            task,
-            &[
-                "UPDATE thalweg.checkpoint SET applied = NULL WHERE server = $1 AND task = $2",
-                "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
-                 WHERE server = $1 AND task = $2",
-            ],
-        )
-        .await
+        checkpoint::forget(&mut self.connect().await?.client, task).await
+    }
+
+    async fn forget_tables(&self, task: &TaskKey, tables: &[TableName]) -> Result<()> {
+        checkpoint::forget_tables(&mut self.connect().await?.client, task, tables).await
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {
-        self.on_checkpoint(
-            task,
-            &[
-                "DELETE FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
-                "DELETE FROM thalweg.checkpoint WHERE server = $1 AND task = $2",
-            ],
-        )
-        .await
-    }
-}
-
-impl PostgresTarget {
-    /// Runs statements with the task's key as parameters, in one transaction; nothing if there are
-    /// no checkpoint tables.
-    async fn on_checkpoint(&self, task: &TaskKey, statements: &[&str]) -> Result<()> {
-        let mut connection = self.connect().await?;
-        let there = connection
-            .client
-            .query_one(
-                "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL",
-                &[],
-            )
-            .await
-            .map_err(convert)?;
-        if !there.get::<_, bool>(0) {
-            return Ok(());
-        }
-        let transaction = connection.client.transaction().await.map_err(convert)?;
-        for statement in statements {
-            transaction
-                .execute(*statement, &[&task.server, &task.task])
-                .await
-                .map_err(convert)?;
-        }
-        transaction.commit().await.map_err(convert)
+        checkpoint::release(&mut self.connect().await?.client, task).await
     }
 }
 
@@ -298,26 +239,6 @@ impl Owner {
         )
         .at(Side::Target))
     }
-}
-
-fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
-    let phase: &str = row.get(2);
-    let phase = match (phase, row.get::<_, Option<String>>(3)) {
-        ("waiting", _) => TablePhase::Waiting,
-        ("loaded", Some(seen)) => TablePhase::Loaded(Visibility::new(seen)),
-        ("live", _) => TablePhase::Live,
-        _ => {
-            return Err(Error::config(
-                "the checkpoint has a phase this version does not know",
-            ));
-        }
-    };
-    Ok(TableCheckpoint {
-        target: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
-        phase,
-        fingerprint: row.get(4),
-        loaded_rows: u64::try_from(row.get::<_, i64>(5)).unwrap_or(0),
-    })
 }
 
 /// The columns of a table as a list for SQL.

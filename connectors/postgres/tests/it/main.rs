@@ -6,4 +6,5 @@
 )]
 
 mod apply;
+mod checkpoint;
 mod world;

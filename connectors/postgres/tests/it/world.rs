@@ -20,19 +20,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> Self {
-        let server = Postgres::start(PostgresOptions::default()).unwrap();
-        let config = DataSourceConfig {
-            host: server.host().to_owned(),
-            port: server.port(),
-            database: "postgres".into(),
-            user: server.user().to_owned(),
-            password: Secret::new(server.password()),
-            tls: Default::default(),
-            allow_cleartext_password: false,
-            timeout: Duration::from_secs(10),
-            server_id: None,
-            application_name: "thalweg/test".into(),
-        };
+        World::with(PostgresOptions::default())
+    }
+
+    pub(crate) fn with(options: PostgresOptions) -> Self {
+        let server = Postgres::start(options).unwrap();
+        let config = config(&server);
         let target = thalweg_postgres::connector().target(&config).unwrap();
         let key = TaskKey {
             server: "s".into(),
@@ -45,10 +38,36 @@ impl World {
         }
     }
 
+    /// The same database, as another user.
+    pub(crate) fn target_as(&self, user: &str, password: &str) -> Arc<dyn Target> {
+        let config = DataSourceConfig {
+            user: user.into(),
+            password: Secret::new(password),
+            ..config(&self.server)
+        };
+        thalweg_postgres::connector().target(&config).unwrap()
+    }
+
     /// Prepares and claims.
     pub(crate) async fn claim(&self, plan: &Plan) -> Checkpoint {
         self.target.prepare(&self.key, plan).await.unwrap();
         self.target.claim(&self.key).await.unwrap()
+    }
+}
+
+/// How to reach a server as its superuser.
+pub(crate) fn config(server: &Postgres) -> DataSourceConfig {
+    DataSourceConfig {
+        host: server.host().to_owned(),
+        port: server.port(),
+        database: "postgres".into(),
+        user: server.user().to_owned(),
+        password: Secret::new(server.password()),
+        tls: Default::default(),
+        allow_cleartext_password: false,
+        timeout: Duration::from_secs(10),
+        server_id: None,
+        application_name: "thalweg/test".into(),
     }
 }
 

@@ -14,7 +14,7 @@ pub use project::Projected;
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};
-use crate::schema::{ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey};
+use crate::schema::{ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey, fnv1a};
 
 /// A resolved task.
 #[derive(Clone, Debug)]
@@ -78,7 +78,8 @@ impl Plan {
         self.sources.iter().map(|s| s.schema.clone()).collect()
     }
 
-    /// The fingerprint of the source table that feeds a target.
+    /// The fingerprint kept in the checkpoint for a target table: that of its source table's schema,
+    /// a `/`, and one of how the columns are mapped.
     ///
     /// # Panics
     /// If `target` is not an index into [`Plan::targets`].
@@ -87,10 +88,18 @@ impl Plan {
             .targets
             .get(target)
             .expect("an index into the plan's targets");
-        self.sources
-            .get(table.source)
-            .expect("plans are closed")
-            .schema
-            .fingerprint()
+        let source = self.sources.get(table.source).expect("plans are closed");
+        let mut mapped = String::new();
+        let route = source.routes.iter().find(|route| route.target == target);
+        for ((from, _), column) in route.iter().flat_map(|r| &r.cells).zip(&table.columns) {
+            mapped.push_str(&format!("{from} {:?};", column.name));
+        }
+        format!("{}/{}", source.schema.fingerprint(), fnv1a(&mapped))
     }
+}
+
+/// Whether two fingerprints speak of the same source schema.
+pub fn same_schema(a: &str, b: &str) -> bool {
+    let schema = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
+    schema(a) == schema(b)
 }

@@ -47,6 +47,10 @@ pub trait Target: Inspect {
     /// key; other keys follow at [`Applier::go_live`]). Repeatable.
     async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()>;
 
+    /// Tables that [`Target::prepare`] created for this task and whose keys are still to come
+    /// ([`Applier::go_live`] makes them). The next plan has to mark them `create` again.
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>>;
+
     /// Becomes the owner: raises the epoch in the target (waiting for a transaction that an older
     /// owner has open), and only then reads what the target has. Needs [`Target::prepare`].
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint>;
@@ -72,6 +76,10 @@ pub trait Target: Inspect {
     /// loads again and replaces the rows this task wrote. Repeatable; a task the target does not
     /// know is fine.
     async fn forget(&self, task: &TaskKey) -> Result<()>;
+
+    /// Marks these tables `Waiting`, so that they are loaded again, and keeps the position: they left
+    /// the task, or are mapped in another way now.
+    async fn forget_tables(&self, task: &TaskKey, tables: &[TableName]) -> Result<()>;
 
     /// Removes every trace of the task but the rows of its tables. Repeatable.
     async fn release(&self, task: &TaskKey) -> Result<()>;

@@ -5,5 +5,7 @@
     reason = "tests print what they did and may panic"
 )]
 
+mod figures;
+mod reset;
 mod simulation;
 mod world;

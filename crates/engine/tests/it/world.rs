@@ -114,6 +114,17 @@ impl World {
 
     /// Runs the task over `source` until the target has caught up and is Live, or it fails.
     pub(crate) async fn run(&self, source: Arc<dyn Source>) -> Result<()> {
+        let (status, _) = watch::channel(TaskStatus::default());
+        self.run_while(source, status, self.caught_up()).await
+    }
+
+    /// Runs the task over `source` until `body` has ended, or it fails.
+    pub(crate) async fn run_while(
+        &self,
+        source: Arc<dyn Source>,
+        status: watch::Sender<TaskStatus>,
+        body: impl Future<Output = ()>,
+    ) -> Result<()> {
         let spec = TaskSpec {
             key: TaskKey {
                 server: "simulation".into(),
@@ -124,7 +135,6 @@ impl World {
             target: Arc::new(self.target.clone()),
             expects_checkpoint: false,
         };
-        let (status, _) = watch::channel(TaskStatus::default());
         let stop = CancellationToken::new();
         let run = task::run(
             spec,
@@ -136,13 +146,13 @@ impl World {
         tokio::pin!(run);
         tokio::select! {
             ended = &mut run => return ended,
-            () = self.caught_up() => stop.cancel(),
+            () = body => stop.cancel(),
         }
         run.await
     }
 
     /// Waits until both sides are equal and Live; gives up after a simulated minute.
-    async fn caught_up(&self) {
+    pub(crate) async fn caught_up(&self) {
         for _ in 0..600 {
             if self.equal() && self.target.now().live {
                 return;

@@ -1,6 +1,7 @@
 //! A source in memory.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -41,6 +42,7 @@ struct Shared {
     state: Mutex<State>,
     more: Notify,
     faults: Arc<Faults>,
+    silent: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -72,6 +74,7 @@ impl MemorySource {
             state: Mutex::new(state),
             more: Notify::new(),
             faults,
+            silent: AtomicBool::new(false),
         };
         MemorySource {
             shared: Arc::new(shared),
@@ -104,6 +107,17 @@ impl MemorySource {
         state.log.push_back(changes);
         drop(state);
         self.shared.more.notify_waiters();
+    }
+
+    /// While `silent`, questions for the end of the log are not answered; the stream goes on.
+    pub fn silent(&self, silent: bool) {
+        self.shared.silent.store(silent, Ordering::SeqCst);
+    }
+
+    async fn answers(&self) {
+        if self.shared.silent.load(Ordering::SeqCst) {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The present rows of a table.
@@ -198,6 +212,7 @@ impl Source for MemorySource {
     }
 
     async fn head(&self) -> Result<Position> {
+        self.answers().await;
         Ok(Position::new(self.state().head().to_string()))
     }
 
@@ -206,6 +221,7 @@ impl Source for MemorySource {
     }
 
     async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {
+        self.answers().await;
         Ok(self.state().head().checked_sub(number(at.as_str())?))
     }
 
@@ -321,7 +337,8 @@ impl Stream {
         }
         let commit = (self.sent >= all.len()).then(|| Commit {
             position: Position::new(id.to_string()),
-            time_us: None,
+            // Recognisable: the number of the transaction, in seconds.
+            time_us: i64::try_from(id).ok().map(|id| id * 1_000_000),
         });
         if commit.is_some() {
             self.at = id;

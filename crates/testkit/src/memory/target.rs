@@ -14,6 +14,7 @@ use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result};
+use tokio::sync::watch;
 
 use super::{Faults, Row, Rows};
 
@@ -33,6 +34,7 @@ pub struct Committed {
 #[derive(Clone, Debug)]
 pub struct MemoryTarget {
     history: Arc<Mutex<Vec<Committed>>>,
+    held: Arc<watch::Sender<bool>>,
     faults: Arc<Faults>,
 }
 
@@ -49,8 +51,14 @@ impl MemoryTarget {
         };
         MemoryTarget {
             history: Arc::new(Mutex::new(vec![first])),
+            held: Arc::new(watch::Sender::new(false)),
             faults,
         }
+    }
+
+    /// While `held`, appliers wait with the next batch, as for a lock at the target.
+    pub fn hold(&self, held: bool) {
+        self.held.send_replace(held);
     }
 
     /// The present state.
@@ -196,9 +204,27 @@ impl Target for MemoryTarget {
         })
     }
 
+    async fn pending(&self, _task: &TaskKey) -> Result<Vec<TableName>> {
+        self.faults.step()?;
+        Ok(Vec::new())
+    }
+
+    async fn forget_tables(&self, _task: &TaskKey, tables: &[TableName]) -> Result<()> {
+        self.commit(|state| {
+            state.live = false;
+            for table in tables {
+                if let Some(known) = state.checkpoints.get_mut(table) {
+                    known.phase = TablePhase::Waiting;
+                }
+            }
+            Ok(())
+        })
+    }
+
     async fn release(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
             state.applied = None;
+            state.live = false;
             state.checkpoints.clear();
             Ok(())
         })
@@ -259,7 +285,7 @@ impl Loader for MemoryLoader {
                 target: name.clone(),
                 phase: TablePhase::Loaded(seen.clone()),
                 fingerprint: fingerprint.to_owned(),
-                loaded_rows: count,
+                loaded_rows: Some(count),
             };
             state.checkpoints.insert(name, checkpoint);
             Ok(())
@@ -291,7 +317,7 @@ impl Applier for MemoryApplier {
                         target,
                         phase: TablePhase::Waiting,
                         fingerprint: String::new(),
-                        loaded_rows: 0,
+                        loaded_rows: None,
                     });
                 entry.fingerprint.clone_from(fingerprint);
                 if *live {
@@ -304,6 +330,9 @@ impl Applier for MemoryApplier {
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         self.target.faults.step()?;
+        let mut held = self.target.held.subscribe();
+        let free = held.wait_for(|held| !held).await;
+        free.map_err(|_| Error::bug("the target is gone"))?;
         let mut tables = self.open.take().unwrap_or_else(|| self.target.now().tables);
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
         let mut in_order = tables.clone();

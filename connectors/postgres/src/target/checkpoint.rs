@@ -1,0 +1,302 @@
+//! The checkpoint tables: made, claimed, forgotten, and removed with the last task.
+//!
+//! Preparing and removing take turns by an advisory lock, so a preparation either finds the tables
+//! of before a removal, or makes new ones after it. A claim takes no such lock, because it may wait
+//! long for a transaction of an older owner and must not make all other tasks wait. What if the
+//! tables go between a task's preparation and its claim?
+//!
+//! - The removal locks the tables before it looks for rows. A claim that inserted its row before
+//!   is seen, and the tables stay.
+//! - A claim that comes after waits for the lock and then finds no table. It has changed nothing
+//!   yet, so it makes the tables, under the advisory lock, and claims again.
+//!
+//! So a task that was prepared can claim, and the row of a task that has claimed is never lost.
+
+use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::TableName;
+use thalweg_core::{Error, Result, Side};
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{Client, Transaction};
+
+use crate::error::convert;
+
+/// Any number; taken by every preparation and removal, so that two of them take turns.
+const LOCK: i64 = 0x7468_616c_7765_6700;
+/// How often a claim makes the tables that another task's removal has dropped.
+const CLAIM_TRIES: usize = 5;
+/// How long a removal waits for a lock, while all new work on the checkpoint waits behind it.
+const REMOVE_WAIT: &str = "SET LOCAL lock_timeout = '3s'";
+
+const TABLES: &str = "\
+CREATE TABLE IF NOT EXISTS thalweg.checkpoint (
+  server text NOT NULL, task text NOT NULL, epoch bigint NOT NULL, applied text,
+  PRIMARY KEY (server, task)) WITH (fillfactor = 50);
+CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
+  server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
+  phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint,
+  keys_pending boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (server, task, target_schema, target_table))";
+
+/// Makes sure that the checkpoint tables exist and stay until `transaction` ends.
+pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
+    take_turns(transaction).await?;
+    // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
+    let there = transaction
+        .query_one(
+            "SELECT to_regnamespace('thalweg') IS NOT NULL, \
+             to_regclass('thalweg.checkpoint_table') IS NOT NULL",
+            &[],
+        )
+        .await
+        .map_err(convert)?;
+    if !there.get::<_, bool>(0) {
+        let schema = "CREATE SCHEMA thalweg";
+        transaction.batch_execute(schema).await.map_err(convert)?;
+    }
+    if !there.get::<_, bool>(1) {
+        transaction.batch_execute(TABLES).await.map_err(convert)?;
+    }
+    Ok(())
+}
+
+async fn take_turns(transaction: &Transaction<'_>) -> Result<()> {
+    let lock = "SELECT pg_advisory_xact_lock($1)";
+    transaction.execute(lock, &[&LOCK]).await.map_err(convert)?;
+    Ok(())
+}
+
+/// Raises the epoch, then reads what the target has.
+pub(super) async fn claim(client: &mut Client, task: &TaskKey) -> Result<Checkpoint> {
+    for _ in 0..CLAIM_TRIES {
+        match claim_once(client, task).await {
+            Ok(claimed) => return claimed,
+            Err(error) if is_gone(&error) => {
+                let transaction = client.transaction().await.map_err(convert)?;
+                prepare(&transaction).await?;
+                transaction.commit().await.map_err(convert)?;
+            }
+            Err(error) => return Err(convert(error)),
+        }
+    }
+    Err(Error::transient("the checkpoint tables are removed again and again").at(Side::Target))
+}
+
+async fn claim_once(
+    client: &Client,
+    task: &TaskKey,
+) -> std::result::Result<Result<Checkpoint>, tokio_postgres::Error> {
+    // The row lock waits for a transaction that an older owner has open.
+    let row = client
+        .query_one(
+            "INSERT INTO thalweg.checkpoint AS c (server, task, epoch) VALUES ($1, $2, 1) \
+             ON CONFLICT (server, task) DO UPDATE SET epoch = c.epoch + 1 RETURNING epoch, applied",
+            &[&task.server, &task.task],
+        )
+        .await?;
+    let tables = client
+        .query(
+            "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows \
+             FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+            &[&task.server, &task.task],
+        )
+        .await?;
+    let tables = tables.iter().map(stored_table).collect::<Result<_>>();
+    let applied = row.get::<_, Option<String>>(1).map(Position::new);
+    Ok(tables.map(|tables| Checkpoint {
+        epoch: Epoch(row.get(0)),
+        applied,
+        tables,
+    }))
+}
+
+fn is_gone(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| {
+        *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME
+    })
+}
+
+/// Forgets the position: every table is to be loaded again.
+pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
+    on_rows(
+        client,
+        task,
+        &[
+            "UPDATE thalweg.checkpoint SET applied = NULL WHERE server = $1 AND task = $2",
+            "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
+             WHERE server = $1 AND task = $2",
+        ],
+    )
+    .await
+}
+
+/// Marks tables as not loaded.
+pub(super) async fn forget_tables(
+    client: &mut Client,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    for table in tables {
+        transaction
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+                &[&task.server, &task.task, &table.schema, &table.name],
+            )
+            .await
+            .map_err(convert)?;
+    }
+    transaction.commit().await.map_err(convert)
+}
+
+/// Notes that a table was created by the task and waits for its keys.
+pub(super) async fn note_pending(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    transaction
+        .execute(
+            "INSERT INTO thalweg.checkpoint_table \
+             VALUES ($1, $2, $3, $4, 'waiting', NULL, '', NULL, true) \
+             ON CONFLICT (server, task, target_schema, target_table) \
+             DO UPDATE SET keys_pending = true",
+            &[&task.server, &task.task, &table.schema, &table.name],
+        )
+        .await
+        .map_err(convert)?;
+    Ok(())
+}
+
+/// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
+pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<TableName>> {
+    let rows = client
+        .query(
+            "SELECT target_schema, target_table FROM thalweg.checkpoint_table \
+             WHERE server = $1 AND task = $2 AND keys_pending",
+            &[&task.server, &task.task],
+        )
+        .await;
+    match rows {
+        Ok(rows) => Ok(rows
+            .iter()
+            .map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)))
+            .collect()),
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        Err(error) => Err(convert(error)),
+    }
+}
+
+/// Removes the rows of a task, and with the last task's the tables and the schema.
+pub(super) async fn release(client: &mut Client, task: &TaskKey) -> Result<()> {
+    // A transaction of its own: it may wait for an owner's transaction, and others may not wait
+    // behind that.
+    on_rows(
+        client,
+        task,
+        &[
+            "DELETE FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+            "DELETE FROM thalweg.checkpoint WHERE server = $1 AND task = $2",
+        ],
+    )
+    .await?;
+    remove_unused(client).await
+}
+
+/// Runs statements with the task's key as parameters, in one transaction; nothing if there are
+/// no checkpoint tables.
+async fn on_rows(client: &mut Client, task: &TaskKey, statements: &[&str]) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    for statement in statements {
+        let done = transaction
+            .execute(*statement, &[&task.server, &task.task])
+            .await;
+        match done {
+            Ok(_) => {}
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(convert(error)),
+        }
+    }
+    transaction.commit().await.map_err(convert)
+}
+
+/// Drops the tables if no task has a row in them, and the schema if it then is empty: each only if
+/// it is ours and we could make it again, so that what an administrator prepared for us stays.
+async fn remove_unused(client: &mut Client) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    let wait = transaction.batch_execute(REMOVE_WAIT);
+    wait.await.map_err(convert)?;
+    take_turns(&transaction).await?;
+    let ours = "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE n.nspname = 'thalweg' AND c.relname IN ('checkpoint', 'checkpoint_table') \
+                AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')";
+    if !yes(&transaction, ours).await? || in_use(&transaction).await? {
+        return transaction.commit().await.map_err(convert);
+    }
+    let lock = "LOCK TABLE thalweg.checkpoint, thalweg.checkpoint_table IN ACCESS EXCLUSIVE MODE";
+    transaction.batch_execute(lock).await.map_err(convert)?;
+    // A claim may have come between the first look and the lock.
+    if !in_use(&transaction).await? {
+        transaction
+            .batch_execute("DROP TABLE thalweg.checkpoint_table, thalweg.checkpoint")
+            .await
+            .map_err(convert)?;
+        drop_schema(&transaction).await?;
+    }
+    transaction.commit().await.map_err(convert)
+}
+
+async fn in_use(transaction: &Transaction<'_>) -> Result<bool> {
+    let any = "SELECT EXISTS (SELECT FROM thalweg.checkpoint) \
+               OR EXISTS (SELECT FROM thalweg.checkpoint_table)";
+    yes(transaction, any).await
+}
+
+/// The server is asked whether the schema is empty by trying, because objects of any kind can lie
+/// in it.
+async fn drop_schema(transaction: &Transaction<'_>) -> Result<()> {
+    let ours = "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'thalweg' \
+                AND pg_has_role(nspowner, 'USAGE') \
+                AND has_database_privilege(current_database(), 'CREATE'))";
+    if !yes(transaction, ours).await? {
+        return Ok(());
+    }
+    let sql = |sql| transaction.batch_execute(sql);
+    sql("SAVEPOINT thalweg").await.map_err(convert)?;
+    match sql("DROP SCHEMA thalweg").await {
+        Ok(()) => Ok(()),
+        Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
+            let back = sql("ROLLBACK TO SAVEPOINT thalweg").await;
+            back.map_err(convert)
+        }
+        Err(error) => Err(convert(error)),
+    }
+}
+
+async fn yes(transaction: &Transaction<'_>, question: &str) -> Result<bool> {
+    let row = transaction.query_one(question, &[]).await;
+    Ok(row.map_err(convert)?.get(0))
+}
+
+fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
+    let phase: &str = row.get(2);
+    let phase = match (phase, row.get::<_, Option<String>>(3)) {
+        ("waiting", _) => TablePhase::Waiting,
+        ("loaded", Some(seen)) => TablePhase::Loaded(Visibility::new(seen)),
+        ("live", _) => TablePhase::Live,
+        _ => {
+            return Err(Error::config(
+                "the checkpoint has a phase this version does not know",
+            ));
+        }
+    };
+    Ok(TableCheckpoint {
+        target: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
+        phase,
+        fingerprint: row.get(4),
+        loaded_rows: row
+            .get::<_, Option<i64>>(5)
+            .map(|rows| u64::try_from(rows).unwrap_or(0)),
+    })
+}

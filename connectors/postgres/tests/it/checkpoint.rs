@@ -1,0 +1,165 @@
+//! The checkpoint's own life: claimed, forgotten, removed without a trace.
+
+use std::sync::Arc;
+
+use thalweg_core::checkpoint::{TablePhase, TaskKey};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::Target;
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::ColumnType;
+
+use crate::world::{World, column, plan, source};
+
+const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
+const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'thalweg'";
+
+fn one_table(world: &World) -> Arc<Plan> {
+    let int = ColumnType::Int {
+        bits: 64,
+        unsigned: false,
+    };
+    plan(world, vec![source("t", vec![column("id", int)], &[])])
+}
+
+fn task(name: &str) -> TaskKey {
+    TaskKey {
+        server: "s".into(),
+        task: name.into(),
+    }
+}
+
+fn count(world: &World, sql: &str) -> u32 {
+    world.server.sql(sql).unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_task_leaves_nothing() {
+    let world = World::new();
+    let plan = one_table(&world);
+    let other = task("other");
+    world.claim(&plan).await;
+    world.target.prepare(&other, &plan).await.unwrap();
+    world.target.claim(&other).await.unwrap();
+    world.target.release(&world.key).await.unwrap();
+    assert_eq!(count(&world, "SELECT count(*) FROM thalweg.checkpoint"), 1);
+    assert_eq!(world.target.claim(&other).await.unwrap().epoch.0, 2);
+    world.target.release(&other).await.unwrap();
+    assert_eq!(count(&world, SCHEMAS), 0);
+    // Nothing is there to release or to forget any more, and a task can begin again.
+    world.target.release(&other).await.unwrap();
+    world.target.forget(&other).await.unwrap();
+    assert_eq!(world.claim(&plan).await.epoch.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_others_have_put_there_stays() {
+    let world = World::new();
+    let plan = one_table(&world);
+    world.claim(&plan).await;
+    world
+        .server
+        .sql("CREATE TABLE thalweg.notes (n int)")
+        .unwrap();
+    world.target.release(&world.key).await.unwrap();
+    assert_eq!(count(&world, TABLES), 1);
+    assert_eq!(world.claim(&plan).await.epoch.0, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_administrator_prepared_stays() {
+    let world = World::new();
+    let admin = "CREATE ROLE loader LOGIN PASSWORD 'secret'; CREATE SCHEMA thalweg; \
+                 GRANT USAGE, CREATE ON SCHEMA thalweg, public TO loader";
+    let limited = world.target_as("loader", "secret");
+    world.server.sql(admin).unwrap();
+    let plan = one_table(&world);
+    // First with the schema only, then with tables that the role does not own.
+    for owned in [true, false] {
+        limited.prepare(&world.key, &plan).await.unwrap();
+        limited.claim(&world.key).await.unwrap();
+        limited.release(&world.key).await.unwrap();
+        assert_eq!(count(&world, SCHEMAS), 1);
+        assert_eq!(count(&world, TABLES), if owned { 0 } else { 2 });
+        world.claim(&plan).await;
+        world
+            .server
+            .sql("DELETE FROM thalweg.checkpoint; GRANT ALL ON ALL TABLES IN SCHEMA thalweg TO loader")
+            .unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_prepared_before_the_removal_claims_after_it() {
+    let world = World::new();
+    let plan = one_table(&world);
+    world.claim(&plan).await;
+    let late = task("late");
+    world.target.prepare(&late, &plan).await.unwrap();
+    world.target.release(&world.key).await.unwrap();
+    assert_eq!(count(&world, SCHEMAS), 0);
+    assert_eq!(world.target.claim(&late).await.unwrap().epoch.0, 1);
+    assert_eq!(world.target.claim(&late).await.unwrap().epoch.0, 2);
+}
+
+/// One task that comes and goes, `rounds` times; its second claim must find its first.
+async fn come_and_go(target: Arc<dyn Target>, plan: Arc<Plan>, name: String, rounds: u32) {
+    let key = task(&name);
+    for round in 0..rounds {
+        target.prepare(&key, &plan).await.unwrap();
+        for epoch in [1, 2] {
+            let claimed = target.claim(&key).await.unwrap();
+            assert_eq!(claimed.epoch.0, epoch, "{name}, round {round}");
+        }
+        target.release(&key).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_that_come_and_go_never_take_another_ones_row() {
+    let world = World::new();
+    let plan = one_table(&world);
+    let mut tasks = tokio::task::JoinSet::new();
+    for n in 0..6 {
+        let (target, plan) = (Arc::clone(&world.target), Arc::clone(&plan));
+        tasks.spawn(come_and_go(target, plan, format!("task{n}"), 20));
+    }
+    while let Some(ended) = tasks.join_next().await {
+        ended.unwrap();
+    }
+    assert_eq!(count(&world, SCHEMAS), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reset_remembers_which_tables_were_loaded() {
+    let world = World::new();
+    let plan = one_table(&world);
+    let epoch = world.claim(&plan).await.epoch;
+    let at = Position::new("1");
+    let start = async || {
+        let applier = world
+            .target
+            .open_applier(&world.key, epoch, Arc::clone(&plan));
+        let tables = [(0, "print".to_owned(), false)];
+        applier.await.unwrap().start(&at, &tables).await.unwrap();
+    };
+    let stored = async || {
+        let mut checkpoint = world.target.claim(&world.key).await.unwrap();
+        let table = checkpoint.tables.remove(0);
+        (checkpoint.epoch, table.phase, table.loaded_rows)
+    };
+    start().await;
+    let (epoch, phase, loaded) = stored().await;
+    assert_eq!((phase, loaded), (TablePhase::Waiting, None));
+    let mut loader = world
+        .target
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    loader.begin(0, false).await.unwrap();
+    let seen = Visibility::new("1");
+    assert_eq!(loader.commit(&seen, "print").await.unwrap(), 0);
+    world.target.forget(&world.key).await.unwrap();
+    // An empty load is a load: what the stream wrote after it is the task's own.
+    let (_, phase, loaded) = stored().await;
+    assert_eq!((phase, loaded), (TablePhase::Waiting, Some(0)));
+}

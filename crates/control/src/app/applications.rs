@@ -1,0 +1,128 @@
+//! Integration applications.
+
+use thalweg_core::secret::Secret;
+
+use super::App;
+use super::access::random;
+use crate::catalog::{new_id, now_ms, page};
+use crate::error::{Error, Result};
+use crate::model::{
+    Application, ApplicationChange, ApplicationFilter, NewApplication, Page, Scope, Window,
+};
+
+/// Applications an instance may have (semantics of the original).
+const MAX: usize = 100;
+
+impl App {
+    /// Makes one. `Invalid` if the name or key is taken or there are too many.
+    pub async fn application_create(
+        &self,
+        scope: &Scope,
+        new: NewApplication,
+    ) -> Result<Application> {
+        if self
+            .catalog()
+            .application_list(&scope.instance)
+            .await?
+            .len()
+            >= MAX
+        {
+            return Err(Error::invalid(
+                "name",
+                format!("the instance has {MAX} applications, the most it may have"),
+            ));
+        }
+        let now = now_ms();
+        let application = Application {
+            id: uuid::Uuid::new_v4().to_string(),
+            name: new.name,
+            remark: new.remark,
+            key: new.key.unwrap_or_else(new_id),
+            favorite: new.favorite,
+            created_ms: now,
+            updated_ms: now,
+            created_by: scope.user.clone(),
+            updated_by: scope.user.clone(),
+        };
+        let secret = new.secret.unwrap_or_else(|| {
+            Secret::new(random(
+                b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789",
+                32,
+            ))
+        });
+        let owner = format!("application/{}/secret", application.id);
+        let sealed = self.inner.seal.seal(&owner, &secret)?;
+        self.catalog()
+            .application_create(&scope.instance, &application, &sealed)
+            .await?;
+        Ok(application)
+    }
+
+    /// Those that match, oldest first.
+    pub async fn application_list(
+        &self,
+        scope: &Scope,
+        filter: ApplicationFilter,
+        window: Window,
+    ) -> Result<Page<Application>> {
+        let mut all = self.catalog().application_list(&scope.instance).await?;
+        let contains = |text: &str, part: &Option<String>| {
+            part.as_ref()
+                .is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
+        };
+        all.retain(|a| {
+            contains(&a.name, &filter.name)
+                && contains(&a.created_by.name, &filter.user_name)
+                && filter
+                    .favorite
+                    .is_none_or(|favorite| favorite == a.favorite)
+        });
+        Ok(page(all, window))
+    }
+
+    /// One of them.
+    pub async fn application_show(&self, scope: &Scope, id: &str) -> Result<Application> {
+        self.catalog().application_show(&scope.instance, id).await
+    }
+
+    /// Changes what is given.
+    pub async fn application_update(
+        &self,
+        scope: &Scope,
+        id: &str,
+        change: ApplicationChange,
+    ) -> Result<Application> {
+        let mut application = self.application_show(scope, id).await?;
+        if let Some(name) = change.name {
+            application.name = name;
+        }
+        if let Some(remark) = change.remark {
+            application.remark = Some(remark);
+        }
+        if let Some(favorite) = change.favorite {
+            application.favorite = favorite;
+        }
+        application.updated_ms = now_ms();
+        application.updated_by = scope.user.clone();
+        self.catalog()
+            .application_update(&scope.instance, &application)
+            .await?;
+        Ok(application)
+    }
+
+    /// Deletes it. `Invalid(app_id)` while a data source belongs to it.
+    pub async fn application_delete(&self, scope: &Scope, id: &str) -> Result<()> {
+        self.application_show(scope, id).await?;
+        let sources = self.catalog().datasource_list(&scope.instance).await?;
+        if let Some(owned) = sources.iter().find(|source| source.app_id == id) {
+            return Err(Error::invalid(
+                "app_id",
+                format!(
+                    "data source {} belongs to it; delete the data source first",
+                    owned.name
+                ),
+            ));
+        }
+        self.catalog().application_delete(&scope.instance, id).await
+    }
+}

@@ -1,0 +1,307 @@
+//! Data sources.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_core::finding::Finding;
+use thalweg_core::ports::{Connector, DataSourceConfig, Inspect};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::secret::Secret;
+
+use super::App;
+use crate::catalog::{NewDataSourceRow, StoredDataSource, new_id, now_ms, page};
+use crate::connect;
+use crate::error::{Error, Result, Subject};
+use crate::model::{
+    DataSource, DataSourceFilter, DataSourceInput, DataSourceOptions, Direction, Page, Scope,
+    Window,
+};
+use crate::stored;
+
+/// Data sources an instance may have (semantics of the original).
+const MAX: usize = 500;
+
+/// The longest a call waits for a system, whatever its data source allows a task.
+const CALL_LIMIT: Duration = Duration::from_secs(20);
+
+fn password_owner(id: &str) -> String {
+    format!("datasource/{id}/password")
+}
+
+fn unreachable(error: &thalweg_core::Error) -> Error {
+    Error::Unreachable {
+        reason: error.chain(),
+        detail: error.hint().map(str::to_owned),
+    }
+}
+
+impl App {
+    /// Makes one; nothing is connected to.
+    pub async fn datasource_create(
+        &self,
+        scope: &Scope,
+        new: DataSourceInput,
+    ) -> Result<DataSource> {
+        let all = self.catalog().datasource_list(&scope.instance).await?;
+        if all.len() >= MAX {
+            return Err(Error::invalid(
+                "datasource_name",
+                format!("the instance has {MAX} data sources, the most it may have"),
+            ));
+        }
+        let password = new
+            .content
+            .password
+            .clone()
+            .ok_or_else(|| Error::invalid("password", "it is needed for this type"))?;
+        let id = new_id();
+        let now = now_ms();
+        let sealed = self.inner.seal.seal(&password_owner(&id), &password)?;
+        let options = stored::source_options_write(&DataSourceOptions::default());
+        self.datasource_put(scope, new, (id, now), (&sealed, &options))
+            .await
+    }
+
+    /// Replaces it. A task that runs goes on with what it started with until it is run again.
+    pub async fn datasource_update(
+        &self,
+        scope: &Scope,
+        id: &str,
+        new: DataSourceInput,
+    ) -> Result<DataSource> {
+        let old = self.catalog().datasource_show(&scope.instance, id).await?;
+        if old.shown.kind != new.kind && !self.catalog().datasource_users(id).await?.is_empty() {
+            return Err(Error::invalid(
+                "datasource_type",
+                "a task uses the data source; its type cannot change",
+            ));
+        }
+        let sealed = match &new.content.password {
+            Some(password) => self.inner.seal.seal(&password_owner(id), password)?,
+            None => old.password,
+        };
+        let identity = (id.to_owned(), old.shown.created_ms);
+        self.datasource_put(scope, new, identity, (&sealed, &old.options))
+            .await
+    }
+
+    async fn datasource_put(
+        &self,
+        scope: &Scope,
+        new: DataSourceInput,
+        (id, created_ms): (String, i64),
+        (password, options): (&str, &str),
+    ) -> Result<DataSource> {
+        connect::connector(&self.inner.connectors, &new.kind)?;
+        let app = self
+            .catalog()
+            .application_show(&scope.instance, &new.app_id);
+        let app = app.await.map_err(|error| match error {
+            Error::NotFound(Subject::Application) => {
+                Error::invalid("app_id", "there is no integration application with this id")
+            }
+            other => other,
+        })?;
+        let shown = DataSource {
+            id,
+            name: new.name,
+            kind: new.kind,
+            app_id: app.id,
+            app_name: app.name,
+            content: new.content.shown,
+            description: new.description,
+            created_ms,
+            updated_ms: now_ms(),
+        };
+        self.catalog()
+            .datasource_put(NewDataSourceRow {
+                instance: &scope.instance,
+                shown: &shown,
+                password,
+                options,
+            })
+            .await?;
+        Ok(shown)
+    }
+
+    /// Those that match.
+    pub async fn datasource_list(
+        &self,
+        scope: &Scope,
+        filter: DataSourceFilter,
+        window: Window,
+    ) -> Result<Page<DataSource>> {
+        let mut all = self.catalog().datasource_list(&scope.instance).await?;
+        let is = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|w| w == has);
+        all.retain(|d| {
+            is(&filter.kind, &d.kind)
+                && is(&filter.app_id, &d.app_id)
+                && is(&filter.custom_plugin_id, "")
+                && filter
+                    .name
+                    .as_ref()
+                    .is_none_or(|part| d.name.to_lowercase().contains(&part.to_lowercase()))
+        });
+        if filter.newest_first {
+            all.reverse();
+        }
+        Ok(page(all, window))
+    }
+
+    /// One of them.
+    pub async fn datasource_show(&self, scope: &Scope, id: &str) -> Result<DataSource> {
+        let found = self.catalog().datasource_show(&scope.instance, id).await?;
+        Ok(found.shown)
+    }
+
+    /// Deletes it. `Invalid(datasource_id)` while a task uses it, also one whose traces are still
+    /// being removed.
+    pub async fn datasource_delete(&self, scope: &Scope, id: &str) -> Result<()> {
+        self.datasource_show(scope, id).await?;
+        let users = self.catalog().datasource_users(id).await?;
+        if let Some(user) = users.first() {
+            return Err(Error::invalid(
+                "datasource_id",
+                format!("task {user} uses it; delete the task first"),
+            ));
+        }
+        self.catalog().datasource_delete(&scope.instance, id).await
+    }
+
+    /// Names of its tables that contain `filter` (whatever the case), in `schema` if one is given.
+    pub async fn datasource_tables(
+        &self,
+        scope: &Scope,
+        id: &str,
+        _direction: Direction,
+        schema: Option<&str>,
+        filter: Option<&str>,
+    ) -> Result<Vec<TableName>> {
+        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let (_, _, inspect) = self.inner.inspect(&stored)?;
+        let mut all = inspect.tables().await.map_err(|e| unreachable(&e))?;
+        all.retain(|table| {
+            schema.is_none_or(|schema| table.schema == schema)
+                && filter
+                    .is_none_or(|part| table.name.to_lowercase().contains(&part.to_lowercase()))
+        });
+        Ok(all)
+    }
+
+    /// One of its tables; `Invalid(table_name)` if there is none of that name.
+    pub async fn datasource_table(
+        &self,
+        scope: &Scope,
+        id: &str,
+        _direction: Direction,
+        table: &str,
+    ) -> Result<TableSchema> {
+        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let (connector, config, inspect) = self.inner.inspect(&stored)?;
+        let missing = || {
+            Error::invalid(
+                "table_name",
+                "the data source has no such table (case counts), or its user may not see it",
+            )
+        };
+        let name = TableName::parse(table, &connector.default_schema(&config));
+        let name = name.ok_or_else(missing)?;
+        let found = inspect.describe(&[name]).await;
+        found
+            .map_err(|e| unreachable(&e))?
+            .into_iter()
+            .next()
+            .ok_or_else(missing)
+    }
+
+    /// Connects with `input`, or with what is stored; a system that can be a source is asked for its
+    /// log settings and grants too. `Unreachable` with everything found.
+    pub async fn datasource_test(
+        &self,
+        scope: &Scope,
+        id: &str,
+        input: Option<DataSourceInput>,
+    ) -> Result<()> {
+        let mut stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        if let Some(input) = input {
+            stored.shown.kind = input.kind;
+            stored.shown.content = input.content.shown;
+            if let Some(password) = input.content.password {
+                stored.password = self.inner.seal.seal(&password_owner(id), &password)?;
+            }
+        }
+        let (connector, config, inspect) = self.inner.inspect(&stored)?;
+        inspect.probe().await.map_err(|e| unreachable(&e))?;
+        if !connector.roles().source {
+            return Ok(());
+        }
+        let source = connector.source(&config).map_err(|e| unreachable(&e))?;
+        let mut findings = source.check(&[]).await.map_err(|e| unreachable(&e))?;
+        findings.retain(Finding::refuses);
+        if findings.is_empty() {
+            return Ok(());
+        }
+        let facts = findings
+            .iter()
+            .map(|f| format!("{}: {}", f.subject, f.message));
+        let fixes = findings.iter().map(|f| f.fix.clone());
+        Err(Error::Unreachable {
+            reason: facts.collect::<Vec<_>>().join("; "),
+            detail: Some(fixes.collect::<Vec<_>>().join(" ")),
+        })
+    }
+
+    /// Its native options.
+    pub async fn datasource_options(&self, scope: &Scope, id: &str) -> Result<DataSourceOptions> {
+        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        stored::source_options_read(&stored.options)
+    }
+
+    /// Replaces its native options.
+    pub async fn datasource_options_set(
+        &self,
+        scope: &Scope,
+        id: &str,
+        options: DataSourceOptions,
+    ) -> Result<DataSourceOptions> {
+        self.datasource_show(scope, id).await?;
+        let text = stored::source_options_write(&options);
+        self.catalog().datasource_options_set(id, &text).await?;
+        Ok(options)
+    }
+}
+
+impl super::Inner {
+    /// A stored data source's password.
+    pub(crate) fn password(&self, stored: &StoredDataSource) -> Result<Secret> {
+        self.seal
+            .unseal(&password_owner(&stored.shown.id), &stored.password)
+    }
+
+    /// The connector and configuration of a stored data source.
+    pub(crate) fn reach(
+        &self,
+        stored: &StoredDataSource,
+        application_name: String,
+    ) -> Result<(&dyn Connector, DataSourceConfig)> {
+        let connector = connect::connector(&self.connectors, &stored.shown.kind)?;
+        let config = connect::config(
+            &stored.shown.content,
+            self.password(stored)?,
+            &stored::source_options_read(&stored.options)?,
+            application_name,
+        )?;
+        Ok((connector, config))
+    }
+
+    /// A look at a system within the time of one call.
+    fn inspect(
+        &self,
+        stored: &StoredDataSource,
+    ) -> Result<(&dyn Connector, DataSourceConfig, Arc<dyn Inspect>)> {
+        let (connector, mut config) = self.reach(stored, "thalweg".to_owned())?;
+        config.timeout = config.timeout.min(CALL_LIMIT);
+        let inspect = connector.inspect(&config).map_err(|e| unreachable(&e))?;
+        Ok((connector, config, inspect))
+    }
+}

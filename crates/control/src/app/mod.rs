@@ -1,0 +1,161 @@
+//! What callers can ask for.
+
+mod access;
+mod applications;
+mod datasources;
+mod executions;
+mod mappings;
+mod tasks;
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thalweg_core::ports::Connector;
+
+use crate::catalog::Catalog;
+use crate::error::{Error, Result};
+use crate::model::{FirstStart, Live};
+use crate::seal::Seal;
+use crate::supervisor::Supervisor;
+
+/// The connectors there are.
+pub type Connectors = Arc<[Box<dyn Connector>]>;
+
+/// Where the state lies.
+#[derive(Clone)]
+pub struct OpenOptions {
+    /// The data directory; made if missing, mode 0700.
+    pub data: PathBuf,
+    /// The key file; made at the first start, mode 0600. It has to lie outside the data directory.
+    pub key_file: PathBuf,
+    /// The connectors there are.
+    pub connectors: Connectors,
+}
+
+/// The control plane of one process. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    pub(crate) inner: Arc<Inner>,
+    supervisor: Arc<Supervisor>,
+}
+
+/// What the calls and the supervisor share.
+pub(crate) struct Inner {
+    pub(crate) catalog: Catalog,
+    pub(crate) seal: Seal,
+    pub(crate) connectors: Connectors,
+    /// Names this server at every target.
+    pub(crate) server: String,
+    domain: String,
+    /// Held as long as the process lives.
+    _lock: File,
+}
+
+impl App {
+    /// Opens the catalogue (making it, with a project, an instance and an administrator, at the
+    /// first start) and starts the supervisor.
+    pub async fn open(options: OpenOptions) -> Result<(App, Option<FirstStart>)> {
+        let lock = data_directory(&options.data)?;
+        key_outside(&options.data, &options.key_file)?;
+        let catalog = Catalog::open(&options.data.join("catalog.db")).await?;
+        let known = catalog.meta_get("server").await?;
+        let seal = Seal::open(&options.key_file, known.is_none())?;
+        let first = match known {
+            Some(_) => None,
+            None => Some(access::first_start(&catalog, &seal).await?),
+        };
+        let meta = async |name: &str| {
+            catalog
+                .meta_get(name)
+                .await?
+                .ok_or_else(|| Error::Internal(format!("the catalogue has no {name}")))
+        };
+        let inner = Arc::new(Inner {
+            server: meta("server").await?,
+            domain: meta("domain").await?,
+            catalog,
+            seal,
+            connectors: options.connectors,
+            _lock: lock,
+        });
+        inner.check_key().await?;
+        inner.catalog.executions_orphaned().await?;
+        let supervisor = Supervisor::start(Arc::clone(&inner));
+        Ok((App { inner, supervisor }, first))
+    }
+
+    /// Stops every task after its batch in flight, within `limit`, and closes the catalogue. Tasks
+    /// that should run go on at the next start.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.supervisor.shutdown(limit).await;
+        self.inner.catalog.close().await;
+    }
+
+    /// Whether the catalogue answers.
+    pub async fn ready(&self) -> bool {
+        self.inner.catalog.ready().await
+    }
+
+    /// All tasks that run in this process: id, name, and what each says of itself.
+    pub fn lives(&self) -> Vec<(String, String, Live)> {
+        self.supervisor.lives()
+    }
+
+    fn catalog(&self) -> &Catalog {
+        &self.inner.catalog
+    }
+}
+
+impl Inner {
+    /// Whether the key file is the one the stored secrets were made with.
+    async fn check_key(&self) -> Result<()> {
+        let sealed = self.catalog.meta_get("canary").await?.unwrap_or_default();
+        self.seal.unseal("canary", &sealed).map(drop)
+    }
+}
+
+/// Makes the data directory and takes its lock.
+fn data_directory(data: &Path) -> Result<File> {
+    let place = data.display();
+    let internal = |what: &str, error: &dyn std::fmt::Display| {
+        Error::Internal(format!("cannot {what} the data directory {place}: {error}"))
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data)
+        .map_err(|error| internal("make", &error))?;
+    let lock = File::create(data.join("lock")).map_err(|error| internal("write to", &error))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(Error::Internal(format!(
+            "another thalweg uses the data directory {place}: stop it, or give --data another one"
+        ))),
+        Err(TryLockError::Error(error)) => Err(internal("lock", &error)),
+    }
+}
+
+/// A key beside the secrets it protects would protect nothing.
+fn key_outside(data: &Path, key_file: &Path) -> Result<()> {
+    let folder = match key_file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let (Ok(data), Ok(folder)) = (fs::canonicalize(data), fs::canonicalize(folder)) else {
+        return Err(Error::Internal(format!(
+            "the folder of the key file {} does not exist",
+            key_file.display()
+        )));
+    };
+    if folder.starts_with(&data) {
+        return Err(Error::Internal(format!(
+            "the key file {} lies inside the data directory: a copy of the directory would give \
+             every secret away; give --key-file a place outside it",
+            key_file.display()
+        )));
+    }
+    Ok(())
+}

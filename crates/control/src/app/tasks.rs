@@ -1,0 +1,514 @@
+//! Composite tasks: drafts, their life, and starting and stopping them.
+
+use thalweg_core::mapping::{Operations, TaskOptions};
+
+use super::App;
+use crate::catalog::{StoredTask, new_id, now_ms, page};
+use crate::error::{Error, Result, Subject};
+use crate::model::{
+    BatchItem, DataSourceRef, Direction, ExecuteStatus, Execution, Leftover, Live, NewTask, Node,
+    NodeStatus, Page, Scope, Statistics, Task, TaskChange, TaskFilter, TaskInit, TaskMappings,
+    TaskSort, Window,
+};
+
+/// Tasks an instance may have (semantics of the original).
+const MAX: u64 = 1000;
+
+/// How long a draft is kept, in milliseconds.
+const DRAFT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Mappings in the answer of init.
+const FIRST: Window = Window {
+    offset: 0,
+    limit: 10,
+};
+
+impl App {
+    /// Makes a draft, or goes on with the one of that id. With `auto_mapping`, tables of the source's
+    /// database are mapped to tables of the same name. The answer holds at most ten mappings.
+    pub async fn task_init(&self, scope: &Scope, init: TaskInit) -> Result<TaskMappings> {
+        let before = now_ms() - DRAFT_MS;
+        self.catalog().task_drop_drafts(before).await?;
+        let mut draft = self.draft(scope, init.task_id.as_deref()).await?;
+        if draft.created {
+            return Err(Error::invalid(
+                "task_id",
+                "this task is created already; leave task_id out for a new one",
+            ));
+        }
+        for (id, direction) in [
+            (&init.source_datasource_id, Direction::Source),
+            (&init.target_datasource_id, Direction::Target),
+        ] {
+            if let Some(id) = id {
+                let end = self.end(scope, id, direction).await?;
+                self.set_end(&mut draft, end, direction).await?;
+            }
+        }
+        if init.server_id.is_some() {
+            draft.shown.server_id = init.server_id;
+        }
+        let pair = if init.auto_mapping {
+            let missing =
+                |field: &str| Error::invalid(field, "auto_mapping needs both data sources");
+            let source = draft.shown.source.clone();
+            let target = draft.shown.target.clone();
+            Some((
+                source.ok_or_else(|| missing("source_datasource_id"))?,
+                target.ok_or_else(|| missing("target_datasource_id"))?,
+            ))
+        } else {
+            None
+        };
+        let mapped = match pair {
+            Some((source, target)) => self.auto_mappings(scope, &draft, &source, &target).await?,
+            None => Vec::new(),
+        };
+        self.catalog().task_put(&draft).await?;
+        let id = draft.shown.id.clone();
+        self.catalog().mapping_create(&id, &mapped).await?;
+        self.task_mappings(scope, &id, FIRST).await
+    }
+
+    /// The draft or task of an id, or a new draft.
+    async fn draft(&self, scope: &Scope, id: Option<&str>) -> Result<StoredTask> {
+        if let Some(id) = id {
+            match self.catalog().task_show(&scope.instance, id).await {
+                Err(Error::NotFound(Subject::Task)) => {}
+                other => return other,
+            }
+            if self.catalog().task_id_taken(id).await? {
+                return Err(Error::invalid(
+                    "task_id",
+                    "a deleted task of this id still has traces that are being removed; choose \
+                     another id or wait",
+                ));
+            }
+        }
+        if self.catalog().task_count(&scope.instance).await? >= MAX {
+            return Err(Error::invalid(
+                "task_name",
+                format!("the instance has {MAX} tasks, the most it may have"),
+            ));
+        }
+        let now = now_ms();
+        Ok(StoredTask {
+            instance: scope.instance.clone(),
+            created: false,
+            source_app: None,
+            target_app: None,
+            begun: false,
+            forget: false,
+            shown: Task {
+                id: id.map_or_else(new_id, str::to_owned),
+                name: String::new(),
+                description: None,
+                tag: None,
+                operations: Operations::ALL,
+                source: None,
+                target: None,
+                server_id: None,
+                options: TaskOptions::default(),
+                running: false,
+                execution: None,
+                created_ms: now,
+                updated_ms: now,
+            },
+        })
+    }
+
+    /// A data source as the end of a task; `Invalid` if it cannot be that.
+    pub(super) async fn end(
+        &self,
+        scope: &Scope,
+        id: &str,
+        direction: Direction,
+    ) -> Result<DataSourceRef> {
+        let field = field_of(direction);
+        let found = self.catalog().datasource_show(&scope.instance, id).await;
+        let found = found.map_err(|error| match error {
+            Error::NotFound(_) => Error::invalid(field, "there is no data source with this id"),
+            other => other,
+        })?;
+        let connector = crate::connect::connector(&self.inner.connectors, &found.shown.kind)?;
+        let (can, role) = match direction {
+            Direction::Source => (connector.roles().source, "source"),
+            Direction::Target => (connector.roles().target, "target"),
+        };
+        if !can {
+            return Err(Error::invalid(
+                field,
+                format!("{} cannot be a {role} yet", found.shown.kind),
+            ));
+        }
+        Ok(DataSourceRef {
+            id: found.shown.id,
+            name: found.shown.name,
+            kind: found.shown.kind,
+            app_id: found.shown.app_id,
+            app_name: found.shown.app_name,
+        })
+    }
+
+    /// Makes `end` the task's; it can change only while nothing is mapped.
+    pub(super) async fn set_end(
+        &self,
+        task: &mut StoredTask,
+        end: DataSourceRef,
+        direction: Direction,
+    ) -> Result<()> {
+        let (slot, app) = match direction {
+            Direction::Source => (&mut task.shown.source, &task.source_app),
+            Direction::Target => (&mut task.shown.target, &task.target_app),
+        };
+        let field = field_of(direction);
+        if let Some(app) = app
+            && *app != end.app_id
+        {
+            return Err(Error::Mapping(format!(
+                "{field} belongs to application {}, but the task was created for application {app}",
+                end.app_id
+            )));
+        }
+        match slot {
+            Some(known) if known.id != end.id => {
+                if self.catalog().mapping_count(&task.shown.id).await? > 0 {
+                    return Err(Error::Mapping(format!(
+                        "{field} is not the task's: all mappings of a task share data source {}",
+                        known.id
+                    )));
+                }
+                *slot = Some(end);
+            }
+            _ => *slot = Some(end),
+        }
+        Ok(())
+    }
+
+    /// Names a draft, or makes a task that gets its data sources with its first mapping. Gives its id.
+    pub async fn task_create(&self, scope: &Scope, new: NewTask) -> Result<String> {
+        let mut task = match &new.task_id {
+            Some(id) => self.catalog().task_show(&scope.instance, id).await?,
+            None => self.draft(scope, None).await?,
+        };
+        if task.created {
+            return Err(Error::invalid(
+                "task_id",
+                "this task is created already; use the update call to change it",
+            ));
+        }
+        for (app, direction) in [
+            (&new.source_app_id, Direction::Source),
+            (&new.target_app_id, Direction::Target),
+        ] {
+            self.check_app(scope, &task, app.as_deref(), direction)
+                .await?;
+        }
+        let now = now_ms();
+        task.created = true;
+        task.source_app = new.source_app_id;
+        task.target_app = new.target_app_id;
+        task.shown.name = new.name;
+        task.shown.description = new.description;
+        task.shown.tag = new.tag;
+        task.shown.operations = new.operations;
+        task.shown.created_ms = now;
+        task.shown.updated_ms = now;
+        self.catalog().task_put(&task).await?;
+        Ok(task.shown.id)
+    }
+
+    async fn check_app(
+        &self,
+        scope: &Scope,
+        task: &StoredTask,
+        app: Option<&str>,
+        direction: Direction,
+    ) -> Result<()> {
+        let Some(app) = app else { return Ok(()) };
+        let (field, end) = match direction {
+            Direction::Source => ("source_app_id", &task.shown.source),
+            Direction::Target => ("target_app_id", &task.shown.target),
+        };
+        let found = self.catalog().application_show(&scope.instance, app).await;
+        found.map_err(|error| match error {
+            Error::NotFound(_) => {
+                Error::invalid(field, "there is no integration application with this id")
+            }
+            other => other,
+        })?;
+        match end {
+            Some(end) if end.app_id != app => Err(Error::invalid(
+                field,
+                format!(
+                    "data source {} of the task belongs to application {}",
+                    end.name, end.app_id
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// A created task that is neither running nor being stopped.
+    pub(super) async fn stopped(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
+        let task = self.catalog().task_show(&scope.instance, id).await?;
+        if task.shown.running || self.supervisor.runs(id) {
+            return Err(Error::Running(format!(
+                "task {} is running; stop it first (terminate)",
+                task.shown.name
+            )));
+        }
+        Ok(task)
+    }
+
+    /// Changes a stopped task. With `repulling_snapshot` the next run copies existing rows again and
+    /// replaces those that this task wrote.
+    pub async fn task_update(&self, scope: &Scope, id: &str, change: TaskChange) -> Result<()> {
+        let mut task = self.created(scope, id).await?;
+        self.stopped(scope, id).await?;
+        if change.description.is_some() {
+            task.shown.description = change.description;
+        }
+        if change.tag.is_some() {
+            task.shown.tag = change.tag;
+        }
+        task.shown.operations = change.operations;
+        task.forget |= change.repulling_snapshot;
+        task.shown.updated_ms = now_ms();
+        self.catalog().task_put(&task).await
+    }
+
+    /// Forgets the position of a stopped task: its next run begins with a load.
+    pub async fn task_reset(&self, scope: &Scope, id: &str) -> Result<()> {
+        let mut task = self.created(scope, id).await?;
+        self.stopped(scope, id).await?;
+        task.forget = true;
+        task.shown.updated_ms = now_ms();
+        self.catalog().task_put(&task).await
+    }
+
+    /// A task that is no draft.
+    async fn created(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
+        let task = self.catalog().task_show(&scope.instance, id).await?;
+        match task.created {
+            true => Ok(task),
+            false => Err(Error::NotFound(Subject::Task)),
+        }
+    }
+
+    /// Those that match; drafts are not listed.
+    pub async fn task_list(
+        &self,
+        scope: &Scope,
+        filter: TaskFilter,
+        window: Window,
+    ) -> Result<Page<Task>> {
+        let mut all = self.catalog().task_list(&scope.instance).await?;
+        all.retain(|task| matches(task, &filter));
+        match filter.sort {
+            TaskSort::Created => {}
+            TaskSort::Updated => all.sort_by_key(|task| task.updated_ms),
+            TaskSort::Name => all.sort_by(|a, b| a.name.cmp(&b.name)),
+        }
+        if filter.descending {
+            all.reverse();
+        }
+        Ok(page(all, window))
+    }
+
+    /// One of them.
+    pub async fn task_show(&self, scope: &Scope, id: &str) -> Result<Task> {
+        Ok(self.created(scope, id).await?.shown)
+    }
+
+    /// Deletes a stopped task at once; its traces at both ends are removed in the background.
+    pub async fn task_delete(&self, scope: &Scope, id: &str) -> Result<()> {
+        self.stopped(scope, id).await?;
+        self.catalog().task_delete(id).await?;
+        self.supervisor.hint();
+        Ok(())
+    }
+
+    /// Starts a stopped task. What the systems have to say about it follows in its execution.
+    pub async fn task_run(&self, scope: &Scope, id: &str) -> Result<()> {
+        let task = self.created(scope, id).await?;
+        self.stopped(scope, id).await?;
+        if task.shown.source.is_none()
+            || task.shown.target.is_none()
+            || self.catalog().mapping_count(id).await? == 0
+        {
+            return Err(Error::Start(format!(
+                "task {} has no mapping; add one first",
+                task.shown.name
+            )));
+        }
+        // Two runs that are called within one millisecond keep their order.
+        let last = task.shown.execution.map_or(0, |last| last.dispatched_ms);
+        let now = now_ms().max(last + 1);
+        let execution = Execution {
+            id: new_id(),
+            dispatched_ms: now,
+            started_ms: now,
+            ended_ms: None,
+            status: ExecuteStatus::Waiting,
+            node: Node::Adapter,
+            node_status: NodeStatus::Normal,
+            code: 900,
+            remarks: String::new(),
+            figures: Default::default(),
+            steps: Vec::new(),
+        };
+        self.catalog().execution_start(id, &execution).await?;
+        self.supervisor.hint();
+        Ok(())
+    }
+
+    /// Stops a task: the batch in flight is finished, for at most ten seconds. Answers when it has
+    /// stopped.
+    pub async fn task_terminate(&self, scope: &Scope, id: &str) -> Result<()> {
+        let task = self.created(scope, id).await?;
+        if !task.shown.running {
+            return Err(Error::Stop(format!(
+                "task {} is not running",
+                task.shown.name
+            )));
+        }
+        self.catalog().task_desire(id, false).await?;
+        self.supervisor.stop(id).await;
+        // One that had not begun yet has nobody to write its end.
+        self.catalog().executions_orphaned_of(id).await
+    }
+
+    /// Starts or stops each task; one item per id, in order, with its own error.
+    pub async fn task_batch(
+        &self,
+        scope: &Scope,
+        start: bool,
+        ids: &[String],
+    ) -> Result<Vec<BatchItem>> {
+        let mut items = Vec::with_capacity(ids.len());
+        for id in ids {
+            let name = match self.task_show(scope, id).await {
+                Ok(task) => task.name,
+                Err(_) => String::new(),
+            };
+            let done = match start {
+                true => self.task_run(scope, id).await,
+                false => self.task_terminate(scope, id).await,
+            };
+            items.push(BatchItem {
+                task_id: id.clone(),
+                task_name: name,
+                error: done.err(),
+            });
+        }
+        Ok(items)
+    }
+
+    /// Tasks by the outcome of their last execution.
+    pub async fn task_statistics(&self, scope: &Scope) -> Result<Statistics> {
+        let mut out = Statistics::default();
+        for task in self.catalog().task_list(&scope.instance).await? {
+            match task.execute_status() {
+                ExecuteStatus::Unstarted => {}
+                ExecuteStatus::Waiting | ExecuteStatus::Running => out.running += 1,
+                ExecuteStatus::Error => out.abnormal += 1,
+                ExecuteStatus::Cancelled => out.terminated += 1,
+                ExecuteStatus::Success => out.completed += 1,
+            }
+        }
+        Ok(out)
+    }
+
+    /// Native options, also of a draft.
+    pub async fn task_options(&self, scope: &Scope, id: &str) -> Result<TaskOptions> {
+        let task = self.catalog().task_show(&scope.instance, id).await?;
+        Ok(task.shown.options)
+    }
+
+    /// Replaces the native options of a stopped task or of a draft.
+    pub async fn task_options_set(
+        &self,
+        scope: &Scope,
+        id: &str,
+        options: TaskOptions,
+    ) -> Result<TaskOptions> {
+        self.stopped(scope, id).await?;
+        self.catalog().task_options_set(id, &options).await?;
+        Ok(options)
+    }
+
+    /// What the task says of itself; `None` if it does not run in this process.
+    pub async fn task_live(&self, scope: &Scope, id: &str) -> Result<Option<Live>> {
+        self.catalog().task_show(&scope.instance, id).await?;
+        Ok(self.supervisor.live(id))
+    }
+
+    /// Deleted tasks whose traces could not be removed yet.
+    pub async fn task_leftovers(&self, scope: &Scope) -> Result<Vec<Leftover>> {
+        let mut out = Vec::new();
+        for one in self.catalog().tasks_releasing().await? {
+            let (Some(error), true) = (one.error, one.task.instance == scope.instance) else {
+                continue;
+            };
+            let shown = one.task.shown;
+            let name = |end: &Option<DataSourceRef>| {
+                end.as_ref().map_or("?".to_owned(), |end| end.name.clone())
+            };
+            let (server, task) = (&self.inner.server, &shown.id);
+            out.push(Leftover {
+                place: format!(
+                    "target {} (schema thalweg), source {}",
+                    name(&shown.target),
+                    name(&shown.source)
+                ),
+                statements: vec![
+                    format!(
+                        "DELETE FROM thalweg.checkpoint_table WHERE server = '{server}' AND task = '{task}';"
+                    ),
+                    format!(
+                        "DELETE FROM thalweg.checkpoint WHERE server = '{server}' AND task = '{task}';"
+                    ),
+                ],
+                task_name: shown.description.unwrap_or_default(),
+                task_id: shown.id,
+                error,
+                tried_ms: one.tried_ms.unwrap_or(0),
+            });
+        }
+        Ok(out)
+    }
+}
+
+fn field_of(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Source => "source_datasource_id",
+        Direction::Target => "target_datasource_id",
+    }
+}
+
+fn matches(task: &Task, filter: &TaskFilter) -> bool {
+    let end = |wanted: &Option<String>, has: Option<&str>| {
+        wanted.as_ref().is_none_or(|w| has == Some(w.as_str()))
+    };
+    let (source, target) = (task.source.as_ref(), task.target.as_ref());
+    end(&filter.task_id, Some(&task.id))
+        && end(&filter.tag, task.tag.as_deref())
+        && end(&filter.source_datasource_id, source.map(|s| s.id.as_str()))
+        && end(&filter.target_datasource_id, target.map(|t| t.id.as_str()))
+        && end(&filter.source_app_id, source.map(|s| s.app_id.as_str()))
+        && end(&filter.target_app_id, target.map(|t| t.app_id.as_str()))
+        && filter.running.is_none_or(|running| running == task.running)
+        && filter.realtime.is_none_or(|realtime| realtime)
+        && filter
+            .execute_status
+            .is_none_or(|status| status == task.execute_status())
+        && filter
+            .name
+            .as_ref()
+            .is_none_or(|part| task.name.to_lowercase().contains(&part.to_lowercase()))
+        && filter
+            .name_exact_case
+            .as_ref()
+            .is_none_or(|part| task.name.contains(part.as_str()))
+}

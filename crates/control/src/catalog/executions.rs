@@ -1,0 +1,256 @@
+//! Executions of tasks, and their steps.
+
+use std::collections::HashMap;
+
+use sqlx::any::AnyRow;
+
+use super::{Catalog, count, now_ms, number, number_or_none, stored, text};
+use crate::error::{Error, Result};
+use crate::model::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Page, Step, Window};
+
+/// Executions kept of one task; the oldest go first.
+const KEPT: i64 = 500;
+
+fn figures(row: &AnyRow) -> Result<Figures> {
+    Ok(Figures {
+        rows: count(row, "row_count")?,
+        bytes: count(row, "byte_count")?,
+        dirty: count(row, "dirty_count")?,
+    })
+}
+
+fn word<T>(found: Option<T>) -> Result<T> {
+    found.ok_or_else(|| Error::Internal("the catalogue has a word of a newer version".to_owned()))
+}
+
+fn execution(row: &AnyRow) -> Result<Execution> {
+    Ok(Execution {
+        id: text(row, "id")?,
+        dispatched_ms: number(row, "dispatched_ms")?,
+        started_ms: number(row, "started_ms")?,
+        ended_ms: number_or_none(row, "ended_ms")?,
+        status: word(ExecuteStatus::parse(&text(row, "status")?))?,
+        node: word(Node::parse(&text(row, "node")?))?,
+        node_status: word(NodeStatus::parse(&text(row, "node_status")?))?,
+        code: u16::try_from(number(row, "code")?).unwrap_or(0),
+        remarks: text(row, "remarks")?,
+        figures: figures(row)?,
+        steps: Vec::new(),
+    })
+}
+
+fn step(row: &AnyRow) -> Result<Step> {
+    Ok(Step {
+        id: text(row, "id")?,
+        node: word(Node::parse(&text(row, "node")?))?,
+        node_status: word(NodeStatus::parse(&text(row, "node_status")?))?,
+        code: u16::try_from(number(row, "code")?).unwrap_or(0),
+        stage: text(row, "stage")?,
+        remarks: text(row, "remarks")?,
+        figures: figures(row)?,
+        begin_ms: number(row, "begin_ms")?,
+        end_ms: number_or_none(row, "end_ms")?,
+    })
+}
+
+impl Catalog {
+    /// Stores a new execution and that its task should run, together.
+    pub(crate) async fn execution_start(&self, task: &str, new: &Execution) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query("UPDATE task SET desired = 1 WHERE id = $1")
+            .bind(task.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query(
+            "INSERT INTO execution (id, task, dispatched_ms, started_ms, status, node, \
+             node_status, code, remarks, row_count, byte_count, dirty_count) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0)",
+        )
+        .bind(new.id.clone())
+        .bind(task.to_owned())
+        .bind(new.dispatched_ms)
+        .bind(new.started_ms)
+        .bind(new.status.as_str().to_owned())
+        .bind(new.node.as_str().to_owned())
+        .bind(new.node_status.as_str().to_owned())
+        .bind(i64::from(new.code))
+        .bind(new.remarks.clone())
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "DELETE FROM execution WHERE task = $1 AND id NOT IN (SELECT id FROM execution \
+             WHERE task = $1 ORDER BY dispatched_ms DESC LIMIT $2)",
+        )
+        .bind(task.to_owned())
+        .bind(KEPT)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Writes its present state; with `stopped`, the task should no longer run, together.
+    pub(crate) async fn execution_write(
+        &self,
+        task: &str,
+        now: &Execution,
+        stopped: bool,
+    ) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        if stopped {
+            sqlx::query("UPDATE task SET desired = 0 WHERE id = $1")
+                .bind(task.to_owned())
+                .execute(&mut *tx)
+                .await?;
+        }
+        sqlx::query(
+            "UPDATE execution SET started_ms = $2, ended_ms = $3, status = $4, node = $5, \
+             node_status = $6, code = $7, remarks = $8, row_count = $9, byte_count = $10, \
+             dirty_count = $11 WHERE id = $1",
+        )
+        .bind(now.id.clone())
+        .bind(now.started_ms)
+        .bind(now.ended_ms)
+        .bind(now.status.as_str().to_owned())
+        .bind(now.node.as_str().to_owned())
+        .bind(now.node_status.as_str().to_owned())
+        .bind(i64::from(now.code))
+        .bind(now.remarks.clone())
+        .bind(stored(now.figures.rows))
+        .bind(stored(now.figures.bytes))
+        .bind(stored(now.figures.dirty))
+        .execute(&mut *tx)
+        .await?;
+        for step in &now.steps {
+            sqlx::query(
+                "INSERT INTO step (id, execution, node, node_status, code, stage, remarks, \
+                 row_count, byte_count, dirty_count, begin_ms, end_ms) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
+                 ON CONFLICT (id) DO UPDATE SET node_status = $4, code = $5, remarks = $7, \
+                 row_count = $8, byte_count = $9, dirty_count = $10, end_ms = $12",
+            )
+            .bind(step.id.clone())
+            .bind(now.id.clone())
+            .bind(step.node.as_str().to_owned())
+            .bind(step.node_status.as_str().to_owned())
+            .bind(i64::from(step.code))
+            .bind(step.stage.clone())
+            .bind(step.remarks.clone())
+            .bind(stored(step.figures.rows))
+            .bind(stored(step.figures.bytes))
+            .bind(stored(step.figures.dirty))
+            .bind(step.begin_ms)
+            .bind(step.end_ms)
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Ends executions whose task should not run and that nobody ended: the process was killed while
+    /// it stopped them.
+    pub(crate) async fn executions_orphaned(&self) -> Result<()> {
+        sqlx::query(
+            "UPDATE execution SET status = 'CANCELLED', node_status = 'RUNTIME_CANCEL', code = 16, \
+             ended_ms = $1 WHERE ended_ms IS NULL AND task IN (SELECT id FROM task WHERE desired = 0)",
+        )
+        .bind(now_ms())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// Likewise, of one task that was stopped before it had begun.
+    pub(crate) async fn executions_orphaned_of(&self, task: &str) -> Result<()> {
+        sqlx::query(
+            "UPDATE execution SET status = 'CANCELLED', node_status = 'RUNTIME_CANCEL', code = 16, \
+             ended_ms = $1 WHERE ended_ms IS NULL AND task = $2",
+        )
+        .bind(now_ms())
+        .bind(task.to_owned())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    /// The last execution of a task, with its steps.
+    pub(crate) async fn execution_last(&self, task: &str) -> Result<Option<Execution>> {
+        let row = sqlx::query(
+            "SELECT * FROM execution WHERE task = $1 ORDER BY dispatched_ms DESC, id LIMIT 1",
+        )
+        .bind(task.to_owned())
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut found = execution(&row)?;
+        found.steps = self.steps(&found.id).await?;
+        Ok(Some(found))
+    }
+
+    /// The last execution of each task of an instance, by the task's id, without steps.
+    pub(super) async fn executions_last(
+        &self,
+        instance: &str,
+    ) -> Result<HashMap<String, Execution>> {
+        let rows = sqlx::query(
+            "SELECT e.* FROM execution e JOIN task t ON t.id = e.task WHERE t.instance = $1 \
+             AND NOT EXISTS (SELECT 1 FROM execution n WHERE n.task = e.task \
+             AND n.dispatched_ms > e.dispatched_ms)",
+        )
+        .bind(instance.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((text(row, "task")?, execution(row)?)))
+            .collect()
+    }
+
+    async fn steps(&self, execution: &str) -> Result<Vec<Step>> {
+        let rows = sqlx::query("SELECT * FROM step WHERE execution = $1 ORDER BY begin_ms, id")
+            .bind(execution.to_owned())
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(step).collect()
+    }
+
+    /// Executions that began in `[begin_ms, end_ms]`, newest first, with their steps.
+    pub(crate) async fn execution_list(
+        &self,
+        task: &str,
+        begin_ms: i64,
+        end_ms: i64,
+        window: Window,
+    ) -> Result<Page<Execution>> {
+        let total = sqlx::query(
+            "SELECT COUNT(*) AS n FROM execution WHERE task = $1 AND dispatched_ms >= $2 \
+             AND dispatched_ms <= $3",
+        )
+        .bind(task.to_owned())
+        .bind(begin_ms)
+        .bind(end_ms)
+        .fetch_one(&self.pool)
+        .await?;
+        let rows = sqlx::query(
+            "SELECT * FROM execution WHERE task = $1 AND dispatched_ms >= $2 \
+             AND dispatched_ms <= $3 ORDER BY dispatched_ms DESC, id LIMIT $4 OFFSET $5",
+        )
+        .bind(task.to_owned())
+        .bind(begin_ms)
+        .bind(end_ms)
+        .bind(i64::from(window.limit))
+        .bind(i64::from(window.offset))
+        .fetch_all(&self.pool)
+        .await?;
+        let mut entities = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let mut one = execution(row)?;
+            one.steps = self.steps(&one.id).await?;
+            entities.push(one);
+        }
+        Ok(Page {
+            total: count(&total, "n")?,
+            entities,
+        })
+    }
+}

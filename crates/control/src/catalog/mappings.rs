@@ -1,0 +1,112 @@
+//! Mappings of tasks.
+
+use sqlx::any::AnyRow;
+
+use super::{Catalog, is_taken, number, text};
+use crate::error::{Error, Result, Subject};
+use crate::model::{MappingStatus, TableMapping};
+use crate::stored;
+
+fn mapping(row: &AnyRow) -> Result<TableMapping> {
+    let status = match text(row, "status")?.as_str() {
+        "AUTO" => MappingStatus::Auto,
+        "USING" => MappingStatus::Using,
+        _ => MappingStatus::Manual,
+    };
+    Ok(TableMapping {
+        id: text(row, "id")?,
+        source_table: text(row, "source_table")?,
+        target_table: text(row, "target_table")?,
+        source_columns: stored::columns_read(&text(row, "source_columns")?)?,
+        target_columns: stored::columns_read(&text(row, "target_columns")?)?,
+        columns: stored::links_read(&text(row, "links")?)?,
+        status,
+        percent: u8::try_from(number(row, "percent")?).unwrap_or(100),
+        updated_ms: number(row, "updated_ms")?,
+    })
+}
+
+impl Catalog {
+    /// All of them or none. `Mapping` if the same pair of tables is mapped already.
+    pub(crate) async fn mapping_create(&self, task: &str, new: &[TableMapping]) -> Result<()> {
+        let mut tx = self.pool.begin().await?;
+        for one in new {
+            sqlx::query(
+                "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
+                 target_columns, links, status, percent, updated_ms) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+            )
+            .bind(one.id.clone())
+            .bind(task.to_owned())
+            .bind(one.source_table.clone())
+            .bind(one.target_table.clone())
+            .bind(stored::columns_write(&one.source_columns))
+            .bind(stored::columns_write(&one.target_columns))
+            .bind(stored::links_write(&one.columns))
+            .bind(one.status.as_str().to_owned())
+            .bind(i64::from(one.percent))
+            .bind(one.updated_ms)
+            .execute(&mut *tx)
+            .await
+            .map_err(|error| match is_taken(&error) {
+                true => Error::Mapping(format!(
+                    "{} is mapped to {} already",
+                    one.source_table, one.target_table
+                )),
+                false => error.into(),
+            })?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// In the order they were made.
+    pub(crate) async fn mapping_list(&self, task: &str) -> Result<Vec<TableMapping>> {
+        let rows = sqlx::query(
+            "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id",
+        )
+        .bind(task.to_owned())
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(mapping).collect()
+    }
+
+    pub(crate) async fn mapping_count(&self, task: &str) -> Result<u64> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM mapping WHERE task = $1")
+            .bind(task.to_owned())
+            .fetch_one(&self.pool)
+            .await?;
+        super::count(&row, "n")
+    }
+
+    pub(crate) async fn mapping_delete(&self, task: &str, id: &str) -> Result<()> {
+        let done = sqlx::query("DELETE FROM mapping WHERE task = $1 AND id = $2")
+            .bind(task.to_owned())
+            .bind(id.to_owned())
+            .execute(&self.pool)
+            .await?;
+        match done.rows_affected() {
+            0 => Err(Error::NotFound(Subject::Mapping)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a mapping of this id belongs to some other task.
+    pub(crate) async fn mapping_elsewhere(&self, task: &str, id: &str) -> Result<bool> {
+        let row = sqlx::query("SELECT COUNT(*) AS n FROM mapping WHERE task <> $1 AND id = $2")
+            .bind(task.to_owned())
+            .bind(id.to_owned())
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(super::count(&row, "n")? > 0)
+    }
+
+    /// A run uses them.
+    pub(crate) async fn mappings_used(&self, task: &str) -> Result<()> {
+        sqlx::query("UPDATE mapping SET status = 'USING' WHERE task = $1")
+            .bind(task.to_owned())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,707 @@
+//! What the control plane speaks of. None of these types is a wire format: the server converts by
+//! hand, so that changing one cannot change the API by accident.
+
+use serde_json::{Map, Value};
+use thalweg_core::mapping::{Operations, TaskOptions};
+use thalweg_core::secret::Secret;
+use thalweg_engine::status::TaskStatus;
+
+/// Who calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct User {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Login name.
+    pub name: String,
+}
+
+/// A caller inside the instance a path names; made by [`crate::App::scope`] only.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    pub(crate) project: String,
+    pub(crate) instance: String,
+    pub(crate) user: User,
+}
+
+impl Scope {
+    /// The project's id.
+    pub fn project(&self) -> &str {
+        &self.project
+    }
+
+    /// The instance's id.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+}
+
+/// A token just given out.
+#[derive(Clone, Debug)]
+pub struct Login {
+    /// The token itself; only its hash is stored.
+    pub token: Secret,
+    /// Whose it is.
+    pub user: User,
+    /// Name of the account's domain.
+    pub domain: String,
+    /// Its project: id and name.
+    pub project: (String, String),
+    /// Milliseconds since the Unix epoch.
+    pub issued_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub expires_ms: i64,
+}
+
+/// What the first start made; shown once.
+#[derive(Clone, Debug)]
+pub struct FirstStart {
+    /// Project id: 32 hexadecimal digits.
+    pub project: String,
+    /// Instance id: a UUID.
+    pub instance: String,
+    /// Domain name.
+    pub domain: String,
+    /// Login name of the administrator.
+    pub user: String,
+    /// Their password.
+    pub password: Secret,
+    /// Their access key.
+    pub ak: String,
+    /// Its secret.
+    pub sk: Secret,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page<T> {
+    /// How many there are in all.
+    pub total: u64,
+    /// Those asked for.
+    pub entities: Vec<T>,
+}
+
+/// Which part of a list: rows to skip, rows to give.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// Rows to skip.
+    pub offset: u32,
+    /// Rows to give.
+    pub limit: u32,
+}
+
+/// An integration application: the owner of data sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Application {
+    /// A UUID.
+    pub id: String,
+    /// Unique in the instance.
+    pub name: String,
+    /// Free text.
+    pub remark: Option<String>,
+    /// Unique in the instance.
+    pub key: String,
+    /// Marked by the user.
+    pub favorite: bool,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub updated_ms: i64,
+    /// Who made it.
+    pub created_by: User,
+    /// Who changed it last.
+    pub updated_by: User,
+}
+
+/// An application to be made.
+#[derive(Clone, Debug)]
+pub struct NewApplication {
+    /// Unique in the instance.
+    pub name: String,
+    /// Free text.
+    pub remark: Option<String>,
+    /// Unique in the instance; made when absent.
+    pub key: Option<String>,
+    /// Made when absent.
+    pub secret: Option<Secret>,
+    /// Marked by the user.
+    pub favorite: bool,
+}
+
+/// Changes of an application; `None` leaves as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ApplicationChange {
+    /// New name.
+    pub name: Option<String>,
+    /// New remark.
+    pub remark: Option<String>,
+    /// New mark.
+    pub favorite: Option<bool>,
+}
+
+/// Which applications to list.
+#[derive(Clone, Debug, Default)]
+pub struct ApplicationFilter {
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Exactly.
+    pub favorite: Option<bool>,
+    /// Part of the creator's login name.
+    pub user_name: Option<String>,
+}
+
+/// A data source as stored; secrets are not in it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DataSource {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Unique in the instance.
+    pub name: String,
+    /// `datasource_type` of the API, such as `MYSQL`.
+    pub kind: String,
+    /// Id of the application it belongs to.
+    pub app_id: String,
+    /// Name of that application.
+    pub app_name: String,
+    /// Connection parameters as given, without secrets.
+    pub content: Map<String, Value>,
+    /// Free text.
+    pub description: Option<String>,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub updated_ms: i64,
+}
+
+/// A data source as given by a caller, its fields checked one by one.
+#[derive(Clone, Debug)]
+pub struct DataSourceInput {
+    /// Unique in the instance.
+    pub name: String,
+    /// `datasource_type` of the API.
+    pub kind: String,
+    /// Application it belongs to.
+    pub app_id: String,
+    /// How to reach it.
+    pub content: Content,
+    /// Free text.
+    pub description: Option<String>,
+}
+
+/// Connection parameters in mode `default`.
+#[derive(Clone, Debug)]
+pub struct Content {
+    /// All fields as given but the secret ones: what is shown again.
+    pub shown: Map<String, Value>,
+    /// `password`; `None` on an update keeps the stored one.
+    pub password: Option<Secret>,
+}
+
+/// How a data source is protected on the wire: native options.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataSourceOptions {
+    /// `off`, `prefer`, `require` or `verify-full`.
+    pub tls: thalweg_core::ports::TlsOptions,
+    /// Whether a password may travel in clear text to another machine.
+    pub allow_cleartext_password: bool,
+}
+
+/// Which data sources to list.
+#[derive(Clone, Debug, Default)]
+pub struct DataSourceFilter {
+    /// Exactly.
+    pub kind: Option<String>,
+    /// Part of the name.
+    pub name: Option<String>,
+    /// Exactly.
+    pub app_id: Option<String>,
+    /// Exactly; no data source of ours has one.
+    pub custom_plugin_id: Option<String>,
+    /// Newest first.
+    pub newest_first: bool,
+}
+
+/// The end of a task a data source is looked at for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// To be read from.
+    Source,
+    /// To be written to.
+    Target,
+}
+
+/// A data source as a task shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSourceRef {
+    /// Its id.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// Its `datasource_type`.
+    pub kind: String,
+    /// Application it belongs to.
+    pub app_id: String,
+    /// Name of that application.
+    pub app_name: String,
+}
+
+/// A composite task.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// 32 hexadecimal digits, or the 3 to 50 characters the caller chose at init.
+    pub id: String,
+    /// Unique in the instance; empty for a draft that is not created yet.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// Free text.
+    pub tag: Option<String>,
+    /// Operations carried over.
+    pub operations: Operations,
+    /// Where changes come from; known from init or from the first mapping.
+    pub source: Option<DataSourceRef>,
+    /// Where they go.
+    pub target: Option<DataSourceRef>,
+    /// The replica id to present to the source.
+    pub server_id: Option<u32>,
+    /// Native options.
+    pub options: TaskOptions,
+    /// Whether it is to run.
+    pub running: bool,
+    /// The last execution, if there was one.
+    pub execution: Option<Execution>,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: i64,
+    /// Milliseconds since the Unix epoch.
+    pub updated_ms: i64,
+}
+
+impl Task {
+    /// The state of the last execution.
+    pub fn execute_status(&self) -> ExecuteStatus {
+        self.execution
+            .as_ref()
+            .map_or(ExecuteStatus::Unstarted, |e| e.status)
+    }
+}
+
+/// What init was given.
+#[derive(Clone, Debug, Default)]
+pub struct TaskInit {
+    /// Chosen id, 3 to 50 characters.
+    pub task_id: Option<String>,
+    /// Source.
+    pub source_datasource_id: Option<String>,
+    /// Target.
+    pub target_datasource_id: Option<String>,
+    /// `ext_info.server_id`.
+    pub server_id: Option<u32>,
+    /// Whether to pair tables and columns by name.
+    pub auto_mapping: bool,
+}
+
+/// What create was given.
+#[derive(Clone, Debug)]
+pub struct NewTask {
+    /// The draft's id, if init was called.
+    pub task_id: Option<String>,
+    /// Unique in the instance.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// Free text.
+    pub tag: Option<String>,
+    /// Operations carried over.
+    pub operations: Operations,
+    /// Has to be the application of the source, once that is known.
+    pub source_app_id: Option<String>,
+    /// Has to be the application of the target, once that is known.
+    pub target_app_id: Option<String>,
+}
+
+/// What update was given.
+#[derive(Clone, Debug)]
+pub struct TaskChange {
+    /// Free text; `None` leaves as it is.
+    pub description: Option<String>,
+    /// Free text; `None` leaves as it is.
+    pub tag: Option<String>,
+    /// Operations carried over.
+    pub operations: Operations,
+    /// Whether the next run copies existing rows again.
+    pub repulling_snapshot: bool,
+}
+
+/// Which tasks to list.
+#[derive(Clone, Debug, Default)]
+pub struct TaskFilter {
+    /// Exactly.
+    pub task_id: Option<String>,
+    /// Part of the name, whatever the case.
+    pub name: Option<String>,
+    /// Part of the name, case-sensitive.
+    pub name_exact_case: Option<String>,
+    /// Whether it is to run.
+    pub running: Option<bool>,
+    /// `false`: scheduled tasks, of which there are none.
+    pub realtime: Option<bool>,
+    /// Exactly.
+    pub source_datasource_id: Option<String>,
+    /// Exactly.
+    pub target_datasource_id: Option<String>,
+    /// Exactly.
+    pub source_app_id: Option<String>,
+    /// Exactly.
+    pub target_app_id: Option<String>,
+    /// Exactly.
+    pub tag: Option<String>,
+    /// Of the last execution.
+    pub execute_status: Option<ExecuteStatus>,
+    /// What to sort by.
+    pub sort: TaskSort,
+    /// Newest, last or greatest first.
+    pub descending: bool,
+}
+
+/// What a list of tasks is sorted by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TaskSort {
+    /// When it was created.
+    #[default]
+    Created,
+    /// When it was changed.
+    Updated,
+    /// Its name.
+    Name,
+}
+
+/// Column of a table as the API describes it in a mapping.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnInfo {
+    /// Name.
+    pub field_name: Option<String>,
+    /// The system's type text.
+    pub field_type: Option<String>,
+    /// A number as text.
+    pub field_length: Option<String>,
+}
+
+/// A source column and the target column it fills, as given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ColumnLink {
+    /// Source column.
+    pub source: ColumnInfo,
+    /// Target column.
+    pub target: ColumnInfo,
+}
+
+/// How a mapping came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MappingStatus {
+    /// Made by init with `auto_mapping`.
+    Auto,
+    /// Made by hand.
+    Manual,
+    /// Used by a run of its task.
+    Using,
+}
+
+impl MappingStatus {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MappingStatus::Auto => "AUTO",
+            MappingStatus::Manual => "MANUAL",
+            MappingStatus::Using => "USING",
+        }
+    }
+}
+
+/// One mapping of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableMapping {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// `schema.table`, or `table` in the data source's own schema.
+    pub source_table: String,
+    /// Likewise.
+    pub target_table: String,
+    /// As given.
+    pub source_columns: Vec<ColumnInfo>,
+    /// As given.
+    pub target_columns: Vec<ColumnInfo>,
+    /// Empty: every source column to the target column of the same name.
+    pub columns: Vec<ColumnLink>,
+    /// How it came to be.
+    pub status: MappingStatus,
+    /// Of the source's columns, how many are mapped: 0..=100.
+    pub percent: u8,
+    /// Milliseconds since the Unix epoch.
+    pub updated_ms: i64,
+}
+
+/// A mapping to be made.
+#[derive(Clone, Debug)]
+pub struct NewMapping {
+    /// Source of the task.
+    pub source_datasource_id: String,
+    /// Target of the task.
+    pub target_datasource_id: String,
+    /// `ext_info.server_id`.
+    pub server_id: Option<u32>,
+    /// `schema.table` or `table`.
+    pub source_table: String,
+    /// Likewise.
+    pub target_table: String,
+    /// As given.
+    pub source_columns: Vec<ColumnInfo>,
+    /// As given.
+    pub target_columns: Vec<ColumnInfo>,
+    /// Empty: by name.
+    pub columns: Vec<ColumnLink>,
+}
+
+/// Which mappings to list.
+#[derive(Clone, Debug, Default)]
+pub struct MappingFilter {
+    /// Exactly.
+    pub source_datasource_id: Option<String>,
+    /// Exactly.
+    pub target_datasource_id: Option<String>,
+    /// Exactly.
+    pub source_table: Option<String>,
+    /// Exactly.
+    pub target_table: Option<String>,
+    /// Part of either table's name.
+    pub table_name: Option<String>,
+}
+
+/// A task with some of its mappings: the answer of init and of the list of mappings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TaskMappings {
+    /// The task.
+    pub task: Task,
+    /// Those asked for.
+    pub mappings: Page<TableMapping>,
+}
+
+/// State of an execution (the API's `execute_status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExecuteStatus {
+    /// Never run.
+    Unstarted,
+    /// To be started.
+    Waiting,
+    /// Runs, or waits for trouble to pass.
+    Running,
+    /// Ended by itself; a composite task never does.
+    Success,
+    /// Stopped by a person.
+    Cancelled,
+    /// Stopped by an error.
+    Error,
+}
+
+impl ExecuteStatus {
+    /// All of them.
+    pub const ALL: [ExecuteStatus; 6] = [
+        ExecuteStatus::Unstarted,
+        ExecuteStatus::Waiting,
+        ExecuteStatus::Running,
+        ExecuteStatus::Success,
+        ExecuteStatus::Cancelled,
+        ExecuteStatus::Error,
+    ];
+
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ExecuteStatus::Unstarted => "UNSTARTED",
+            ExecuteStatus::Waiting => "WAITING",
+            ExecuteStatus::Running => "RUNNING",
+            ExecuteStatus::Success => "SUCCESS",
+            ExecuteStatus::Cancelled => "CANCELLED",
+            ExecuteStatus::Error => "ERROR",
+        }
+    }
+
+    /// From the word of the API.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|s| s.as_str() == word)
+    }
+}
+
+/// Which part of an execution speaks (the API's `position`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// Preparing.
+    Adapter,
+    /// The source's end.
+    Reader,
+    /// The target's end.
+    Writer,
+}
+
+impl Node {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Node::Adapter => "ADAPTER",
+            Node::Reader => "READER",
+            Node::Writer => "WRITER",
+        }
+    }
+
+    /// From the word of the API.
+    pub fn parse(word: &str) -> Option<Self> {
+        [Node::Adapter, Node::Reader, Node::Writer]
+            .into_iter()
+            .find(|n| n.as_str() == word)
+    }
+}
+
+/// How that part stands (the API's `position_status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NodeStatus {
+    /// It works.
+    Normal,
+    /// It has done its part.
+    NodeEnd,
+    /// It was stopped by a person.
+    RuntimeCancel,
+    /// It failed.
+    RuntimeErr,
+    /// A fault of ours.
+    InternalErr,
+}
+
+impl NodeStatus {
+    /// The word of the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeStatus::Normal => "NORMAL",
+            NodeStatus::NodeEnd => "NODE_END",
+            NodeStatus::RuntimeCancel => "RUNTIME_CANCEL",
+            NodeStatus::RuntimeErr => "RUNTIME_ERR",
+            NodeStatus::InternalErr => "INTERNAL_ERR",
+        }
+    }
+
+    /// From the word of the API.
+    pub fn parse(word: &str) -> Option<Self> {
+        use NodeStatus::{InternalErr, NodeEnd, Normal, RuntimeCancel, RuntimeErr};
+        [Normal, NodeEnd, RuntimeCancel, RuntimeErr, InternalErr]
+            .into_iter()
+            .find(|n| n.as_str() == word)
+    }
+}
+
+/// Figures of an execution or of one of its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Rows stored at the target.
+    pub rows: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Rows the target refused.
+    pub dirty: u64,
+}
+
+/// One run of a task, from `run` to its end; restarts of the server do not end it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Execution {
+    /// The API's tracking id: 32 hexadecimal digits.
+    pub id: String,
+    /// When `run` was called; milliseconds since the Unix epoch, as all times here.
+    pub dispatched_ms: i64,
+    /// When it began.
+    pub started_ms: i64,
+    /// When it ended.
+    pub ended_ms: Option<i64>,
+    /// Its state.
+    pub status: ExecuteStatus,
+    /// The part that speaks.
+    pub node: Node,
+    /// How that part stands.
+    pub node_status: NodeStatus,
+    /// One of the contract's numeric codes.
+    pub code: u16,
+    /// What there is to say; for an error the fact and the fix.
+    pub remarks: String,
+    /// Totals.
+    pub figures: Figures,
+    /// Its steps, oldest first.
+    pub steps: Vec<Step>,
+}
+
+/// One step of an execution.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// The part that made it.
+    pub node: Node,
+    /// How that part stood.
+    pub node_status: NodeStatus,
+    /// One of the contract's numeric codes.
+    pub code: u16,
+    /// What worked: `preflight`, `load`, `stream`.
+    pub stage: String,
+    /// What there is to say.
+    pub remarks: String,
+    /// Figures of this step.
+    pub figures: Figures,
+    /// When it began.
+    pub begin_ms: i64,
+    /// When it ended.
+    pub end_ms: Option<i64>,
+}
+
+/// Tasks by the outcome of their last execution.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Running or to be started.
+    pub running: u64,
+    /// Stopped by an error.
+    pub abnormal: u64,
+    /// Stopped by a person.
+    pub terminated: u64,
+    /// Ended by themselves.
+    pub completed: u64,
+}
+
+/// Start or stop of one task in a batch.
+#[derive(Debug)]
+pub struct BatchItem {
+    /// The id as given.
+    pub task_id: String,
+    /// Its name; empty if there is no such task.
+    pub task_name: String,
+    /// Why it was not done.
+    pub error: Option<crate::Error>,
+}
+
+/// What a task that runs in this process says of itself.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// The engine's own words.
+    pub status: TaskStatus,
+    /// Per index of `status.tables`: (source table, target table).
+    pub tables: Vec<(String, String)>,
+}
+
+/// Traces of a deleted task that could not be removed yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leftover {
+    /// The deleted task's id.
+    pub task_id: String,
+    /// Its name.
+    pub task_name: String,
+    /// Which end it lies at, and in which data source.
+    pub place: String,
+    /// Why it could not be removed.
+    pub error: String,
+    /// Statements that remove it by hand.
+    pub statements: Vec<String>,
+    /// When it was tried last.
+    pub tried_ms: i64,
+}

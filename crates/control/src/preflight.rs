@@ -1,0 +1,113 @@
+//! Before a task runs: everything there is to say about it, all at once.
+
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
+use thalweg_core::plan::{Plan, TablePair, resolve};
+use thalweg_core::ports::{Source, Target};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::{Result, Side};
+
+/// What came of it.
+#[derive(Debug, Default)]
+pub struct Preflight {
+    /// Set exactly if no finding refuses.
+    pub plan: Option<Plan>,
+    /// Everything found, errors and warnings.
+    pub findings: Vec<Finding>,
+    /// The end at which the first refusing finding arose.
+    pub refused_at: Option<Side>,
+}
+
+impl Preflight {
+    fn add(&mut self, side: Side, findings: Vec<Finding>) {
+        if self.refused_at.is_none() && findings.iter().any(Finding::refuses) {
+            self.refused_at = Some(side);
+        }
+        for finding in findings {
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+    }
+}
+
+/// Asks both systems and makes the plan. `Err` only if a system could not be asked.
+pub async fn preflight(
+    source: &dyn Source,
+    target: &dyn Target,
+    key: &TaskKey,
+    mappings: &[Mapping],
+    operations: Operations,
+    options: &TaskOptions,
+) -> Result<Preflight> {
+    let mut out = Preflight::default();
+    let sources = distinct(mappings.iter().map(|m| &m.source));
+    let targets = distinct(mappings.iter().map(|m| &m.target));
+    let at_source = |e: thalweg_core::Error| e.at(Side::Source);
+    let at_target = |e: thalweg_core::Error| e.at(Side::Target);
+    out.add(
+        Side::Source,
+        source.check(&sources).await.map_err(at_source)?,
+    );
+    let there = source.describe(&sources).await.map_err(at_source)?;
+    let known = target.describe(&targets).await.map_err(at_target)?;
+    let pending = target.pending(key).await.map_err(at_target)?;
+    let mut pairs = Vec::with_capacity(mappings.len());
+    for mapping in mappings {
+        let from = named(&there, &mapping.source);
+        // A table that this task made and has not finished (its keys are still to come) is planned
+        // as one to be made, so that nothing is left out after a crash.
+        let found = named(&known, &mapping.target).filter(|t| !pending.contains(&t.name));
+        let create = found.is_none() && options.create_tables == CreateTables::Missing;
+        let to = match (&from, found) {
+            (Some(from), None) if create => {
+                match target.propose(from, &mapping.target, &mapping.pairs(from)) {
+                    Ok(proposal) => Some(proposal),
+                    Err(findings) => {
+                        out.add(Side::Target, findings);
+                        continue;
+                    }
+                }
+            }
+            (_, found) => found,
+        };
+        pairs.push(TablePair {
+            mapping: mapping.clone(),
+            source: from,
+            create: create && to.is_some(),
+            target: to,
+        });
+    }
+    if out.refused_at.is_some() && pairs.len() < mappings.len() {
+        // The plan would complain of tables it was not shown.
+        return Ok(out);
+    }
+    let resolution = resolve(pairs, operations, options.clone());
+    out.add(Side::Target, resolution.findings);
+    let Some(plan) = resolution.plan else {
+        return Ok(out);
+    };
+    out.add(
+        Side::Target,
+        target.check(key, &plan).await.map_err(at_target)?,
+    );
+    if out.refused_at.is_none() {
+        out.plan = Some(plan);
+    }
+    Ok(out)
+}
+
+fn distinct<'a>(names: impl Iterator<Item = &'a TableName>) -> Vec<TableName> {
+    let mut out: Vec<TableName> = Vec::new();
+    for name in names {
+        if !out.contains(name) {
+            out.push(name.clone());
+        }
+    }
+    out
+}
+
+fn named(tables: &[TableSchema], name: &TableName) -> Option<TableSchema> {
+    tables.iter().find(|table| table.name == *name).cloned()
+}

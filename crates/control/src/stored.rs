@@ -1,0 +1,200 @@
+//! How lists and options lie in the catalogue: JSON with short names, written and read here only.
+
+use serde_json::{Map, Value, json};
+use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
+use thalweg_core::ports::{TlsMode, TlsOptions};
+
+use crate::error::{Error, Result};
+use crate::model::{ColumnInfo, ColumnLink, DataSourceOptions};
+
+fn parse(text: &str) -> Result<Value> {
+    serde_json::from_str(text).map_err(Error::internal)
+}
+
+pub(crate) fn options_write(options: &TaskOptions) -> String {
+    json!({
+        "create_tables": match options.create_tables {
+            CreateTables::None => "none",
+            CreateTables::Missing => "missing",
+        },
+        "existing_rows": match options.existing_rows {
+            ExistingRows::Refuse => "refuse",
+            ExistingRows::Replace => "replace",
+            ExistingRows::Merge => "merge",
+        },
+        "foreign_keys": match options.foreign_keys {
+            ForeignKeys::Enforce => "enforce",
+            ForeignKeys::Replica => "replica",
+        },
+        "workers": options.workers,
+        "row_bytes_max": options.row_bytes_max,
+    })
+    .to_string()
+}
+
+pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
+    let value = parse(text)?;
+    let defaults = TaskOptions::default();
+    let word = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    let number = |key: &str| value.get(key).and_then(Value::as_u64);
+    Ok(TaskOptions {
+        create_tables: match word("create_tables") {
+            "missing" => CreateTables::Missing,
+            _ => CreateTables::None,
+        },
+        existing_rows: match word("existing_rows") {
+            "replace" => ExistingRows::Replace,
+            "merge" => ExistingRows::Merge,
+            _ => ExistingRows::Refuse,
+        },
+        foreign_keys: match word("foreign_keys") {
+            "replica" => ForeignKeys::Replica,
+            _ => ForeignKeys::Enforce,
+        },
+        on_bad_row: OnBadRow::Stop,
+        workers: number("workers")
+            .and_then(|n| u16::try_from(n).ok())
+            .unwrap_or(defaults.workers),
+        row_bytes_max: number("row_bytes_max").unwrap_or(defaults.row_bytes_max),
+    })
+}
+
+const TLS: [(TlsMode, &str); 4] = [
+    (TlsMode::Off, "off"),
+    (TlsMode::Prefer, "prefer"),
+    (TlsMode::Require, "require"),
+    (TlsMode::VerifyFull, "verify-full"),
+];
+
+pub(crate) fn source_options_write(options: &DataSourceOptions) -> String {
+    let mode = TLS.iter().find(|(mode, _)| *mode == options.tls.mode);
+    json!({
+        "tls": mode.map_or("prefer", |(_, word)| word),
+        "ca_pem": options.tls.ca_pem,
+        "allow_cleartext_password": options.allow_cleartext_password,
+    })
+    .to_string()
+}
+
+pub(crate) fn source_options_read(text: &str) -> Result<DataSourceOptions> {
+    let value = parse(text)?;
+    let word = value.get("tls").and_then(Value::as_str).unwrap_or_default();
+    let mode = TLS.iter().find(|(_, name)| *name == word);
+    Ok(DataSourceOptions {
+        tls: TlsOptions {
+            mode: mode.map_or(TlsMode::default(), |(mode, _)| *mode),
+            ca_pem: value
+                .get("ca_pem")
+                .and_then(Value::as_str)
+                .map(str::to_owned),
+        },
+        allow_cleartext_password: value
+            .get("allow_cleartext_password")
+            .and_then(Value::as_bool)
+            .unwrap_or(false),
+    })
+}
+
+fn column_write(column: &ColumnInfo) -> Value {
+    let mut map = Map::new();
+    for (key, value) in [
+        ("n", &column.field_name),
+        ("t", &column.field_type),
+        ("l", &column.field_length),
+    ] {
+        if let Some(value) = value {
+            map.insert(key.to_owned(), Value::String(value.clone()));
+        }
+    }
+    Value::Object(map)
+}
+
+fn column_read(value: &Value) -> ColumnInfo {
+    let text = |key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+    ColumnInfo {
+        field_name: text("n"),
+        field_type: text("t"),
+        field_length: text("l"),
+    }
+}
+
+fn list(text: &str) -> Result<Vec<Value>> {
+    match parse(text)? {
+        Value::Array(list) => Ok(list),
+        _ => Err(Error::Internal(
+            "the catalogue has no list where one belongs".to_owned(),
+        )),
+    }
+}
+
+pub(crate) fn columns_write(columns: &[ColumnInfo]) -> String {
+    Value::Array(columns.iter().map(column_write).collect()).to_string()
+}
+
+pub(crate) fn columns_read(text: &str) -> Result<Vec<ColumnInfo>> {
+    Ok(list(text)?.iter().map(column_read).collect())
+}
+
+pub(crate) fn links_write(links: &[ColumnLink]) -> String {
+    let pair = |link: &ColumnLink| json!([column_write(&link.source), column_write(&link.target)]);
+    Value::Array(links.iter().map(pair).collect()).to_string()
+}
+
+pub(crate) fn links_read(text: &str) -> Result<Vec<ColumnLink>> {
+    let end = |value: &Value, index: usize| value.get(index).map(column_read).unwrap_or_default();
+    Ok(list(text)?
+        .iter()
+        .map(|value| ColumnLink {
+            source: end(value, 0),
+            target: end(value, 1),
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_come_back_as_they_went() {
+        let options = TaskOptions {
+            create_tables: CreateTables::Missing,
+            existing_rows: ExistingRows::Replace,
+            foreign_keys: ForeignKeys::Replica,
+            workers: 7,
+            row_bytes_max: 12_345,
+            ..TaskOptions::default()
+        };
+        assert_eq!(options_read(&options_write(&options)).unwrap(), options);
+        let defaults = TaskOptions::default();
+        assert_eq!(options_read("{}").unwrap(), defaults);
+        for mode in TLS {
+            let options = DataSourceOptions {
+                tls: TlsOptions {
+                    mode: mode.0,
+                    ca_pem: Some("pem".into()),
+                },
+                allow_cleartext_password: true,
+            };
+            let text = source_options_write(&options);
+            assert_eq!(source_options_read(&text).unwrap(), options);
+        }
+    }
+
+    #[test]
+    fn columns_and_links_come_back_as_they_went() {
+        let column = |name: &str| ColumnInfo {
+            field_name: Some(name.into()),
+            field_type: None,
+            field_length: Some("10".into()),
+        };
+        let columns = vec![column("a"), ColumnInfo::default(), column("ü \"quoted\"")];
+        assert_eq!(columns_read(&columns_write(&columns)).unwrap(), columns);
+        let links = vec![ColumnLink {
+            source: column("a"),
+            target: column("b"),
+        }];
+        assert_eq!(links_read(&links_write(&links)).unwrap(), links);
+        assert!(columns_read("{").is_err() && columns_read("{}").is_err());
+    }
+}

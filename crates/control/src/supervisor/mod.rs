@@ -1,0 +1,214 @@
+//! Makes the tasks that run equal to the tasks that should.
+//!
+//! A reconciler: it reads what should run, compares with what runs, and acts. It takes no argument; a
+//! hint and a timer wake it. A start, a restart of the process and a person's "stop" are the same code
+//! path, so none of them can be forgotten in another.
+
+mod record;
+mod release;
+mod run;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use thalweg_engine::limits::MemoryBudget;
+use thalweg_engine::status::TaskStatus;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::app::Inner;
+use crate::catalog::StoredTask;
+use crate::model::Live;
+
+/// How often it looks without a hint.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Starts and stops tasks.
+pub(crate) struct Supervisor {
+    inner: Arc<Inner>,
+    hint: Notify,
+    running: Mutex<HashMap<String, Handle>>,
+    /// Memory for transactions under way, shared by all tasks.
+    budget: MemoryBudget,
+    /// The process ends: tasks stop and go on at the next start.
+    ending: CancellationToken,
+    /// The loop below; joined at shutdown.
+    own: tokio::sync::Mutex<JoinSet<()>>,
+}
+
+/// One running task, seen from outside.
+#[derive(Clone)]
+struct Handle {
+    name: String,
+    stop: CancellationToken,
+    ended: CancellationToken,
+    status: watch::Receiver<TaskStatus>,
+    /// Per target of the plan: (source table, target table). Empty until there is a plan.
+    tables: watch::Receiver<Vec<(String, String)>>,
+}
+
+/// Removes a task from the running ones when its future ends, however it ends.
+struct Running {
+    supervisor: Arc<Supervisor>,
+    id: String,
+    ended: CancellationToken,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.supervisor.running().remove(&self.id);
+        self.ended.cancel();
+        self.supervisor.hint();
+    }
+}
+
+impl Supervisor {
+    /// Starts it, and with it every task that should run.
+    pub(crate) fn start(inner: Arc<Inner>) -> Arc<Self> {
+        let supervisor = Arc::new(Supervisor {
+            inner,
+            hint: Notify::new(),
+            running: Mutex::default(),
+            budget: MemoryBudget::default(),
+            ending: CancellationToken::new(),
+            own: tokio::sync::Mutex::new(JoinSet::new()),
+        });
+        if let Ok(mut own) = supervisor.own.try_lock() {
+            own.spawn(Arc::clone(&supervisor).reconcile_forever());
+        }
+        supervisor
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Handle>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Look now.
+    pub(crate) fn hint(&self) {
+        self.hint.notify_one();
+    }
+
+    /// Whether a task runs, or is being stopped.
+    pub(crate) fn runs(&self, id: &str) -> bool {
+        self.running().contains_key(id)
+    }
+
+    /// Stops a task and waits for its end. The catalogue has to say already that it should not run.
+    pub(crate) async fn stop(&self, id: &str) {
+        let handle = self.running().get(id).cloned();
+        if let Some(handle) = handle {
+            handle.stop.cancel();
+            handle.ended.cancelled().await;
+        }
+    }
+
+    /// What a running task says of itself.
+    pub(crate) fn live(&self, id: &str) -> Option<Live> {
+        self.running().get(id).map(live)
+    }
+
+    /// All of them: id, name, what it says of itself.
+    pub(crate) fn lives(&self) -> Vec<(String, String, Live)> {
+        let running = self.running();
+        let mut all: Vec<_> = running
+            .iter()
+            .map(|(id, handle)| (id.clone(), handle.name.clone(), live(handle)))
+            .collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+
+    /// Stops everything within `limit`; what does not stop in time is dropped as a crash would,
+    /// which loses nothing.
+    pub(crate) async fn shutdown(&self, limit: Duration) {
+        self.ending.cancel();
+        let mut own = self.own.lock().await;
+        let all = async { while own.join_next().await.is_some() {} };
+        if tokio::time::timeout(limit, all).await.is_err() {
+            own.shutdown().await;
+        }
+    }
+
+    async fn reconcile_forever(self: Arc<Self>) {
+        let mut runs = JoinSet::new();
+        let mut release = release::Release::default();
+        while !self.ending.is_cancelled() {
+            if let Err(error) = Arc::clone(&self).reconcile(&mut runs, &mut release).await {
+                error!(error = %error, "cannot read the catalogue");
+            }
+            while runs.try_join_next().is_some() {}
+            tokio::select! {
+                () = self.hint.notified() => {}
+                () = tokio::time::sleep(TICK) => {}
+                () = self.ending.cancelled() => {}
+            }
+        }
+        for handle in self.running().values() {
+            handle.stop.cancel();
+        }
+        while runs.join_next().await.is_some() {}
+    }
+
+    async fn reconcile(
+        self: Arc<Self>,
+        runs: &mut JoinSet<()>,
+        release: &mut release::Release,
+    ) -> crate::Result<()> {
+        let desired = self.inner.catalog.tasks_desired().await?;
+        let wanted: Vec<&str> = desired.iter().map(|t| t.shown.id.as_str()).collect();
+        for (id, handle) in self.running().iter() {
+            if !wanted.contains(&id.as_str()) {
+                handle.stop.cancel();
+            }
+        }
+        for task in desired {
+            if !self.runs(&task.shown.id) {
+                Arc::clone(&self).spawn(task, runs);
+            }
+        }
+        release.look(&self, runs).await
+    }
+
+    fn spawn(self: Arc<Self>, task: StoredTask, runs: &mut JoinSet<()>) {
+        let id = task.shown.id.clone();
+        let (status_in, status) = watch::channel(TaskStatus::default());
+        let (tables_in, tables) = watch::channel(Vec::new());
+        let handle = Handle {
+            name: task.shown.name.clone(),
+            stop: CancellationToken::new(),
+            ended: CancellationToken::new(),
+            status,
+            tables,
+        };
+        let guard = Running {
+            supervisor: Arc::clone(&self),
+            id: id.clone(),
+            ended: handle.ended.clone(),
+        };
+        let stop = handle.stop.clone();
+        self.running().insert(id, handle);
+        runs.spawn(async move {
+            let run = run::Run {
+                inner: Arc::clone(&self.inner),
+                budget: self.budget.clone(),
+                ending: self.ending.clone(),
+                task,
+                stop,
+                status: status_in,
+                tables: tables_in,
+            };
+            run.drive().await;
+            drop(guard);
+        });
+    }
+}
+
+fn live(handle: &Handle) -> Live {
+    Live {
+        status: handle.status.borrow().clone(),
+        tables: handle.tables.borrow().clone(),
+    }
+}

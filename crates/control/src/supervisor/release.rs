@@ -1,0 +1,116 @@
+//! Removing what deleted tasks left at both ends, until it is gone.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use thalweg_core::checkpoint::TaskKey;
+use tokio::task::JoinSet;
+use tracing::{info, warn};
+
+use super::Supervisor;
+use crate::app::Inner;
+use crate::catalog::{Releasing, now_ms};
+use crate::error::{Error, Result};
+
+/// How long after a failure it is tried again, in milliseconds.
+const AGAIN_MS: i64 = 15_000;
+
+/// How long one try may take.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Which deleted tasks are being worked on.
+#[derive(Clone, Default)]
+pub(super) struct Release(Arc<Mutex<HashSet<String>>>);
+
+impl Release {
+    /// Begins a try for every deleted task whose time has come.
+    pub(super) async fn look(
+        &self,
+        supervisor: &Arc<Supervisor>,
+        runs: &mut JoinSet<()>,
+    ) -> Result<()> {
+        for one in supervisor.inner.catalog.tasks_releasing().await? {
+            let id = one.task.shown.id.clone();
+            let due = one.tried_ms.is_none_or(|at| now_ms() - at >= AGAIN_MS);
+            let mut busy = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            if !due || supervisor.runs(&id) || !busy.insert(id.clone()) {
+                continue;
+            }
+            let (inner, busy) = (Arc::clone(&supervisor.inner), Arc::clone(&self.0));
+            let ending = supervisor.ending.clone();
+            runs.spawn(async move {
+                tokio::select! {
+                    () = attempt(&inner, &one) => {}
+                    () = ending.cancelled() => {}
+                }
+                busy.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .remove(&id);
+            });
+        }
+        Ok(())
+    }
+}
+
+async fn attempt(inner: &Inner, one: &Releasing) {
+    let id = &one.task.shown.id;
+    let outcome = tokio::time::timeout(LIMIT, release(inner, one)).await;
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(Error::Internal(
+            "the data sources did not answer in time".to_owned(),
+        ))
+    });
+    let stored = match outcome {
+        Ok(()) => {
+            info!(task = %id, "traces of the deleted task are removed");
+            inner.catalog.task_remove(id).await
+        }
+        Err(error) => {
+            warn!(task = %id, error = %error, "traces of the deleted task stay; will try again");
+            inner
+                .catalog
+                .task_release_failed(id, &error.to_string())
+                .await
+        }
+    };
+    if let Err(error) = stored {
+        warn!(task = %id, error = %error, "the catalogue could not be written");
+    }
+}
+
+async fn release(inner: &Inner, one: &Releasing) -> Result<()> {
+    let task = &one.task;
+    // One that was never run has left nothing.
+    if inner
+        .catalog
+        .execution_last(&task.shown.id)
+        .await?
+        .is_none()
+    {
+        return Ok(());
+    }
+    let (Some(source), Some(target)) = (&task.shown.source, &task.shown.target) else {
+        return Ok(());
+    };
+    let key = TaskKey {
+        server: inner.server.clone(),
+        task: task.shown.id.clone(),
+    };
+    let name = format!("thalweg/{}", key.task);
+    let failed = |e: thalweg_core::Error| Error::Internal(e.chain());
+    let stored = inner
+        .catalog
+        .datasource_show(&task.instance, &target.id)
+        .await?;
+    let (connector, config) = inner.reach(&stored, name.clone())?;
+    let target = connector.target(&config).map_err(failed)?;
+    target.release(&key).await.map_err(failed)?;
+    let stored = inner
+        .catalog
+        .datasource_show(&task.instance, &source.id)
+        .await?;
+    let (connector, config) = inner.reach(&stored, name)?;
+    let source = connector.source(&config).map_err(failed)?;
+    source.release().await.map_err(failed)
+}

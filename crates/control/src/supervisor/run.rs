@@ -1,0 +1,326 @@
+//! One run of one task, from its preflight to its end.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use rand::Rng as _;
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{ColumnPair, Mapping};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Source, Target};
+use thalweg_core::schema::TableName;
+use thalweg_core::{Error as CoreError, Kind, Side};
+use thalweg_engine::limits::{Limits, MemoryBudget};
+use thalweg_engine::retry::{Action, action};
+use thalweg_engine::status::{LastError, TaskPhase, TaskStatus};
+use thalweg_engine::task::{self, TaskSpec};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use super::record::{End, Failure, Record};
+use crate::app::Inner;
+use crate::catalog::{StoredTask, now_ms};
+use crate::error::{Error, Result};
+use crate::model::{ColumnInfo, DataSourceRef, TableMapping};
+use crate::preflight::{Preflight, preflight};
+
+/// How long a task that is asked to stop may finish its batch.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// One run.
+pub(super) struct Run {
+    pub(super) inner: Arc<Inner>,
+    pub(super) budget: MemoryBudget,
+    pub(super) ending: CancellationToken,
+    pub(super) task: StoredTask,
+    pub(super) stop: CancellationToken,
+    pub(super) status: watch::Sender<TaskStatus>,
+    pub(super) tables: watch::Sender<Vec<(String, String)>>,
+}
+
+/// Both ends of the task, ready to be asked.
+struct Ends {
+    key: TaskKey,
+    source: Arc<dyn Source>,
+    target: Arc<dyn Target>,
+    mappings: Vec<Mapping>,
+}
+
+impl Run {
+    /// Runs until it is stopped or fails, and writes how it ended.
+    pub(super) async fn drive(self) {
+        let id = self.task.shown.id.clone();
+        let Some(execution) = self.task.shown.execution.clone() else {
+            error!(task = %id, "a task that should run has no execution");
+            return;
+        };
+        info!(task = %id, "task starts");
+        let mut record = Record::open(Arc::clone(&self.inner), &self.task, execution);
+        record.begin().await;
+        let work = AssertUnwindSafe(self.work(&mut record)).catch_unwind();
+        let end = match work.await {
+            Ok(end) => end,
+            Err(_) => End::Failed(Failure {
+                kind: Kind::Bug,
+                side: None,
+                at_start: false,
+                text: "a panic in the task: please report it, with the server's log".to_owned(),
+            }),
+        };
+        if let End::Failed(failure) = &end {
+            error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
+        }
+        let last = self.status.borrow().clone();
+        record.end(end, &last).await;
+    }
+
+    async fn work(&self, record: &mut Record) -> End {
+        let ready = tokio::select! {
+            ready = self.prepare(record) => ready,
+            () = self.stop.cancelled() => return self.stopped(),
+        };
+        let (ends, plan) = match ready {
+            Ok(ready) => ready,
+            Err(failure) => return End::Failed(failure),
+        };
+        let spec = TaskSpec {
+            key: ends.key,
+            plan: Arc::new(plan),
+            source: ends.source,
+            target: ends.target,
+            expects_checkpoint: self.task.begun && !self.task.forget,
+        };
+        let run = task::run(
+            spec,
+            Limits::default(),
+            self.budget.clone(),
+            self.status.clone(),
+            self.stop.clone(),
+        );
+        let too_slow = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(DRAIN).await;
+        };
+        let outcome = tokio::select! {
+            outcome = run => outcome,
+            () = record.follow(self.status.subscribe()) => Ok(()),
+            // Dropping the run is as a crash: nothing is lost.
+            () = too_slow => Ok(()),
+        };
+        match outcome {
+            Ok(()) => self.stopped(),
+            Err(error) => End::Failed(failure(&error, false)),
+        }
+    }
+
+    fn stopped(&self) -> End {
+        match self.ending.is_cancelled() {
+            true => End::Paused,
+            false => End::Cancelled,
+        }
+    }
+
+    /// Preflight, tried again as long as a system cannot be asked.
+    async fn prepare(&self, record: &mut Record) -> Result<(Ends, Plan), Failure> {
+        let limits = Limits::default();
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let error = match self.try_prepare(record).await {
+                Ok(ready) => return ready,
+                Err(error) => error,
+            };
+            let Action::Retry(wait) = action(error.kind(), attempt, &limits) else {
+                return Err(failure(&error, true));
+            };
+            warn!(task = %self.task.shown.id, attempt, error = %error.chain(), "task waits");
+            record
+                .remark(&format!("waiting, try {attempt}: {}", told(&error)))
+                .await;
+            self.waits(&error, attempt);
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    fn waits(&self, error: &CoreError, attempt: u32) {
+        self.status.send_modify(|status| {
+            status.phase = TaskPhase::Waiting;
+            let now = u64::try_from(now_ms()).unwrap_or(0);
+            status.since_ms = now;
+            status.last_error = Some(LastError {
+                kind: error.kind(),
+                side: error.side(),
+                message: error.chain(),
+                hint: error.hint().map(str::to_owned),
+                since_ms: now,
+                attempt,
+            });
+        });
+    }
+
+    /// One try: `Err` if a system could not be asked, `Ok(Err)` if the task is refused.
+    async fn try_prepare(
+        &self,
+        record: &mut Record,
+    ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
+        let ends = match self.ends().await {
+            Ok(ends) => ends,
+            Err(error) => return Ok(Err(refused(error.to_string()))),
+        };
+        let id = &self.task.shown.id;
+        if self.task.forget {
+            ends.target
+                .forget(&ends.key)
+                .await
+                .map_err(|e| e.at(Side::Target))?;
+            if let Err(error) = self.inner.catalog.task_forgotten(id).await {
+                return Ok(Err(refused(error.to_string())));
+            }
+        }
+        let shown = &self.task.shown;
+        let mut found = preflight(
+            ends.source.as_ref(),
+            ends.target.as_ref(),
+            &ends.key,
+            &ends.mappings,
+            shown.operations,
+            &shown.options,
+        )
+        .await?;
+        let Some(plan) = found.plan.take() else {
+            return Ok(Err(Failure {
+                kind: Kind::Config,
+                side: found.refused_at,
+                at_start: true,
+                text: listed(&found),
+            }));
+        };
+        record.remark(&listed(&found)).await;
+        let name = |table: &thalweg_core::plan::TargetTable| {
+            let source = plan.sources.get(table.source);
+            let source = source.map_or(String::new(), |s| s.schema.name.to_string());
+            (source, table.name.to_string())
+        };
+        self.tables
+            .send_replace(plan.targets.iter().map(name).collect());
+        if let Err(error) = self.inner.catalog.mappings_used(id).await {
+            warn!(task = %id, error = %error, "the catalogue could not be written");
+        }
+        Ok(Ok((ends, plan)))
+    }
+
+    async fn ends(&self) -> Result<Ends> {
+        let shown = &self.task.shown;
+        let known = |end: &Option<DataSourceRef>| {
+            end.clone()
+                .ok_or_else(|| Error::Start("the task has no data sources".to_owned()))
+        };
+        let catalog = &self.inner.catalog;
+        let name = format!("thalweg/{}", shown.id);
+        let source = catalog
+            .datasource_show(&self.task.instance, &known(&shown.source)?.id)
+            .await?;
+        let target = catalog
+            .datasource_show(&self.task.instance, &known(&shown.target)?.id)
+            .await?;
+        let (from, mut from_config) = self.inner.reach(&source, name.clone())?;
+        from_config.server_id = Some(self.server_id().await?);
+        let (to, to_config) = self.inner.reach(&target, name)?;
+        let stored = catalog.mapping_list(&shown.id).await?;
+        let schemas = (
+            from.default_schema(&from_config),
+            to.default_schema(&to_config),
+        );
+        let failed = |e: CoreError| Error::Start(told(&e));
+        Ok(Ends {
+            key: TaskKey {
+                server: self.inner.server.clone(),
+                task: shown.id.clone(),
+            },
+            source: from.source(&from_config).map_err(failed)?,
+            target: to.target(&to_config).map_err(failed)?,
+            mappings: stored
+                .iter()
+                .map(|mapping| core_mapping(mapping, &schemas))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    /// The replica id: as given, or drawn once and kept.
+    async fn server_id(&self) -> Result<u32> {
+        if let Some(id) = self.task.shown.server_id {
+            return Ok(id);
+        }
+        let drawn = rand::rng().random_range(1 << 30..=u32::MAX);
+        self.inner
+            .catalog
+            .task_server_id_set(&self.task.shown.id, drawn)
+            .await?;
+        Ok(drawn)
+    }
+}
+
+fn core_mapping(mapping: &TableMapping, schemas: &(String, String)) -> Result<Mapping> {
+    let table = |text: &str, schema: &str| {
+        TableName::parse(text, schema)
+            .ok_or_else(|| Error::Mapping(format!("{text:?} is no table name")))
+    };
+    let name = |info: &ColumnInfo| info.field_name.clone().unwrap_or_default();
+    Ok(Mapping {
+        id: mapping.id.clone(),
+        source: table(&mapping.source_table, &schemas.0)?,
+        target: table(&mapping.target_table, &schemas.1)?,
+        columns: mapping
+            .columns
+            .iter()
+            .map(|link| ColumnPair {
+                source: name(&link.source),
+                target: name(&link.target),
+            })
+            .collect(),
+    })
+}
+
+/// An error with its fix.
+fn told(error: &CoreError) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}. Fix: {hint}", error.chain()),
+        None => error.chain(),
+    }
+}
+
+fn failure(error: &CoreError, at_start: bool) -> Failure {
+    Failure {
+        kind: error.kind(),
+        side: error.side(),
+        at_start,
+        text: told(error),
+    }
+}
+
+fn refused(text: String) -> Failure {
+    Failure {
+        kind: Kind::Config,
+        side: None,
+        at_start: true,
+        text,
+    }
+}
+
+/// All findings, one a line, the refusing ones first.
+fn listed(found: &Preflight) -> String {
+    let mut findings: Vec<&Finding> = found.findings.iter().collect();
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    let line = |f: &&Finding| {
+        let fix = match f.fix.is_empty() {
+            true => String::new(),
+            false => format!(" Fix: {}", f.fix),
+        };
+        format!("{} {}: {}.{fix}", f.severity.as_str(), f.subject, f.message)
+    };
+    findings.iter().map(line).collect::<Vec<_>>().join("\n")
+}
