@@ -69,7 +69,7 @@ class Life:
         request = kind(instance_id=self.config["instance_id"], **fields)
         return getattr(self.client, method), request
 
-    def call(self, operation, shape, status=200, **fields):
+    def call(self, operation, shape, expect=200, **fields):
         """Calls an operation; the answer must have this status and shape. Its SDK object."""
         method, request = self.request(operation, **fields)
         self.raw = None
@@ -78,8 +78,8 @@ class Life:
         except Exception as error:  # noqa: BLE001: whatever it is, it is told and ends the life
             raise AssertionError(f"{operation} {fields}: {error!r} {error}") from error
         print("ok   ", operation, answer.status_code, flush=True)
-        wanted = status if isinstance(status, tuple) else (status,)
-        self.check(answer.status_code in wanted, f"{operation}: {answer.status_code}, not {status}")
+        found = answer.status_code
+        self.check(found == expect, f"{operation}: {found}, not {expect}")
         self.check(self.raw.headers.get("X-Request-Id"), f"{operation}: no X-Request-Id")
         if shape is None:
             self.check(self.raw.content == b"", f"{operation}: a body: {self.raw.content[:200]}")
@@ -220,7 +220,7 @@ class Life:
             self.same("app_id", answer.app_id, body.app_id)
             self.same("description", answer.description, body.description)
             self.same("instance", answer.instance_id, self.config["instance_id"])
-            self.same("times", answer.create_time, answer.update_time)
+            self.check(answer.update_time >= answer.create_time, "changed before it was made")
             self.check(abs(answer.create_time / 1000 - time.time()) < 60, "create_time is not now")
             for field in ("host", "port", "database_name", "user_name", "mode", "mysql_timeout"):
                 found = getattr(answer.content, field)
@@ -405,7 +405,10 @@ class Life:
         self.same("data source from the mapping", self.mappings(self.three).source_ds_id, self.s)
         self.refused("DeleteMultiTaskMapping", 400, "FDI.3037", task_id=self.three, mapping_id=made)
         turned = roma.MultiTaskMappingCreateBody(
-            source_datasource_id=self.t, target_datasource_id=self.s, source_table="public.entry"
+            source_datasource_id=self.t,
+            target_datasource_id=self.s,
+            source_table="public.entry",
+            target_table="shop.entry",
         )
         fields = {"task_id": self.three, "body": turned}
         self.refused("CreateMultiTaskMappings", 400, "FDI.3033", "source_datasource_id", **fields)
@@ -499,7 +502,7 @@ class Life:
     def run(self):
         self.refused("RunTask", 400, "FDI.3026", task_id=self.two)
         self.refused("StopTask", 400, "FDI.3027", task_id=self.one)
-        self.call("RunTask", None, (200, 204), task_id=self.one)
+        self.call("RunTask", {}, task_id=self.one)
         self.show("running")
         self.equal()
         self.source.sql("INSERT INTO entry VALUES (NULL, 1, 2, 'streamed'); DELETE FROM entry LIMIT 3")
@@ -525,7 +528,10 @@ class Life:
         listed = self.mappings(self.one).mappings[0]
         update = roma.MultiTaskUpdateBody(operation_types=ALL, repulling_snapshot=False)
         mapping = roma.MultiTaskMappingCreateBody(
-            source_datasource_id=self.s, target_datasource_id=self.t, source_table="shop.x"
+            source_datasource_id=self.s,
+            target_datasource_id=self.t,
+            source_table="shop.more",
+            target_table="public.more",
         )
         task = {"task_id": self.one}
         self.refused("RunTask", 400, "FDI.3023", **task)
@@ -549,7 +555,8 @@ class Life:
         self.list(0, "CANCELLED")
         self.statistics(terminated=1)
         log = self.logs().entities[0]
-        self.same("how it ended", (log.position_status, log.status), ("RUNTIME_CANCEL", 16))
+        self.same("how it ended", log.position_status, "RUNTIME_CANCEL")
+        self.check(log.status in (16, 106, 505), f"the code at the end is {log.status}")
         self.check(log.end_time and log.end_time >= log.start_time, f"end_time {log.end_time}")
         self.refused("StopTask", 400, "FDI.3027", task_id=self.one)
 
@@ -565,7 +572,7 @@ class Life:
                 # A hole in the target is only filled by copying again.
                 self.target.sql("DELETE FROM entry WHERE id IN (SELECT id FROM entry LIMIT 9)")
             self.source.sql("INSERT INTO entry VALUES (NULL, 1, 2, 'while it was stopped')")
-            self.call("RunTask", None, (200, 204), task_id=self.one)
+            self.call("RunTask", {}, task_id=self.one)
             self.equal()
             self.call("StopTask", shapes.message("success"), task_id=self.one)
             self.until("the task ends", lambda: self.logs().entities[0].end_time)
@@ -628,15 +635,15 @@ class Life:
     def delete(self):
         self.refused("DeleteDatasourceInfoById", 400, "FDI.3033", datasource_id=self.s)
         for task in (self.one, self.two, self.three):
-            self.call("DeleteTask", None, (200, 204), task_id=task)
+            self.call("DeleteTask", None, 204, task_id=task)
             self.refused("ShowTask", 404, "FDI.3081", task_id=task)
         self.same("tasks", self.call("ListTasks", shapes.TASKS).total, 0)
         self.statistics()
         for datasource in (self.s, self.t):
-            self.call("DeleteDatasourceInfoById", None, (200, 204), datasource_id=datasource)
+            self.call("DeleteDatasourceInfoById", None, 204, datasource_id=datasource)
             self.refused("ShowDataourceDetail", 404, "FDI.3002", datasource_id=datasource)
         for app in (self.source_app, self.target_app):
-            self.call("DeleteRomaApp", None, (200, 204), app_id=app)
+            self.call("DeleteRomaApp", None, 204, app_id=app)
             self.refused("CheckRomaAppDetails", 404, "ROMA.00110006", app_id=app)
 
     def live(self):

@@ -346,7 +346,7 @@ fn naming(body: &Value, code: &str, names: &str) -> Option<String> {
         return Some(format!("the message does not begin with {begins:?}"));
     }
     let place = if code == "FDI.3033" {
-        message.split(']').next().unwrap_or_default()
+        message.split("]. ").next().unwrap_or_default()
     } else if details.contains(names) {
         details
     } else {

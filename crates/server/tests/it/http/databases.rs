@@ -82,12 +82,20 @@ fn start(api: &mut Api, app: &str) -> Ends {
 }
 
 fn tables(api: &mut Api, ends: &Ends) {
-    let maria = ["shop.Upper", "shop.account", "shop.odd name"];
+    // Every schema the account may see, because a task may map tables of several.
+    let maria = [
+        "elsewhere.hidden",
+        "shop.Upper",
+        "shop.account",
+        "shop.odd name",
+    ];
     let postgres = ["other.entry", "public.account"];
     let cases: &[(usize, &str, &[&str])] = &[
         (0, "position=SOURCE", &maria),
         (0, "direction_type=SOURCE", &maria),
         (0, "position=SOURCE&direction_type=SOURCE", &maria),
+        (0, "position=SOURCE&db_schema=shop", &maria[1..]),
+        (0, "position=SOURCE&db_schema=nothing", &[]),
         (0, "position=SOURCE&filter=acc", &["shop.account"]),
         (0, "position=SOURCE&filter=%25", &[]),
         (0, "position=SOURCE&filter=nothing", &[]),

@@ -113,7 +113,11 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
     table.retain(|(field, value)| *field != "content.password" || value.is_some());
     api.wrong_fields(("PUT", &one), &base, &table, bad);
     let test = api.fdi(&format!("/datasources/{id}/test-connect"));
-    api.wrong_fields(("POST", &test), &base, &table[..40], bad);
+    // Nothing is stored there, so any application will do.
+    table.retain(|(field, value)| {
+        *field != "app_id" || !value.as_ref().is_some_and(|v| v.is_string())
+    });
+    api.wrong_fields(("POST", &test), &base, &table, bad);
     let shown = api.bare("GET", &one, Want::Ok(200));
     api.same(
         "unchanged",
@@ -241,6 +245,7 @@ fn lists_are_filtered(api: &mut Api, app: &str) {
         ("limit=999", 3),
         ("limit=1000", 3),
         ("limit=2000000", 3),
+        ("limit=", 3),
         ("offset=2", 1),
         ("offset=-5", 3),
         ("offset=-5&limit=1", 1),
@@ -257,7 +262,6 @@ fn lists_are_filtered(api: &mut Api, app: &str) {
     }
     let wrong = [
         ("limit=x", bad("limit")),
-        ("limit=", bad("limit")),
         ("limit=1.0", bad("limit")),
         ("limit=99999999999999999999", bad("limit")),
         ("offset=1e3", bad("offset")),

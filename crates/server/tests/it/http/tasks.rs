@@ -111,7 +111,6 @@ fn lists_are_filtered(api: &mut Api, tasks: &[String]) {
         ("", 3),
         ("name=lph", 2),
         ("task_name=lph", 2),
-        ("name=alpha&task_name=bet", 1),
         ("name=%25", 0),
         ("name=_", 1),
         ("name=a_p", 0),
@@ -123,6 +122,7 @@ fn lists_are_filtered(api: &mut Api, tasks: &[String]) {
         ("execute_status=UNSTARTED", 3),
         ("execute_status=WAITING", 0),
         ("execute_status=SUCCESS", 0),
+        ("execute_status=unstarted", 3),
         ("task_tag=none", 0),
         ("source_app_id=none", 0),
         ("target_datasource_id=none", 0),
@@ -139,6 +139,7 @@ fn lists_are_filtered(api: &mut Api, tasks: &[String]) {
     }
     for (query, size) in [
         ("limit=1", 1),
+        ("limit=&offset=", 3),
         ("limit=999", 3),
         ("limit=1000", 3),
         ("limit=100000", 3),
@@ -168,7 +169,6 @@ fn wrong_queries_are_named(api: &mut Api, tasks: &[String]) {
     let list = api.fdi("/tasks");
     let wrong = [
         ("limit=x", bad("limit")),
-        ("limit=", bad("limit")),
         ("limit=2.5", bad("limit")),
         ("limit=99999999999999999999", bad("limit")),
         ("offset=x", bad("offset")),
@@ -177,7 +177,6 @@ fn wrong_queries_are_named(api: &mut Api, tasks: &[String]) {
         ("status=running", bad("status")),
         ("task_type=other", bad("task_type")),
         ("execute_status=DONE", bad("execute_status")),
-        ("execute_status=running", bad("execute_status")),
         ("sort_type=UP", bad("sort_type")),
         ("sort_field=1;drop", bad("sort_field")),
     ];
