@@ -28,7 +28,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, Method, Response};
 use axum::routing::{MethodFilter, on};
@@ -167,6 +167,11 @@ async fn process(
 
 /// The whole body, up to its limit.
 async fn read(body: Body) -> Result<Bytes, Failure> {
+    let bytes_max = BODY_BYTES_MAX;
+    // The length announced: nobody waits for what will be refused.
+    if body.size_hint().lower() > DRAIN_BYTES_MAX as u64 {
+        return Err(Failure::TooLarge { bytes_max });
+    }
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     let mut seen = 0_usize;
@@ -184,7 +189,6 @@ async fn read(body: Body) -> Result<Bytes, Failure> {
         }
     }
     if seen > BODY_BYTES_MAX {
-        let bytes_max = BODY_BYTES_MAX;
         return Err(Failure::TooLarge { bytes_max });
     }
     Ok(bytes.freeze())
