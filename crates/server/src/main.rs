@@ -25,13 +25,17 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         match cli.command {
-            Command::Serve(args) => cli::serve::run(args).await,
+            Command::Serve(args) => cli::serve::run(args).await.map(|()| ExitCode::SUCCESS),
+            Command::Check(args) => cli::check::run(args).await.map(|good| match good {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            }),
         }
     });
     // Work that hangs in a driver does not keep the process from ending.
     runtime.shutdown_background();
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(text) => fail(&text),
     }
 }

@@ -1,5 +1,6 @@
 //! The command line.
 
+pub(crate) mod check;
 pub(crate) mod serve;
 
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Run the server.
     Serve(ServeArgs),
+    /// Find everything that stands between two databases and a task; changes nothing.
+    Check(check::CheckArgs),
 }
 
 /// Arguments of `serve`.

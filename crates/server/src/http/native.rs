@@ -210,24 +210,14 @@ fn live_status(live: &Live) -> Value {
         "phase": phase(status.phase),
         "since_ms": status.since_ms,
         "position": status.applied.as_ref().map(ToString::to_string),
-        "lag_ms": lag_ms(live),
-        "backlog_bytes": backlog_bytes(live),
+        "lag_ms": status.lag_ms,
+        "backlog_bytes": status.backlog_bytes,
         "transactions": status.transactions,
-        "bytes_read": 0,
-        "bytes_written": 0,
+        "bytes_read": status.bytes_read,
+        "bytes_written": status.bytes_written,
         "last_error": status.last_error.as_ref().map(last_error),
         "tables": tables.map(|(table, names)| table_status(table, names)).collect::<Vec<Value>>(),
     })
-}
-
-/// How far what is durable at the target lies behind the source, if that is known.
-pub(super) fn lag_ms(_live: &Live) -> Option<u64> {
-    None
-}
-
-/// Bytes of the source's log that are not applied yet, if that is known.
-pub(super) fn backlog_bytes(_live: &Live) -> Option<u64> {
-    None
 }
 
 fn idle_status(task: &Task) -> Value {
@@ -287,7 +277,7 @@ fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Val
         "target": target,
         "phase": table_phase(table.phase),
         "loaded_rows": table.loaded_rows,
-        "estimated_rows": null,
+        "estimated_rows": table.estimated_rows,
         "inserts": table.written.inserts,
         "updates": table.written.updates,
         "deletes": table.written.deletes,

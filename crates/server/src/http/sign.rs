@@ -206,13 +206,7 @@ fn sha256(bytes: &[u8]) -> digest::Digest {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(bytes.len() * 2);
-    for byte in bytes {
-        // Writing to a String cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
@@ -225,7 +219,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
@@ -300,6 +294,26 @@ mod tests {
         }
     }
 
+    /// The `Authorization` header a client with this key sends; all headers given are signed.
+    pub(crate) fn sign(request: &Signed<'_>, access: &str, secret: &str) -> String {
+        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let signed_headers = names.join(";");
+        let authorization = Authorization {
+            access: access.into(),
+            signed_headers: signed_headers.clone(),
+            signature: Vec::new(),
+        };
+        let canonical = authorization.canonical(request).unwrap();
+        let date = request.headers[DATE].to_str().unwrap();
+        let text = format!("{ALGORITHM}\n{date}\n{}", hex(sha256(&canonical).as_ref()));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        format!(
+            "{ALGORITHM} Access={access}, SignedHeaders={signed_headers}, Signature={signature}"
+        )
+    }
+
     fn signed_ms() -> i64 {
         time::parse_compact("20260102T030405Z").unwrap()
     }
@@ -370,7 +384,7 @@ mod tests {
         check("body", &|r| r.body = b"{\"a\":1}");
         check("signature", &|r| r.authorization.signature[0] ^= 1);
         check("short signature", &|r| {
-            r.authorization.signature.truncate(8)
+            r.authorization.signature.truncate(8);
         });
         check("no signature", &|r| r.authorization.signature.clear());
         check("content type", &|r| r.set("content-type", "text/plain"));

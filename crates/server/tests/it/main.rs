@@ -8,5 +8,9 @@
 
 mod docs;
 mod http;
+mod huge;
+mod pair;
+mod process;
 mod replicates;
 mod sdk;
+mod trouble;
