@@ -2,8 +2,12 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
+    clippy::indexing_slicing,
     reason = "tests may panic and print"
 )]
 
+mod docs;
+mod http;
 mod process;
 mod replicates;
+mod sdk;
