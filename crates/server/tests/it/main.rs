@@ -6,6 +6,7 @@
     reason = "tests may panic and print"
 )]
 
+mod check;
 mod docs;
 mod http;
 mod process;
