@@ -10,6 +10,7 @@ mod docs;
 mod http;
 mod huge;
 mod pair;
+mod check;
 mod process;
 mod replicates;
 mod sdk;
