@@ -10,7 +10,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
-use crate::error::from_driver;
+use crate::error::{from_driver, reading};
 use crate::position::{Coordinate, Place};
 use crate::wire::event::{self, Header, ty};
 
@@ -72,7 +72,10 @@ impl Dump {
                 .with_filename(from.at.file.as_bytes())
                 .with_pos(from.at.pos);
         }
-        let events = conn.get_binlog_stream(request).await.map_err(from_driver)?;
+        let events = conn
+            .get_binlog_stream(request)
+            .await
+            .map_err(|error| reading(error, config, "REPLICATION SLAVE", "*.*"))?;
         Ok(Dump {
             events,
             server: server.unwrap_or(0),
