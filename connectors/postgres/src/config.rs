@@ -7,7 +7,7 @@ use thalweg_core::{Error, Result};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
-use crate::error::convert;
+use crate::error::{convert, convert_connect};
 use crate::tls;
 
 /// A client and the task that drives its connection; dropping it closes the connection.
@@ -40,7 +40,7 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
     let connecting = tokio::time::timeout(config.timeout, options.connect(tls)).await;
     let (client, connection) = connecting
         .map_err(|_| Error::transient("no answer within the time limit").context(&place))?
-        .map_err(|error| convert(error).context(&place))?;
+        .map_err(|error| convert_connect(error, config).context(&place))?;
     let mut driver = JoinSet::new();
     driver.spawn(async move {
         // The error reaches whoever waits for an answer; there is nobody else to tell.

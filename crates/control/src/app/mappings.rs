@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use thalweg_core::mapping::CreateTables;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
 use super::App;
@@ -119,8 +118,9 @@ impl App {
         }
     }
 
-    /// Pairs the tables of the source's database with tables of the same name (whatever the case):
-    /// those that exist at the target, or all where the task may create what is missing.
+    /// Pairs every table of the source's database with the target's table of the same name (whatever
+    /// the case). One that does not exist there is mapped to a table of its name, which the task's
+    /// option `create_tables` can make.
     pub(super) async fn auto_mappings(
         &self,
         scope: &Scope,
@@ -128,7 +128,6 @@ impl App {
         source: &DataSourceRef,
         target: &DataSourceRef,
     ) -> Result<Vec<TableMapping>> {
-        let create = draft.shown.options.create_tables == CreateTables::Missing;
         let from = self.tables_of(scope, &source.id).await?;
         let to = self.tables_of(scope, &target.id).await?;
         let known = self.catalog().mapping_list(&draft.shown.id).await?;
@@ -142,8 +141,7 @@ impl App {
             let twin = to.tables.iter().find(named);
             let name = match twin {
                 Some(twin) => twin.name.clone(),
-                None if create => TableName::new(&to.schema, &table.name.name),
-                None => continue,
+                None => TableName::new(&to.schema, &table.name.name),
             };
             out.push(auto_mapping(table, &name, twin));
         }
@@ -200,7 +198,7 @@ fn auto_mapping(table: &TableSchema, name: &TableName, twin: Option<&TableSchema
     };
     let percent = match (twin, table.columns.len()) {
         (Some(_), all) if all > 0 => links.len() * 100 / all,
-        _ => 100,
+        _ => 0,
     };
     TableMapping {
         id: new_id(),

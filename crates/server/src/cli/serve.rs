@@ -43,7 +43,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
     print(&format!("listening http://{address}\n"))?;
     tracing::info!(%address, data = %config.data.display(), "serving");
     let stop = CancellationToken::new();
-    let serving = http::serve(listener, http::router(&app), stop.clone());
+    let limits = http::Limits::default();
+    let serving = http::serve(listener, http::router(&app), limits, stop.clone());
     tokio::join!(serving, signals.forward(stop));
     tracing::info!("stopping");
     app.shutdown(SHUTDOWN_TIME_MAX).await;

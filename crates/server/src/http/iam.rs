@@ -2,17 +2,22 @@
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use thalweg_control::Result;
 use thalweg_control::model::Login;
+use thalweg_control::{Error, Result};
 use thalweg_core::secret::Secret;
+use tokio::sync::Semaphore;
 
 use super::body::Fields;
 use super::error::Failure;
 use super::route::{Call, Reply};
 use super::time;
 
+/// Checking a password takes memory and time on purpose, and anybody may ask for it.
+static CHECKS: Semaphore = Semaphore::const_new(4);
+
 pub(crate) async fn tokens(call: Call) -> Result<Reply, Failure> {
     let asked = request(call.fields()?)?;
+    let _place = CHECKS.acquire().await.map_err(Error::internal)?;
     let login = call
         .app
         .login(

@@ -35,12 +35,13 @@ use axum::routing::{MethodFilter, on};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
 use thalweg_control::{App, Error};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use error::Failure;
 use query::Query;
 use route::{Access, Call, Reply, Route, Surface};
-pub(crate) use serve::serve;
+pub(crate) use serve::{Limits, serve};
 use sign::Signed;
 
 /// A longer body is refused.
@@ -48,14 +49,25 @@ const BODY_BYTES_MAX: usize = 8 << 20;
 /// Of a body that is refused, so much is still read, so that the client sees the answer instead of a
 /// broken connection.
 const DRAIN_BYTES_MAX: usize = 32 << 20;
+/// Bodies longer than this share [`LARGE_BODIES_BYTES_MAX`], so that no number of clients fills the
+/// memory.
+const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
+/// What all long bodies together may take.
+const LARGE_BODIES_BYTES_MAX: usize = 128 << 20;
+static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES_MAX / BODY_BYTES_MAX);
+
 /// An answer takes at most so long, the reading of the body included.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 const REQUEST_ID: &str = "x-request-id";
 
 /// The router of all routes.
 pub(crate) fn router(app: &App) -> Router {
+    router_of(app, routes::ROUTES)
+}
+
+fn router_of(app: &App, routes: &'static [Route]) -> Router {
     let mut router = Router::new();
-    for route in routes::ROUTES {
+    for route in routes {
         let app = app.clone();
         let handler = move |path: Result<Path<HashMap<String, String>>, _>, request: Request| {
             // A path that is not UTF-8 names nothing we have.
@@ -129,7 +141,8 @@ async fn process(
 ) -> Result<Reply, Failure> {
     let path = path.ok_or(Failure::UnknownPath)?;
     let (parts, body) = request.into_parts();
-    let body = read(body).await?;
+    // The place among the long bodies is held until the answer is made.
+    let (body, _place) = read(body).await?;
     let raw_query = parts.uri.query().unwrap_or_default();
     let scope = match route.access {
         Access::Open => None,
@@ -165,11 +178,12 @@ async fn process(
     .await
 }
 
-/// The whole body, up to its limit.
-async fn read(body: Body) -> Result<Bytes, Failure> {
+/// The whole body, up to its limit, and the place it took if it is long.
+async fn read(body: Body) -> Result<(Bytes, Option<SemaphorePermit<'static>>), Failure> {
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     let mut seen = 0_usize;
+    let mut place = None;
     while let Some(chunk) = stream.next().await {
         let broken = |_| Error::Parameters("The body ended before its end.".into());
         let chunk = chunk.map_err(broken)?;
@@ -179,15 +193,18 @@ async fn read(body: Body) -> Result<Bytes, Failure> {
         }
         if seen > BODY_BYTES_MAX {
             bytes = BytesMut::new();
-        } else {
-            bytes.extend_from_slice(&chunk);
+            continue;
         }
+        if seen > SMALL_BODY_BYTES_MAX && place.is_none() {
+            place = Some(LARGE_BODIES.acquire().await.map_err(Error::internal)?);
+        }
+        bytes.extend_from_slice(&chunk);
     }
     if seen > BODY_BYTES_MAX {
         let bytes_max = BODY_BYTES_MAX;
         return Err(Failure::TooLarge { bytes_max });
     }
-    Ok(bytes.freeze())
+    Ok((bytes.freeze(), place))
 }
 
 fn request_id() -> String {

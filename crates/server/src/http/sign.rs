@@ -219,7 +219,7 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use axum::http::{HeaderName, HeaderValue};
 
     use super::*;
@@ -292,6 +292,26 @@ mod tests {
         fn verify(&self) -> Result<(), String> {
             self.verify_at(signed_ms(), SK)
         }
+    }
+
+    /// The `Authorization` header a client with this key sends; all headers given are signed.
+    pub(crate) fn sign(request: &Signed<'_>, access: &str, secret: &str) -> String {
+        let mut names: Vec<&str> = request.headers.keys().map(HeaderName::as_str).collect();
+        names.sort_unstable();
+        let signed_headers = names.join(";");
+        let authorization = Authorization {
+            access: access.into(),
+            signed_headers: signed_headers.clone(),
+            signature: Vec::new(),
+        };
+        let canonical = authorization.canonical(request).unwrap();
+        let date = request.headers[DATE].to_str().unwrap();
+        let text = format!("{ALGORITHM}\n{date}\n{}", hex(sha256(&canonical).as_ref()));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+        let signature = hex(hmac::sign(&key, text.as_bytes()).as_ref());
+        format!(
+            "{ALGORITHM} Access={access}, SignedHeaders={signed_headers}, Signature={signature}"
+        )
     }
 
     fn signed_ms() -> i64 {

@@ -8,6 +8,10 @@
 
 mod bank;
 mod crash;
+mod huge;
 mod lab;
 mod life;
+mod pair;
+mod process;
 mod replicates;
+mod trouble;
