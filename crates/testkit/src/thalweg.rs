@@ -243,6 +243,25 @@ impl Thalweg {
         Ok(())
     }
 
+    /// Starts it again on the same data and port and kills it `life` after that, wherever it stands
+    /// then: it may not have listened, or not even opened its data. Killed before if it runs.
+    ///
+    /// # Errors
+    /// When it cannot be started, or ends by itself before that.
+    pub fn restart_for(&self, life: Duration) -> Result<()> {
+        self.kill();
+        let until = Instant::now() + life;
+        let mut child = run(&self.binary, &self.dir, self.port, &self.args, &self.env)?;
+        std::thread::sleep(until.saturating_duration_since(Instant::now()));
+        let ended = child.try_wait()?;
+        drop(child.kill());
+        drop(child.wait());
+        match ended {
+            Some(status) => bail!("it ended by itself ({status}):\n{}", self.log_tail()),
+            None => Ok(()),
+        }
+    }
+
     /// What the process holds in memory.
     ///
     /// # Errors
@@ -258,12 +277,37 @@ fn log(dir: &RunDir) -> PathBuf {
     dir.path().join("server.log")
 }
 
+fn stdout(dir: &RunDir) -> PathBuf {
+    dir.path().join("stdout")
+}
+
 fn log_tail(dir: &RunDir) -> String {
     let text = fs::read(log(dir)).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(LOG_LINES);
     lines.get(from..).unwrap_or_default().join("\n")
+}
+
+/// Starts the process; its output goes to files.
+fn run(
+    binary: &Path,
+    dir: &RunDir,
+    port: u16,
+    args: &[OsString],
+    env: &[(OsString, OsString)],
+) -> Result<Child> {
+    let mut all: Vec<OsString> = vec!["serve".into(), "--data".into(), dir.data().into()];
+    all.extend(["--listen".into(), format!("127.0.0.1:{port}").into()]);
+    all.extend(["--key-file".into(), dir.path().join("key").into()]);
+    all.extend_from_slice(args);
+    let log = File::options().create(true).append(true).open(log(dir))?;
+    let mut command = command(binary, &all, dir.path(), None);
+    command
+        .envs(env.iter().map(|(name, value)| (name, value)))
+        .stdout(File::create(stdout(dir))?)
+        .stderr(log);
+    process::spawn(command).context("the server could not be started")
 }
 
 /// Starts the process and waits until it listens; the process and what it printed until then.
@@ -274,22 +318,11 @@ fn launch(
     args: &[OsString],
     env: &[(OsString, OsString)],
 ) -> Result<(Child, String)> {
-    let mut all: Vec<OsString> = vec!["serve".into(), "--data".into(), dir.data().into()];
-    all.extend(["--listen".into(), format!("127.0.0.1:{port}").into()]);
-    all.extend(["--key-file".into(), dir.path().join("key").into()]);
-    all.extend_from_slice(args);
-    let stdout = dir.path().join("stdout");
-    let log = File::options().create(true).append(true).open(log(dir))?;
-    let mut command = command(binary, &all, dir.path(), None);
-    command
-        .envs(env.iter().map(|(name, value)| (name, value)))
-        .stdout(File::create(&stdout)?)
-        .stderr(log);
-    let mut child = process::spawn(command).context("the server could not be started")?;
+    let mut child = run(binary, dir, port, args, env)?;
     let until = Instant::now() + DEADLINE;
     let failure = loop {
         let ended = child.try_wait()?;
-        let printed = fs::read_to_string(&stdout)?;
+        let printed = fs::read_to_string(stdout(dir))?;
         if let Some(status) = ended {
             break anyhow!("the server ended at its start ({status})");
         }

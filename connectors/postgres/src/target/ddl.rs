@@ -134,7 +134,16 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         if table.create {
             continue;
         }
-        if !table.foreign_keys.is_empty() && plan.options.foreign_keys == ForeignKeys::Enforce {
+        let (ours, live) = match known {
+            true => stored(client, task, table).await?,
+            false => (false, false),
+        };
+        // Once Live, every transaction is applied whole and the key is kept as at the source; the
+        // task makes such keys itself on tables it has created.
+        if !live
+            && !table.foreign_keys.is_empty()
+            && plan.options.foreign_keys == ForeignKeys::Enforce
+        {
             findings.push(Finding::error(
                 "foreign_key_during_load",
                 subject.clone(),
@@ -143,22 +152,6 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
                  task is Live",
             ));
         }
-        let ours = known
-            && client
-                .query_opt(
-                    "SELECT 1 FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2 \
-                     AND target_schema = $3 AND target_table = $4 \
-                     AND loaded_rows IS NOT NULL",
-                    &[
-                        &task.server,
-                        &task.task,
-                        &table.name.schema,
-                        &table.name.name,
-                    ],
-                )
-                .await
-                .map_err(convert)?
-                .is_some();
         if !ours && plan.operations.insert && plan.options.existing_rows == ExistingRows::Refuse {
             let any = format!("SELECT 1 FROM {} LIMIT 1", quote_table(&table.name));
             if client
@@ -179,6 +172,24 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         }
     }
     Ok(findings)
+}
+
+/// Whether the task has loaded a table before, and whether the table is Live.
+async fn stored(client: &Client, task: &TaskKey, table: &TargetTable) -> Result<(bool, bool)> {
+    let row = client
+        .query_opt(
+            "SELECT loaded_rows IS NOT NULL, phase = 'live' FROM thalweg.checkpoint_table \
+             WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+            &[
+                &task.server,
+                &task.task,
+                &table.name.schema,
+                &table.name.name,
+            ],
+        )
+        .await
+        .map_err(convert)?;
+    Ok(row.map_or((false, false), |row| (row.get(0), row.get(1))))
 }
 
 async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {

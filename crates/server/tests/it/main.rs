@@ -1,5 +1,6 @@
 //! End to end, against real databases.
 #![allow(
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stdout,
     clippy::indexing_slicing,
@@ -8,7 +9,11 @@
 
 mod docs;
 mod http;
+mod bank;
+mod crash;
 mod huge;
+mod lab;
+mod life;
 mod pair;
 mod check;
 mod process;
