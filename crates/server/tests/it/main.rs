@@ -1,21 +1,20 @@
-//! End to end, against real databases.
+//! End to end: the built server, real databases, and the contract.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::indexing_slicing,
     reason = "tests may panic and print"
 )]
 
+mod bank;
+mod check;
+mod crash;
 mod docs;
 mod http;
-mod bank;
-mod crash;
 mod huge;
 mod lab;
 mod life;
 mod pair;
-mod check;
 mod process;
 mod replicates;
 mod sdk;
