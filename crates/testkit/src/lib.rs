@@ -1,4 +1,7 @@
-//! Tools for tests only: throwaway database servers and the memory connector.
+//! Tools for tests only: throwaway database servers, the memory connector, the server under test
+//! with a client of its API, a workload, and the comparison of both ends.
 
+pub mod client;
 pub mod memory;
 pub mod servers;
+pub mod thalweg;

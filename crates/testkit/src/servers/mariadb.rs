@@ -206,7 +206,8 @@ impl MariaDb {
         process::send_signal("CONT", self.pid().context("MariaDB does not run")?)
     }
 
-    fn client(&self, database: Option<&str>) -> Command {
+    /// The command-line client, logged in; the caller gives it statements and reads its output.
+    pub(crate) fn client(&self, database: Option<&str>) -> Command {
         let port = format!("--port={}", self.port);
         let mut args: Vec<OsString> = [
             "--no-defaults",

@@ -31,7 +31,7 @@
 
 mod mariadb;
 mod postgres;
-mod process;
+pub(crate) mod process;
 
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use postgres::{Postgres, PostgresOptions};

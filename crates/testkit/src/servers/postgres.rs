@@ -189,7 +189,8 @@ impl Postgres {
         self.process.start(|| self.answers())
     }
 
-    fn client(&self, database: &str) -> Command {
+    /// The command-line client, logged in; the caller gives it statements and reads its output.
+    pub(crate) fn client(&self, database: &str) -> Command {
         let port = self.port.to_string();
         let args: Vec<OsString> = [
             "--no-psqlrc",

@@ -23,9 +23,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail};
 
 /// How long a server may take to answer its first query, or to end when asked.
-pub(super) const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// How long to wait between two looks at a condition.
-pub(super) const POLL: Duration = Duration::from_millis(20);
+pub(crate) const POLL: Duration = Duration::from_millis(20);
 
 /// Directories outside `PATH` where distributions keep server binaries.
 const BINARY_DIRS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin", "/usr/bin"];
@@ -34,7 +34,7 @@ const BINARY_DIRS: [&str; 4] = ["/usr/sbin", "/usr/local/sbin", "/usr/local/bin"
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
 /// Finds the first of `names` in `PATH`, `extra` and the usual directories for servers.
-pub(super) fn find_binary(names: &[&str], extra: &[PathBuf]) -> Option<PathBuf> {
+pub(crate) fn find_binary(names: &[&str], extra: &[PathBuf]) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let dirs: Vec<PathBuf> = extra
         .iter()
@@ -50,7 +50,7 @@ pub(super) fn find_binary(names: &[&str], extra: &[PathBuf]) -> Option<PathBuf> 
 
 /// The account a server runs as when we are root.
 #[derive(Debug, Clone)]
-pub(super) struct Account {
+pub(crate) struct Account {
     pub(super) name: String,
     uid: u32,
     gid: u32,
@@ -95,7 +95,7 @@ fn own_uid() -> Result<u32> {
 
 /// A command with a small, fixed environment that runs in `dir` as `account`, and is killed by
 /// the kernel when this process dies, where `setpriv` can arrange that.
-pub(super) fn command(
+pub(crate) fn command(
     program: &Path,
     args: &[OsString],
     dir: &Path,
@@ -148,7 +148,7 @@ fn setpriv() -> Option<&'static Path> {
 }
 
 /// Runs a command to its end; its output is part of the error when it fails.
-pub(super) fn run(mut command: Command, what: &str) -> Result<Output> {
+pub(crate) fn run(mut command: Command, what: &str) -> Result<Output> {
     let output = command
         .output()
         .with_context(|| format!("could not run {what}"))?;
@@ -198,7 +198,7 @@ pub(super) fn run_sql(mut command: Command, sql: &str, what: &str) -> Result<Str
 ///
 /// # Errors
 /// When a few hundred random ports are all taken.
-pub(super) fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     for _ in 0..300 {
         let port = PORTS.start
             + u16::try_from(random() % u64::from(PORTS.end - PORTS.start))
@@ -312,7 +312,7 @@ fn give(path: &Path, account: Option<&Account>) -> Result<()> {
 
 /// The directory of one server: configuration, log, extra files and `data/`. Removed on drop.
 #[derive(Debug)]
-pub(super) struct RunDir {
+pub(crate) struct RunDir {
     path: PathBuf,
     lock_path: PathBuf,
     account: Option<Account>,
@@ -323,6 +323,16 @@ pub(super) struct RunDir {
 impl RunDir {
     /// Makes a fresh directory with a copy of `template` in `data/`.
     pub(super) fn from_template(template: &Path, account: Option<&Account>) -> Result<Self> {
+        let dir = Self::make(account)?;
+        let mut copy = Command::new("cp");
+        copy.args(["-a", "--reflink=auto"])
+            .arg(template)
+            .arg(dir.data());
+        run(copy, "cp")?;
+        Ok(dir)
+    }
+
+    fn make(account: Option<&Account>) -> Result<Self> {
         let base = base_dir()?;
         // One sweeps or makes at a time, so that a directory is never swept before it is locked.
         let _guard = lock_file(&base.join("sweep.lock"), true)?;
@@ -332,28 +342,26 @@ impl RunDir {
         let lock_path = base.join(format!("{name}.lock"));
         let lock = lock_file(&lock_path, false)?.context("a fresh lock is taken")?;
         make_owned_dir(&path, account)?;
-        let dir = Self {
+        Ok(Self {
             path,
             lock_path,
             account: account.cloned(),
             _lock: lock,
-        };
-        drop(_guard);
-        let mut copy = Command::new("cp");
-        copy.args(["-a", "--reflink=auto"])
-            .arg(template)
-            .arg(dir.data());
-        run(copy, "cp")?;
-        Ok(dir)
+        })
+    }
+
+    /// Makes a fresh empty directory of our own account.
+    pub(crate) fn empty() -> Result<Self> {
+        Self::make(None)
     }
 
     /// The directory itself.
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The server's data directory.
-    pub(super) fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.path.join("data")
     }
 
@@ -406,7 +414,7 @@ fn sweep(base: &Path) {
 type Start = Box<dyn FnOnce() + Send>;
 
 /// Starts `command` from the thread that outlives all others (see the module's text).
-fn spawn(mut command: Command) -> Result<Child> {
+pub(crate) fn spawn(mut command: Command) -> Result<Child> {
     static STARTER: OnceLock<SyncSender<Start>> = OnceLock::new();
     let starter = STARTER.get_or_init(|| {
         let (sender, receiver) = sync_channel::<Start>(8);
@@ -544,7 +552,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal by name (`TERM`, `INT`, `STOP`, …) to one process.
-pub(super) fn send_signal(signal: &str, pid: u32) -> Result<()> {
+pub(crate) fn send_signal(signal: &str, pid: u32) -> Result<()> {
     let mut kill = Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" \"$2\"", "kill", signal])
         .arg(pid.to_string());
