@@ -1,9 +1,42 @@
-//! The process. There is no server yet: the data plane comes first, and its end-to-end test lives in
-//! this crate because only this one may know every connector.
+//! The process: command line, configuration, connectors, HTTP. Only this crate knows every other.
+
+mod cli;
+mod config;
+mod connectors;
+mod http;
+mod telemetry;
 
 use std::process::ExitCode;
 
+use clap::Parser as _;
+use cli::{Cli, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
-    eprintln!("thalweg: the server is not built yet; see README.md for what works");
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("cannot start threads: {error}")),
+    };
+    let outcome = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => cli::serve::run(args).await,
+        }
+    });
+    // Work that hangs in a driver does not keep the process from ending.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => fail(&text),
+    }
+}
+
+fn fail(text: &str) -> ExitCode {
+    eprintln!("thalweg: {text}");
     ExitCode::FAILURE
 }

@@ -1,0 +1,241 @@
+//! Mappings of a composite task (contract §3.2 and §4.3).
+
+use std::ops::RangeInclusive;
+
+use serde_json::{Value, json};
+use thalweg_control::Result;
+use thalweg_control::model::{
+    ColumnInfo, ColumnLink, DataSourceRef, MappingFilter, NewMapping, TableMapping, TaskMappings,
+};
+
+use super::multi_tasks::server_id;
+use crate::http::body::Fields;
+use crate::http::error::Failure;
+use crate::http::page;
+use crate::http::query::Query;
+use crate::http::route::{Call, Reply};
+
+const COLUMNS: RangeInclusive<usize> = 1..=9999;
+const NAME: RangeInclusive<usize> = 1..=256;
+const ID: RangeInclusive<usize> = 1..=64;
+const LENGTH: RangeInclusive<u32> = 0..=10_000_000;
+
+pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
+    let new = new_mapping(call.fields()?)?;
+    let (scope, task) = (call.scope()?, call.id("task_id"));
+    let id = call.app.mapping_create(scope, task, new).await?;
+    Reply::ok(json!({ "mapping_id": id }))
+}
+
+pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
+    let filter = filter(&call.query)?;
+    let window = page::window_of_mappings(&call.query)?;
+    let (scope, task) = (call.scope()?, call.id("task_id"));
+    let found = call.app.mapping_list(scope, task, filter, window).await?;
+    Reply::ok(render(&found, scope.instance()))
+}
+
+pub(crate) async fn delete(call: Call) -> Result<Reply, Failure> {
+    let (scope, task, id) = (call.scope()?, call.id("task_id"), call.id("mapping_id"));
+    call.app.mapping_delete(scope, task, id).await?;
+    Reply::ok(json!({ "mapping_id": id }))
+}
+
+fn new_mapping(mut fields: Fields) -> Result<NewMapping> {
+    let new = NewMapping {
+        source_datasource_id: fields.text_needed("source_datasource_id", ID)?,
+        target_datasource_id: fields.text_needed("target_datasource_id", ID)?,
+        server_id: server_id(&mut fields)?,
+        source_table: fields.text_needed("source_table", NAME)?,
+        target_table: fields.text_needed("target_table", NAME)?,
+        source_columns: columns(&mut fields, "source_columns")?,
+        target_columns: columns(&mut fields, "target_columns")?,
+        columns: links(&mut fields)?,
+    };
+    fields.finish()?;
+    Ok(new)
+}
+
+fn columns(fields: &mut Fields, name: &str) -> Result<Vec<ColumnInfo>> {
+    let objects = fields.objects(name, COLUMNS)?.unwrap_or_default();
+    let parse = |mut object: Fields| {
+        let info = column(&mut object, "field_name", "field_type", "field_length")?;
+        object.finish()?;
+        Ok(info)
+    };
+    objects.into_iter().map(parse).collect()
+}
+
+fn links(fields: &mut Fields) -> Result<Vec<ColumnLink>> {
+    let objects = fields
+        .objects("mapping_columns", COLUMNS)?
+        .unwrap_or_default();
+    let parse = |mut object: Fields| {
+        let [name, kind, length] = [
+            "source_column",
+            "source_column_type",
+            "source_column_length",
+        ];
+        let source = column(&mut object, name, kind, length)?;
+        let [name, kind, length] = [
+            "target_column",
+            "target_column_type",
+            "target_column_length",
+        ];
+        let target = column(&mut object, name, kind, length)?;
+        object.finish()?;
+        Ok(ColumnLink { source, target })
+    };
+    objects.into_iter().map(parse).collect()
+}
+
+fn column(object: &mut Fields, name: &str, kind: &str, length: &str) -> Result<ColumnInfo> {
+    Ok(ColumnInfo {
+        field_name: object.text(name, NAME)?,
+        field_type: object.text_or_empty(kind, NAME)?,
+        field_length: match object.text_or_empty(length, 1..=20)? {
+            None => None,
+            Some(text) => Some(digits(object, length, text)?),
+        },
+    })
+}
+
+fn digits(object: &Fields, name: &str, text: String) -> Result<String> {
+    let plain = text.bytes().all(|b| b.is_ascii_digit());
+    match text.parse::<u32>() {
+        Ok(number) if plain && LENGTH.contains(&number) => Ok(text),
+        _ => Err(object.invalid(name, "Give a string of digits from 0 to 10000000.")),
+    }
+}
+
+fn filter(query: &Query) -> Result<MappingFilter> {
+    Ok(MappingFilter {
+        source_datasource_id: query.text("source_datasource_id", 64)?,
+        target_datasource_id: query.text("target_datasource_id", 64)?,
+        source_table: query.text("source_table", 256)?,
+        target_table: query.text("target_table", 256)?,
+        table_name: query.text("table_name", 256)?,
+    })
+}
+
+/// A `MultiTaskInitElement`.
+pub(super) fn render(found: &TaskMappings, instance: &str) -> Value {
+    let task = &found.task;
+    let (source, target) = (task.source.as_ref(), task.target.as_ref());
+    let field = |end: Option<&DataSourceRef>, get: fn(&DataSourceRef) -> &String| {
+        end.map_or(Value::Null, |end| get(end).as_str().into())
+    };
+    let mappings: Vec<Value> = found.mappings.entities.iter().map(mapping).collect();
+    json!({
+        "ext_info": { "server_id": task.server_id.map(|id| id.to_string()) },
+        "task_id": task.id,
+        "source_datasource_id": field(source, |s| &s.id),
+        "target_datasource_id": field(target, |s| &s.id),
+        "source_group": "SOURCE_GROUP1",
+        "target_group": "TARGET_GROUP1",
+        "source_ds_id": field(source, |s| &s.id),
+        "target_ds_id": field(target, |s| &s.id),
+        "source_instance_id": instance,
+        "target_instance_id": instance,
+        "source_app_id": field(source, |s| &s.app_id),
+        "target_app_id": field(target, |s| &s.app_id),
+        "source_datasource_name": field(source, |s| &s.name),
+        "target_datasource_name": field(target, |s| &s.name),
+        "source_datasource_type": field(source, |s| &s.kind),
+        "target_datasource_type": field(target, |s| &s.kind),
+        "mappings": mappings,
+        "mappings_total_count": found.mappings.total,
+    })
+}
+
+/// A `MultiTaskMappingElement`.
+fn mapping(mapping: &TableMapping) -> Value {
+    let info = |column: &ColumnInfo| {
+        json!({
+            "field_name": column.field_name,
+            "field_type": column.field_type,
+            "field_length": column.field_length,
+        })
+    };
+    let link = |link: &ColumnLink| {
+        json!({
+            "source_column": link.source.field_name,
+            "source_column_type": link.source.field_type,
+            "source_column_length": link.source.field_length,
+            "target_column": link.target.field_name,
+            "target_column_type": link.target.field_type,
+            "target_column_length": link.target.field_length,
+        })
+    };
+    json!({
+        "id": mapping.id,
+        "source_table": mapping.source_table,
+        "target_table": mapping.target_table,
+        "updated_time": mapping.updated_ms,
+        "mapping_percent": mapping.percent,
+        "status": mapping.status.as_str(),
+        "source_columns": mapping.source_columns.iter().map(info).collect::<Vec<Value>>(),
+        "target_columns": mapping.target_columns.iter().map(info).collect::<Vec<Value>>(),
+        "mapping": mapping.columns.iter().map(link).collect::<Vec<Value>>(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::body::tests::{field_of, fields};
+
+    fn body() -> Value {
+        json!({
+            "source_datasource_id": "a", "target_datasource_id": "b",
+            "source_table": "shop.orders", "target_table": "public.orders",
+        })
+    }
+
+    #[test]
+    fn a_mapping_is_read_with_its_columns() {
+        let mut body = body();
+        body["mapping_columns"] = json!([{
+            "source_column": "id", "source_column_type": "int", "source_column_length": "11",
+            "target_column": "id", "target_column_length": "",
+        }]);
+        let new = new_mapping(fields(body)).unwrap();
+        assert_eq!(new.columns[0].source.field_length.as_deref(), Some("11"));
+        assert_eq!(new.columns[0].target.field_length, None);
+    }
+
+    #[test]
+    fn wrong_fields_are_named() {
+        let check = |name: &str, value: Value, wrong: &str| {
+            let mut body = body();
+            body[name] = value;
+            assert_eq!(field_of(new_mapping(fields(body))), wrong);
+        };
+        for name in [
+            "source_datasource_id",
+            "target_datasource_id",
+            "source_table",
+            "target_table",
+        ] {
+            check(name, Value::Null, name);
+            check(name, json!(""), name);
+            check(name, json!("x".repeat(257)), name);
+        }
+        check("mapping_columns", json!([]), "mapping_columns");
+        check("mapping_columns", json!(["id"]), "mapping_columns[0]");
+        let length = json!([{ "source_column_length": 11 }]);
+        check(
+            "mapping_columns",
+            length,
+            "mapping_columns[0].source_column_length",
+        );
+        let length = json!([{}, { "field_length": "10000001" }]);
+        check("source_columns", length, "source_columns[1].field_length");
+        check(
+            "target_columns",
+            json!([{ "name": "x" }]),
+            "target_columns[0].name",
+        );
+        check("unheard_of", json!(1), "unheard_of");
+    }
+}

@@ -1,0 +1,8 @@
+//! Operations of the data-integration API, as the contract has them.
+
+pub(super) mod content;
+pub(super) mod datasources;
+pub(super) mod mappings;
+pub(super) mod monitors;
+pub(super) mod multi_tasks;
+pub(super) mod tasks;

@@ -1,0 +1,335 @@
+//! Our own operations under `/v1`: options the contract has no place for, what a task says of
+//! itself, and what deleted tasks left behind. Errors are `application/problem+json`.
+
+use serde_json::{Value, json};
+use thalweg_control::Result;
+use thalweg_control::model::{
+    DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, Task,
+};
+use thalweg_core::Side;
+use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
+use thalweg_core::ports::TlsMode;
+use thalweg_engine::status::{LastError, TablePhase, TableStatus, TaskPhase};
+
+use super::body::Fields;
+use super::error::Failure;
+use super::route::{Call, Reply};
+
+const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
+const ROW_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
+const CA_CHARS_MAX: usize = 256 << 10;
+
+const CREATE_TABLES: &[(&str, CreateTables)] = &[
+    ("none", CreateTables::None),
+    ("missing", CreateTables::Missing),
+];
+const EXISTING_ROWS: &[(&str, ExistingRows)] = &[
+    ("refuse", ExistingRows::Refuse),
+    ("replace", ExistingRows::Replace),
+    ("merge", ExistingRows::Merge),
+];
+const FOREIGN_KEYS: &[(&str, ForeignKeys)] = &[
+    ("enforce", ForeignKeys::Enforce),
+    ("replica", ForeignKeys::Replica),
+];
+const ON_BAD_ROW: &[(&str, OnBadRow)] = &[("stop", OnBadRow::Stop)];
+const TLS: &[(&str, TlsMode)] = &[
+    ("off", TlsMode::Off),
+    ("prefer", TlsMode::Prefer),
+    ("require", TlsMode::Require),
+    ("verify-full", TlsMode::VerifyFull),
+];
+
+pub(crate) async fn show_task_options(call: Call) -> Result<Reply, Failure> {
+    let (scope, id) = (call.scope()?, call.id("task_id"));
+    Reply::ok(task_options(&call.app.task_options(scope, id).await?))
+}
+
+pub(crate) async fn change_task_options(call: Call) -> Result<Reply, Failure> {
+    let fields = call.fields()?;
+    let (scope, id) = (call.scope()?, call.id("task_id"));
+    let stored = call.app.task_options(scope, id).await?;
+    let options = changed_task_options(fields, stored)?;
+    Reply::ok(task_options(
+        &call.app.task_options_set(scope, id, options).await?,
+    ))
+}
+
+pub(crate) async fn show_status(call: Call) -> Result<Reply, Failure> {
+    let (scope, id) = (call.scope()?, call.id("task_id"));
+    let task = call.app.task_show(scope, id).await?;
+    let live = call.app.task_live(scope, id).await?;
+    Reply::ok(status(&task, live.as_ref()))
+}
+
+pub(crate) async fn show_datasource_options(call: Call) -> Result<Reply, Failure> {
+    let (scope, id) = (call.scope()?, call.id("datasource_id"));
+    Reply::ok(datasource_options(
+        &call.app.datasource_options(scope, id).await?,
+    ))
+}
+
+pub(crate) async fn change_datasource_options(call: Call) -> Result<Reply, Failure> {
+    let fields = call.fields()?;
+    let (scope, id) = (call.scope()?, call.id("datasource_id"));
+    let stored = call.app.datasource_options(scope, id).await?;
+    let options = changed_datasource_options(fields, stored)?;
+    let stored = call.app.datasource_options_set(scope, id, options).await?;
+    Reply::ok(datasource_options(&stored))
+}
+
+pub(crate) async fn leftovers(call: Call) -> Result<Reply, Failure> {
+    let found = call.app.task_leftovers(call.scope()?).await?;
+    let rows: Vec<Value> = found.iter().map(leftover).collect();
+    Reply::ok(json!({ "leftovers": rows }))
+}
+
+fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<TaskOptions> {
+    choose(
+        &mut fields,
+        "create_tables",
+        CREATE_TABLES,
+        &mut options.create_tables,
+    )?;
+    choose(
+        &mut fields,
+        "existing_rows",
+        EXISTING_ROWS,
+        &mut options.existing_rows,
+    )?;
+    choose(
+        &mut fields,
+        "foreign_keys",
+        FOREIGN_KEYS,
+        &mut options.foreign_keys,
+    )?;
+    choose(
+        &mut fields,
+        "on_bad_row",
+        ON_BAD_ROW,
+        &mut options.on_bad_row,
+    )?;
+    if let Some(workers) = fields.int("workers", WORKERS)? {
+        options.workers = u16::try_from(workers).unwrap_or(options.workers);
+    }
+    if let Some(bytes) = fields.int("row_bytes_max", ROW_BYTES)? {
+        options.row_bytes_max = bytes;
+    }
+    fields.finish()?;
+    Ok(options)
+}
+
+fn changed_datasource_options(
+    mut fields: Fields,
+    mut options: DataSourceOptions,
+) -> Result<DataSourceOptions> {
+    choose(&mut fields, "tls", TLS, &mut options.tls.mode)?;
+    match fields.take_nullable("ca_pem") {
+        None => {}
+        Some(Value::Null) => options.tls.ca_pem = None,
+        Some(Value::String(pem))
+            if pem.contains("BEGIN CERTIFICATE") && pem.len() <= CA_CHARS_MAX =>
+        {
+            options.tls.ca_pem = Some(pem);
+        }
+        Some(_) => {
+            let text = "Give certificates in PEM, or null for the platform's.";
+            return Err(fields.invalid("ca_pem", text));
+        }
+    }
+    if let Some(allow) = fields.flag("allow_cleartext_password")? {
+        options.allow_cleartext_password = allow;
+    }
+    fields.finish()?;
+    Ok(options)
+}
+
+fn choose<T: Copy>(
+    fields: &mut Fields,
+    name: &str,
+    words: &[(&'static str, T)],
+    place: &mut T,
+) -> Result<()> {
+    let names: Vec<&'static str> = words.iter().map(|(word, _)| *word).collect();
+    if let Some(chosen) = fields.word(name, &names)? {
+        let found = words.iter().find(|(word, _)| *word == chosen);
+        *place = found.map_or(*place, |(_, value)| *value);
+    }
+    Ok(())
+}
+
+fn word<T: Copy + PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
+    let found = words.iter().find(|(_, known)| *known == value);
+    found.map_or("", |(word, _)| word)
+}
+
+/// The options of a task with their values, the defaults included.
+pub(super) fn task_options(options: &TaskOptions) -> Value {
+    json!({
+        "create_tables": word(CREATE_TABLES, options.create_tables),
+        "existing_rows": word(EXISTING_ROWS, options.existing_rows),
+        "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
+        "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
+        "workers": options.workers,
+        "row_bytes_max": options.row_bytes_max,
+    })
+}
+
+fn datasource_options(options: &DataSourceOptions) -> Value {
+    json!({
+        "tls": word(TLS, options.tls.mode),
+        "ca_pem": options.tls.ca_pem,
+        "allow_cleartext_password": options.allow_cleartext_password,
+    })
+}
+
+fn leftover(leftover: &Leftover) -> Value {
+    json!({
+        "task_id": leftover.task_id,
+        "task_name": leftover.task_name,
+        "place": leftover.place,
+        "error": leftover.error,
+        "statements": leftover.statements,
+        "tried_ms": leftover.tried_ms,
+    })
+}
+
+/// What a task says of itself; from its last execution if it does not run.
+pub(super) fn status(task: &Task, live: Option<&Live>) -> Value {
+    match live {
+        Some(live) => live_status(live),
+        None => idle_status(task),
+    }
+}
+
+fn live_status(live: &Live) -> Value {
+    let status = &live.status;
+    let names = live.tables.iter();
+    let tables = status.tables.iter().zip(names);
+    json!({
+        "phase": phase(status.phase),
+        "since_ms": status.since_ms,
+        "position": status.applied.as_ref().map(ToString::to_string),
+        "lag_ms": lag_ms(live),
+        "backlog_bytes": backlog_bytes(live),
+        "transactions": status.transactions,
+        "bytes_read": 0,
+        "bytes_written": 0,
+        "last_error": status.last_error.as_ref().map(last_error),
+        "tables": tables.map(|(table, names)| table_status(table, names)).collect::<Vec<Value>>(),
+    })
+}
+
+/// How far what is durable at the target lies behind the source, if that is known.
+pub(super) fn lag_ms(_live: &Live) -> Option<u64> {
+    None
+}
+
+/// Bytes of the source's log that are not applied yet, if that is known.
+pub(super) fn backlog_bytes(_live: &Live) -> Option<u64> {
+    None
+}
+
+fn idle_status(task: &Task) -> Value {
+    let execution = task.execution.as_ref();
+    let phase = match (task.execute_status(), task.running) {
+        (ExecuteStatus::Error, false) => TaskPhase::Failed,
+        (_, true) => TaskPhase::Preparing,
+        (_, false) => TaskPhase::Stopped,
+    };
+    let since = execution.map(|e| e.ended_ms.unwrap_or(e.started_ms));
+    let failed = execution.filter(|e| e.status == ExecuteStatus::Error);
+    json!({
+        "phase": self::phase(phase),
+        "since_ms": since.unwrap_or(task.updated_ms),
+        "position": null,
+        "lag_ms": null,
+        "backlog_bytes": null,
+        "transactions": 0,
+        "bytes_read": 0,
+        "bytes_written": 0,
+        "last_error": failed.map(past_error),
+        "tables": [],
+    })
+}
+
+/// The error an execution ended with; its remarks hold the fact and the fix.
+fn past_error(execution: &Execution) -> Value {
+    let side = match execution.node {
+        Node::Adapter => None,
+        Node::Reader => Some(side(Side::Source)),
+        Node::Writer => Some(side(Side::Target)),
+    };
+    json!({
+        "kind": null,
+        "side": side,
+        "message": execution.remarks,
+        "hint": null,
+        "since_ms": execution.ended_ms,
+        "attempt": 0,
+    })
+}
+
+fn last_error(error: &LastError) -> Value {
+    json!({
+        "kind": error.kind.as_str(),
+        "side": error.side.map(side),
+        "message": error.message,
+        "hint": error.hint,
+        "since_ms": error.since_ms,
+        "attempt": error.attempt,
+    })
+}
+
+fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Value {
+    json!({
+        "source": source,
+        "target": target,
+        "phase": table_phase(table.phase),
+        "loaded_rows": table.loaded_rows,
+        "estimated_rows": null,
+        "inserts": table.written.inserts,
+        "updates": table.written.updates,
+        "deletes": table.written.deletes,
+        "repaired": table.written.repaired,
+        "missing": table.written.missing,
+    })
+}
+
+/// The phases of a task.
+pub(super) const PHASES: [TaskPhase; 6] = [
+    TaskPhase::Preparing,
+    TaskPhase::Loading,
+    TaskPhase::Streaming,
+    TaskPhase::Waiting,
+    TaskPhase::Failed,
+    TaskPhase::Stopped,
+];
+
+/// The word of a phase.
+pub(super) fn phase(phase: TaskPhase) -> &'static str {
+    match phase {
+        TaskPhase::Preparing => "Preparing",
+        TaskPhase::Loading => "Loading",
+        TaskPhase::Streaming => "Streaming",
+        TaskPhase::Waiting => "Waiting",
+        TaskPhase::Failed => "Failed",
+        TaskPhase::Stopped => "Stopped",
+    }
+}
+
+fn table_phase(phase: TablePhase) -> &'static str {
+    match phase {
+        TablePhase::Waiting => "Waiting",
+        TablePhase::Copying => "Copying",
+        TablePhase::CatchingUp => "CatchingUp",
+        TablePhase::Live => "Live",
+    }
+}
+
+fn side(side: Side) -> &'static str {
+    match side {
+        Side::Source => "source",
+        Side::Target => "target",
+    }
+}

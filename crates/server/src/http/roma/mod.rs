@@ -1,0 +1,3 @@
+//! Operations of the service that keeps integration applications.
+
+pub(super) mod apps;
