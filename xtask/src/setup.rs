@@ -15,6 +15,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("mariadbd", "mariadb-server"),
     ("mariadb-install-db", "mariadb-server"),
     ("mariadb", "mariadb-client"),
+    ("sysbench", "sysbench"),
     ("setpriv", "util-linux"),
 ];
 

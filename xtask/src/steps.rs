@@ -1,6 +1,6 @@
 //! `cargo x check` and `cargo x test`: the steps of the gate, timed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -64,6 +64,18 @@ fn check_steps(steps: &mut Steps) -> Result<()> {
     })
 }
 
+/// Builds packages as releases; where their programs lie.
+pub(crate) fn release(packages: &[&str]) -> Result<PathBuf> {
+    for package in packages {
+        println!("building {package}");
+        cargo(&["build", "--release", "--package", package])?;
+    }
+    // target/debug/xtask: the other profile is next door, wherever the target directory is.
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(Path::parent);
+    Ok(target.context("no target directory")?.join("release"))
+}
+
 fn tests() -> Result<()> {
     if cargo(&["nextest", "--version"]).is_ok() {
         cargo(&["nextest", "run", "--workspace", "--no-fail-fast"])?;
@@ -74,7 +86,7 @@ fn tests() -> Result<()> {
     cargo(&["test", "--quiet", "--workspace", "--doc"])
 }
 
-fn cargo(args: &[&str]) -> Result<()> {
+pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program)
         .args(args)

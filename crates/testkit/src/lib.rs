@@ -2,6 +2,8 @@
 //! with a client of its API, a workload, and the comparison of both ends.
 
 pub mod client;
+pub mod compare;
 pub mod memory;
 pub mod servers;
 pub mod thalweg;
+pub mod workload;

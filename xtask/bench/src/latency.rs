@@ -24,7 +24,9 @@ pub(crate) fn run(world: &World, rate: u32, time: Duration) -> Result<()> {
         let mut id = 0;
         while start.elapsed() < time {
             id += 1;
-            source.ask(&format!("INSERT INTO bench.beat VALUES ({id}, 'beat {id}');"))?;
+            source.ask(&format!(
+                "INSERT INTO bench.beat VALUES ({id}, 'beat {id}');"
+            ))?;
             sender.send((id, Instant::now()))?;
             let next = start + gap * id;
             std::thread::sleep(next.saturating_duration_since(Instant::now()));
@@ -58,10 +60,11 @@ pub(crate) fn run(world: &World, rate: u32, time: Duration) -> Result<()> {
     seen.sort();
     let at = |share: usize| {
         let index = (seen.len() * share / 1000).min(seen.len().saturating_sub(1));
-        seen.get(index).map_or(0.0, |time| time.as_secs_f64() * 1000.0)
+        seen.get(index)
+            .map_or(0.0, |time| time.as_secs_f64() * 1000.0)
     };
     println!(
-        "latency of {} transactions at {rate}/s, commit to visible: p50 {:.1} ms, p95 {:.1} ms, \
+        "proof: latency of {} transactions at {rate}/s, commit to visible: p50 {:.1} ms, p95 {:.1} ms, \
          p99 {:.1} ms, max {:.1} ms",
         seen.len(),
         at(500),

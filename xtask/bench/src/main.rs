@@ -45,7 +45,9 @@ fn size(args: &[String]) -> Result<Size> {
             size.durable = false;
             continue;
         }
-        let value = args.next().with_context(|| format!("{flag} needs a number"))?;
+        let value = args
+            .next()
+            .with_context(|| format!("{flag} needs a number"))?;
         let value: u64 = value.parse().with_context(|| format!("{flag} {value}"))?;
         match flag.as_str() {
             "--changes" => size.changes = value.max(10),

@@ -22,7 +22,12 @@ impl Shell {
         command
             .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"])
             .arg(format!("--port={}", server.port()))
-            .args(["--user=root", "--batch", "--skip-column-names", "--unbuffered"])
+            .args([
+                "--user=root",
+                "--batch",
+                "--skip-column-names",
+                "--unbuffered",
+            ])
             .env("MYSQL_PWD", server.password());
         Self::start(command)
     }

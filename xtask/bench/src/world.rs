@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
+use thalweg_testkit::compare::Ends;
 use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
 use thalweg_testkit::thalweg::Thalweg;
 
@@ -71,7 +72,8 @@ impl World {
         println!(
             "durability of both targets: {}",
             match durable {
-                true => "every commit waits for the disk (fsync, synchronous_commit, \
+                true =>
+                    "every commit waits for the disk (fsync, synchronous_commit, \
                          innodb_flush_log_at_trx_commit=1; no binary log at the replica)",
                 false => "no commit waits for the disk",
             }
@@ -172,7 +174,7 @@ impl World {
         })?;
         let (took, rows) = (start.elapsed().as_secs_f64(), self.size.rows);
         let rate = thousands(rows, took);
-        println!("load: {rows} rows in {took:.1} s, {rate} rows/s (from run to Live)");
+        println!("proof: load: {rows} rows in {took:.1} s, {rate} rows/s (from run to Live)");
         self.stop_task()
     }
 
@@ -195,8 +197,9 @@ impl World {
         let transactions = self.size.changes / 10;
         let done = u64::from(round - 1) * transactions;
         let (lowest, highest) = (1 + done, self.size.rows + 2 * done);
-        self.source
-            .sql(&format!("CALL bench.work({transactions}, {lowest}, {highest})"))?;
+        self.source.sql(&format!(
+            "CALL bench.work({transactions}, {lowest}, {highest})"
+        ))?;
         self.mark(round)
     }
 
@@ -217,7 +220,8 @@ impl World {
         let mut shell = Shell::mariadb(&self.replica)?;
         self.wait("the mark at the replica", |world| {
             // The tables themselves arrive by replication.
-            let there = "SELECT count(*) FROM information_schema.tables WHERE table_name = 'marker';";
+            let there =
+                "SELECT count(*) FROM information_schema.tables WHERE table_name = 'marker';";
             if shell.ask(there)?.first().is_some_and(|n| n == "0") {
                 return Ok(false);
             }
@@ -238,7 +242,10 @@ impl World {
         let start = Instant::now();
         while !done(self)? {
             if start.elapsed() > PATIENCE {
-                bail!("{what}: not within {PATIENCE:?}\n{}", self.thalweg.log_tail());
+                bail!(
+                    "{what}: not within {PATIENCE:?}\n{}",
+                    self.thalweg.log_tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -247,17 +254,22 @@ impl World {
 
     /// Compares every row of the source with both targets, and prints what it found.
     pub(crate) fn compare(&self) -> Result<bool> {
+        let ends = Ends {
+            source: &self.source,
+            target: &self.postgres,
+            database: "postgres",
+        };
         let mut equal = true;
         for table in ["item", "marker", "beat"] {
-            let found = thalweg_testkit::compare::table(
-                (&self.source, "bench", table),
-                (&self.postgres, "postgres", "public", table),
-            )?;
-            println!("compare {table}: source and target: {found}");
-            equal &= found.is_equal();
+            let found = ends.compare(&format!("bench.{table}"), &format!("public.{table}"))?;
+            println!("proof: compare {found}");
+            equal &= found.equal();
             let sum = |server: &MariaDb| server.sql(&format!("CHECKSUM TABLE bench.{table}"));
             let same = sum(&self.source)? == sum(&self.replica)?;
-            println!("compare {table}: source and replica: {}", if same { "equal" } else { "DIFFERENT" });
+            println!(
+                "compare {table}: source and replica: {}",
+                if same { "equal" } else { "DIFFERENT" }
+            );
             equal &= same;
         }
         Ok(equal)

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
+pub(crate) use sign::hex;
 pub use sign::{Signed, authorization, query_string, sdk_date};
 pub use task::{End, Kind};
 

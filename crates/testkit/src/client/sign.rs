@@ -160,7 +160,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// Bytes in lower-case hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
         write!(out, "{byte:02x}").expect("writing to a string cannot fail");

@@ -216,7 +216,7 @@ fn random() -> u64 {
 }
 
 /// A password for one server.
-pub(super) fn random_password() -> String {
+pub(crate) fn random_password() -> String {
     format!("{:016x}{:016x}", random(), random())
 }
 

@@ -1,0 +1,254 @@
+//! Whether a table of PostgreSQL holds exactly the rows of a table of MariaDB.
+//!
+//! The judge shares nothing with the product. Each side is asked in SQL through its own
+//! command-line client, each value as text of a form that both sides can give without loss
+//! ([`form`]): numbers in full, floats by their bits, text and octets in hexadecimal (so neither
+//! client's escaping matters), moments in UTC. Rows come ordered by key and are merged as they
+//! stream, so memory does not grow with the table. The order is not trusted: a row that is not
+//! greater than the one before it ends the comparison with an error, because a merge of unordered
+//! rows proves nothing.
+//!
+//! Both tables must be at rest; the comparison takes no lock and no common snapshot.
+
+mod catalog;
+mod form;
+mod json;
+mod rows;
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use anyhow::{Result, bail};
+use ring::digest::{Context as Hash, SHA256};
+
+use crate::client::hex;
+use crate::servers::{MariaDb, Postgres};
+use catalog::Columns;
+use rows::{Row, Rows};
+
+/// How many differences are named; all are counted.
+const NAMED_MAX: usize = 10;
+
+/// The two servers whose tables are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct Ends<'a> {
+    /// The source.
+    pub source: &'a MariaDb,
+    /// The target.
+    pub target: &'a Postgres,
+    /// The target's database.
+    pub database: &'a str,
+}
+
+/// One difference, by key. Values other than keys are not shown.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    /// A row of the source is not at the target.
+    Missing(String),
+    /// A row of the target is not at the source.
+    Extra(String),
+    /// Both have it, but not alike: key and names of the columns.
+    Different(String, Vec<String>),
+}
+
+/// What was found in one pair of tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The source's table, `database.table`.
+    pub source: String,
+    /// The target's table, `schema.table`.
+    pub target: String,
+    /// Rows at the source.
+    pub source_rows: u64,
+    /// Rows at the target.
+    pub target_rows: u64,
+    /// Rows the target lacks.
+    pub missing: u64,
+    /// Rows the source lacks.
+    pub extra: u64,
+    /// Rows that differ.
+    pub different: u64,
+    /// The first differences.
+    pub first: Vec<Difference>,
+    /// SHA-256 of the source's rows in their common form, in key order.
+    pub source_sha256: String,
+    /// SHA-256 of the target's.
+    pub target_sha256: String,
+}
+
+impl Report {
+    /// Whether both tables hold the same rows.
+    pub fn equal(&self) -> bool {
+        self.missing == 0 && self.extra == 0 && self.different == 0
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (from, to) = (&self.source, &self.target);
+        if self.equal() {
+            let sha = self.source_sha256.get(..16).unwrap_or_default();
+            return write!(f, "{from} = {to}: {} rows, sha256 {sha}…", self.source_rows);
+        }
+        write!(
+            f,
+            "{from} ≠ {to}: {} and {} rows; {} missing, {} extra, {} different; first {:?}",
+            self.source_rows,
+            self.target_rows,
+            self.missing,
+            self.extra,
+            self.different,
+            self.first
+        )
+    }
+}
+
+impl Ends<'_> {
+    /// Compares all columns of `source` (`database.table`) with the columns of the same names of
+    /// `target` (`schema.table`).
+    ///
+    /// # Errors
+    /// When a table cannot be read, the columns are not the same, or two types have no common
+    /// form. Rows that differ are not an error.
+    pub fn compare(&self, source: &str, target: &str) -> Result<Report> {
+        let columns = Columns::read(self, source, target)?;
+        let mut left = Side::new(Rows::mariadb(self.source, &columns)?, &columns, source);
+        let mut right = Side::new(
+            Rows::postgres(self.target, self.database, &columns)?,
+            &columns,
+            target,
+        );
+        let mut report = Report {
+            source: source.into(),
+            target: target.into(),
+            source_rows: 0,
+            target_rows: 0,
+            missing: 0,
+            extra: 0,
+            different: 0,
+            first: Vec::new(),
+            source_sha256: String::new(),
+            target_sha256: String::new(),
+        };
+        left.advance()?;
+        right.advance()?;
+        loop {
+            let order = match (left.row(), right.row()) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(one), Some(two)) => columns.compare_keys(one, two),
+            };
+            report.judge(order, &left, &right, &columns);
+            if order != Ordering::Greater {
+                left.advance()?;
+            }
+            if order != Ordering::Less {
+                right.advance()?;
+            }
+        }
+        (report.source_rows, report.source_sha256) = left.end();
+        (report.target_rows, report.target_sha256) = right.end();
+        // The same question by two means: the merge and the hashes must agree.
+        if report.equal() != (report.source_sha256 == report.target_sha256) {
+            bail!("the merge and the hashes disagree: {report:?}");
+        }
+        Ok(report)
+    }
+}
+
+impl Report {
+    fn judge(&mut self, order: Ordering, left: &Side<'_>, right: &Side<'_>, columns: &Columns) {
+        let key = |side: &Side<'_>| {
+            side.row()
+                .map_or(String::new(), |row| columns.key_text(row))
+        };
+        let found = match order {
+            Ordering::Less => {
+                self.missing += 1;
+                Difference::Missing(key(left))
+            }
+            Ordering::Greater => {
+                self.extra += 1;
+                Difference::Extra(key(right))
+            }
+            Ordering::Equal => {
+                let (Some(one), Some(two)) = (left.row(), right.row()) else {
+                    return;
+                };
+                if one.text() == two.text() {
+                    return;
+                }
+                self.different += 1;
+                Difference::Different(key(left), columns.different(one, two))
+            }
+        };
+        if self.first.len() < NAMED_MAX {
+            self.first.push(found);
+        }
+    }
+}
+
+/// One side of the merge: the row at hand, and what was counted and hashed.
+struct Side<'a> {
+    rows: Rows,
+    columns: &'a Columns,
+    name: String,
+    now: Row,
+    before: Row,
+    there: bool,
+    count: u64,
+    hash: Hash,
+}
+
+impl<'a> Side<'a> {
+    fn new(rows: Rows, columns: &'a Columns, name: &str) -> Self {
+        Self {
+            rows,
+            columns,
+            name: name.to_owned(),
+            now: Row::default(),
+            before: Row::default(),
+            there: false,
+            count: 0,
+            hash: Hash::new(&SHA256),
+        }
+    }
+
+    fn row(&self) -> Option<&Row> {
+        self.there.then_some(&self.now)
+    }
+
+    fn advance(&mut self) -> Result<()> {
+        std::mem::swap(&mut self.now, &mut self.before);
+        self.there = self.rows.next(self.columns, &mut self.now)?;
+        if !self.there {
+            return Ok(());
+        }
+        self.count += 1;
+        self.hash.update(self.now.text());
+        self.hash.update(b"\n");
+        if self.count > 1 {
+            let order = self.columns.compare_keys(&self.before, &self.now);
+            // Without a key the whole row is one, and may be there twice.
+            let wrong = match order {
+                Ordering::Less => false,
+                Ordering::Equal => self.columns.keyed,
+                Ordering::Greater => true,
+            };
+            if wrong {
+                bail!(
+                    "{}: row {} comes after {} although its key is not greater",
+                    self.name,
+                    self.columns.key_text(&self.now),
+                    self.columns.key_text(&self.before)
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn end(self) -> (u64, String) {
+        (self.count, hex(self.hash.finish().as_ref()))
+    }
+}
