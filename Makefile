@@ -1,8 +1,11 @@
-# The two commands of the README, and the full-size proofs. Everything else is `cargo x`.
-.PHONY: test prove setup
+# The commands of the README, and the full-size proofs. Everything else is `cargo x`.
+.PHONY: test demo prove setup
 
 test:
 	cargo x test
+
+demo:
+	cargo x demo
 
 setup:
 	cargo x setup

@@ -1,6 +1,7 @@
 //! Workspace tasks, run as `cargo x COMMAND`. One module per command.
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
+mod demo;
 mod setup;
 mod steps;
 mod tidy;
@@ -11,7 +12,9 @@ const USAGE: &str = "usage: cargo x COMMAND
 
   setup   say what is missing on this machine, then install it; safe to repeat
   check   format, lints and tidy
-  test    setup, check and every test at its gate size, with the time of each step";
+  test    setup, check and every test at its gate size, with the time of each step
+  demo    a busy MariaDB copied into PostgreSQL and followed through a crash, then every row compared;
+          takes --rows N (in each of sysbench's tables), --seconds N (of streaming), --seed N";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -19,6 +22,7 @@ fn main() -> ExitCode {
         "setup" => setup::run(),
         "check" => steps::check(),
         "test" => steps::test(),
+        "demo" => demo::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

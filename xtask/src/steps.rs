@@ -74,7 +74,7 @@ fn tests() -> Result<()> {
     cargo(&["test", "--quiet", "--workspace", "--doc"])
 }
 
-fn cargo(args: &[&str]) -> Result<()> {
+pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(program)
         .args(args)

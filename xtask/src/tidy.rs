@@ -21,6 +21,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("connectors/mysql", &["thalweg-core"]),
     ("connectors/postgres", &["thalweg-core"]),
     ("xtask", &[]),
+    ("xtask/demo", &["thalweg-testkit"]),
 ];
 
 /// Checks the tree below `root`; all complaints at once.

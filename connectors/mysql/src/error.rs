@@ -2,7 +2,7 @@
 //!
 //! Numbers: <https://mariadb.com/kb/en/mariadb-error-code-reference/>.
 
-use mysql_async::{DriverError, Error as My};
+use mysql_async::{DriverError, Error as My, IoError};
 use thalweg_core::{Error, Kind, Side};
 
 use crate::wire::Malformed;
@@ -29,23 +29,69 @@ pub(crate) fn kind_of(errno: u16) -> Kind {
     }
 }
 
+/// What helps; `None`: nothing to be said, or only to wait.
+pub(crate) fn hint_of(errno: u16) -> Option<&'static str> {
+    Some(match errno {
+        1236 => {
+            "reset the task, so that it loads again; keep the log longer: SET GLOBAL \
+                 binlog_expire_logs_seconds = 604800;"
+        }
+        1045 | 1698 | 3118 => {
+            "correct the data source's user and password, or on the server: ALTER USER … \
+             IDENTIFIED BY '…';"
+        }
+        1820 | 1862 => "on the server: ALTER USER … IDENTIFIED BY '…'; the password has expired",
+        1130 => "on the server: CREATE USER …@'%' IDENTIFIED BY '…'; no account is for this host",
+        1044 | 1142 | 1143 => "on the server: GRANT SELECT ON `database`.`table` TO …;",
+        1227 => "on the server: GRANT REPLICATION SLAVE, BINLOG MONITOR ON *.* TO …;",
+        1049 => "create the database, or correct the data source's database",
+        1146 | 1054 | 1109 => {
+            "the source table is not as it was when the task started: reset the task, so that it \
+             is planned and loaded anew"
+        }
+        1040 | 1203 => "raise max_connections, or end idle sessions; the task goes on by itself",
+        1064 | 1193 => {
+            "the server is of a version that is not supported: use MariaDB 10.5 or newer"
+        }
+        _ => return None,
+    })
+}
+
+/// The text of 1236 covers a purged log, one that was reset, and a server that refuses to send it.
+fn dump_refused(text: &str) -> (Kind, Option<&'static str>) {
+    if text.contains("same server_id") || text.contains("same server_uuid") {
+        return (
+            Kind::Transient,
+            Some("another replica uses the data source's server_id: choose another one"),
+        );
+    }
+    if text.contains("max_allowed_packet") {
+        let fix = "SET GLOBAL max_allowed_packet = 1073741824;";
+        return (Kind::Config, Some(fix));
+    }
+    (kind_of(1236), hint_of(1236))
+}
+
 /// A driver error as ours.
 pub(crate) fn from_driver(error: My) -> Error {
     let out = match &error {
         My::Server(server) => {
             let errno = server.code;
-            // The text of 1236 covers both a purged log and a server that refuses to send it.
-            let kind = if errno == 1236 && server.message.contains("same server_id") {
-                Kind::Transient
-            } else {
-                kind_of(errno)
+            let (kind, hint) = match errno {
+                1236 => dump_refused(&server.message),
+                _ => (kind_of(errno), hint_of(errno)),
             };
-            Error::new(
-                kind,
-                format!("the server refused ({errno}): {}", server.message),
-            )
+            let message = format!("the server refused ({errno}): {}", server.message);
+            let error = Error::new(kind, message);
+            match hint {
+                Some(hint) => error.with_hint(hint),
+                None => error,
+            }
         }
-        My::Io(io) => Error::transient(format!("connection failed: {io}")),
+        My::Io(io) => match handshake(io) {
+            Some(refused) => refused,
+            None => Error::transient(format!("connection failed: {io}")),
+        },
         My::Driver(DriverError::NoClientSslFlagFromServer) => Error::config(
             "the server offers no TLS",
         )
@@ -69,6 +115,47 @@ pub(crate) fn from_driver(error: My) -> Error {
         other => Error::config(format!("driver: {other}")),
     };
     out.at(Side::Source)
+}
+
+/// What a failed TLS handshake asks for; `None`: it is none.
+fn handshake(io: &IoError) -> Option<Error> {
+    use rustls::CertificateError as Bad;
+    let tls = match io {
+        IoError::Tls(other) => {
+            return Some(
+                Error::config(format!("TLS cannot be set up: {other}")).with_hint(
+                    "give the certificate authority of the data source as PEM, and its host as a \
+                     name or an address",
+                ),
+            );
+        }
+        IoError::Io(io) => io.get_ref()?.downcast_ref::<rustls::Error>()?,
+    };
+    let (message, hint) = match tls {
+        rustls::Error::InvalidCertificate(
+            Bad::NotValidForName | Bad::NotValidForNameContext { .. },
+        ) => (
+            "the server's certificate is for another host name",
+            "use the name the certificate has as the data source's host, or give the server a \
+             certificate with this name",
+        ),
+        // A bad signature: another authority of the same name, made anew for example.
+        rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => (
+            "the server's certificate is from an authority that is not trusted",
+            "give the authority's certificate (PEM) as the data source's CA, or choose TLS mode \
+             require to connect without checking",
+        ),
+        rustls::Error::InvalidCertificate(_) => (
+            "the server's certificate is not valid",
+            "give the server a certificate that is not expired and that the data source's CA has \
+             signed (FLUSH SSL reads it anew)",
+        ),
+        _ => (
+            "the TLS handshake failed",
+            "the server has to offer TLS 1.2 or 1.3",
+        ),
+    };
+    Some(Error::config(format!("{message}: {tls}")).with_hint(hint))
 }
 
 impl From<Malformed> for Error {
@@ -98,6 +185,8 @@ mod tests {
             (1927, Kind::Transient),
         ] {
             assert_eq!(kind_of(errno), kind, "{errno}");
+            let stops = kind != Kind::Transient;
+            assert!(!stops || hint_of(errno).is_some(), "{errno} has no hint");
         }
     }
 }

@@ -54,15 +54,23 @@ impl MySqlSource {
     /// The place at the log's end, asked on the idle connection.
     async fn end(&self) -> Result<Place> {
         let mut idle = self.idle.lock().await;
-        let mut conn = match idle.take() {
-            Some(conn) => conn,
-            None => connect(&self.config).await?,
-        };
-        let place = tokio::time::timeout(self.config.timeout, end_of_log(&mut conn))
-            .await
-            .unwrap_or_else(|_| Err(timed_out()))?;
+        if let Some(mut conn) = idle.take()
+            && let Ok(place) = self.end_by(&mut conn).await
+        {
+            *idle = Some(conn);
+            return Ok(place);
+        }
+        // The server may have ended the old connection, or may have been restarted.
+        let mut conn = connect(&self.config).await?;
+        let place = self.end_by(&mut conn).await?;
         *idle = Some(conn);
         Ok(place)
+    }
+
+    async fn end_by(&self, conn: &mut Conn) -> Result<Place> {
+        tokio::time::timeout(self.config.timeout, end_of_log(conn))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
     }
 }
 

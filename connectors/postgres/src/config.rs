@@ -1,14 +1,14 @@
 //! Connecting.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
-use thalweg_core::ports::{DataSourceConfig, TlsMode};
+use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result};
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use crate::error::convert;
+use crate::error::{convert, convert_connect};
+use crate::tls;
 
 /// A client and the task that drives its connection; dropping it closes the connection.
 pub(crate) struct Connection {
@@ -19,7 +19,8 @@ pub(crate) struct Connection {
 /// Connects, logs in and pins the session: no time zone, date style or time limit of the server's
 /// configuration can change what we write.
 pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
-    refuse_clear_text(config)?;
+    let mode = tls::mode(config)?;
+    let tls = tls::connector(&config.tls)?;
     let mut options = tokio_postgres::Config::new();
     options
         .host(&config.host)
@@ -28,6 +29,7 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
         .user(&config.user)
         .password(config.password.expose())
         .application_name(name)
+        .ssl_mode(mode)
         .connect_timeout(config.timeout)
         .keepalives_idle(Duration::from_secs(10))
         .tcp_user_timeout(Duration::from_secs(30));
@@ -35,10 +37,10 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
         "could not connect to PostgreSQL at {}:{}",
         config.host, config.port
     );
-    let connecting = tokio::time::timeout(config.timeout, options.connect(NoTls)).await;
+    let connecting = tokio::time::timeout(config.timeout, options.connect(tls)).await;
     let (client, connection) = connecting
         .map_err(|_| Error::transient("no answer within the time limit").context(&place))?
-        .map_err(|error| convert(error).context(&place))?;
+        .map_err(|error| convert_connect(error, config).context(&place))?;
     let mut driver = JoinSet::new();
     driver.spawn(async move {
         // The error reaches whoever waits for an answer; there is nobody else to tell.
@@ -59,26 +61,4 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
         client,
         _driver: driver,
     })
-}
-
-/// TLS is not built yet, so a password travels in clear text: only to this machine, or where the
-/// user allowed it.
-fn refuse_clear_text(config: &DataSourceConfig) -> Result<()> {
-    if matches!(config.tls.mode, TlsMode::Require | TlsMode::VerifyFull) {
-        return Err(Error::config("TLS to PostgreSQL is not built yet")
-            .with_hint("set the data source's TLS mode to prefer or off"));
-    }
-    let local = config.host == "localhost"
-        || config
-            .host
-            .parse::<IpAddr>()
-            .is_ok_and(|address| address.is_loopback());
-    if local || config.allow_cleartext_password {
-        return Ok(());
-    }
-    Err(Error::config(format!(
-        "the connection to {} would not be encrypted",
-        config.host
-    ))
-    .with_hint("allow clear-text passwords for this data source if the network is trusted"))
 }

@@ -3,32 +3,165 @@
 //! Codes: <https://www.postgresql.org/docs/15/errcodes-appendix.html>. The server's DETAIL is never
 //! shown, because it can hold the values of a row.
 
+use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Kind, Side};
+
+use crate::schema::quote;
+
+/// A SQLSTATE or a class of them (its first two characters), what it asks for, and what helps;
+/// an empty hint: nothing but to wait, or the server's own hint.
+const TABLE: &[(&str, Kind, &str)] = &[
+    ("08", Kind::Transient, ""),
+    (
+        "22",
+        Kind::Data,
+        "correct the row at the source, or change the target column so that it takes the value",
+    ),
+    (
+        "22021",
+        Kind::Data,
+        "the text has a character that PostgreSQL cannot store (a NUL, for example): correct the row at the source",
+    ),
+    (
+        "23",
+        Kind::Data,
+        "the target table has a rule that the source's does not: drop the constraint, or correct the row at the source",
+    ),
+    (
+        "23502",
+        Kind::Data,
+        "ALTER TABLE … ALTER COLUMN … DROP NOT NULL on the target, or give the column a default if it is not mapped",
+    ),
+    (
+        "23503",
+        Kind::Data,
+        "set the task's option foreign_keys to replica, or map the referenced table in this task too",
+    ),
+    (
+        "23505",
+        Kind::Data,
+        "another row of the target has the same unique value: remove rows that the task did not write, or drop the unique key",
+    ),
+    (
+        "25006",
+        Kind::Config,
+        "connect to the primary; or on the server: ALTER SYSTEM SET default_transaction_read_only = off; SELECT pg_reload_conf()",
+    ),
+    (
+        "28",
+        Kind::Config,
+        "allow the connection in the server's pg_hba.conf, then SELECT pg_reload_conf()",
+    ),
+    (
+        "28P01",
+        Kind::Config,
+        "correct the data source's user and password",
+    ),
+    (
+        "3D000",
+        Kind::Config,
+        "create the database, or correct the data source's database",
+    ),
+    (
+        "3F",
+        Kind::Schema,
+        "CREATE SCHEMA of this name at the target, or correct the mapping",
+    ),
+    ("40001", Kind::Transient, ""),
+    ("40P01", Kind::Transient, ""),
+    (
+        "42",
+        Kind::Schema,
+        "the target table is not as it was when the task started: make it so again, or reset the task, so that it is planned and loaded anew",
+    ),
+    (
+        "42501",
+        Kind::Config,
+        "GRANT the user what the message names; the check of the task lists the statements",
+    ),
+    (
+        "42P01",
+        Kind::Schema,
+        "create the target table again, or reset the task, so that it is planned and loaded anew",
+    ),
+    (
+        "53",
+        Kind::Transient,
+        "the server lacks a resource; the task goes on by itself when it has it again",
+    ),
+    (
+        "53100",
+        Kind::Transient,
+        "the server's disk is full: free space on it, or drop what is not needed; the task goes on by itself",
+    ),
+    (
+        "53200",
+        Kind::Transient,
+        "the server is out of memory: give it more, or lower work_mem and max_connections; the task goes on by itself",
+    ),
+    (
+        "53300",
+        Kind::Transient,
+        "the server takes no more connections: raise max_connections, or end idle sessions; the task goes on by itself",
+    ),
+    (
+        "55P03",
+        Kind::Transient,
+        "another session holds a lock on the table: SELECT * FROM pg_locks WHERE NOT granted shows who waits",
+    ),
+    ("57P01", Kind::Transient, ""),
+    ("57P02", Kind::Transient, ""),
+    ("57P03", Kind::Transient, ""),
+    (
+        "58",
+        Kind::Transient,
+        "the server cannot read or write its own files: look into its log",
+    ),
+];
+
+fn entry(code: &str) -> Option<&'static (&'static str, Kind, &'static str)> {
+    let find = |name: &str| TABLE.iter().find(|(key, ..)| *key == name);
+    find(code).or_else(|| find(code.get(..2)?))
+}
 
 /// What a SQLSTATE asks for. Codes the table does not have are `Transient`.
 pub fn kind_of(code: &str) -> Kind {
-    let class = code.get(..2).unwrap_or(code);
-    match (code, class) {
-        // A deadlock, a serialisation failure, a server that shuts down or starts up.
-        ("40001" | "40P01" | "55P03" | "57P01" | "57P02" | "57P03", _) => Kind::Transient,
-        // The statement was refused because the server is a standby or set to read only.
-        ("25006", _) => Kind::Config,
-        // Insufficient privilege, wrong password, no such database.
-        ("42501" | "3D000", _) | (_, "28") => Kind::Config,
-        // No such table, column, function or type; a table that is there already.
-        (_, "42" | "3F") => Kind::Schema,
-        // A value or row the table does not take.
-        (_, "22" | "23") => Kind::Data,
-        _ => Kind::Transient,
-    }
+    entry(code).map_or(Kind::Transient, |(_, kind, _)| *kind)
+}
+
+/// What helps; `None`: nothing to be said.
+pub fn hint_of(code: &str) -> Option<&'static str> {
+    entry(code)
+        .map(|(.., hint)| *hint)
+        .filter(|hint| !hint.is_empty())
+}
+
+/// Turns an error of connecting into ours: here the names are known that belong into a hint.
+pub(crate) fn convert_connect(error: tokio_postgres::Error, config: &DataSourceConfig) -> Error {
+    let code = error.code().map(|code| code.code().to_owned());
+    let (user, database) = (quote(&config.user), quote(&config.database));
+    let hint = match code.as_deref() {
+        Some("28P01") => format!(
+            "correct the data source's password, or on the server: ALTER ROLE {user} PASSWORD '…'"
+        ),
+        Some("28000") => format!(
+            "on the server: CREATE ROLE {user} LOGIN PASSWORD '…' if it is missing, and a line in \
+             pg_hba.conf such as: hostssl {database} {user} samenet scram-sha-256"
+        ),
+        Some("3D000") => format!("CREATE DATABASE {database} ENCODING 'UTF8'"),
+        Some("42501") => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
+        _ => return convert(error),
+    };
+    convert(error).with_hint(hint)
 }
 
 /// Turns a driver's error into ours, at the target.
 pub(crate) fn convert(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
-        return Error::transient("the connection to PostgreSQL failed")
-            .caused_by(error)
-            .at(Side::Target);
+        if let Some(tls) = crate::tls::handshake_error(&error) {
+            return tls.at(Side::Target);
+        }
+        return without_code(error).at(Side::Target);
     };
     let code = db.code().code();
     let kind = kind_of(code);
@@ -49,10 +182,25 @@ pub(crate) fn convert(error: tokio_postgres::Error) -> Error {
         _ => format!("PostgreSQL: {} (SQLSTATE {code}{place})", db.message()),
     };
     let mut converted = Error::new(kind, message).at(Side::Target);
-    if let (Some(hint), false) = (db.hint(), kind == Kind::Data) {
+    let own = db.hint().filter(|_| kind != Kind::Data);
+    if let Some(hint) = hint_of(code).or(own) {
         converted = converted.with_hint(hint);
     }
     converted
+}
+
+/// An error the server did not report.
+fn without_code(error: tokio_postgres::Error) -> Error {
+    match error.to_string().as_str() {
+        // The driver does not know the method the server asks for, or the other way round.
+        "authentication error" => Error::config("cannot log in to PostgreSQL")
+            .with_hint("set scram-sha-256 as the method in the server's pg_hba.conf")
+            .caused_by(error),
+        "error connecting to server" => Error::transient("PostgreSQL does not answer")
+            .with_hint("start the server, or correct the data source's host and port")
+            .caused_by(error),
+        _ => Error::transient("the connection to PostgreSQL failed").caused_by(error),
+    }
 }
 
 /// Whether an error of a bulk statement may come from the order of its rows only, so that the same
@@ -95,5 +243,19 @@ mod tests {
         ] {
             assert_eq!(kind_of(code), kind, "{code}");
         }
+    }
+
+    #[test]
+    fn whoever_must_act_is_told_how() {
+        for (key, kind, hint) in TABLE {
+            assert!(
+                *kind == Kind::Transient || !hint.is_empty(),
+                "{key} has no hint"
+            );
+        }
+        assert!(hint_of("53100").is_some_and(|hint| hint.contains("disk is full")));
+        assert_eq!(hint_of("23514"), hint_of("23"));
+        assert_eq!(hint_of("40001"), None);
+        assert_eq!(hint_of("XX000"), None);
     }
 }

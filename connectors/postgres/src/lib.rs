@@ -5,6 +5,7 @@ mod config;
 pub mod error;
 mod schema;
 mod target;
+mod tls;
 
 use std::sync::Arc;
 

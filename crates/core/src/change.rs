@@ -42,9 +42,14 @@ pub struct ChangeBatch {
 }
 
 impl ChangeBatch {
-    /// Bytes held, for the memory budget.
+    /// Bytes in use, for limits.
     pub fn bytes(&self) -> usize {
         self.rows.bytes() + self.changes.len() * size_of::<Change>()
+    }
+
+    /// Bytes held, in use or not, for the memory budget.
+    pub fn held_bytes(&self) -> usize {
+        self.rows.held_bytes() + self.changes.capacity() * size_of::<Change>()
     }
 
     /// Empties it, keeping its memory for reuse.

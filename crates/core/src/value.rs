@@ -271,9 +271,14 @@ impl RowBatch {
         self.rows.is_empty()
     }
 
-    /// Bytes held by cells and offsets, for limits and the memory budget.
+    /// Bytes of cells and offsets, for limits.
     pub fn bytes(&self) -> usize {
         self.bytes.len() + self.rows.len() * 8
+    }
+
+    /// Bytes held for cells and offsets, in use or not, for the memory budget.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.capacity() + self.rows.capacity() * 8
     }
 
     /// Removes all rows, keeping the memory for reuse.

@@ -15,6 +15,9 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// Transactions (or parts) the reader may be ahead.
     pub queue: usize,
+    /// Bytes the reader may be ahead. A few batches are enough to keep the applier busy; more would
+    /// only lie there, and take the memory from other tasks.
+    pub queue_bytes: u64,
     /// Size of one part of a huge transaction, in bytes.
     pub part_bytes: usize,
     /// First wait after a transient error; doubled each time.
@@ -29,6 +32,7 @@ impl Default for Limits {
             batch_ops: 20_000,
             batch_bytes: 8 << 20,
             queue: 4_096,
+            queue_bytes: 32 << 20,
             part_bytes: 4 << 20,
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),

@@ -98,7 +98,7 @@ pub struct TaskStatus {
     /// When the last applied transaction that had changes was committed at the source, by the
     /// source's clock, in microseconds since the Unix epoch. Not a lag: an idle source has none.
     pub applied_commit_us: Option<i64>,
-    /// Source transactions applied since the start of the run.
+    /// Source transactions with changes applied since the start of the run.
     pub transactions: u64,
     /// Bytes of log, and of loaded rows as decoded, read since the start of the run.
     pub bytes_read: u64,

@@ -27,7 +27,10 @@ use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 
 /// A transaction and the memory it holds.
-type Queued = (Transaction, OwnedSemaphorePermit);
+type Queued = (Transaction, Held);
+
+/// Of the task's own budget and of the process's.
+type Held = [OwnedSemaphorePermit; 2];
 
 /// Streams from `from` until `stop` (`Ok`) or an error.
 pub(crate) struct Streaming<'a> {
@@ -63,12 +66,14 @@ impl Streaming<'_> {
 
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let mut reader = JoinSet::new();
-        reader.spawn(read(source, sender, budget.clone()));
+        let budgets = [MemoryBudget::new(self.limits.queue_bytes), budget.clone()];
+        reader.spawn(read(source, sender, budgets));
         let (durable, followed) = watch::channel(from);
         let _probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
         let mut queue = Queue {
             receiver,
             held: None,
+            parts: false,
         };
         let mut ready: Option<Gathered> = None;
         // What the open target transaction has written.
@@ -161,14 +166,18 @@ impl Streaming<'_> {
             }
             self.add(&transaction, &mut gathered)?;
             taken += 1;
+            let has_changes = !transaction.changes.changes.is_empty();
             let Some(commit) = transaction.commit else {
+                queue.parts = true;
                 break;
             };
             let Gathered { batch, written, .. } = &mut gathered;
             written.commit_us = commit.time_us.or(written.commit_us);
-            written.transactions += 1;
+            // One without changes moves the position only.
+            let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
+            written.transactions += counts;
+            batch.transactions += counts;
             batch.position = Some(commit.position);
-            batch.transactions += 1;
             if batch.ordered.len() >= self.limits.batch_ops
                 || batch.rows.bytes() >= self.limits.batch_bytes
             {
@@ -228,6 +237,8 @@ struct Queue {
     receiver: mpsc::Receiver<Queued>,
     /// Taken out of the queue, not yet into a batch.
     held: Option<Queued>,
+    /// Parts of a transaction were taken, its end was not.
+    parts: bool,
 }
 
 impl Queue {
@@ -248,15 +259,17 @@ impl Queue {
 async fn read(
     mut source: Box<dyn ChangeStream>,
     sender: mpsc::Sender<Queued>,
-    budget: MemoryBudget,
+    [own, shared]: [MemoryBudget; 2],
 ) -> Error {
     loop {
         let transaction = match source.next().await {
             Ok(transaction) => transaction,
             Err(error) => return error.at(Side::Source),
         };
-        let permit = budget.take(transaction.changes.bytes()).await;
-        if sender.send((transaction, permit)).await.is_err() {
+        let bytes = transaction.changes.held_bytes();
+        // The own one first: a task that is far ahead must not hold what others wait for.
+        let held = [own.take(bytes).await, shared.take(bytes).await];
+        if sender.send((transaction, held)).await.is_err() {
             return Error::transient("the applier has ended");
         }
     }

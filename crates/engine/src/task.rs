@@ -58,7 +58,7 @@ pub async fn run(
                 info!(task = %spec.key, "task stopped");
                 return Ok(());
             }
-            Err(error) => error,
+            Err(error) => with_remedy(error),
         };
         attempt = if status.borrow().applied == before {
             attempt + 1
@@ -87,6 +87,14 @@ pub async fn run(
             }
         }
     }
+}
+
+/// Whatever lost the position, one thing helps.
+fn with_remedy(error: Error) -> Error {
+    if error.kind() == Kind::PositionLost && error.hint().is_none() {
+        return error.with_hint("reset the task, so that it loads again");
+    }
+    error
 }
 
 /// One attempt, from the claim on.

@@ -15,7 +15,7 @@ use thalweg_core::{Error, Result};
 
 use super::Owner;
 use super::bulk::{Bulk, BulkError};
-use super::ddl::key_statements;
+use super::ddl::{explain, key_statements};
 use super::rows::Rows;
 use crate::config::Connection;
 use crate::error::convert;
@@ -243,7 +243,9 @@ impl Applier for PostgresApplier {
             self.sql("BEGIN").await?;
             self.open = true;
         }
-        self.apply_rows(batch, &mut counts).await?;
+        if let Err(error) = self.apply_rows(batch, &mut counts).await {
+            return Err(explain(&self.connection.client, &self.plan, error).await);
+        }
         count(batch, &mut counts);
         let Some(position) = batch.position.clone() else {
             return Ok(Applied {

@@ -4,7 +4,7 @@
 //! The staging table is temporary, one per target table and session. A row of it says what to do
 //! (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`, `c1` …).
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::plan::TargetTable;
@@ -16,6 +16,9 @@ use super::column_list;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
+
+/// Sent at once: the batch is never in memory a second time.
+const CHUNK_BYTES: usize = 256 << 10;
 
 const DELETE: i16 = 1;
 const UPDATE: i16 = 2;
@@ -140,6 +143,8 @@ impl Bulk {
         }
         let width = i16::try_from(1 + self.key.len() + self.encoder.width())
             .map_err(|_| Error::bug("too many columns"))?;
+        let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
+        let mut sink = Box::pin(sink);
         let mut bytes = HEADER.to_vec();
         let ops = (folded.deletes.iter().map(|row| (DELETE, Some(*row), None)))
             .chain(
@@ -164,11 +169,12 @@ impl Bulk {
                 Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
                 None => nulls(self.encoder.width(), &mut bytes),
             }
+            if bytes.len() >= CHUNK_BYTES {
+                sink.send(Bytes::from(std::mem::take(&mut bytes))).await?;
+            }
         }
         bytes.extend_from_slice(TRAILER);
-        let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
-        let mut sink = Box::pin(sink);
-        sink.send(BytesMut::from(bytes.as_slice()).freeze()).await?;
+        sink.send(Bytes::from(bytes)).await?;
         sink.as_mut().finish().await?;
         Ok(())
     }

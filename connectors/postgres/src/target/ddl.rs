@@ -1,11 +1,11 @@
 //! Missing target tables, the keys that wait for the end of the load, and preflight.
 
-use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::ReferenceAction;
+use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
 use super::checkpoint;
@@ -17,14 +17,21 @@ use crate::schema::{quote, quote_table};
 pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<()> {
     let transaction = client.transaction().await.map_err(convert)?;
     checkpoint::prepare(&transaction).await?;
+    let mut outcome = Ok(());
     for table in plan.targets.iter().filter(|table| table.create) {
-        transaction
-            .batch_execute(&create_sql(table))
-            .await
-            .map_err(convert)?;
+        outcome = transaction.batch_execute(&create_sql(table)).await;
+        if outcome.is_err() {
+            break;
+        }
         checkpoint::note_pending(&transaction, task, &table.name).await?;
     }
-    transaction.commit().await.map_err(convert)
+    match outcome {
+        Ok(()) => transaction.commit().await.map_err(convert),
+        Err(error) => {
+            drop(transaction);
+            Err(explain(client, plan, convert(error)).await)
+        }
+    }
 }
 
 fn create_sql(table: &TargetTable) -> String {
@@ -123,10 +130,10 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
                 fix,
             ));
         }
+        privileges(client, table, &mut findings).await?;
         if table.create {
             continue;
         }
-        privileges(client, table, &mut findings).await?;
         if !table.foreign_keys.is_empty() && plan.options.foreign_keys == ForeignKeys::Enforce {
             findings.push(Finding::error(
                 "foreign_key_during_load",
@@ -226,31 +233,82 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
+/// What keeps the user from writing a table, and the statement that gives the right.
 async fn privileges(
     client: &Client,
     table: &TargetTable,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let name = quote_table(&table.name);
+    let schema = quote(&table.name.schema);
+    // A table or schema that is not there has no rights: NULL.
     let row = client
         .query_one(
-            "SELECT has_table_privilege($1::text, 'SELECT') AND has_table_privilege($1, 'INSERT') \
-             AND has_table_privilege($1, 'UPDATE') AND has_table_privilege($1, 'DELETE'), \
+            "SELECT to_regnamespace($1) IS NOT NULL, \
+             has_schema_privilege(to_regnamespace($1)::oid, 'USAGE'), \
+             has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), \
+             (SELECT has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
+              AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') \
+              FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid AND c.relname = $2), \
              quote_ident(current_user)",
-            &[&name],
+            &[&schema, &table.name.name],
         )
         .await
         .map_err(convert)?;
+    let may = |index: usize| row.get::<_, Option<bool>>(index);
+    let user: &str = row.get(4);
+    let mut missing = |code: &'static str, subject: String, message: &str, fix: String| {
+        findings.push(Finding::error(code, subject, message, fix));
+    };
     if !row.get::<_, bool>(0) {
-        findings.push(Finding::error(
+        let fix = format!("CREATE SCHEMA {schema} AUTHORIZATION {user}");
+        missing("schema_missing", schema, "there is no such schema", fix);
+        return Ok(());
+    }
+    let rights = match (may(1), may(2), may(3)) {
+        (Some(false), Some(false), None) if table.create => "USAGE, CREATE",
+        (Some(true), Some(false), None) if table.create => "CREATE",
+        (Some(false), ..) => "USAGE",
+        _ => "",
+    };
+    if !rights.is_empty() {
+        missing(
+            "schema_privileges",
+            schema.clone(),
+            "the user may not use the schema as the task must",
+            format!("GRANT {rights} ON SCHEMA {schema} TO {user}"),
+        );
+    }
+    if may(3) == Some(false) {
+        missing(
             "privileges",
             table.name.to_string(),
             "the user may not read and write it",
-            format!(
-                "GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {}",
-                row.get::<_, &str>(1)
-            ),
-        ));
+            format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {user}"),
+        );
     }
     Ok(())
+}
+
+/// An error that stops the task, with the exact statements in its hint if rights are missing. The
+/// client's transaction is given up.
+pub(super) async fn explain(client: &Client, plan: &Plan, error: Error) -> Error {
+    if error.kind() != Kind::Config {
+        return error;
+    }
+    let mut findings = Vec::new();
+    let ask = async {
+        client.batch_execute("ROLLBACK").await.map_err(convert)?;
+        for table in &plan.targets {
+            privileges(client, table, &mut findings).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    // Who cannot be asked leaves the error as it was.
+    if ask.await.is_err() || findings.is_empty() {
+        return error;
+    }
+    let mut fixes: Vec<String> = findings.into_iter().map(|finding| finding.fix).collect();
+    fixes.dedup();
+    error.with_hint(fixes.join("; "))
 }

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Loader;
@@ -13,6 +13,7 @@ use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
 
+use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::{Owner, copy_sql};
 use crate::config::Connection;
@@ -43,13 +44,11 @@ impl PostgresLoader {
             open: None,
         }
     }
-}
 
-#[async_trait]
-impl Loader for PostgresLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let table = plan
+    /// Begins the transaction and the `COPY`.
+    async fn open(&self, target: usize, replace: bool) -> Result<Open> {
+        let table = self
+            .plan
             .targets
             .get(target)
             .ok_or_else(|| Error::bug("no such target"))?;
@@ -83,13 +82,25 @@ impl Loader for PostgresLoader {
         sink.send(Bytes::from_static(HEADER))
             .await
             .map_err(convert)?;
-        self.open = Some(Open {
+        Ok(Open {
             target,
             encoder,
             sink,
             rows: 0,
-        });
-        Ok(())
+        })
+    }
+}
+
+#[async_trait]
+impl Loader for PostgresLoader {
+    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
+        match self.open(target, replace).await {
+            Ok(open) => {
+                self.open = Some(open);
+                Ok(())
+            }
+            Err(error) => Err(explain(&self.connection.client, &self.plan, error).await),
+        }
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
@@ -105,10 +116,7 @@ impl Loader for PostgresLoader {
             open.encoder.row(row, &mut bytes)?;
         }
         open.rows += rows.len() as u64;
-        open.sink
-            .send(BytesMut::from(bytes.as_slice()).freeze())
-            .await
-            .map_err(convert)
+        open.sink.send(Bytes::from(bytes)).await.map_err(convert)
     }
 
     async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {

@@ -6,19 +6,14 @@ use thalweg_core::checkpoint::{TablePhase, TaskKey};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
 use thalweg_core::position::{Position, Visibility};
-use thalweg_core::schema::ColumnType;
 
-use crate::world::{World, column, plan, source};
+use crate::world::{World, one_table_at};
 
 const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
 const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'thalweg'";
 
 fn one_table(world: &World) -> Arc<Plan> {
-    let int = ColumnType::Int {
-        bits: 64,
-        unsigned: false,
-    };
-    plan(world, vec![source("t", vec![column("id", int)], &[])])
+    one_table_at(world.target.as_ref())
 }
 
 fn task(name: &str) -> TaskKey {
@@ -119,9 +114,9 @@ async fn tasks_that_come_and_go_never_take_another_ones_row() {
     let world = World::new();
     let plan = one_table(&world);
     let mut tasks = tokio::task::JoinSet::new();
-    for n in 0..6 {
+    for n in 0..4 {
         let (target, plan) = (Arc::clone(&world.target), Arc::clone(&plan));
-        tasks.spawn(come_and_go(target, plan, format!("task{n}"), 20));
+        tasks.spawn(come_and_go(target, plan, format!("task{n}"), 8));
     }
     while let Some(ended) = tasks.join_next().await {
         ended.unwrap();

@@ -7,4 +7,6 @@
 
 mod apply;
 mod checkpoint;
+mod errors;
+mod tls;
 mod world;

@@ -100,6 +100,11 @@ pub(crate) fn source(name: &str, columns: Vec<ColumnSchema>, unique: &[usize]) -
 
 /// A plan that creates a table for each source table, in schema `public`.
 pub(crate) fn plan(world: &World, sources: Vec<TableSchema>) -> Arc<Plan> {
+    plan_at(world.target.as_ref(), sources)
+}
+
+/// The same for any target.
+pub(crate) fn plan_at(to: &dyn Target, sources: Vec<TableSchema>) -> Arc<Plan> {
     let pairs = sources.into_iter().map(|source| {
         let mapping = Mapping {
             id: "m".into(),
@@ -108,10 +113,7 @@ pub(crate) fn plan(world: &World, sources: Vec<TableSchema>) -> Arc<Plan> {
             columns: Vec::new(),
         };
         let pairs = mapping.pairs(&source);
-        let target = world
-            .target
-            .propose(&source, &mapping.target, &pairs)
-            .unwrap();
+        let target = to.propose(&source, &mapping.target, &pairs).unwrap();
         TablePair {
             mapping,
             source: Some(source),
@@ -125,6 +127,15 @@ pub(crate) fn plan(world: &World, sources: Vec<TableSchema>) -> Arc<Plan> {
             .plan
             .unwrap_or_else(|| panic!("{:?}", resolution.findings)),
     )
+}
+
+/// A plan with one table, `t`, of one column.
+pub(crate) fn one_table_at(to: &dyn Target) -> Arc<Plan> {
+    let int = ColumnType::Int {
+        bits: 64,
+        unsigned: false,
+    };
+    plan_at(to, vec![source("t", vec![column("id", int)], &[])])
 }
 
 /// Appends a row of two integers.

@@ -9,6 +9,9 @@
 mod check;
 mod docs;
 mod http;
+mod huge;
+mod pair;
 mod process;
 mod replicates;
 mod sdk;
+mod trouble;

@@ -1,0 +1,4 @@
+//! The connector against a private server.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod tls;

@@ -1,0 +1,182 @@
+//! A private MariaDB, a private PostgreSQL, and a task between them.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::plan::{Plan, TablePair, resolve};
+use thalweg_core::ports::{Connector, DataSourceConfig, Source, Target};
+use thalweg_core::schema::TableName;
+use thalweg_core::secret::Secret;
+use thalweg_core::{Error, Result};
+use thalweg_engine::limits::{Limits, MemoryBudget};
+use thalweg_engine::status::{TaskPhase, TaskStatus};
+use thalweg_engine::task::{self, TaskSpec};
+use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) struct Pair {
+    pub(crate) mariadb: MariaDb,
+    pub(crate) postgres: Postgres,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) spec: TaskSpec,
+}
+
+fn config(host: &str, port: u16, database: &str, user: &str, password: &str) -> DataSourceConfig {
+    DataSourceConfig {
+        host: host.into(),
+        port,
+        database: database.into(),
+        user: user.into(),
+        password: Secret::new(password),
+        tls: Default::default(),
+        allow_cleartext_password: false,
+        timeout: Duration::from_secs(10),
+        server_id: None,
+        application_name: "thalweg/test".into(),
+    }
+}
+
+impl Pair {
+    /// Runs `setup` in a new database `shop` and plans to carry over `tables` of it.
+    pub(crate) async fn start(setup: &str, tables: &[&str]) -> Self {
+        let mariadb = MariaDb::start(MariaDbOptions::default()).unwrap();
+        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+        mariadb
+            .sql(&format!("CREATE DATABASE shop; USE shop; {setup}"))
+            .unwrap();
+        let (m, p) = (&mariadb, &postgres);
+        let from = config(m.host(), m.port(), "shop", m.user(), m.password());
+        let to = config(p.host(), p.port(), "postgres", p.user(), p.password());
+        let source = thalweg_mysql::connector().source(&from).unwrap();
+        let target = thalweg_postgres::connector().target(&to).unwrap();
+        let spec = TaskSpec {
+            key: TaskKey {
+                server: "test".into(),
+                task: "shop".into(),
+            },
+            plan: plan(source.as_ref(), target.as_ref(), tables).await,
+            source: Arc::clone(&source),
+            target: Arc::clone(&target),
+            expects_checkpoint: false,
+        };
+        Pair {
+            mariadb,
+            postgres,
+            source,
+            target,
+            spec,
+        }
+    }
+
+    /// Starts the task.
+    pub(crate) fn run(&self) -> Running {
+        let (sender, status) = watch::channel(TaskStatus::default());
+        let stop = CancellationToken::new();
+        let mut run = JoinSet::new();
+        run.spawn(task::run(
+            self.spec.clone(),
+            Limits::default(),
+            MemoryBudget::default(),
+            sender,
+            stop.clone(),
+        ));
+        Running { status, stop, run }
+    }
+
+    /// Waits until what the source has now is durable at the target.
+    pub(crate) async fn caught_up(&self, running: &mut Running, within: Duration) {
+        let head = self.source.head().await.unwrap();
+        let there = |status: &TaskStatus| {
+            let at = status.applied.as_ref();
+            // Before, the position is the load's start: the load may not have ended.
+            status.phase == TaskPhase::Streaming
+                && at.is_some_and(|at| self.source.reached(at, &head).unwrap())
+        };
+        running.wait(within, there).await;
+    }
+
+    /// The answers of both sides to a query they understand alike.
+    pub(crate) fn both(&self, query: &str) -> (String, String) {
+        (
+            self.mariadb.sql_in("shop", query).unwrap(),
+            self.postgres.sql(query).unwrap(),
+        )
+    }
+}
+
+async fn plan(source: &dyn Source, target: &dyn Target, tables: &[&str]) -> Arc<Plan> {
+    let names: Vec<_> = tables
+        .iter()
+        .map(|name| TableName::new("shop", *name))
+        .collect();
+    let findings = source.check(&names).await.unwrap();
+    assert!(
+        !findings.iter().any(|finding| finding.refuses()),
+        "{findings:?}"
+    );
+    let described = source.describe(&names).await.unwrap();
+    let pairs = described.into_iter().map(|source| {
+        let name = TableName::new("public", &source.name.name);
+        let mapping = Mapping {
+            id: source.name.name.clone(),
+            source: source.name.clone(),
+            target: name.clone(),
+            columns: Vec::new(),
+        };
+        let columns = mapping.pairs(&source);
+        let proposal = target.propose(&source, &name, &columns).unwrap();
+        TablePair {
+            mapping,
+            source: Some(source),
+            target: Some(proposal),
+            create: true,
+        }
+    });
+    let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());
+    let findings = resolution.findings;
+    Arc::new(resolution.plan.unwrap_or_else(|| panic!("{findings:?}")))
+}
+
+/// A running task.
+pub(crate) struct Running {
+    pub(crate) status: watch::Receiver<TaskStatus>,
+    stop: CancellationToken,
+    run: JoinSet<Result<()>>,
+}
+
+impl Running {
+    /// Waits until the status is as `wanted`.
+    pub(crate) async fn wait(
+        &mut self,
+        within: Duration,
+        mut wanted: impl FnMut(&TaskStatus) -> bool,
+    ) {
+        let deadline = Instant::now() + within;
+        while !wanted(&self.status.borrow()) {
+            let status = format!("{:?}", self.status.borrow());
+            assert!(Instant::now() < deadline, "not within {within:?}: {status}");
+            assert!(self.run.try_join_next().is_none(), "it ended: {status}");
+            // Woken by a change; a task that says nothing any more is looked at again.
+            let change = self.status.changed();
+            drop(tokio::time::timeout(Duration::from_secs(1), change).await);
+        }
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        self.stop.cancel();
+        self.run.join_next().await.unwrap().unwrap()
+    }
+
+    /// Waits for the error it ends with.
+    pub(crate) async fn failed(&mut self) -> Error {
+        let ended = tokio::time::timeout(Duration::from_secs(30), self.run.join_next()).await;
+        let ended = ended.unwrap_or_else(|_| panic!("it goes on: {:?}", self.status.borrow()));
+        ended.unwrap().unwrap().unwrap_err()
+    }
+}

@@ -1,0 +1,48 @@
+//! Certificates for private servers, made anew for each test.
+
+use anyhow::Result;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// A certificate authority nobody else knows.
+pub struct Authority {
+    pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A new one, with a key of its own.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn new() -> Result<Self> {
+        let key = KeyPair::generate()?;
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Authority {
+            pem,
+            issuer: Issuer::new(params, key),
+        })
+    }
+
+    /// Its certificate, PEM: what a client trusts.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The files of a server known by `name` (a host name or an address): `server.crt` and
+    /// `server.key`, as the options of private servers take them.
+    ///
+    /// # Errors
+    /// When `name` is neither.
+    pub fn server_files(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let key = KeyPair::generate()?;
+        let params = CertificateParams::new(vec![name.to_owned()])?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let file = |name: &str, pem: String| (name.to_owned(), pem.into_bytes());
+        Ok(vec![
+            file("server.crt", certificate.pem()),
+            file("server.key", key.serialize_pem()),
+        ])
+    }
+}
