@@ -289,11 +289,18 @@ fn silence_ends(api: &mut Api, app: &str) {
         let made = api.ask("data source", ("POST", &create), &body, Want::Ok(201));
         let path = api.fdi(&format!("/datasources/{}", text(&made["datasource_id"])));
         let limit = Duration::from_secs(if kind == "MYSQL" { 8 } else { 40 });
-        for (method, rest) in [
+        // The silence costs its whole limit each time: once is enough for the slow one.
+        let looks = [
             ("POST", "/test-connect"),
             ("GET", "/tables?position=SOURCE"),
             ("GET", "/columns?position=SOURCE&table_name=a.b"),
-        ] {
+        ];
+        let looks = if kind == "MYSQL" {
+            &looks[..]
+        } else {
+            &looks[..1]
+        };
+        for (method, rest) in looks {
             let start = Instant::now();
             api.bare(method, &format!("{path}{rest}"), UNREACHABLE);
             let took = start.elapsed();
