@@ -66,7 +66,9 @@ impl Dump {
             Some(id) if by_gtid => id,
             _ => fresh_id(),
         };
-        let mut request = BinlogStreamRequest::new(id);
+        // Under this name the server lists us among its replicas, and preflight knows us again.
+        let mut request =
+            BinlogStreamRequest::new(id).with_hostname(config.application_name.as_bytes());
         if !gtid {
             request = request
                 .with_filename(from.at.file.as_bytes())
