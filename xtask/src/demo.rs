@@ -31,14 +31,7 @@ Nothing of this machine's own databases is touched. Ctrl-C ends it and cleans up
 "
     );
     setup::run()?;
-    for package in ["thalweg-server", "thalweg-demo"] {
-        println!("building {package}");
-        steps::cargo(&["build", "--release", "--package", package])?;
-    }
-    // target/debug/xtask: the other profile is next door, wherever the target directory is.
-    let own = std::env::current_exe()?;
-    let target = own.parent().and_then(Path::parent);
-    let built = target.context("no target directory")?.join("release");
+    let built = steps::release(&["thalweg-server", "thalweg-demo"])?;
     let temporary = std::env::temp_dir();
     sweep(&temporary);
     let directory = temporary.join(format!("{PREFIX}{}", std::process::id()));

@@ -1,7 +1,9 @@
 //! Workspace tasks, run as `cargo x COMMAND`. One module per command.
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
+mod bench;
 mod demo;
+mod prove;
 mod setup;
 mod steps;
 mod tidy;
@@ -14,7 +16,9 @@ const USAGE: &str = "usage: cargo x COMMAND
   check   format, lints and tidy
   test    setup, check and every test at its gate size, with the time of each step
   demo    a busy MariaDB copied into PostgreSQL and followed through a crash, then every row compared;
-          takes --rows N (in each of sysbench's tables), --seconds N (of streaming), --seed N";
+          takes --rows N (in each of sysbench's tables), --seconds N (of streaming), --seed N
+  bench   backlog: how fast a backlog drains beside MariaDB's own replication; bench --help
+  prove   every proof at full size, or the one named; results go to docs/internals/proofs.md";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -23,6 +27,8 @@ fn main() -> ExitCode {
         "check" => steps::check(),
         "test" => steps::test(),
         "demo" => demo::run(),
+        "bench" => bench::run(),
+        "prove" => prove::run(),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);

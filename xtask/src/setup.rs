@@ -17,7 +17,13 @@ const NEEDED: &[(&str, &str)] = &[
     ("mariadb", "mariadb-client"),
     ("sysbench", "sysbench"),
     ("setpriv", "util-linux"),
+    ("curl", "curl"),
+    ("jq", "jq"),
 ];
+
+/// What the tests with the official SDK need. A Python from elsewhere does as well: what counts is
+/// that the one found can make virtual environments.
+const PYTHON: &[&str] = &["python3", "python3-venv"];
 
 /// Debian asks this file before it starts a service it has just installed.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -30,6 +36,11 @@ pub(crate) fn run() -> Result<()> {
             println!("missing: {program} (package {package})");
             packages.push(package);
         }
+    }
+    if !python_makes_environments() {
+        let list = PYTHON.join(", ");
+        println!("missing: a python3 that makes virtual environments (packages {list})");
+        packages.extend(PYTHON);
     }
     if packages.is_empty() {
         println!("nothing is missing");
@@ -45,7 +56,22 @@ pub(crate) fn run() -> Result<()> {
         find(program)
             .with_context(|| format!("{package} is installed but {program} is not found"))?;
     }
+    if !python_makes_environments() {
+        bail!(
+            "python3-venv is installed, but the python3 found first in PATH is another one and \
+             cannot make virtual environments: add ensurepip to it, or take it out of PATH"
+        );
+    }
     Ok(())
+}
+
+/// Whether `python3 -m venv` would work: Debian keeps the parts it needs (`ensurepip` and the
+/// packages bundled with it) in a package of their own.
+fn python_makes_environments() -> bool {
+    let output = Command::new("python3")
+        .args(["-c", "import ensurepip, venv; ensurepip.version()"])
+        .output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 fn install(packages: &[&str]) -> Result<()> {

@@ -1,6 +1,6 @@
 //! `cargo x check` and `cargo x test`: the steps of the gate, timed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -62,6 +62,18 @@ fn check_steps(steps: &mut Steps) -> Result<()> {
             "warnings",
         ])
     })
+}
+
+/// Builds packages as releases; where their programs lie.
+pub(crate) fn release(packages: &[&str]) -> Result<PathBuf> {
+    for package in packages {
+        println!("building {package}");
+        cargo(&["build", "--release", "--package", package])?;
+    }
+    // target/debug/xtask: the other profile is next door, wherever the target directory is.
+    let own = std::env::current_exe()?;
+    let target = own.parent().and_then(Path::parent);
+    Ok(target.context("no target directory")?.join("release"))
 }
 
 fn tests() -> Result<()> {

@@ -98,15 +98,21 @@ fn open_ends(name: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A file in `tests/it` that `main.rs` does not declare would never run.
+/// A file below `tests/it` that its folder's `main.rs` or `mod.rs` does not declare would never run.
 fn undeclared(file: &Path, name: &str) -> Option<String> {
     let folder = file.parent()?;
     let stem = file.file_stem()?.to_str()?;
-    if !folder.ends_with("tests/it") || stem == "main" {
+    let parent = if folder.ends_with("tests/it") {
+        "main"
+    } else {
+        "mod"
+    };
+    if !folder.ancestors().any(|up| up.ends_with("tests/it")) || stem == parent {
         return None;
     }
-    let main = fs::read_to_string(folder.join("main.rs")).unwrap_or_default();
-    (!main.contains(&format!("mod {stem};"))).then(|| format!("{name}: not declared in main.rs"))
+    let declared = fs::read_to_string(folder.join(format!("{parent}.rs"))).unwrap_or_default();
+    (!declared.contains(&format!("mod {stem};")))
+        .then(|| format!("{name}: not declared in {parent}.rs"))
 }
 
 fn manifest(name: &str, text: &str) -> Vec<String> {

@@ -97,7 +97,12 @@ async fn server_id(
     // Without the right to look, the clash shows when the stream opens.
     let replicas: Vec<Row> = conn.query("SHOW SLAVE HOSTS").await.unwrap_or_default();
     let taken = own.as_deref() == Some(ours.to_string().as_str())
-        || replicas.iter().any(|r| r.get::<u32, _>(0) == Some(ours));
+        || replicas.iter().any(|r| {
+            // One of our own that the server has not noticed to be gone is replaced when the stream
+            // opens.
+            let host = r.get::<Option<String>, _>(1).flatten();
+            r.get::<u32, _>(0) == Some(ours) && host.as_deref() != Some(&config.application_name)
+        });
     if taken {
         out.push(Finding::error(
             "server_id",

@@ -4,7 +4,7 @@ use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts};
 use thalweg_core::ports::{DataSourceConfig, TlsMode};
 use thalweg_core::{Error, Result, Side};
 
-use crate::error::from_driver;
+use crate::error::at_login;
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
@@ -75,7 +75,7 @@ pub(crate) async fn connect(config: &DataSourceConfig) -> Result<Conn> {
         }
     };
     match tokio::time::timeout(config.timeout, Box::pin(attempt)).await {
-        Ok(conn) => conn.map_err(from_driver),
+        Ok(conn) => conn.map_err(|error| at_login(error, config)),
         Err(_) => Err(Error::transient(format!(
             "no connection to {}:{} within {:?}",
             config.host, config.port, config.timeout

@@ -2,7 +2,10 @@
 //!
 //! Numbers: <https://mariadb.com/kb/en/mariadb-error-code-reference/>.
 
+use std::io::ErrorKind;
+
 use mysql_async::{DriverError, Error as My, IoError};
+use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Kind, Side};
 
 use crate::wire::Malformed;
@@ -115,6 +118,49 @@ pub(crate) fn from_driver(error: My) -> Error {
         other => Error::config(format!("driver: {other}")),
     };
     out.at(Side::Source)
+}
+
+/// An error of connecting: here the names are known that belong into a hint.
+pub(crate) fn at_login(error: My, config: &DataSourceConfig) -> Error {
+    let user = account(config);
+    let database = config.database.replace('`', "``");
+    let hint = match &error {
+        My::Server(server) => match server.code {
+            1045 | 1698 => format!(
+                "correct the data source's user and password, or on the server: ALTER USER {user} \
+                 IDENTIFIED BY '…';"
+            ),
+            1130 => format!("on the server: CREATE USER {user} IDENTIFIED BY '…';"),
+            1044 => format!("on the server: GRANT SELECT ON `{database}`.* TO {user};"),
+            1049 => format!(
+                "correct the data source's database, or on the server: CREATE DATABASE `{database}`;"
+            ),
+            _ => return from_driver(error),
+        },
+        My::Io(IoError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => {
+            "start the server, or correct the data source's host and port".to_owned()
+        }
+        _ => return from_driver(error),
+    };
+    from_driver(error).with_hint(hint)
+}
+
+/// An error of reading `what` (as GRANT names it), for which `right` is needed.
+pub(crate) fn reading(error: My, config: &DataSourceConfig, right: &str, what: &str) -> Error {
+    // Who is logged in and hears 1045 asked for a dump without the right to.
+    let denied =
+        matches!(&error, My::Server(s) if matches!(s.code, 1044 | 1045 | 1142 | 1143 | 1227));
+    let error = from_driver(error);
+    if !denied {
+        return error;
+    }
+    let user = account(config);
+    error.with_hint(format!("on the server: GRANT {right} ON {what} TO {user};"))
+}
+
+/// The account as the check's statements name it.
+fn account(config: &DataSourceConfig) -> String {
+    format!("'{}'@'%'", config.user.replace('\'', "''"))
 }
 
 /// What a failed TLS handshake asks for; `None`: it is none.

@@ -10,12 +10,12 @@ use mysql_async::prelude::{Query, Queryable, WithParams};
 use mysql_async::{BinaryProtocol, Conn, ResultSetStream, Row, Value};
 use thalweg_core::ports::{Chunk, ChunkReader, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Visibility;
-use thalweg_core::schema::{ColumnType, TableSchema};
+use thalweg_core::schema::{ColumnType, TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
-use crate::error::from_driver;
+use crate::error::{from_driver, reading};
 use crate::position::Coordinate;
 use crate::wire::Malformed;
 use crate::wire::cells::{self, Civil, Meaning};
@@ -127,7 +127,11 @@ pub(crate) async fn open(
         .with(())
         .stream::<Row, _>(conn)
         .await
-        .map_err(from_driver)?;
+        .map_err(|error| {
+            let TableName { schema, name } = &schema.name;
+            let table = format!("{}.{}", quote(schema), quote(name));
+            reading(error, config, "SELECT", &table)
+        })?;
     Ok(Reader {
         rows,
         columns,

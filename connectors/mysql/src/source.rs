@@ -16,7 +16,7 @@ use thalweg_core::{Error, Result, Side};
 use tokio::sync::Mutex;
 
 use crate::config::connect;
-use crate::error::from_driver;
+use crate::error::{from_driver, reading};
 use crate::position::{Coordinate, Place};
 use crate::{check, schema, snapshot, stream};
 
@@ -68,7 +68,7 @@ impl MySqlSource {
     }
 
     async fn end_by(&self, conn: &mut Conn) -> Result<Place> {
-        tokio::time::timeout(self.config.timeout, end_of_log(conn))
+        tokio::time::timeout(self.config.timeout, end_of_log(conn, &self.config))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
     }
@@ -78,11 +78,11 @@ fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
 }
 
-async fn end_of_log(conn: &mut Conn) -> Result<Place> {
+async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place> {
     let row: Option<Row> = conn
         .query_first("SHOW MASTER STATUS")
         .await
-        .map_err(from_driver)?;
+        .map_err(|error| reading(error, config, "BINLOG MONITOR", "*.*"))?;
     let (file, pos) = row
         .and_then(|r| Some((r.get::<String, _>(0)?, r.get::<u64, _>(1)?)))
         .ok_or_else(|| {
@@ -156,7 +156,7 @@ impl Source for MySqlSource {
 
     async fn secure(&self) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
-        let place = end_of_log(&mut conn).await?;
+        let place = end_of_log(&mut conn, &self.config).await?;
         if conn.server_version() >= (10, 0, 0) {
             // Whatever is prepared now may have been prepared before the place; what is decided
             // later is decided behind it.

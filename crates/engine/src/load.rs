@@ -59,6 +59,9 @@ async fn load_table(
     if phase != TablePhase::Waiting {
         let loaded = known.and_then(|known| known.loaded_rows).unwrap_or(0);
         report.table(target, |status| {
+            if status.loaded_rows == 0 {
+                status.loaded_earlier = loaded;
+            }
             status.loaded_rows = loaded;
             status.phase = match phase {
                 TablePhase::Live => status::TablePhase::Live,
@@ -77,6 +80,7 @@ async fn load_table(
         status.phase = status::TablePhase::Copying;
         // What an earlier attempt had loaded was rolled back.
         status.loaded_rows = 0;
+        status.loaded_earlier = 0;
     });
     let phase = copy(spec, checkpoint.epoch, target, replace, limits, report).await?;
     report.table(target, |status| {

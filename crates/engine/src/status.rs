@@ -45,8 +45,10 @@ pub enum TablePhase {
 pub struct TableStatus {
     /// Where it stands.
     pub phase: TablePhase,
-    /// Rows loaded.
+    /// Rows the last load committed or has under way.
     pub loaded_rows: u64,
+    /// Of those, rows that an earlier run of the process had loaded.
+    pub loaded_earlier: u64,
     /// The source's estimate of all rows there are to load, made when the plan was; `None`: it has
     /// none. It may be far off, and less than `loaded_rows`.
     pub estimated_rows: Option<u64>,

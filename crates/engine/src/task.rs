@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
 use thalweg_core::plan::{Plan, same_schema};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::position::Position;
@@ -112,9 +112,8 @@ async fn run_once(
             .prepare(&spec.key, &spec.plan)
             .await
             .map_err(target)?;
-        let mut checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
+        let checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
-        set_aside(spec, &mut checkpoint).await.map_err(target)?;
         let from = start(spec, &checkpoint).await?;
         report.start(&from);
         report.phase(TaskPhase::Loading);
@@ -170,29 +169,6 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
         .await
         .map_err(|e| e.at(Side::Target))?;
     Ok(from)
-}
-
-/// Tables that left the task miss changes from now on, and tables that are mapped in another way lack
-/// values: both are loaded again if they are (or come back) in the plan.
-async fn set_aside(spec: &TaskSpec, checkpoint: &mut Checkpoint) -> Result<()> {
-    let stale = |known: &TableCheckpoint| {
-        let plan = &spec.plan;
-        let target = plan.targets.iter().position(|t| t.name == known.target);
-        known.phase != TablePhase::Waiting
-            && target.is_none_or(|target| known.fingerprint != plan.fingerprint(target))
-    };
-    let mut names = Vec::new();
-    for known in &mut checkpoint.tables {
-        if stale(known) {
-            known.phase = TablePhase::Waiting;
-            names.push(known.target.clone());
-        }
-    }
-    if names.is_empty() {
-        return Ok(());
-    }
-    info!(task = %spec.key, tables = names.len(), "tables are set aside");
-    spec.target.forget_tables(&spec.key, &names).await
 }
 
 /// A log must be decoded with the schema it was written under.

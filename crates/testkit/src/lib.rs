@@ -1,5 +1,5 @@
-//! Tools for tests only: throwaway database servers with certificates, the memory connector, the
-//! server under test with a client of its API, a workload, and the comparison of both ends.
+//! Tools for tests only: throwaway database servers, certificates for them, the memory connector,
+//! the server under test with a client of its API, a workload, and the comparison of both ends.
 
 pub mod certificates;
 pub mod client;

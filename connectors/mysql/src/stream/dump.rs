@@ -10,7 +10,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
-use crate::error::from_driver;
+use crate::error::{from_driver, reading};
 use crate::position::{Coordinate, Place};
 use crate::wire::event::{self, Header, ty};
 
@@ -66,13 +66,18 @@ impl Dump {
             Some(id) if by_gtid => id,
             _ => fresh_id(),
         };
-        let mut request = BinlogStreamRequest::new(id);
+        // Under this name the server lists us among its replicas, and preflight knows us again.
+        let mut request =
+            BinlogStreamRequest::new(id).with_hostname(config.application_name.as_bytes());
         if !gtid {
             request = request
                 .with_filename(from.at.file.as_bytes())
                 .with_pos(from.at.pos);
         }
-        let events = conn.get_binlog_stream(request).await.map_err(from_driver)?;
+        let events = conn
+            .get_binlog_stream(request)
+            .await
+            .map_err(|error| reading(error, config, "REPLICATION SLAVE", "*.*"))?;
         Ok(Dump {
             events,
             server: server.unwrap_or(0),

@@ -1,4 +1,5 @@
 //! The connector against a private server.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+mod errors;
 mod tls;

@@ -15,7 +15,7 @@ use thalweg_core::{Error, Result};
 
 use super::Owner;
 use super::bulk::{Bulk, BulkError};
-use super::ddl::{explain, key_statements};
+use super::ddl::{explain, make_keys};
 use super::rows::Rows;
 use crate::config::Connection;
 use crate::error::convert;
@@ -287,18 +287,7 @@ impl Applier for PostgresApplier {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned.len() as u64)?;
-        for (table, name, statement) in key_statements(&self.plan) {
-            let there = client
-                .query_opt(
-                    "SELECT 1 FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2",
-                    &[&table, &name],
-                )
-                .await
-                .map_err(convert)?;
-            if there.is_none() {
-                client.batch_execute(&statement).await.map_err(convert)?;
-            }
-        }
+        make_keys(client, task, &self.plan).await?;
         client
             .execute(
                 "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \

@@ -13,6 +13,7 @@
 //! So a task that was prepared can claim, and the row of a task that has claimed is never lost.
 
 use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::plan::Plan;
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
@@ -20,6 +21,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use crate::error::convert;
+use crate::schema::{quote, quote_table};
 
 /// Any number; taken by every preparation and removal, so that two of them take turns.
 const LOCK: i64 = 0x7468_616c_7765_6700;
@@ -35,7 +37,7 @@ CREATE TABLE IF NOT EXISTS thalweg.checkpoint (
 CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
   server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
   phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint,
-  keys_pending boolean NOT NULL DEFAULT false,
+  keys_pending boolean NOT NULL DEFAULT false, foreign_keys text[] NOT NULL DEFAULT '{}',
   PRIMARY KEY (server, task, target_schema, target_table))";
 
 /// Makes sure that the checkpoint tables exist and stay until `transaction` ends.
@@ -118,36 +120,114 @@ fn is_gone(error: &tokio_postgres::Error) -> bool {
 
 /// Forgets the position: every table is to be loaded again.
 pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
-    on_rows(
-        client,
-        task,
-        &[
+    let transaction = client.transaction().await.map_err(convert)?;
+    let known = match known(&transaction, task).await {
+        Ok(known) => known,
+        Err(error) if is_gone(&error) => return Ok(()),
+        Err(error) => return Err(convert(error)),
+    };
+    transaction
+        .execute(
             "UPDATE thalweg.checkpoint SET applied = NULL WHERE server = $1 AND task = $2",
-            "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
-             WHERE server = $1 AND task = $2",
-        ],
-    )
-    .await
+            &[&task.server, &task.task],
+        )
+        .await
+        .map_err(convert)?;
+    let all: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
+    wait_for_load(&transaction, task, &all).await?;
+    transaction.commit().await.map_err(convert)
 }
 
-/// Marks tables as not loaded.
-pub(super) async fn forget_tables(
-    client: &mut Client,
+/// Marks those tables as not loaded that left the plan or are mapped in another way; says whether
+/// there were any.
+pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<bool> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    let mut known = match known(&transaction, task).await {
+        Ok(known) => known,
+        Err(error) if is_gone(&error) => return Ok(false),
+        Err(error) => return Err(convert(error)),
+    };
+    known.retain(|(name, phase, fingerprint)| {
+        let target = plan.targets.iter().position(|table| table.name == *name);
+        phase != "waiting" && target.is_none_or(|target| *fingerprint != plan.fingerprint(target))
+    });
+    let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
+    wait_for_load(&transaction, task, &stale).await?;
+    transaction.commit().await.map_err(convert)?;
+    Ok(!stale.is_empty())
+}
+
+/// The stored tables: name, phase, fingerprint.
+async fn known(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+) -> std::result::Result<Vec<(TableName, String, String)>, tokio_postgres::Error> {
+    let rows = transaction
+        .query(
+            "SELECT target_schema, target_table, phase, fingerprint FROM thalweg.checkpoint_table \
+             WHERE server = $1 AND task = $2",
+            &[&task.server, &task.task],
+        )
+        .await?;
+    let row = |row: &tokio_postgres::Row| {
+        let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        (name, row.get(2), row.get(3))
+    };
+    Ok(rows.iter().map(row).collect())
+}
+
+/// Marks tables as not loaded. The foreign keys that this task made go, because tables are loaded
+/// independently; they come back when the tables go Live.
+async fn wait_for_load(
+    transaction: &Transaction<'_>,
     task: &TaskKey,
     tables: &[TableName],
 ) -> Result<()> {
-    let transaction = client.transaction().await.map_err(convert)?;
+    let wait = "SET LOCAL lock_timeout = '10s'";
+    transaction.batch_execute(wait).await.map_err(convert)?;
     for table in tables {
-        transaction
-            .execute(
-                "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
-                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+        let rows = transaction
+            .query(
+                "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
+                 keys_pending = c.keys_pending OR c.foreign_keys <> '{}', foreign_keys = '{}' \
+                 FROM (SELECT foreign_keys AS made FROM thalweg.checkpoint_table \
+                   WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
+                   FOR UPDATE) old \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
+                 RETURNING old.made",
                 &[&task.server, &task.task, &table.schema, &table.name],
             )
             .await
             .map_err(convert)?;
+        let made: Vec<String> = rows.first().map_or_else(Vec::new, |row| row.get(0));
+        for key in made {
+            let drop = format!(
+                "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
+                quote_table(table),
+                quote(&key)
+            );
+            transaction.batch_execute(&drop).await.map_err(convert)?;
+        }
     }
-    transaction.commit().await.map_err(convert)
+    Ok(())
+}
+
+/// Notes a foreign key that this task made.
+pub(super) async fn note_foreign_key(
+    client: &Client,
+    task: &TaskKey,
+    table: &TableName,
+    key: &str,
+) -> Result<()> {
+    client
+        .execute(
+            "UPDATE thalweg.checkpoint_table SET foreign_keys = array_append(foreign_keys, $5) \
+             WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+            &[&task.server, &task.task, &table.schema, &table.name, &key],
+        )
+        .await
+        .map_err(convert)?;
+    Ok(())
 }
 
 /// Notes that a table was created by the task and waits for its keys.
@@ -159,7 +239,7 @@ pub(super) async fn note_pending(
     transaction
         .execute(
             "INSERT INTO thalweg.checkpoint_table \
-             VALUES ($1, $2, $3, $4, 'waiting', NULL, '', NULL, true) \
+             VALUES ($1, $2, $3, $4, 'waiting', NULL, '', NULL, true, '{}') \
              ON CONFLICT (server, task, target_schema, target_table) \
              DO UPDATE SET keys_pending = true",
             &[&task.server, &task.task, &table.schema, &table.name],

@@ -4,7 +4,7 @@ use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::schema::ReferenceAction;
+use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
@@ -51,23 +51,53 @@ fn create_sql(table: &TargetTable) -> String {
     )
 }
 
-/// Statements for the keys that created tables wait for: unique keys first, then foreign keys, each
-/// with the name by which it is found again.
-pub(super) fn key_statements(plan: &Plan) -> Vec<(String, String, String)> {
+/// Makes the keys that created tables wait for, where they are not there yet, and notes the foreign
+/// keys among them.
+pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> Result<()> {
+    for key in keys(plan) {
+        let there = client
+            .query_opt(
+                "SELECT 1 FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2",
+                &[&quote_table(&key.table), &key.name],
+            )
+            .await
+            .map_err(convert)?;
+        if there.is_some() {
+            continue;
+        }
+        client.batch_execute(&key.sql).await.map_err(convert)?;
+        if key.foreign {
+            checkpoint::note_foreign_key(client, task, &key.table, &key.name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A key to be made.
+struct Key {
+    table: TableName,
+    name: String,
+    sql: String,
+    foreign: bool,
+}
+
+/// The keys that created tables wait for: unique keys first, then foreign keys.
+fn keys(plan: &Plan) -> Vec<Key> {
     let mut statements = Vec::new();
     let created = || plan.targets.iter().filter(|table| table.create);
     for table in created() {
         for key in &table.unique_keys {
-            statements.push((
-                quote_table(&table.name),
-                key.name.clone(),
-                format!(
+            statements.push(Key {
+                table: table.name.clone(),
+                name: key.name.clone(),
+                sql: format!(
                     "ALTER TABLE {} ADD CONSTRAINT {} UNIQUE ({})",
                     quote_table(&table.name),
                     quote(&key.name),
                     names(table, &key.columns)
                 ),
-            ));
+                foreign: false,
+            });
         }
     }
     for table in created() {
@@ -82,10 +112,10 @@ pub(super) fn key_statements(plan: &Plan) -> Vec<(String, String, String)> {
             // Actions stay out: what they do at the source comes as changes of its own, or such a
             // key is refused there.
             debug_assert!(matches!(key.on_delete, ReferenceAction::Refuse) || table.create);
-            statements.push((
-                quote_table(&table.name),
-                key.name.clone(),
-                format!(
+            statements.push(Key {
+                table: table.name.clone(),
+                name: key.name.clone(),
+                sql: format!(
                     "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
                     quote_table(&table.name),
                     quote(&key.name),
@@ -93,7 +123,8 @@ pub(super) fn key_statements(plan: &Plan) -> Vec<(String, String, String)> {
                     quote_table(&key.parent),
                     list(&key.parent_columns)
                 ),
-            ));
+                foreign: true,
+            });
         }
     }
     statements

@@ -211,8 +211,8 @@ impl Target for PostgresTarget {
         checkpoint::forget(&mut self.connect().await?.client, task).await
     }
 
-    async fn forget_tables(&self, task: &TaskKey, tables: &[TableName]) -> Result<()> {
-        checkpoint::forget_tables(&mut self.connect().await?.client, task, tables).await
+    async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
+        checkpoint::set_aside(&mut self.connect().await?.client, task, plan).await
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{TablePhase, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
 use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
 
-use crate::world::{World, one_table_at};
+use crate::world::{World, column, one_table_at, plan, source};
 
 const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
 const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'thalweg'";
@@ -91,6 +92,12 @@ async fn a_task_prepared_before_the_removal_claims_after_it() {
     let late = task("late");
     world.target.prepare(&late, &plan).await.unwrap();
     world.target.release(&world.key).await.unwrap();
+    // What it has created is noted already. Without that note, the tables would be gone.
+    world
+        .server
+        .sql("DELETE FROM thalweg.checkpoint_table")
+        .unwrap();
+    world.target.release(&world.key).await.unwrap();
     assert_eq!(count(&world, SCHEMAS), 0);
     assert_eq!(world.target.claim(&late).await.unwrap().epoch.0, 1);
     assert_eq!(world.target.claim(&late).await.unwrap().epoch.0, 2);
@@ -157,4 +164,101 @@ async fn a_reset_remembers_which_tables_were_loaded() {
     // An empty load is a load: what the stream wrote after it is the task's own.
     let (_, phase, loaded) = stored().await;
     assert_eq!((phase, loaded), (TablePhase::Waiting, Some(0)));
+}
+
+/// A parent and a child with a foreign key, of which the child has a second column.
+fn family(world: &World) -> Arc<Plan> {
+    let int = || ColumnType::Int {
+        bits: 64,
+        unsigned: false,
+    };
+    let parent = source("parent", vec![column("id", int())], &[]);
+    let mut child = source("child", vec![column("id", int()), column("of", int())], &[]);
+    child.foreign_keys.push(ForeignKey {
+        name: "child_of".into(),
+        columns: vec!["of".into()],
+        parent: parent.name.clone(),
+        parent_columns: vec!["id".into()],
+        on_delete: ReferenceAction::Refuse,
+        on_update: ReferenceAction::Refuse,
+    });
+    plan(world, vec![parent, child])
+}
+
+/// Loads every table of a plan with nothing, and goes Live.
+async fn go_live(world: &World, plan: &Arc<Plan>) {
+    let epoch = world.claim(plan).await.epoch;
+    for target in 0..plan.targets.len() {
+        let mut loader = world
+            .target
+            .open_loader(&world.key, epoch, Arc::clone(plan))
+            .await
+            .unwrap();
+        loader.begin(target, true).await.unwrap();
+        let seen = Visibility::new("1");
+        let print = plan.fingerprint(target);
+        loader.commit(&seen, &print).await.unwrap();
+    }
+    let applier = world
+        .target
+        .open_applier(&world.key, epoch, Arc::clone(plan));
+    applier.await.unwrap().go_live().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn foreign_keys_the_task_made_go_for_a_reload_and_come_back() {
+    let world = World::new();
+    let plan = family(&world);
+    let keys = "SELECT count(*) FROM pg_constraint WHERE contype = 'f'";
+    for _ in 0..2 {
+        go_live(&world, &plan).await;
+        assert_eq!(count(&world, keys), 1);
+        assert!(world.target.pending(&world.key).await.unwrap().is_empty());
+        world.target.forget(&world.key).await.unwrap();
+        assert_eq!(count(&world, keys), 0);
+        // The plan has to be made as if the table was not there, so that its key comes back.
+        let pending = world.target.pending(&world.key).await.unwrap();
+        assert_eq!(pending, [TableName::new("public", "child")]);
+    }
+    // One that somebody else made is not the task's to drop.
+    let mine = "ALTER TABLE child ADD CONSTRAINT mine FOREIGN KEY (of) REFERENCES parent (id)";
+    world.server.sql(mine).unwrap();
+    world.target.forget(&world.key).await.unwrap();
+    assert_eq!(count(&world, keys), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
+    let world = World::new();
+    let plan = family(&world);
+    go_live(&world, &plan).await;
+    assert!(!world.target.set_aside(&world.key, &plan).await.unwrap());
+    // The child lost a column of its mapping; the parent is as it was.
+    let mut narrower = Plan::clone(&plan);
+    let child = plan.targets.iter().position(|t| t.name.name == "child");
+    let child = child.unwrap();
+    narrower.targets[child].columns.pop();
+    let source = narrower.targets[child].source;
+    narrower.sources[source].routes[0].cells.pop();
+    assert!(world.target.set_aside(&world.key, &narrower).await.unwrap());
+    let phases = |checkpoint: Checkpoint| {
+        let mut phases: Vec<_> = checkpoint
+            .tables
+            .into_iter()
+            .map(|t| (t.target.name, t.phase))
+            .collect();
+        phases.sort_by(|a, b| a.0.cmp(&b.0));
+        phases
+    };
+    let now = phases(world.target.claim(&world.key).await.unwrap());
+    let expected = [
+        ("child".to_owned(), TablePhase::Waiting),
+        ("parent".to_owned(), TablePhase::Live),
+    ];
+    assert_eq!(now, expected);
+    // Nothing is left in the plan: the parent misses changes from now on.
+    narrower.targets.clear();
+    assert!(world.target.set_aside(&world.key, &narrower).await.unwrap());
+    let now = phases(world.target.claim(&world.key).await.unwrap());
+    assert!(now.iter().all(|(_, phase)| *phase == TablePhase::Waiting));
 }

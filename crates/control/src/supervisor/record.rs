@@ -158,7 +158,13 @@ impl Record {
         let rows: u64 = now
             .tables
             .iter()
-            .map(|t| t.loaded_rows + t.written.inserts + t.written.updates + t.written.deletes)
+            .map(|table| {
+                let written = &table.written;
+                table.loaded_rows.saturating_sub(table.loaded_earlier)
+                    + written.inserts
+                    + written.updates
+                    + written.deletes
+            })
             .sum();
         let run = Figures {
             rows,

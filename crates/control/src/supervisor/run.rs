@@ -181,16 +181,12 @@ impl Run {
                 return Ok(Err(refused(error.to_string())));
             }
         }
-        let shown = &self.task.shown;
-        let mut found = preflight(
-            ends.source.as_ref(),
-            ends.target.as_ref(),
-            &ends.key,
-            &ends.mappings,
-            shown.operations,
-            &shown.options,
-        )
-        .await?;
+        let mut found = self.preflight(&ends).await?;
+        if let Some(plan) = &found.plan
+            && ends.target.set_aside(&ends.key, plan).await?
+        {
+            found = self.preflight(&ends).await?;
+        }
         let Some(plan) = found.plan.take() else {
             return Ok(Err(Failure {
                 kind: Kind::Config,
@@ -211,6 +207,18 @@ impl Run {
             warn!(task = %id, error = %error, "the catalogue could not be written");
         }
         Ok(Ok((ends, plan)))
+    }
+
+    async fn preflight(&self, ends: &Ends) -> thalweg_core::Result<Preflight> {
+        preflight(
+            ends.source.as_ref(),
+            ends.target.as_ref(),
+            &ends.key,
+            &ends.mappings,
+            self.task.shown.operations,
+            &self.task.shown.options,
+        )
+        .await
     }
 
     async fn ends(&self) -> Result<Ends> {

@@ -77,9 +77,10 @@ pub trait Target: Inspect {
     /// know is fine.
     async fn forget(&self, task: &TaskKey) -> Result<()>;
 
-    /// Marks these tables `Waiting`, so that they are loaded again, and keeps the position: they left
-    /// the task, or are mapped in another way now.
-    async fn forget_tables(&self, task: &TaskKey, tables: &[TableName]) -> Result<()>;
+    /// Marks tables `Waiting` that left the plan or are mapped in another way than when they were
+    /// loaded: they miss changes or values, and are loaded again when they are (back) in the plan.
+    /// The position stays. Says whether there were any; the plan has to be made again then.
+    async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
 
     /// Removes every trace of the task but the rows of its tables. Repeatable.
     async fn release(&self, task: &TaskKey) -> Result<()>;

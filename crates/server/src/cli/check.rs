@@ -273,6 +273,7 @@ fn report(findings: &[Finding], tables: usize, good: bool) -> String {
     }
     let refusing = findings.iter().filter(|finding| finding.refuses()).count();
     text.push_str(&match (good, refusing) {
+        (true, _) if tables == 1 => "1 table can be replicated\n".into(),
         (true, _) => format!("{tables} tables can be replicated\n"),
         (false, 1) => "1 finding refuses the task\n".into(),
         (false, count) => format!("{count} findings refuse the task\n"),

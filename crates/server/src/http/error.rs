@@ -100,6 +100,9 @@ impl Chosen {
     }
 
     fn message(&self) -> String {
+        if self.text.ends_with('.') {
+            return join(&self.text, &sentence(&self.reason));
+        }
         join(&self.text, &self.reason)
     }
 }
@@ -316,7 +319,7 @@ fn fdi(chosen: &Chosen, with_detail: bool) -> Value {
         if with_detail {
             body.insert("detail".into(), cut(detail, MESSAGE_CHARS_MAX).into());
         } else {
-            message = join(&message, detail);
+            message = join(&message, &sentence(detail));
         }
     }
     let message = cut(&message, MESSAGE_CHARS_MAX);
@@ -334,14 +337,14 @@ fn gateway(chosen: &Chosen, request_id: &str) -> Value {
 
 fn roma(chosen: &Chosen, request_id: &str) -> Value {
     let details = if chosen.reason.is_empty() {
-        &chosen.text
+        chosen.text.clone()
     } else {
-        &chosen.reason
+        sentence(&chosen.reason)
     };
     json!({
         "error_code": chosen.code,
         "error_msg": cut(&chosen.message(), ROMA_CHARS_MAX),
-        "error_details": cut(details, ROMA_CHARS_MAX),
+        "error_details": cut(&details, ROMA_CHARS_MAX),
         "request_id": request_id,
     })
 }
@@ -350,9 +353,10 @@ fn problem(chosen: &Chosen) -> Value {
     let detail = if chosen.reason.is_empty() {
         chosen.text.clone()
     } else {
-        chosen.reason.clone()
+        sentence(&chosen.reason)
     };
-    let detail = join(&detail, chosen.detail.as_deref().unwrap_or_default());
+    let more = sentence(chosen.detail.as_deref().unwrap_or_default());
+    let detail = join(&detail, &more);
     let mut body = json!({
         "type": "about:blank",
         "title": chosen.text,
@@ -371,6 +375,24 @@ fn join(first: &str, second: &str) -> String {
         (true, false) => second.to_owned(),
         (false, false) => format!("{first} {second}"),
     }
+}
+
+/// Reasons come as short facts in small letters, from many places; behind the documented text they
+/// are sentences. A first word that is a name, such as `server_id`, stays as it is.
+fn sentence(text: &str) -> String {
+    let first = text.split(' ').next().unwrap_or_default();
+    let plain = first
+        .chars()
+        .all(|c| c.is_ascii_lowercase() || c == '\'' || c == ',');
+    let mut chars = text.chars();
+    let mut out = match chars.next() {
+        Some(head) if plain => format!("{}{}", head.to_ascii_uppercase(), chars.as_str()),
+        _ => text.to_owned(),
+    };
+    if !out.is_empty() && !out.ends_with(['.', '!', '?', ';']) {
+        out.push('.');
+    }
+    out
 }
 
 /// At most `chars_max` characters; the last one says that there was more.
@@ -409,7 +431,7 @@ mod tests {
             Fdi,
             400,
             "FDI.3033",
-            "Invalid parameter [task_name]. is missing",
+            "Invalid parameter [task_name]. Is missing.",
         );
         check(
             invalid(),
@@ -423,7 +445,7 @@ mod tests {
             Fdi,
             400,
             "FDI.3002",
-            "Invalid parameters. because",
+            "Invalid parameters. Because.",
         );
         check(
             c(Error::Parameters(reason())),
@@ -469,7 +491,7 @@ mod tests {
             Fdi,
             400,
             "FDI.3016",
-            "Failed to test the connectivity. because",
+            "Failed to test the connectivity. Because.",
         );
         let not_found = |subject| c(Error::NotFound(subject));
         check(
@@ -593,6 +615,16 @@ mod tests {
             names(roma(&chosen, "r")),
             ["error_code", "error_details", "error_msg", "request_id"]
         );
+    }
+
+    #[test]
+    fn reasons_become_sentences_and_names_stay() {
+        assert_eq!(
+            sentence("it is running: stop it"),
+            "It is running: stop it."
+        );
+        assert_eq!(sentence("server_id 7 is taken."), "server_id 7 is taken.");
+        assert_eq!(sentence(""), "");
     }
 
     #[test]

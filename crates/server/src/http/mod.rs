@@ -28,7 +28,7 @@ use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody as _};
 use axum::extract::{Path, Request};
 use axum::http::{HeaderValue, Method, Response};
 use axum::routing::{MethodFilter, on};
@@ -180,6 +180,11 @@ async fn process(
 
 /// The whole body, up to its limit, and the place it took if it is long.
 async fn read(body: Body) -> Result<(Bytes, Option<SemaphorePermit<'static>>), Failure> {
+    let bytes_max = BODY_BYTES_MAX;
+    // The length announced: nobody waits for what will be refused.
+    if body.size_hint().lower() > DRAIN_BYTES_MAX as u64 {
+        return Err(Failure::TooLarge { bytes_max });
+    }
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     let mut seen = 0_usize;
@@ -201,7 +206,6 @@ async fn read(body: Body) -> Result<(Bytes, Option<SemaphorePermit<'static>>), F
         bytes.extend_from_slice(&chunk);
     }
     if seen > BODY_BYTES_MAX {
-        let bytes_max = BODY_BYTES_MAX;
         return Err(Failure::TooLarge { bytes_max });
     }
     Ok((bytes.freeze(), place))

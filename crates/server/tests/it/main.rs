@@ -1,4 +1,4 @@
-//! End to end, against real databases.
+//! End to end: the built server, real databases, and the contract.
 #![allow(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -7,11 +7,15 @@
 )]
 
 mod bank;
+mod check;
 mod crash;
+mod docs;
+mod http;
 mod huge;
 mod lab;
 mod life;
 mod pair;
 mod process;
 mod replicates;
+mod sdk;
 mod trouble;

@@ -63,13 +63,8 @@ impl Server {
                 };
             }
         }
-        let mut error = String::new();
-        child
-            .stderr
-            .take()
-            .unwrap()
-            .read_to_string(&mut error)
-            .unwrap();
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
         panic!("no server: {lines:?} {error}");
     }
 

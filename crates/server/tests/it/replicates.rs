@@ -12,7 +12,7 @@ use thalweg_core::ports::{Connector, DataSourceConfig, Source, Target};
 use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
 use thalweg_engine::limits::{Limits, MemoryBudget};
-use thalweg_engine::status::TaskStatus;
+use thalweg_engine::status::{TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
 use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
 use tokio::sync::watch;
@@ -200,7 +200,11 @@ async fn a_live_database_is_copied_and_followed_through_crashes() {
     let reach = async {
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
-            let applied = watched.borrow().applied.clone();
+            // Before streaming the position is the load's start: the load may not have ended.
+            let status = watched.borrow().clone();
+            let applied = status
+                .applied
+                .filter(|_| status.phase == TaskPhase::Streaming);
             if applied.is_some_and(|applied| ends.source.reached(&applied, &head).unwrap()) {
                 break;
             }

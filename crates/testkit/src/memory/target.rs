@@ -209,16 +209,8 @@ impl Target for MemoryTarget {
         Ok(Vec::new())
     }
 
-    async fn forget_tables(&self, _task: &TaskKey, tables: &[TableName]) -> Result<()> {
-        self.commit(|state| {
-            state.live = false;
-            for table in tables {
-                if let Some(known) = state.checkpoints.get_mut(table) {
-                    known.phase = TablePhase::Waiting;
-                }
-            }
-            Ok(())
-        })
+    async fn set_aside(&self, _task: &TaskKey, _plan: &Plan) -> Result<bool> {
+        Ok(false)
     }
 
     async fn release(&self, _task: &TaskKey) -> Result<()> {

@@ -1,0 +1,312 @@
+//! What is asked of real databases: tables, columns, connections; and hosts that never answer.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+
+use super::api::{Api, Want, bad, datasource, text, with};
+use super::running::{Views, mapped, until};
+
+const UNREACHABLE: Want<'_> = Want::Fdi(400, "FDI.3016", "");
+
+const MARIADB: &str = "CREATE DATABASE shop; USE shop;
+CREATE TABLE account (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE,
+  amount DECIMAL(12,2) NOT NULL, note TEXT, ratio DOUBLE, day DATE);
+CREATE TABLE `odd name` (`sloupec č` INT PRIMARY KEY);
+CREATE TABLE Upper (a INT, b INT, PRIMARY KEY (a, b));
+CREATE VIEW looks AS SELECT 1; CREATE DATABASE elsewhere; CREATE TABLE elsewhere.hidden (id INT PRIMARY KEY);";
+
+const POSTGRES: &str =
+    "CREATE TABLE account (id BIGINT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE,
+  amount NUMERIC(12,2) NOT NULL, note TEXT, ratio FLOAT8, day DATE);
+CREATE SCHEMA other; CREATE TABLE other.entry (id INT PRIMARY KEY);";
+
+struct Ends {
+    mariadb: MariaDb,
+    postgres: Postgres,
+    /// Bodies of the two data sources, and their ids.
+    bodies: [Value; 2],
+    ids: [String; 2],
+}
+
+#[test]
+fn databases() {
+    let mut api = Api::start();
+    let app = api.app("owner");
+    let ends = start(&mut api, &app);
+    tables(&mut api, &ends);
+    columns(&mut api, &ends);
+    connections(&mut api, &ends);
+    automatic_mappings(&mut api, &ends);
+    failures_show(&mut api, &ends, &app);
+    silence_ends(&mut api, &app);
+    drop(ends.mariadb);
+    drop(ends.postgres);
+    for id in &ends.ids {
+        let path = format!("/datasources/{id}/test-connect");
+        api.bare("POST", &api.fdi(&path), UNREACHABLE);
+    }
+    api.finish();
+}
+
+fn start(api: &mut Api, app: &str) -> Ends {
+    let mariadb = MariaDb::start(MariaDbOptions::default()).unwrap();
+    let postgres = Postgres::start(PostgresOptions::default()).unwrap();
+    mariadb.sql(MARIADB).unwrap();
+    postgres.sql(POSTGRES).unwrap();
+    let body = |kind: &str, port: u16, database: &str, user: &str, password: &str| {
+        let content = json!({
+            "host": "127.0.0.1", "port": port.to_string(), "database_name": database,
+            "user_name": user, "password": password, "mode": "default",
+        });
+        with(&datasource(kind, kind, app), "content", Some(content))
+    };
+    let (m, p) = (&mariadb, &postgres);
+    let bodies = [
+        body("MYSQL", m.port(), "shop", m.user(), m.password()),
+        body("POSTGRESQL", p.port(), "postgres", p.user(), p.password()),
+    ];
+    let create = api.fdi("/datasources");
+    let ids = bodies.clone().map(|body| {
+        let made = api.ask("data source", ("POST", &create), &body, Want::Ok(201));
+        text(&made["datasource_id"])
+    });
+    Ends {
+        mariadb,
+        postgres,
+        bodies,
+        ids,
+    }
+}
+
+fn tables(api: &mut Api, ends: &Ends) {
+    // Every schema the account may see, because a task may map tables of several.
+    let maria = [
+        "elsewhere.hidden",
+        "shop.Upper",
+        "shop.account",
+        "shop.odd name",
+    ];
+    let postgres = ["other.entry", "public.account"];
+    let cases: &[(usize, &str, &[&str])] = &[
+        (0, "position=SOURCE", &maria),
+        (0, "direction_type=SOURCE", &maria),
+        (0, "position=SOURCE&direction_type=SOURCE", &maria),
+        (0, "position=SOURCE&db_schema=shop", &maria[1..]),
+        (0, "position=SOURCE&db_schema=nothing", &[]),
+        (0, "position=SOURCE&filter=acc", &["shop.account"]),
+        (0, "position=SOURCE&filter=%25", &[]),
+        (0, "position=SOURCE&filter=nothing", &[]),
+        (0, "position=SOURCE&db_name=only-for-hive", &maria),
+        (1, "position=TARGET", &postgres),
+        (1, "position=TARGET&filter=account", &["public.account"]),
+    ];
+    for (end, query, wanted) in cases {
+        let path = api.fdi(&format!("/datasources/{}/tables?{query}", ends.ids[*end]));
+        let answer = api.bare("GET", &path, Want::Ok(200));
+        let mut found: Vec<String> = answer["tables"]
+            .as_array()
+            .map(|list| list.iter().map(text).collect())
+            .unwrap_or_default();
+        found.sort();
+        api.same(
+            query,
+            found,
+            wanted.iter().map(ToString::to_string).collect(),
+        );
+    }
+}
+
+fn columns(api: &mut Api, ends: &Ends) {
+    // name, primary, null_able, unique, decimal_digits
+    let wanted = [
+        ("id", "1", "0", None),
+        ("name", "0", "0", None),
+        ("amount", "0", "0", Some("2")),
+        ("note", "0", "1", None),
+        ("ratio", "0", "1", None),
+        ("day", "0", "1", None),
+    ];
+    for (end, query) in [
+        (0, "position=SOURCE&table_name=shop.account"),
+        (0, "direction_type=SOURCE&table_name=shop.account"),
+        (1, "position=TARGET&table_name=public.account"),
+    ] {
+        let path = api.fdi(&format!("/datasources/{}/columns?{query}", ends.ids[end]));
+        let answer = api.bare("GET", &path, Want::Ok(200));
+        let list = answer["columns"].as_array().cloned().unwrap_or_default();
+        api.same("columns", list.len(), wanted.len());
+        for (column, (name, primary, null_able, digits)) in list.iter().zip(wanted) {
+            let found = ["field_name", "primary", "null_able"].map(|field| text(&column[field]));
+            api.same(
+                "column",
+                found,
+                [name, primary, null_able].map(String::from),
+            );
+            let unique = matches!(name, "id" | "name");
+            api.same(name, text(&column["unique"]), u8::from(unique).to_string());
+            api.same("is_partition", &column["is_partition"], &json!(false));
+            api.same("field_type", text(&column["field_type"]).is_empty(), false);
+            let length = &column["field_length"];
+            api.same(
+                "a length is a string",
+                length.is_string() || length.is_null(),
+                true,
+            );
+            // Of numbers without a scale, both "0" and null are right.
+            if matches!(name, "amount" | "name" | "note" | "day") {
+                let found = column["decimal_digits"].as_str().map(str::to_owned);
+                api.same(name, found, digits.map(str::to_owned));
+            }
+        }
+    }
+    let path = api.fdi(&format!("/datasources/{}/columns", ends.ids[0]));
+    let odd = format!("{path}?position=SOURCE&table_name=shop.odd%20name");
+    let answer = api.bare("GET", &odd, Want::Ok(200));
+    let name = text(&answer["columns"][0]["field_name"]);
+    api.same("an odd name", name, "sloupec č".into());
+    for table in [
+        "shop.nothing",
+        "nothing",
+        "elsewhere.nothing",
+        "%00",
+        "'",
+        "",
+    ] {
+        let query = format!("position=SOURCE&table_name={table}");
+        api.queries(&path, &[(&query, bad("table_name"))]);
+    }
+    api.queries(&path, &[("position=SOURCE", bad("table_name"))]);
+}
+
+fn connections(api: &mut Api, ends: &Ends) {
+    for (id, body) in ends.ids.iter().zip(&ends.bodies) {
+        let path = api.fdi(&format!("/datasources/{id}/test-connect"));
+        let good = json!({"result": true});
+        let found = api.bare("POST", &path, Want::Ok(200));
+        api.same("the stored one", found, good.clone());
+        let found = api.ask("the given one", ("POST", &path), body, Want::Ok(200));
+        api.same("the given one", found, good);
+        for (field, value) in [
+            ("content.password", "wrong"),
+            ("content.user_name", "nobody_here"),
+            ("content.database_name", "no_such_database"),
+            ("content.port", "1"),
+            ("content.host", "no-such-host.invalid"),
+        ] {
+            let wrong = with(body, field, Some(json!(value)));
+            let answer = api.ask(field, ("POST", &path), &wrong, UNREACHABLE);
+            let told = answer.to_string();
+            let secret = text(&body["content"]["password"]);
+            api.same("no password in the answer", told.contains(&secret), false);
+        }
+        let found = api.bare("POST", &path, Want::Ok(200));
+        api.same(
+            "the stored one is as before",
+            &found["result"],
+            &json!(true),
+        );
+    }
+}
+
+fn automatic_mappings(api: &mut Api, ends: &Ends) {
+    let init = api.fdi("/multi-tasks/init");
+    let body = json!({
+        "source_datasource_id": ends.ids[0], "target_datasource_id": ends.ids[1], "auto_mapping": true,
+    });
+    let made = api.ask("init", ("POST", &init), &body, Want::Ok(200));
+    let one = &made[0];
+    let found: Vec<(String, String)> = one["mappings"]
+        .as_array()
+        .map(|list| {
+            let tables = |m: &Value| (text(&m["source_table"]), text(&m["target_table"]));
+            list.iter().map(tables).collect()
+        })
+        .unwrap_or_default();
+    let account = ("shop.account".to_owned(), "public.account".to_owned());
+    api.same("account is mapped", found.contains(&account), true);
+    let total = one["mappings_total_count"].as_u64();
+    api.same("all are in the answer", total, Some(found.len() as u64));
+    let mapping = one["mappings"].as_array().and_then(|list| {
+        let mut list = list.iter();
+        list.find(|m| text(&m["source_table"]) == "shop.account")
+            .cloned()
+    });
+    let mapping = mapping.unwrap_or_default();
+    api.same("status", text(&mapping["status"]), "AUTO".into());
+    api.same("percent", &mapping["mapping_percent"], &json!(100));
+    let pairs = mapping["mapping"].as_array().map(Vec::len);
+    api.same("pairs of columns", pairs, Some(6));
+}
+
+/// A task whose source refuses the password fails, says so, and can be tried again.
+fn failures_show(api: &mut Api, ends: &Ends, app: &str) {
+    let create = api.fdi("/datasources");
+    let body = with(&ends.bodies[0], "content.password", Some(json!("wrong")));
+    let body = with(&body, "datasource_name", Some(json!("refused")));
+    let body = with(&body, "app_id", Some(json!(app)));
+    let made = api.ask("data source", ("POST", &create), &body, Want::Ok(201));
+    let source = text(&made["datasource_id"]);
+    let task = mapped(api, "fails", &source, &ends.ids[1]);
+    let logs = api.fdi(&format!("/tasks/{task}/monitor-logs"));
+    for run in 1..=2 {
+        let path = api.fdi(&format!("/tasks/{task}/run"));
+        api.bare("POST", &path, Want::Ok(200));
+        let list = until(api, &logs, "it fails", |list| {
+            list["total"] == run && text(&list["entities"][0]["execute_status"]) == "ERROR"
+        });
+        let one = &list["entities"][0];
+        api.same("executions", list["total"].as_u64(), Some(run));
+        api.same("position", text(&one["position"]), "READER".into());
+        let code = one["status"].as_u64();
+        api.same("code", matches!(code, Some(103 | 911)), true);
+        let status = text(&one["position_status"]);
+        api.same("position_status", status, "RUNTIME_ERR".into());
+        Views::of(api, &task, "fails").are(api, false, "ERROR");
+    }
+    let counts = api.bare("GET", &api.fdi("/statistics/tasks"), Want::Ok(200));
+    let abnormal = &counts["cdc_task_details"]["abnormal_tasks_count"];
+    api.same("abnormal", abnormal, &json!(1));
+    let path = api.fdi(&format!("/tasks/{task}"));
+    let stop = format!("{path}/terminate");
+    api.bare("POST", &stop, Want::Fdi(400, "FDI.3027", ""));
+    api.bare("DELETE", &path, Want::Ok(204));
+}
+
+/// A host that takes the connection and never speaks.
+fn silence_ends(api: &mut Api, app: &str) {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port().to_string();
+    for kind in ["MYSQL", "POSTGRESQL"] {
+        let body = datasource(&format!("silent {kind}"), kind, app);
+        let mut body = with(&body, "content.port", Some(json!(port)));
+        if kind == "MYSQL" {
+            body["content"]["mysql_timeout"] = json!(2);
+        }
+        let create = api.fdi("/datasources");
+        let made = api.ask("data source", ("POST", &create), &body, Want::Ok(201));
+        let path = api.fdi(&format!("/datasources/{}", text(&made["datasource_id"])));
+        let limit = Duration::from_secs(if kind == "MYSQL" { 8 } else { 40 });
+        // The silence costs its whole limit each time: once is enough for the slow one.
+        let looks = [
+            ("POST", "/test-connect"),
+            ("GET", "/tables?position=SOURCE"),
+            ("GET", "/columns?position=SOURCE&table_name=a.b"),
+        ];
+        let looks = if kind == "MYSQL" {
+            &looks[..]
+        } else {
+            &looks[..1]
+        };
+        for (method, rest) in looks {
+            let start = Instant::now();
+            api.bare(method, &format!("{path}{rest}"), UNREACHABLE);
+            let took = start.elapsed();
+            if took > limit {
+                api.fail(format!("{kind} {rest} took {took:?} at a silent host"));
+            }
+        }
+    }
+}
