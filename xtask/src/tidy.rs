@@ -98,21 +98,24 @@ fn open_ends(name: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A file below `tests/it` that its folder's `main.rs` or `mod.rs` does not declare would never run.
+/// A file below `tests/it` that nothing declares would never run. `main.rs` declares the files beside
+/// it; those of a folder are declared by its `mod.rs`, or by the file of its name beside it.
 fn undeclared(file: &Path, name: &str) -> Option<String> {
     let folder = file.parent()?;
     let stem = file.file_stem()?.to_str()?;
-    let parent = if folder.ends_with("tests/it") {
-        "main"
+    let parents = if folder.ends_with("tests/it") {
+        vec![folder.join("main.rs")]
     } else {
-        "mod"
+        vec![folder.join("mod.rs"), folder.with_extension("rs")]
     };
-    if !folder.ancestors().any(|up| up.ends_with("tests/it")) || stem == parent {
+    let in_tests = folder.ancestors().any(|up| up.ends_with("tests/it"));
+    if !in_tests || parents.iter().any(|parent| parent == file) {
         return None;
     }
-    let declared = fs::read_to_string(folder.join(format!("{parent}.rs"))).unwrap_or_default();
-    (!declared.contains(&format!("mod {stem};")))
-        .then(|| format!("{name}: not declared in {parent}.rs"))
+    let declares = |parent: &PathBuf| {
+        fs::read_to_string(parent).is_ok_and(|text| text.contains(&format!("mod {stem};")))
+    };
+    (!parents.iter().any(declares)).then(|| format!("{name}: no file declares it"))
 }
 
 fn manifest(name: &str, text: &str) -> Vec<String> {
