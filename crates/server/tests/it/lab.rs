@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
 use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
@@ -12,6 +13,11 @@ use thalweg_testkit::workload::DATABASE;
 
 /// The target's database.
 pub(crate) const TARGET: &str = "postgres";
+
+/// How long anything may take that is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The built server.
 pub(crate) fn binary() -> &'static Path {
@@ -24,8 +30,9 @@ pub(crate) struct Lab {
     pub(crate) source: Arc<MariaDb>,
     pub(crate) target: Postgres,
     pub(crate) client: Client,
-    app: String,
-    ends: (String, String),
+    pub(crate) app: String,
+    /// The data sources, source and target.
+    pub(crate) ends: (String, String),
 }
 
 impl Lab {
@@ -74,6 +81,28 @@ impl Lab {
             bail!("the task failed: {}", status.0);
         }
         Ok(status)
+    }
+
+    /// Waits until `done` holds of a task's status.
+    pub(crate) fn wait(
+        &self,
+        task: &str,
+        what: &str,
+        mut done: impl FnMut(&Status) -> bool,
+    ) -> Result<Status> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let status = self.status(task)?;
+            if done(&status) {
+                return Ok(status);
+            }
+            ensure!(
+                Instant::now() < until,
+                "{what}: not after {PATIENCE:?}: {}",
+                status.0
+            );
+            std::thread::sleep(LOOK);
+        }
     }
 }
 

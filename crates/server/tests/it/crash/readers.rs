@@ -14,7 +14,7 @@ use crate::bank::{SNAPSHOT, TOTAL};
 use crate::lab::TARGET;
 
 /// Between two samples of one reader, so that looking is not most of the work.
-const PAUSE: Duration = Duration::from_millis(4);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What was seen once.
 struct Sample {
