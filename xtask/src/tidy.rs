@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         if name.ends_with(".rs") {
             complaints.extend(lines(&name, &text));
             complaints.extend(open_ends(&name, &text));
+            complaints.extend(rooms(&name, &text));
             complaints.extend(undeclared(file, &name));
         } else if name.ends_with("Cargo.toml") {
             complaints.extend(manifest(&name, &text));
@@ -82,6 +83,21 @@ fn lines(name: &str, text: &str) -> Option<String> {
         .map_or(FILE_LINES_MAX, |f| f.1);
     let count = text.lines().count();
     (count > max).then(|| format!("{name}: {count} lines, at most {max}: split the module"))
+}
+
+/// HTTP only in server, metadata SQL only in the catalogue (ARCHITECTURE.md, invariant 11). The test
+/// kit drives the server from outside.
+fn rooms(name: &str, text: &str) -> Vec<String> {
+    let shipped = name.contains("/src/") && !name.starts_with("xtask");
+    let rules = [
+        ("axum::", "crates/server/", "HTTP"),
+        ("sqlx::query", "crates/control/src/catalog/", "metadata SQL"),
+    ];
+    rules
+        .iter()
+        .filter(|(word, home, _)| shipped && text.contains(word) && !name.starts_with(home))
+        .map(|(_, home, what)| format!("{name}: {what} belongs into {home}"))
+        .collect()
 }
 
 /// An open end needs an issue's number behind it: `TODO(#12)`.
@@ -168,6 +184,16 @@ mod tests {
     fn long_files_are_told() {
         assert!(lines("a.rs", &"x\n".repeat(FILE_LINES_MAX)).is_none());
         assert!(lines("a.rs", &"x\n".repeat(FILE_LINES_MAX + 1)).is_some());
+    }
+
+    #[test]
+    fn http_and_sql_stay_in_their_rooms() {
+        let sql = concat!("sqlx", "::query(\"SELECT 1\")");
+        assert!(rooms("crates/control/src/catalog/tasks.rs", sql).is_empty());
+        assert_eq!(rooms("crates/control/src/app/tasks.rs", sql).len(), 1);
+        let http = concat!("use axum", "::Router;");
+        assert!(rooms("crates/server/src/http/mod.rs", http).is_empty());
+        assert_eq!(rooms("crates/control/src/app/tasks.rs", http).len(), 1);
     }
 
     #[test]
