@@ -88,10 +88,17 @@ fn tests() -> Result<()> {
 
 pub(crate) fn cargo(args: &[&str]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(program)
-        .args(args)
-        .status()
-        .context("cannot start cargo")?;
+    let mut command = Command::new(program);
+    command.args(args);
+    // `cargo x` describes xtask in these. A build script that watches them (ring's) would run again,
+    // and everything above it be built again, whenever `cargo x` and plain `cargo` take turns.
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(name);
+        }
+    }
+    let status = command.status().context("cannot start cargo")?;
     if !status.success() {
         bail!("cargo {} ended with {status}", args.join(" "));
     }

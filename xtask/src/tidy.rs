@@ -39,6 +39,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
         if name.ends_with(".rs") {
             complaints.extend(lines(&name, &text));
             complaints.extend(open_ends(&name, &text));
+            complaints.extend(rooms(&name, &text));
             complaints.extend(undeclared(file, &name));
         } else if name.ends_with("Cargo.toml") {
             complaints.extend(manifest(&name, &text));
@@ -84,6 +85,21 @@ fn lines(name: &str, text: &str) -> Option<String> {
     (count > max).then(|| format!("{name}: {count} lines, at most {max}: split the module"))
 }
 
+/// HTTP only in server, metadata SQL only in the catalogue (ARCHITECTURE.md, invariant 11). The test
+/// kit drives the server from outside.
+fn rooms(name: &str, text: &str) -> Vec<String> {
+    let shipped = name.contains("/src/") && !name.starts_with("xtask");
+    let rules = [
+        ("axum::", "crates/server/", "HTTP"),
+        ("sqlx::query", "crates/control/src/catalog/", "metadata SQL"),
+    ];
+    rules
+        .iter()
+        .filter(|(word, home, _)| shipped && text.contains(word) && !name.starts_with(home))
+        .map(|(_, home, what)| format!("{name}: {what} belongs into {home}"))
+        .collect()
+}
+
 /// An open end needs an issue's number behind it: `TODO(#12)`.
 fn open_ends(name: &str, text: &str) -> Vec<String> {
     let words = [concat!("TO", "DO"), concat!("FIX", "ME")];
@@ -98,21 +114,24 @@ fn open_ends(name: &str, text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A file below `tests/it` that its folder's `main.rs` or `mod.rs` does not declare would never run.
+/// A file below `tests/it` that nothing declares would never run. `main.rs` declares the files beside
+/// it; those of a folder are declared by its `mod.rs`, or by the file of its name beside it.
 fn undeclared(file: &Path, name: &str) -> Option<String> {
     let folder = file.parent()?;
     let stem = file.file_stem()?.to_str()?;
-    let parent = if folder.ends_with("tests/it") {
-        "main"
+    let parents = if folder.ends_with("tests/it") {
+        vec![folder.join("main.rs")]
     } else {
-        "mod"
+        vec![folder.join("mod.rs"), folder.with_extension("rs")]
     };
-    if !folder.ancestors().any(|up| up.ends_with("tests/it")) || stem == parent {
+    let in_tests = folder.ancestors().any(|up| up.ends_with("tests/it"));
+    if !in_tests || parents.iter().any(|parent| parent == file) {
         return None;
     }
-    let declared = fs::read_to_string(folder.join(format!("{parent}.rs"))).unwrap_or_default();
-    (!declared.contains(&format!("mod {stem};")))
-        .then(|| format!("{name}: not declared in {parent}.rs"))
+    let declares = |parent: &PathBuf| {
+        fs::read_to_string(parent).is_ok_and(|text| text.contains(&format!("mod {stem};")))
+    };
+    (!parents.iter().any(declares)).then(|| format!("{name}: no file declares it"))
 }
 
 fn manifest(name: &str, text: &str) -> Vec<String> {
@@ -165,6 +184,16 @@ mod tests {
     fn long_files_are_told() {
         assert!(lines("a.rs", &"x\n".repeat(FILE_LINES_MAX)).is_none());
         assert!(lines("a.rs", &"x\n".repeat(FILE_LINES_MAX + 1)).is_some());
+    }
+
+    #[test]
+    fn http_and_sql_stay_in_their_rooms() {
+        let sql = concat!("sqlx", "::query(\"SELECT 1\")");
+        assert!(rooms("crates/control/src/catalog/tasks.rs", sql).is_empty());
+        assert_eq!(rooms("crates/control/src/app/tasks.rs", sql).len(), 1);
+        let http = concat!("use axum", "::Router;");
+        assert!(rooms("crates/server/src/http/mod.rs", http).is_empty());
+        assert_eq!(rooms("crates/control/src/app/tasks.rs", http).len(), 1);
     }
 
     #[test]

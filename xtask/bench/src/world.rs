@@ -29,13 +29,14 @@ CREATE PROCEDURE work(transactions INT, lowest BIGINT, highest BIGINT)
 BEGIN
   DECLARE t INT DEFAULT 0;
   DECLARE n INT;
+  DECLARE chosen BIGINT;
   DECLARE kept BIGINT DEFAULT lowest + transactions;
   WHILE t < transactions DO
     START TRANSACTION;
     SET n = 0;
     WHILE n < 7 DO
-      UPDATE item SET a = a + 1, b = b + 0.25, e = NOW(6)
-        WHERE id = kept + FLOOR(RAND() * (highest - kept));
+      SET chosen = kept + FLOOR(RAND() * (highest - kept));
+      UPDATE item SET a = a + 1, b = b + 0.25, e = NOW(6) WHERE id = chosen;
       SET n = n + 1;
     END WHILE;
     INSERT INTO item VALUES (highest + 2 * t + 1, t, t / 4, CONCAT('inserted ', t), NULL, NOW(6), t / 7, 1);
@@ -120,7 +121,7 @@ impl World {
         self.source.sql(PROCEDURE)?;
         let rows = self.size.rows;
         self.source.sql(&format!(
-            "INSERT INTO bench.item SELECT seq, seq % 1000, seq / 100, CONCAT('name of ', seq), \
+            "USE bench; INSERT INTO item SELECT seq, seq % 1000, seq / 100, CONCAT('name of ', seq), \
              REPEAT('d', seq % 60), NOW(6), seq / 3, seq % 2 FROM seq_1_to_{rows}"
         ))?;
         Ok(())
@@ -168,8 +169,9 @@ impl World {
         self.client.run_task(&self.task)?;
         self.wait("all tables are Live", |world| {
             let status = world.status()?;
-            let tables = status["tables"].as_array().cloned().unwrap_or_default();
-            let live = |table: &Value| table["phase"] == "Live";
+            let tables = status.get("tables").and_then(Value::as_array);
+            let tables = tables.cloned().unwrap_or_default();
+            let live = |table: &Value| table.get("phase").is_some_and(|phase| phase == "Live");
             Ok(tables.len() == 3 && tables.iter().all(live))
         })?;
         let (took, rows) = (start.elapsed().as_secs_f64(), self.size.rows);
@@ -181,8 +183,8 @@ impl World {
     pub(crate) fn status(&self) -> Result<Value> {
         let path = self.client.native(&format!("/tasks/{}/status", self.task));
         let status = self.client.get(&path, &[])?.ok()?;
-        if status["phase"] == "Failed" {
-            bail!("the task failed: {}", status["last_error"]);
+        if status.get("phase").is_some_and(|phase| phase == "Failed") {
+            bail!("the task failed: {status}");
         }
         Ok(status)
     }
@@ -198,7 +200,7 @@ impl World {
         let done = u64::from(round - 1) * transactions;
         let (lowest, highest) = (1 + done, self.size.rows + 2 * done);
         self.source.sql(&format!(
-            "CALL bench.work({transactions}, {lowest}, {highest})"
+            "USE bench; CALL work({transactions}, {lowest}, {highest})"
         ))?;
         self.mark(round)
     }

@@ -22,9 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How long the server stays down.
 const DOWN: Duration = Duration::from_secs(2);
 /// Transactions a second of each worker of the shop.
-const RATE: u32 = 60;
+const RATE: u32 = 100;
 /// Transactions a second of sysbench.
-const SYSBENCH_RATE: u32 = 60;
+const SYSBENCH_RATE: u32 = 100;
 /// The target's database.
 const TARGET: &str = "postgres";
 

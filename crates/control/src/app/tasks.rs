@@ -253,10 +253,7 @@ impl App {
     pub(super) async fn stopped(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
         let task = self.catalog().task_show(&scope.instance, id).await?;
         if task.shown.running || self.supervisor.runs(id) {
-            return Err(Error::Running(format!(
-                "task {} is running; stop it first (terminate)",
-                task.shown.name
-            )));
+            return Err(running(&task));
         }
         Ok(task)
     }
@@ -343,7 +340,11 @@ impl App {
             )));
         }
         // Two runs that are called within one millisecond keep their order.
-        let last = task.shown.execution.map_or(0, |last| last.dispatched_ms);
+        let last = task
+            .shown
+            .execution
+            .as_ref()
+            .map_or(0, |last| last.dispatched_ms);
         let now = now_ms().max(last + 1);
         let execution = Execution {
             id: new_id(),
@@ -358,7 +359,10 @@ impl App {
             figures: Default::default(),
             steps: Vec::new(),
         };
-        self.catalog().execution_start(id, &execution).await?;
+        if !self.catalog().execution_start(id, &execution).await? {
+            // Another call was faster.
+            return Err(running(&task));
+        }
         self.supervisor.hint();
         Ok(())
     }
@@ -478,6 +482,13 @@ impl App {
         }
         Ok(out)
     }
+}
+
+fn running(task: &StoredTask) -> Error {
+    Error::Running(format!(
+        "task {} is running; stop it first (terminate)",
+        task.shown.name
+    ))
 }
 
 fn field_of(direction: Direction) -> &'static str {

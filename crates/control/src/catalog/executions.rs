@@ -54,13 +54,18 @@ fn step(row: &AnyRow) -> Result<Step> {
 }
 
 impl Catalog {
-    /// Stores a new execution and that its task should run, together.
-    pub(crate) async fn execution_start(&self, task: &str, new: &Execution) -> Result<()> {
+    /// Stores a new execution and that its task should run, together; `false`: it should already.
+    pub(crate) async fn execution_start(&self, task: &str, new: &Execution) -> Result<bool> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query("UPDATE task SET desired = 1 WHERE id = $1")
-            .bind(task.to_owned())
-            .execute(&mut *tx)
-            .await?;
+        let started = sqlx::query(
+            "UPDATE task SET desired = 1 WHERE id = $1 AND desired = 0 AND deleted = 0",
+        )
+        .bind(task.to_owned())
+        .execute(&mut *tx)
+        .await?;
+        if started.rows_affected() == 0 {
+            return Ok(false);
+        }
         sqlx::query(
             "INSERT INTO execution (id, task, dispatched_ms, started_ms, status, node, \
              node_status, code, remarks, row_count, byte_count, dirty_count) \
@@ -86,7 +91,7 @@ impl Catalog {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Writes its present state; with `stopped`, the task should no longer run, together.

@@ -1,5 +1,7 @@
 //! Composite tasks.
 
+use std::collections::BTreeMap;
+
 use thalweg_core::mapping::{Operations, TaskOptions};
 
 use sqlx::any::AnyRow;
@@ -194,18 +196,33 @@ impl Catalog {
         Ok(())
     }
 
-    /// Tasks that should run.
-    pub(crate) async fn tasks_desired(&self) -> Result<Vec<StoredTask>> {
-        let rows = sqlx::query(select("WHERE t.desired = 1 AND t.deleted = 0"))
+    /// Tasks that should run: their names by their ids.
+    pub(crate) async fn tasks_desired(&self) -> Result<BTreeMap<String, String>> {
+        let rows = sqlx::query("SELECT id, name FROM task WHERE desired = 1 AND deleted = 0")
             .fetch_all(&self.pool)
             .await?;
-        let mut all = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let mut one = task(row)?;
-            one.shown.execution = self.execution_last(&one.shown.id).await?;
-            all.push(one);
-        }
-        Ok(all)
+        rows.iter()
+            .map(|row| {
+                Ok((
+                    text(row, "id")?,
+                    text_or_none(row, "name")?.unwrap_or_default(),
+                ))
+            })
+            .collect()
+    }
+
+    /// A task that should run, as it is now; `None`: it should not, or is gone.
+    pub(crate) async fn task_desired(&self, id: &str) -> Result<Option<StoredTask>> {
+        let row = sqlx::query(select(
+            "WHERE t.id = $1 AND t.desired = 1 AND t.deleted = 0",
+        ))
+        .bind(id.to_owned())
+        .fetch_optional(&self.pool)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut found = task(&row)?;
+        found.shown.execution = self.execution_last(id).await?;
+        Ok(Some(found))
     }
 
     /// Whether the task should run.

@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::app::Inner;
-use crate::catalog::StoredTask;
 use crate::model::Live;
 
 /// How often it looks without a hint.
@@ -158,26 +157,27 @@ impl Supervisor {
         release: &mut release::Release,
     ) -> crate::Result<()> {
         let desired = self.inner.catalog.tasks_desired().await?;
-        let wanted: Vec<&str> = desired.iter().map(|t| t.shown.id.as_str()).collect();
         for (id, handle) in self.running().iter() {
-            if !wanted.contains(&id.as_str()) {
+            if !desired.contains_key(id) {
                 handle.stop.cancel();
             }
         }
-        for task in desired {
-            if !self.runs(&task.shown.id) {
-                Arc::clone(&self).spawn(task, runs);
+        for (id, name) in desired {
+            if !self.runs(&id) {
+                Arc::clone(&self).spawn(id, name, runs);
             }
         }
         release.look(&self, runs).await
     }
 
-    fn spawn(self: Arc<Self>, task: StoredTask, runs: &mut JoinSet<()>) {
-        let id = task.shown.id.clone();
+    /// Starts a task that the catalogue wanted a moment ago. Between that and now its run may have
+    /// ended by itself, or a person may have stopped it: so it is read again once the run can be
+    /// seen, and whoever says after that that it should not run finds the run and stops it.
+    fn spawn(self: Arc<Self>, id: String, name: String, runs: &mut JoinSet<()>) {
         let (status_in, status) = watch::channel(TaskStatus::default());
         let (tables_in, tables) = watch::channel(Vec::new());
         let handle = Handle {
-            name: task.shown.name.clone(),
+            name,
             stop: CancellationToken::new(),
             ended: CancellationToken::new(),
             status,
@@ -189,8 +189,19 @@ impl Supervisor {
             ended: handle.ended.clone(),
         };
         let stop = handle.stop.clone();
-        self.running().insert(id, handle);
+        self.running().insert(id.clone(), handle);
         runs.spawn(async move {
+            let _guard = guard;
+            let task = match self.inner.catalog.task_desired(&id).await {
+                Ok(Some(task)) => task,
+                Ok(None) => return,
+                Err(error) => {
+                    error!(task = %id, error = %error, "cannot read the catalogue");
+                    // Its end has the reconciler look again at once.
+                    tokio::time::sleep(TICK).await;
+                    return;
+                }
+            };
             let run = run::Run {
                 inner: Arc::clone(&self.inner),
                 budget: self.budget.clone(),
@@ -201,7 +212,6 @@ impl Supervisor {
                 tables: tables_in,
             };
             run.drive().await;
-            drop(guard);
         });
     }
 }
@@ -210,5 +220,87 @@ fn live(handle: &Handle) -> Live {
     Live {
         status: handle.status.borrow().clone(),
         tables: handle.tables.borrow().clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use thalweg_core::mapping::{Operations, TaskOptions};
+
+    use crate::catalog::{StoredTask, new_id};
+    use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Task};
+    use crate::{App, OpenOptions};
+
+    /// The reconciler reads that a task should run; before it acts, the run that there was fails.
+    /// The task must not be started again, for that would hide why it failed.
+    #[tokio::test]
+    async fn a_task_that_has_just_failed_is_not_started_again() {
+        let folder = std::env::temp_dir().join(format!("thalweg-supervisor-{}", new_id()));
+        std::fs::create_dir(&folder).unwrap();
+        let options = OpenOptions {
+            data: folder.join("data"),
+            key_file: folder.join("key"),
+            connectors: Arc::from(Vec::new()),
+        };
+        let (app, first) = App::open(options).await.unwrap();
+        let catalog = &app.inner.catalog;
+        let id = new_id();
+        let task = StoredTask {
+            instance: first.unwrap().instance,
+            created: true,
+            source_app: None,
+            target_app: None,
+            begun: true,
+            forget: false,
+            shown: Task {
+                id: id.clone(),
+                name: "t".to_owned(),
+                description: None,
+                tag: None,
+                operations: Operations::ALL,
+                source: None,
+                target: None,
+                server_id: None,
+                options: TaskOptions::default(),
+                running: false,
+                execution: None,
+                created_ms: 1,
+                updated_ms: 1,
+            },
+        };
+        catalog.task_put(&task).await.unwrap();
+        let failed = Execution {
+            id: new_id(),
+            dispatched_ms: 1,
+            started_ms: 1,
+            ended_ms: Some(2),
+            status: ExecuteStatus::Error,
+            node: Node::Writer,
+            node_status: NodeStatus::RuntimeErr,
+            code: 503,
+            remarks: "why".to_owned(),
+            figures: Default::default(),
+            steps: Vec::new(),
+        };
+        assert!(catalog.execution_start(&id, &failed).await.unwrap());
+        assert!(
+            !catalog.execution_start(&id, &failed).await.unwrap(),
+            "twice"
+        );
+        catalog.execution_write(&id, &failed, true).await.unwrap();
+
+        let supervisor = Supervisor::start(Arc::clone(&app.inner));
+        let mut runs = JoinSet::new();
+        Arc::clone(&supervisor).spawn(id.clone(), "t".to_owned(), &mut runs);
+        while runs.join_next().await.is_some() {}
+
+        let last = catalog.execution_last(&id).await.unwrap().unwrap();
+        assert_eq!(last.status, ExecuteStatus::Error);
+        assert_eq!(last.remarks, "why");
+        assert!(!supervisor.runs(&id));
+        supervisor.shutdown(Duration::from_secs(1)).await;
+        app.shutdown(Duration::from_secs(1)).await;
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -68,6 +68,8 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
         ("content.host", Some(json!(1))),
         ("content.port", None),
         ("content.port", Some(json!(""))),
+        ("content.port", Some(json!("0"))),
+        ("content.port", Some(json!(3306))),
         ("content.port", Some(json!("65536"))),
         ("content.port", Some(json!("-1"))),
         ("content.port", Some(json!("33 06"))),
@@ -93,6 +95,7 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
         ("content.mysql_timeout", Some(json!("ten"))),
         ("content.nonsense", Some(json!("x"))),
         ("content.Host", Some(json!("x"))),
+        ("description", Some(json!("abc"))),
         ("description", Some(json!("d".repeat(1025)))),
         ("description", Some(json!(1))),
         ("datasource_id", Some(json!("x"))),
@@ -152,6 +155,8 @@ fn right_values_are_taken(api: &mut Api, app: &str) {
         ("content.mysql_timeout", json!(1)),
         ("content.mysql_timeout", json!(20000)),
         ("content.encoding", json!("utf8mb4")),
+        // A field of another type of data source belongs to the operation.
+        ("content.broker", json!("10.0.0.1:9092")),
     ];
     for (field, value) in table {
         let body = super::api::with(&base, field, Some(value.clone()));

@@ -143,6 +143,7 @@ fn init_makes_drafts(api: &mut Api, source: &str, target: &str) {
 fn common_fields() -> Vec<(&'static str, Option<Value>)> {
     vec![
         ("description", Some(json!("d".repeat(1025)))),
+        ("description", Some(json!(""))),
         ("description", Some(json!(1))),
         ("task_tag", Some(json!("abc"))),
         ("task_tag", Some(json!("t".repeat(65)))),
@@ -159,6 +160,7 @@ fn common_fields() -> Vec<(&'static str, Option<Value>)> {
         ),
         ("operation_types", Some(json!(["TRUNCATE"]))),
         ("operation_types", Some(json!([""]))),
+        ("operation_types", Some(json!(["insert"]))),
         ("operation_types", Some(json!([1]))),
         ("operation_types", Some(json!([null]))),
         ("operation_types", Some(json!("INSERT"))),
