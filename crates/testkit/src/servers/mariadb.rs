@@ -255,9 +255,12 @@ fn config(options: &MariaDbOptions, dir: &RunDir, port: u16) -> Result<String> {
     let server_id = options
         .server_id
         .unwrap_or_else(|| 100_000 + u32::from(port));
+    // A server that starts removes every `#sql*` of its tmpdir, also what another server has open;
+    // that one crashes (10.11 does). So each has its own.
     let mut text = format!(
         "[mariadbd]\n\
          datadir={path}/data\n\
+         tmpdir={path}\n\
          socket={path}/socket\n\
          pid-file={path}/pid\n\
          bind-address=127.0.0.1\n\
