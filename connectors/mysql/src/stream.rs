@@ -333,7 +333,7 @@ impl Stream {
             Effect::Begin | Effect::XaStart => open.single = false,
             Effect::Commit => return self.commit(),
             Effect::Rollback => {
-                if open.touched && !open.prepared {
+                if open.touched {
                     return Err(stop(format!(
                         "the group at {at} is rolled back in part: it mixes transactional and other \
                          tables, which is not built"

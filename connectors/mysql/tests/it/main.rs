@@ -1,5 +1,11 @@
 //! The connector against a private server.
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
 
 mod errors;
 mod tls;
+mod world;
+mod xa;
