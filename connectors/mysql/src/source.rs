@@ -1,6 +1,7 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -96,24 +97,26 @@ async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place>
         .query_first("SELECT @@server_id")
         .await
         .map_err(from_driver)?;
-    let gtid = if conn.server_version() >= (10, 0, 0) {
-        let text: Option<Option<String>> = conn
-            .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (file.as_str(), pos))
-            .await
-            .map_err(from_driver)?;
-        Place::parse_gtid(&text.flatten().unwrap_or_default())?
-    } else {
-        Default::default()
-    };
     Ok(Place {
         at: Coordinate {
             server: server.unwrap_or(0),
             file,
             pos,
         },
-        gtid,
         ..Place::default()
     })
+}
+
+/// The GTIDs at a place. The server reads the file up to there: not a question for every second.
+async fn gtid_at(conn: &mut Conn, at: &Coordinate) -> Result<BTreeMap<u32, (u32, u64)>> {
+    if conn.server_version() < (10, 0, 0) {
+        return Ok(BTreeMap::new());
+    }
+    let text: Option<Option<String>> = conn
+        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (at.file.as_str(), at.pos))
+        .await
+        .map_err(from_driver)?;
+    Place::parse_gtid(&text.flatten().unwrap_or_default())
 }
 
 async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
@@ -156,7 +159,9 @@ impl Source for MySqlSource {
 
     async fn secure(&self) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
-        let place = end_of_log(&mut conn, &self.config).await?;
+        let mut place = end_of_log(&mut conn, &self.config).await?;
+        place.gtid = gtid_at(&mut conn, &place.at).await?;
+        place.born = stream::birth(&self.config, &place).await?;
         if conn.server_version() >= (10, 0, 0) {
             // Whatever is prepared now may have been prepared before the place; what is decided
             // later is decided behind it.

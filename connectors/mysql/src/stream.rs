@@ -4,13 +4,16 @@
 //! inside a transaction is never handed out. An event that may carry rows and is not known, or that
 //! says what we do not build yet, stops the stream with an error.
 //!
+//! Nor is a log that was reset taken for the one that was read: nothing may lie before the position, and
+//! its file must have been made in the same second as before.
+//!
 //! XA: MariaDB logs a group at XA PREPARE and decides it later. A prepared group is not held; its start
 //! goes into the position, and at XA COMMIT a second dump reads it from there. The transaction's
 //! identity is the place of the XA COMMIT, because a snapshot sees its rows from there on.
 
 mod dump;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,6 +26,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use self::dump::{Dump, Packet};
 use crate::ddl::{self, Effect};
+use crate::error::lost;
 use crate::position::{Coordinate, Place};
 use crate::wire::Buf;
 use crate::wire::event::{self, RowOp, ty};
@@ -63,13 +67,18 @@ pub(crate) struct Stream {
     wanted: Option<(String, u64)>,
     xa: Option<Dump>,
     place: Place,
-    /// The first group must not begin before this.
-    floor: Option<Coordinate>,
+    /// Whether the coordinate of `place` is one of this server's log, and not yet another's.
+    anchored: bool,
     open: Option<Open>,
     changes: ChangeBatch,
     log_bytes: u64,
     moved: bool,
     last_empty: Instant,
+}
+
+/// When the file of a place was made.
+pub(crate) async fn birth(config: &DataSourceConfig, place: &Place) -> Result<u32> {
+    Box::pin(Dump::beside(config, place)).await?.birth().await
 }
 
 fn stop(message: impl Into<String>) -> Error {
@@ -84,22 +93,12 @@ impl Stream {
         limits: StreamLimits,
     ) -> Result<Stream> {
         let mut place = Place::of_position(from)?;
-        let stored = place.at.clone();
-        let main = Dump::open(config, &place, true).await?;
-        if main.server != stored.server {
-            if place.gtid.is_empty() || !place.xa.is_empty() {
-                return Err(Error::new(
-                    Kind::PositionLost,
-                    format!(
-                        "the server's id is {} and the position was taken at server {}",
-                        main.server, stored.server
-                    ),
-                )
-                .at(Side::Source));
-            }
+        let main = Dump::open(config, &place).await?;
+        let anchored = main.server == place.at.server;
+        if !anchored {
             place.at.server = main.server;
+            place.born = 0;
         }
-        let floor = (main.server == stored.server).then_some(stored);
         let names = tables
             .iter()
             .enumerate()
@@ -121,7 +120,7 @@ impl Stream {
             wanted: None,
             xa: None,
             place,
-            floor,
+            anchored,
             open: None,
             changes: ChangeBatch::default(),
             log_bytes: 0,
@@ -158,15 +157,16 @@ impl Stream {
             self.log_bytes += u64::from(header.size);
         }
         match header.ty {
-            ty::ROTATE | ty::FORMAT_DESCRIPTION => {
+            ty::ROTATE => self.maps.clear(),
+            ty::FORMAT_DESCRIPTION => {
                 self.maps.clear();
-                if header.ty == ty::ROTATE && !second && self.open.is_none() && !header.artificial()
-                {
-                    self.step();
+                if !second {
+                    self.file_begins()?;
                 }
             }
             ty::HEARTBEAT => {
                 if !second && self.open.is_none() && !self.main.file.is_empty() {
+                    self.not_before_place(&self.main.coordinate())?;
                     let before = self.place.at.clone();
                     self.step();
                     if before != self.place.at || self.moved {
@@ -178,11 +178,9 @@ impl Stream {
                 let gtid = event::maria_gtid(body)?;
                 if second {
                     if gtid.xid != self.open.as_ref().and_then(|o| o.xid.clone()) {
-                        return Err(Error::new(
-                            Kind::PositionLost,
+                        return Err(lost(
                             "another group lies where a prepared XA transaction began",
-                        )
-                        .at(Side::Source));
+                        ));
                     }
                 } else {
                     let single = gtid.standalone;
@@ -217,14 +215,10 @@ impl Stream {
             }
             ty::TABLE_MAP => self.table_map(body)?,
             ty::INCIDENT => {
-                return Err(Error::new(
-                    Kind::PositionLost,
-                    format!(
-                        "the server logged an incident at {}: changes are missing",
-                        self.here()
-                    ),
-                )
-                .at(Side::Source));
+                return Err(lost(format!(
+                    "the server logged an incident at {}: changes are missing",
+                    self.here()
+                )));
             }
             ty::START_ENCRYPTION => return Err(stop("the server sends an encrypted log")),
             ty::TRANSACTION_PAYLOAD => {
@@ -260,7 +254,42 @@ impl Stream {
     /// Takes the dump's coordinate as the place.
     fn step(&mut self) {
         self.place.at = self.main.coordinate();
+        self.place.born = self.main.born;
+        self.anchored = true;
         self.moved = true;
+    }
+
+    /// Nothing behind the place can lie before it, but in a log that was reset.
+    fn not_before_place(&self, here: &Coordinate) -> Result<()> {
+        let at = &self.place.at;
+        if self.anchored && here.compare(at)?.is_lt() {
+            return Err(lost(format!(
+                "the log continues at {}:{}, before the position {}:{}: it was reset",
+                here.file, here.pos, at.file, at.pos
+            )));
+        }
+        Ok(())
+    }
+
+    /// A file's first event came.
+    fn file_begins(&mut self) -> Result<()> {
+        self.abandon()?;
+        if !self.anchored {
+            return Ok(());
+        }
+        let (here, at) = (self.main.coordinate(), &self.place.at);
+        if here.file == at.file {
+            if self.place.born != 0 && self.place.born != self.main.born {
+                return Err(lost(format!(
+                    "the log's file {} is not the one that was read: the log was reset",
+                    at.file
+                )));
+            }
+            self.place.born = self.main.born;
+        } else if here.compare(at)?.is_gt() {
+            self.step();
+        }
+        Ok(())
     }
 
     fn begin(
@@ -278,18 +307,7 @@ impl Stream {
         }
         let mut start = self.main.coordinate();
         start.pos = start.pos.saturating_sub(u64::from(packet.header.size));
-        if let Some(floor) = self.floor.take()
-            && start.compare(&floor)?.is_lt()
-        {
-            return Err(Error::new(
-                Kind::PositionLost,
-                format!(
-                    "the log continues at {}:{}, before the position {}:{}: it was reset",
-                    start.file, start.pos, floor.file, floor.pos
-                ),
-            )
-            .at(Side::Source));
-        }
+        self.not_before_place(&start)?;
         self.open = Some(Open {
             start,
             gtid,
@@ -300,6 +318,24 @@ impl Stream {
             touched: false,
             parts: false,
         });
+        Ok(())
+    }
+
+    /// A new file begins. No group spans two, so one that is open was cut short by a crash of the
+    /// server, which has rolled it back.
+    fn abandon(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        self.changes.clear();
+        if open.parts {
+            // Only a new start takes back what was handed out.
+            return Err(Error::transient(format!(
+                "the group at {}:{} has no end in the log",
+                open.start.file, open.start.pos
+            ))
+            .at(Side::Source));
+        }
         Ok(())
     }
 
@@ -564,10 +600,9 @@ impl ChangeStream for Stream {
                             file,
                             pos,
                         },
-                        gtid: BTreeMap::new(),
-                        xa: BTreeMap::new(),
+                        ..Place::default()
                     };
-                    let dump = Box::pin(Dump::open(&self.config, &start, false)).await?;
+                    let dump = Box::pin(Dump::beside(&self.config, &start)).await?;
                     self.xa = Some(dump);
                     self.wanted = None;
                     self.maps.clear();

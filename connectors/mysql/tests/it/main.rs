@@ -6,6 +6,8 @@
 )]
 
 mod errors;
+mod position;
+mod source;
 mod tls;
 mod world;
 mod xa;

@@ -235,6 +235,22 @@ pub(crate) fn shop(names: &[&str]) -> Vec<TableName> {
     names.iter().map(|n| TableName::new("shop", *n)).collect()
 }
 
+/// The same place without its GTIDs, so that the server is asked by file and offset.
+pub(crate) fn by_file(position: &Position) -> Position {
+    let mut parts: Vec<&str> = position.as_str().split(';').collect();
+    assert!(!parts[4].is_empty(), "a place with GTIDs");
+    parts[4] = "";
+    Position::new(parts.join(";"))
+}
+
+/// The same place as if another server had given it, so that it is found by GTIDs.
+pub(crate) fn by_gtid(position: &Position) -> Position {
+    let mut parts: Vec<&str> = position.as_str().split(';').collect();
+    assert!(!parts[4].is_empty(), "a place with GTIDs");
+    parts[1] = "1";
+    Position::new(parts.join(";"))
+}
+
 /// Asserts what an error asks for and that its message has these words.
 pub(crate) fn says(error: &Error, kind: Kind, words: &[&str]) {
     assert_eq!(error.kind(), kind, "{}", error.chain());
