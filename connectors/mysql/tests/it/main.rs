@@ -8,6 +8,8 @@
 mod errors;
 mod position;
 mod source;
+mod texts;
 mod tls;
+mod types;
 mod world;
 mod xa;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_core::change::{Change, ChangeKind, Transaction};
+use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
     ChangeStream, Chunk, Connector, DataSourceConfig, Source, StreamLimits, TlsOptions,
 };
@@ -85,6 +86,11 @@ impl World {
         let tables = self.source().describe(&shop(names)).await.unwrap();
         assert_eq!(tables.len(), names.len());
         tables
+    }
+
+    /// What preflight says of tables of `shop`.
+    pub(crate) async fn check(&self, names: &[&str]) -> Vec<Finding> {
+        self.source().check(&shop(names)).await.unwrap()
     }
 
     /// Opens the stream; an error of opening it comes with the first read.
