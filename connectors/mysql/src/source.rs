@@ -38,20 +38,6 @@ impl MySqlSource {
         }
     }
 
-    /// Runs `question` on a new connection within the timeout.
-    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        let run = async {
-            let mut conn = connect(&self.config).await?;
-            let answer = question(&mut conn).await?;
-            // The answer stands, whether or not the farewell arrives.
-            drop(conn.disconnect().await);
-            Ok(answer)
-        };
-        tokio::time::timeout(self.config.timeout, Box::pin(run))
-            .await
-            .unwrap_or_else(|_| Err(timed_out()))
-    }
-
     /// The place at the log's end, asked on the idle connection.
     async fn end(&self) -> Result<Place> {
         let mut idle = self.idle.lock().await;
@@ -73,6 +59,23 @@ impl MySqlSource {
             .await
             .unwrap_or_else(|_| Err(timed_out()))
     }
+}
+
+/// Runs `question` on a new connection within the timeout.
+async fn ask<T>(
+    config: &DataSourceConfig,
+    question: impl AsyncFnOnce(&mut Conn) -> Result<T>,
+) -> Result<T> {
+    let run = async {
+        let mut conn = connect(config).await?;
+        let answer = question(&mut conn).await?;
+        // The answer stands, whether or not the farewell arrives.
+        drop(conn.disconnect().await);
+        Ok(answer)
+    };
+    tokio::time::timeout(config.timeout, Box::pin(run))
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
 }
 
 fn timed_out() -> Error {
@@ -130,16 +133,18 @@ async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
 #[async_trait]
 impl Inspect for MySqlSource {
     async fn probe(&self) -> Result<()> {
-        self.ask(async |conn| conn.query_drop("SELECT 1").await.map_err(from_driver))
-            .await
+        ask(&self.config, async |conn| {
+            conn.query_drop("SELECT 1").await.map_err(from_driver)
+        })
+        .await
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        self.ask(async |conn| schema::tables(conn).await).await
+        ask(&self.config, async |conn| schema::tables(conn).await).await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        self.ask(async |conn| {
+        ask(&self.config, async |conn| {
             let mut out = Vec::new();
             for table in tables {
                 out.extend(schema::describe(conn, table).await?);
@@ -153,8 +158,15 @@ impl Inspect for MySqlSource {
 #[async_trait]
 impl Source for MySqlSource {
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
-        self.ask(async |conn| check::check(conn, &self.config, tables).await)
-            .await
+        // Without a default database, so that who may see none still hears everything at once.
+        let config = DataSourceConfig {
+            database: String::new(),
+            ..self.config.clone()
+        };
+        ask(&config, async |conn| {
+            check::check(conn, &config, tables).await
+        })
+        .await
     }
 
     async fn secure(&self) -> Result<Position> {

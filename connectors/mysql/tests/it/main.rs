@@ -7,6 +7,7 @@
 
 mod errors;
 mod position;
+mod refused;
 mod source;
 mod texts;
 mod tls;

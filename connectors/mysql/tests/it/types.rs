@@ -495,6 +495,7 @@ async fn what_cannot_be_read_exactly_is_refused_by_name() {
         ("c ENUM('🦊', 'b'))", "column_type"),
         ("c SET('b', 'ž🦊'))", "column_type"),
         ("c VARCHAR(9) CHARACTER SET gbk)", "column_type"),
+        ("c TEXT UNIQUE)", "hidden_column"),
         ("c INT) WITH SYSTEM VERSIONING", "table_missing"),
     ] {
         let create = "CREATE OR REPLACE TABLE t (id INT PRIMARY KEY";

@@ -76,6 +76,16 @@ impl World {
         thalweg_mysql::connector().source(&self.config()).unwrap()
     }
 
+    /// The same server, as another user.
+    pub(crate) fn source_as(&self, user: &str, password: &str) -> Arc<dyn Source> {
+        let config = DataSourceConfig {
+            user: user.into(),
+            password: Secret::new(password),
+            ..self.config()
+        };
+        thalweg_mysql::connector().source(&config).unwrap()
+    }
+
     /// The end of the log as a position to start from.
     pub(crate) async fn here(&self) -> Position {
         self.source().secure().await.unwrap()
