@@ -13,6 +13,7 @@
 
 mod dump;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -20,7 +21,7 @@ use async_trait::async_trait;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
-use thalweg_core::schema::TableSchema;
+use thalweg_core::schema::{TableSchema, UniqueKey};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result, Side};
 
@@ -349,18 +350,7 @@ impl Stream {
             // A server without GTIDs: the group begins here.
             self.begin(packet, true, None)?;
         }
-        let names = &self.names;
-        let find = |schema: &str, name: &str| {
-            if name.is_empty() {
-                return names
-                    .iter()
-                    .find_map(|((s, _), i)| (s == schema.as_bytes()).then_some(*i));
-            }
-            names
-                .get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec()))
-                .copied()
-        };
-        let effect = ddl::classify(&db, &sql, &find);
+        let effect = self.classify(&db, &sql);
         let at = self.here();
         let Some(open) = self.open.as_mut() else {
             return Ok(None);
@@ -411,19 +401,67 @@ impl Stream {
                 .at(Side::Source));
             }
             Effect::Statement(kind, table) => {
-                return Err(stop(format!(
-                    "{kind} on {} at {at} is logged as a statement, not as rows",
-                    self.table_name(table)
-                ))
-                .with_hint("SET GLOBAL binlog_format = 'ROW'; then reconnect all writers"));
+                let message = match table {
+                    Some(table) => format!(
+                        "{kind} on {} at {at} is logged as a statement, not as rows",
+                        self.table_name(table)
+                    ),
+                    None => format!(
+                        "{kind} at {at} is logged as a statement: by a view, trigger or function it \
+                         may change a table of the task"
+                    ),
+                };
+                return Err(stop(message)
+                    .with_hint("SET GLOBAL binlog_format = 'ROW'; then reconnect all writers"));
             }
-            Effect::Nothing => {
+            Effect::Nothing | Effect::DropIndex(..) => {
                 if open.single {
                     return self.commit();
                 }
             }
         }
         Ok(None)
+    }
+
+    /// What a statement means, with the names of our tables.
+    fn classify(&self, db: &str, sql: &str) -> Effect {
+        let garbled = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        let guessed = Cell::new(false);
+        let find = |schema: &str, name: &str| {
+            if name.is_empty() {
+                return self
+                    .names
+                    .iter()
+                    .find_map(|((s, _), i)| (s == schema.as_bytes()).then_some(*i));
+            }
+            if garbled(schema) || garbled(name) {
+                // Sent in a character set other than UTF-8: it may be any name that needs one.
+                let hit = self
+                    .names
+                    .iter()
+                    .find_map(|((s, n), i)| (!s.is_ascii() || !n.is_ascii()).then_some(*i));
+                guessed.set(guessed.get() || hit.is_some());
+                return hit;
+            }
+            self.names
+                .get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec()))
+                .copied()
+        };
+        match ddl::classify(db, sql, &find) {
+            Effect::Truncate(table) if guessed.get() => Effect::Schema("TRUNCATE", table),
+            Effect::DropIndex(table, index) => {
+                let identifies = self.tables.get(table).is_some_and(|t| {
+                    let unique = |u: &UniqueKey| u.name.eq_ignore_ascii_case(&index);
+                    t.primary_key.is_empty() && t.unique_keys.iter().any(unique)
+                });
+                if identifies || index.eq_ignore_ascii_case("PRIMARY") {
+                    Effect::Schema("DROP INDEX", table)
+                } else {
+                    Effect::Nothing
+                }
+            }
+            effect => effect,
+        }
     }
 
     fn xa_prepared(&mut self, body: &[u8]) -> Result<Option<Transaction>> {
@@ -538,7 +576,11 @@ impl Stream {
             )));
         }
         if rows::partial(columns, event.present) || rows::partial(columns, event.present_after) {
-            return Err(stop(format!("the log has partial row images at {at}")).with_hint(
+            let name = self
+                .tables
+                .get(*table)
+                .map_or_else(String::new, |t| t.name.to_string());
+            return Err(stop(format!("partial row image of {name} at {at}")).with_hint(
                 "SET GLOBAL binlog_row_image = 'FULL'; reconnect all writers, then reset the task",
             ));
         }
