@@ -255,9 +255,12 @@ fn config(options: &MariaDbOptions, dir: &RunDir, port: u16) -> Result<String> {
     let server_id = options
         .server_id
         .unwrap_or_else(|| 100_000 + u32::from(port));
+    // In a shared directory for temporary tables, each server that starts takes away those of the
+    // others, and a server whose temporary table is gone ends.
     let mut text = format!(
         "[mariadbd]\n\
          datadir={path}/data\n\
+         tmpdir={path}\n\
          socket={path}/socket\n\
          pid-file={path}/pid\n\
          bind-address=127.0.0.1\n\
