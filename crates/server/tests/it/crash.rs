@@ -103,8 +103,11 @@ fn the_server_is_killed_again_and_again_and_nothing_is_lost() {
     if let Err(error) = crash.run(seed) {
         println!("{}", crash.said());
         panic!(
-            "crash test: {error:#}\nSEED={seed}\nthe end of the server's log:\n{}",
-            crash.lab.thalweg.log_tail()
+            "crash test: {error:#}\nSEED={seed}\nthe end of the server's log:\n{}\n\
+             of the source's:\n{}\nof the target's:\n{}",
+            crash.lab.thalweg.log_tail(),
+            crash.lab.source.log_tail(),
+            crash.lab.target.log_tail()
         );
     }
 }
