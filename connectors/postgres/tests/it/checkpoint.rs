@@ -262,3 +262,36 @@ async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
     let now = phases(world.target.claim(&world.key).await.unwrap());
     assert!(now.iter().all(|(_, phase)| *phase == TablePhase::Waiting));
 }
+
+/// Who drops a table and makes it again has an empty one: what was loaded is not in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_was_dropped_and_made_again_is_not_loaded() {
+    let world = World::new();
+    let plan = family(&world);
+    go_live(&world, &plan).await;
+    let again = "ALTER TABLE child RENAME TO old; CREATE TABLE child (LIKE old INCLUDING ALL)";
+    world.server.sql(again).unwrap();
+    let refused = world.target.claim(&world.key).await.unwrap_err();
+    assert!(refused.message().contains("public.child"), "{refused}");
+    assert!(world.target.set_aside(&world.key, &plan).await.unwrap());
+    let phase = async |name: &str| {
+        let checkpoint = world.target.claim(&world.key).await.unwrap();
+        let table = checkpoint
+            .tables
+            .into_iter()
+            .find(|t| t.target.name == name);
+        table.map(|t| (t.phase, t.loaded_rows.is_some())).unwrap()
+    };
+    // Rows in it are not the task's own.
+    assert_eq!(phase("child").await, (TablePhase::Waiting, false));
+    assert_eq!(phase("parent").await.0, TablePhase::Live);
+    assert!(!world.target.set_aside(&world.key, &plan).await.unwrap());
+    // A dump and restore of all gives every table another oid, that of the checkpoint as well.
+    let restored = "UPDATE thalweg.checkpoint_table SET relation = '1/2' WHERE phase = 'live'";
+    world.server.sql(restored).unwrap();
+    assert!(!world.target.set_aside(&world.key, &plan).await.unwrap());
+    assert_eq!(phase("parent").await.0, TablePhase::Live);
+    world.server.sql("DROP TABLE parent CASCADE").unwrap();
+    assert!(world.target.set_aside(&world.key, &plan).await.unwrap());
+    assert_eq!(phase("parent").await, (TablePhase::Waiting, false));
+}
