@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::plan::{Plan, same_schema};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::position::Position;
@@ -144,7 +144,9 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
     if let Some(applied) = &checkpoint.applied {
         return Ok(applied.clone());
     }
-    if spec.expects_checkpoint {
+    // A table that was followed lacks whatever happened since, whoever remembers the run.
+    let followed = |table: &TableCheckpoint| table.phase != TablePhase::Waiting;
+    if spec.expects_checkpoint || checkpoint.tables.iter().any(followed) {
         return Err(Error::new(
             Kind::PositionLost,
             "the target has no checkpoint of this task",
