@@ -137,6 +137,21 @@ async fn run_once(
     }
     .run(from, budget, stop)
     .await
+    .map_err(of_the_log)
+}
+
+/// A value in the log stays as it is, however often the row is corrected at the source.
+fn of_the_log(error: Error) -> Error {
+    if error.kind() != Kind::Data {
+        return error;
+    }
+    let remedy = "once a row is corrected at the source, reset the task (or delete the table's \
+                  mapping and add it again) before it runs: its log keeps the old value";
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; {remedy}"),
+        None => remedy.to_owned(),
+    };
+    error.with_hint(hint)
 }
 
 /// Where the stream begins: at the checkpoint, or at a place secured and stored now.
@@ -196,4 +211,23 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_value_of_the_log_asks_for_more_than_a_correction() {
+        let check = |error: Error, expected: bool| {
+            let hint = of_the_log(error.with_hint("correct the row"))
+                .hint()
+                .map(str::to_owned);
+            let hint = hint.unwrap();
+            assert!(hint.starts_with("correct the row"), "{hint}");
+            assert_eq!(hint.contains("reset the task"), expected, "{hint}");
+        };
+        check(Error::data("too long"), true);
+        check(Error::config("a grant"), false);
+    }
 }
