@@ -5,7 +5,7 @@ use mysql_async::{Conn, Row};
 use thalweg_core::Result;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::schema::{ReferenceAction, TableName};
+use thalweg_core::schema::{ForeignKey, ReferenceAction, TableName};
 
 use crate::error::from_driver;
 use crate::schema;
@@ -36,7 +36,7 @@ pub(crate) async fn check(
     }
     settings(conn, &mut out).await?;
     server_id(conn, config, &mut out).await?;
-    grants(conn, config, tables, maria, &mut out).await?;
+    grants(conn, tables, maria, &mut out).await?;
     for table in tables {
         one_table(conn, table, &mut out).await?;
     }
@@ -63,7 +63,7 @@ async fn settings(conn: &mut Conn, out: &mut Vec<Finding>) -> Result<()> {
                 },
                 name,
                 format!("{name} is {is}; sessions that are open keep the old value"),
-                format!("SET GLOBAL {name} = '{want}'; and set {name}={want} in the configuration"),
+                format!("SET GLOBAL {name} = '{want}'; -- and {name}={want} in the configuration"),
             ));
         }
     }
@@ -114,29 +114,50 @@ async fn server_id(
     Ok(())
 }
 
+/// The account we are logged in as, as GRANT names it.
+async fn account(conn: &mut Conn) -> Result<String> {
+    let found: Option<String> = conn
+        .query_first("SELECT CURRENT_USER()")
+        .await
+        .map_err(from_driver)?;
+    let found = found.unwrap_or_default();
+    let (user, host) = found.rsplit_once('@').unwrap_or((&found, "%"));
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    Ok(format!("{}@{}", quote(user), quote(host)))
+}
+
+/// The rights `SHOW GRANTS` lists for the whole server.
+fn global_rights(grants: &[String]) -> Vec<String> {
+    grants
+        .iter()
+        .filter_map(|grant| {
+            let (rights, _) = grant.strip_prefix("GRANT ")?.split_once(" ON *.* ")?;
+            Some(rights.split(", ").map(str::to_ascii_uppercase))
+        })
+        .flatten()
+        .collect()
+}
+
 async fn grants(
     conn: &mut Conn,
-    config: &DataSourceConfig,
     tables: &[TableName],
     maria: bool,
     out: &mut Vec<Finding>,
 ) -> Result<()> {
     let rows: Vec<String> = conn.query("SHOW GRANTS").await.map_err(from_driver)?;
-    let global: String = rows
-        .iter()
-        .filter(|g| g.contains(" ON *.* "))
-        .map(|g| g.to_ascii_uppercase())
-        .collect();
+    let rights = global_rights(&rows);
     let has = |names: &[&str]| {
-        global.contains("ALL PRIVILEGES") || names.iter().any(|n| global.contains(n))
+        rights
+            .iter()
+            .any(|r| r == "ALL PRIVILEGES" || names.contains(&r.as_str()))
     };
-    let user = config.user.replace('\'', "''");
+    let user = account(conn).await?;
     if !has(&["REPLICATION SLAVE"]) {
         out.push(Finding::error(
             "grant_replication_slave",
             "REPLICATION SLAVE",
             "the user may not read the binary log",
-            format!("GRANT REPLICATION SLAVE ON *.* TO '{user}'@'%';"),
+            format!("GRANT REPLICATION SLAVE ON *.* TO {user};"),
         ));
     }
     if !has(&["BINLOG MONITOR", "REPLICATION CLIENT", "SUPER"]) {
@@ -149,16 +170,12 @@ async fn grants(
             "grant_binlog_monitor",
             right,
             "the user may not ask for the log's position",
-            format!("GRANT {right} ON *.* TO '{user}'@'%';"),
+            format!("GRANT {right} ON *.* TO {user};"),
         ));
     }
     for table in tables {
-        let quoted = format!(
-            "`{}`.`{}`",
-            table.schema.replace('`', "``"),
-            table.name.replace('`', "``")
-        );
-        let probe = format!("SELECT 1 FROM {quoted} LIMIT 0");
+        let name = quoted_table(table);
+        let probe = format!("SELECT 1 FROM {name} LIMIT 0");
         if let Err(mysql_async::Error::Server(e)) = conn.query_drop(probe).await
             && matches!(e.code, 1044 | 1142 | 1143)
         {
@@ -166,9 +183,44 @@ async fn grants(
                 "grant_select",
                 table.to_string(),
                 "the user may not read the table",
-                format!("GRANT SELECT ON {quoted} TO '{user}'@'%';"),
+                format!("GRANT SELECT ON {name} TO {user};"),
             ));
         }
+    }
+    Ok(())
+}
+
+/// A name as statements write it.
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+fn quoted_table(table: &TableName) -> String {
+    format!("{}.{}", quoted(&table.schema), quoted(&table.name))
+}
+
+/// A unique key over long text has a hidden column for its hash, which is in the log.
+async fn hidden_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
+    let keys: Vec<String> = conn
+        .exec(
+            "SELECT DISTINCT index_name FROM information_schema.statistics \
+             WHERE table_schema = ? AND table_name = ? AND index_type = 'HASH' \
+             ORDER BY index_name",
+            (table.schema.as_str(), table.name.as_str()),
+        )
+        .await
+        .map_err(from_driver)?;
+    for key in keys {
+        out.push(Finding::error(
+            "hidden_column",
+            format!("{table}: {key}"),
+            "a unique key over long text or bytes keeps a hidden column, which is not built yet",
+            format!(
+                "ALTER TABLE {} DROP INDEX {};",
+                quoted_table(table),
+                quoted(&key)
+            ),
+        ));
     }
     Ok(())
 }
@@ -176,12 +228,16 @@ async fn grants(
 async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
     let subject = table.to_string();
     let Some(found) = schema::describe(conn, table).await? else {
-        out.push(Finding::error(
-            "table_missing",
-            subject,
-            "there is no base table of exactly this name (case counts), or the user cannot see it",
-            "correct the name in the mapping, or grant SELECT on it",
-        ));
+        let unreadable = |f: &Finding| f.code == "grant_select" && f.subject == subject;
+        // Who may not read a table cannot see it either.
+        if !out.iter().any(unreadable) {
+            out.push(Finding::error(
+                "table_missing",
+                subject,
+                "there is no base table of exactly this name (case counts)",
+                "correct the name in the mapping",
+            ));
+        }
         return Ok(());
     };
     let engine: Option<Option<String>> = conn
@@ -192,6 +248,7 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
         .await
         .map_err(from_driver)?;
     let engine = engine.flatten().unwrap_or_default();
+    let name = quoted_table(table);
     if engine != "InnoDB" {
         out.push(Finding::error(
             "engine",
@@ -199,7 +256,7 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
             format!(
                 "its engine is {engine}: it has no consistent snapshot, so a load cannot be exact"
             ),
-            format!("ALTER TABLE {subject} ENGINE=InnoDB;"),
+            format!("ALTER TABLE {name} ENGINE=InnoDB;"),
         ));
     }
     if found.primary_key.is_empty() && found.unique_keys.is_empty() {
@@ -207,32 +264,16 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
             "no_key",
             subject.clone(),
             "the table has no primary or unique key",
-            format!("ALTER TABLE {subject} ADD PRIMARY KEY (…);"),
+            format!("ALTER TABLE {name} ADD PRIMARY KEY (…);"),
         ));
     }
-    for key in &found.foreign_keys {
-        let cascades = [key.on_delete, key.on_update].iter().any(|a| {
-            matches!(
-                a,
-                ReferenceAction::Cascade | ReferenceAction::SetNull | ReferenceAction::SetDefault
-            )
-        });
-        if cascades {
-            out.push(Finding::error(
-                "cascading_foreign_key",
-                format!("{subject}: {}", key.name),
-                format!(
-                    "changes that InnoDB cascades from {} are not in the binary log",
-                    key.parent
-                ),
-                format!(
-                    "ALTER TABLE {subject} DROP FOREIGN KEY `{}`; and add it again with ON DELETE \
-                     RESTRICT ON UPDATE RESTRICT",
-                    key.name
-                ),
-            ));
-        }
-    }
+    out.extend(
+        found
+            .foreign_keys
+            .iter()
+            .filter_map(|key| cascade(table, key)),
+    );
+    hidden_columns(conn, table, out).await?;
     for column in &found.columns {
         if let Some(why) = schema::unsupported(column) {
             out.push(Finding::error(
@@ -244,4 +285,45 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
         }
     }
     Ok(())
+}
+
+/// What is wrong with a foreign key that changes rows itself.
+fn cascade(table: &TableName, key: &ForeignKey) -> Option<Finding> {
+    let refuses = |action| action == ReferenceAction::Refuse;
+    if refuses(key.on_delete) && refuses(key.on_update) {
+        return None;
+    }
+    let list = |names: &[String]| {
+        let names: Vec<String> = names.iter().map(|n| quoted(n)).collect();
+        names.join(", ")
+    };
+    let (name, constraint) = (quoted_table(table), quoted(&key.name));
+    Some(Finding::error(
+        "cascading_foreign_key",
+        format!("{table}: {}", key.name),
+        format!(
+            "changes that InnoDB cascades from {} are not in the binary log",
+            key.parent
+        ),
+        format!(
+            "ALTER TABLE {name} DROP FOREIGN KEY {constraint}; ALTER TABLE {name} ADD CONSTRAINT \
+             {constraint} FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE RESTRICT ON UPDATE RESTRICT;",
+            list(&key.columns),
+            quoted_table(&key.parent),
+            list(&key.parent_columns),
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_right_is_not_found_in_the_name_of_another() {
+        let grants = [
+            "GRANT REPLICATION SLAVE ADMIN, BINLOG MONITOR ON *.* TO `u`@`%`".to_owned(),
+            "GRANT SELECT ON `ALL PRIVILEGES`.* TO `u`@`%`".to_owned(),
+        ];
+        let rights = super::global_rights(&grants);
+        assert_eq!(rights, ["REPLICATION SLAVE ADMIN", "BINLOG MONITOR"]);
+    }
 }

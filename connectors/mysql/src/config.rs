@@ -24,6 +24,8 @@ fn options(config: &DataSourceConfig, tls: bool) -> OptsBuilder {
         .max_allowed_packet(Some(1 << 30))
         .wait_timeout(Some(28_800))
         .secure_auth(true)
+        // The server's own mode changes how the catalogue writes names and labels, and pads CHAR.
+        .init(vec!["SET SESSION sql_mode = ''"])
         .connect_attribute("program_name", config.application_name.clone());
     if !config.database.is_empty() {
         opts = opts.db_name(Some(config.database.clone()));

@@ -22,8 +22,11 @@ pub(crate) enum Effect {
     Truncate(usize),
     /// A change of a captured table: statement kind, table.
     Schema(&'static str, usize),
-    /// Rows of a captured table changed by a logged statement.
-    Statement(&'static str, usize),
+    /// An index of a captured table goes: table, index.
+    DropIndex(usize, String),
+    /// Rows changed by a logged statement: those of a captured table that it names, or by a view, a
+    /// trigger or a function those of nobody knows which.
+    Statement(&'static str, Option<usize>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +50,11 @@ impl Token {
             _ => None,
         }
     }
+}
+
+/// What a bare word is made of; a character that could not be decoded may be a letter.
+fn in_word(c: char) -> bool {
+    c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | char::REPLACEMENT_CHARACTER)
 }
 
 fn tokens(sql: &str) -> Vec<Token> {
@@ -99,11 +107,9 @@ fn tokens(sql: &str) -> Vec<Token> {
             '*' if it.peek() == Some(&'/') => {
                 it.next();
             }
-            c if c.is_alphanumeric() || c == '_' || c == '$' || c == '@' => {
+            c if in_word(c) => {
                 let mut word = String::from(c);
-                while let Some(d) =
-                    it.next_if(|d| d.is_alphanumeric() || matches!(d, '_' | '$' | '@'))
-                {
+                while let Some(d) = it.next_if(|d| in_word(*d)) {
                     word.push(d);
                 }
                 out.push(Token::Word(word));
@@ -183,17 +189,18 @@ pub(crate) fn classify(db: &str, sql: &str, find: Lookup<'_>) -> Effect {
         "XA" if word(1, "COMMIT") => Effect::XaCommit,
         "XA" if word(1, "ROLLBACK") => Effect::XaRollback,
         "XA" | "SAVEPOINT" | "RELEASE" | "FLUSH" | "ANALYZE" | "OPTIMIZE" | "REPAIR" | "CHECK"
-        | "GRANT" | "REVOKE" | "SET" | "KILL" | "CALL" => Effect::Nothing,
+        | "GRANT" | "REVOKE" | "SET" | "KILL" => Effect::Nothing,
         "TRUNCATE" => {
             let skip = 1 + usize::from(word(1, "TABLE"));
             listed(all.get(skip..).unwrap_or(&[]), db, find)
                 .map_or(Effect::Nothing, Effect::Truncate)
         }
-        "INSERT" => any().map_or(Effect::Nothing, |t| Effect::Statement("INSERT", t)),
-        "UPDATE" => any().map_or(Effect::Nothing, |t| Effect::Statement("UPDATE", t)),
-        "DELETE" => any().map_or(Effect::Nothing, |t| Effect::Statement("DELETE", t)),
-        "REPLACE" => any().map_or(Effect::Nothing, |t| Effect::Statement("REPLACE", t)),
-        "LOAD" => any().map_or(Effect::Nothing, |t| Effect::Statement("LOAD DATA", t)),
+        "INSERT" => Effect::Statement("INSERT", any()),
+        "UPDATE" => Effect::Statement("UPDATE", any()),
+        "DELETE" => Effect::Statement("DELETE", any()),
+        "REPLACE" => Effect::Statement("REPLACE", any()),
+        "LOAD" => Effect::Statement("LOAD DATA", any()),
+        "SELECT" | "DO" | "CALL" | "WITH" => Effect::Statement("a call of a function", any()),
         "RENAME" if word(1, "USER") => Effect::Nothing,
         "RENAME" => stop("RENAME TABLE"),
         kind @ ("CREATE" | "DROP" | "ALTER") => object(kind, &all, db, find),
@@ -238,15 +245,17 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
         ("CREATE", "TABLE") if conditional && !replace => Effect::Nothing,
         ("CREATE", "TABLE") => stop("CREATE TABLE", listed(rest, db, find)),
         ("DROP", "TABLE" | "TABLES") => stop("DROP TABLE", listed(rest, db, find)),
-        ("ALTER", "TABLE") => match listed(rest, db, find) {
-            Some(_) if harmless_alter(rest) => Effect::Nothing,
-            hit => stop("ALTER TABLE", hit),
-        },
+        ("ALTER", "TABLE") => alter_table(rest, db, find),
         ("DROP", "DATABASE" | "SCHEMA") => {
             let gone = rest.first().and_then(Token::name).unwrap_or(db);
             // An empty table name asks for any table of the database.
             stop("DROP DATABASE", find(gone, ""))
         }
+        ("DROP", "INDEX") => match (rest.first().and_then(Token::name), rest.get(2..)) {
+            (Some(index), Some(table)) => listed(table, db, find)
+                .map_or(Effect::Nothing, |t| Effect::DropIndex(t, index.to_owned())),
+            _ => stop("DROP INDEX", mentioned(all, db, find)),
+        },
         ("CREATE", "INDEX") if unique => stop("CREATE UNIQUE INDEX", mentioned(all, db, find)),
         (
             _,
@@ -261,14 +270,41 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     }
 }
 
-/// One action of `ALTER TABLE` that leaves rows and identity as they are.
-fn harmless_alter(rest: &[Token]) -> bool {
-    let start = if rest.get(1) == Some(&Token::Punct('.')) {
-        3
-    } else {
-        1
-    };
-    let actions = rest.get(start..).unwrap_or(&[]);
+/// `ALTER TABLE`; `rest` begins with the table's name.
+fn alter_table(rest: &[Token], db: &str, find: Lookup<'_>) -> Effect {
+    if let Some(table) = listed(rest, db, find) {
+        let start = if rest.get(1) == Some(&Token::Punct('.')) {
+            3
+        } else {
+            1
+        };
+        let actions = rest.get(start..).unwrap_or(&[]);
+        return match dropped_index(actions) {
+            _ if !harmless(actions) => Effect::Schema("ALTER TABLE", table),
+            Some(index) => Effect::DropIndex(table, index),
+            None => Effect::Nothing,
+        };
+    }
+    // EXCHANGE PARTITION … WITH TABLE and CONVERT TABLE take rows of another table.
+    rest.iter()
+        .enumerate()
+        .filter(|(_, token)| token.is("TABLE"))
+        .find_map(|(i, _)| listed(rest.get(i + 1..)?, db, find))
+        .map_or(Effect::Nothing, |t| Effect::Schema("ALTER TABLE", t))
+}
+
+/// The index of `DROP INDEX`, if that is the one action.
+fn dropped_index(actions: &[Token]) -> Option<String> {
+    let is = |i: usize, word: &str| actions.get(i).is_some_and(|t| t.is(word));
+    if !is(0, "DROP") || !(is(1, "INDEX") || is(1, "KEY")) {
+        return None;
+    }
+    let name = actions.get(if is(2, "IF") { 4 } else { 2 })?;
+    name.name().map(str::to_owned)
+}
+
+/// One action of `ALTER TABLE` that leaves rows as they are.
+fn harmless(actions: &[Token]) -> bool {
     let mut depth = 0;
     for token in actions {
         match token {
@@ -302,6 +338,7 @@ mod tests {
         let find =
             |db: &str, name: &str| (db == "d" && (name == "t" || name.is_empty())).then_some(0);
         let schema = |kind| Effect::Schema(kind, 0);
+        let drop_index = |name: &str| Effect::DropIndex(0, name.to_owned());
         for (db, sql, want) in [
             ("d", "BEGIN", Effect::Begin),
             ("d", "TRUNCATE t", Effect::Truncate(0)),
@@ -341,9 +378,32 @@ mod tests {
             (
                 "d",
                 "INSERT INTO t VALUES (1)",
-                Effect::Statement("INSERT", 0),
+                Effect::Statement("INSERT", Some(0)),
             ),
-            ("d", "INSERT INTO u VALUES ('t')", Effect::Nothing),
+            (
+                "d",
+                "INSERT INTO u VALUES ('t')",
+                Effect::Statement("INSERT", None),
+            ),
+            (
+                "d",
+                "ALTER TABLE p EXCHANGE PARTITION x WITH TABLE t",
+                schema("ALTER TABLE"),
+            ),
+            (
+                "d",
+                "ALTER TABLE p CONVERT TABLE `t` TO PARTITION x",
+                schema("ALTER TABLE"),
+            ),
+            ("d", "ALTER TABLE p COMMENT 'WITH TABLE t'", Effect::Nothing),
+            ("d", "ALTER TABLE t DROP KEY IF EXISTS `k`", drop_index("k")),
+            ("x", "DROP INDEX IF EXISTS k ON d.t", drop_index("k")),
+            ("d", "DROP INDEX k ON u", Effect::Nothing),
+            (
+                "d",
+                "ALTER TABLE t DROP KEY k, DROP a",
+                schema("ALTER TABLE"),
+            ),
             ("d", "XA COMMIT X'61',X'',1", Effect::XaCommit),
             ("d", "ROLLBACK TO `s`", Effect::Rollback),
         ] {

@@ -75,6 +75,15 @@ fn dump_refused(text: &str) -> (Kind, Option<&'static str>) {
     (kind_of(1236), hint_of(1236))
 }
 
+/// The log no longer has what comes after the position.
+pub(crate) fn lost(message: impl Into<String>) -> Error {
+    let error = Error::new(Kind::PositionLost, message).at(Side::Source);
+    match hint_of(1236) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
 /// A driver error as ours.
 pub(crate) fn from_driver(error: My) -> Error {
     let out = match &error {

@@ -1,8 +1,9 @@
 //! Places in a binlog as text.
 //!
-//! `v1;<server id>;<file>;<offset>;<gtid state>;<xa groups>`. The GTID state is MariaDB's
+//! `v1;<server id>;<file>;<offset>;<gtid state>;<xa groups>;<birth>`. The GTID state is MariaDB's
 //! `domain-server-sequence` list; the XA groups are those prepared and not decided before this
-//! place, each `xid@file:offset` of its start. A coordinate (`v1;<server id>;<file>;<offset>`)
+//! place, each `xid@file:offset` of its start. The birth is the second in which the file was made (0:
+//! not known), because after `RESET MASTER` the same files, offsets and GTIDs come again. A coordinate (`v1;<server id>;<file>;<offset>`)
 //! names a transaction by the start of its GTID event, or a snapshot by the end of the log it saw;
 //! a snapshot's coordinate always lies between two transactions, so "contains" is `<`.
 
@@ -10,7 +11,9 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use thalweg_core::position::{Position, TxId, Visibility};
-use thalweg_core::{Error, Kind, Result, Side};
+use thalweg_core::{Error, Result};
+
+use crate::error::lost;
 
 /// File and offset on one server.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -21,11 +24,7 @@ pub(crate) struct Coordinate {
 }
 
 fn bad(text: &str) -> Error {
-    Error::new(
-        Kind::PositionLost,
-        format!("not a position of this source: {text:?}"),
-    )
-    .at(Side::Source)
+    lost(format!("not a position of this source: {text:?}"))
 }
 
 impl Coordinate {
@@ -42,14 +41,10 @@ impl Coordinate {
         {
             return Ok(a.1.cmp(&b.1).then(self.pos.cmp(&other.pos)));
         }
-        Err(Error::new(
-            Kind::PositionLost,
-            format!(
-                "the log coordinates {}:{} of server {} and {}:{} of server {} cannot be compared",
-                self.file, self.pos, self.server, other.file, other.pos, other.server
-            ),
-        )
-        .at(Side::Source))
+        Err(lost(format!(
+            "the log coordinates {}:{} of server {} and {}:{} of server {} cannot be compared",
+            self.file, self.pos, self.server, other.file, other.pos, other.server
+        )))
     }
 
     pub(crate) fn text(&self) -> String {
@@ -93,6 +88,8 @@ pub(crate) struct Place {
     pub(crate) gtid: BTreeMap<u32, (u32, u64)>,
     /// Prepared and undecided XA groups: xid → start.
     pub(crate) xa: BTreeMap<String, (String, u64)>,
+    /// When the file of `at` was made, in Unix seconds; 0: not known.
+    pub(crate) born: u32,
 }
 
 impl Place {
@@ -130,17 +127,18 @@ impl Place {
             .map(|(xid, (file, pos))| format!("{xid}@{file}:{pos}"))
             .collect();
         Position::new(format!(
-            "{};{};{}",
+            "{};{};{};{}",
             self.at.text(),
             self.gtid_text(),
-            xa.join(",")
+            xa.join(","),
+            self.born
         ))
     }
 
     pub(crate) fn of_position(position: &Position) -> Result<Place> {
         let text = position.as_str();
         let at = Coordinate::parse(text)?;
-        let mut rest = text.splitn(6, ';').skip(4);
+        let mut rest = text.split(';').skip(4);
         let (Some(gtid), Some(xa_text)) = (rest.next(), rest.next()) else {
             return Err(bad(text));
         };
@@ -153,10 +151,13 @@ impl Place {
             let (xid, place) = parsed.ok_or_else(|| bad(text))?;
             xa.insert(xid, place);
         }
+        // Positions of the first release end here.
+        let born = rest.next().map_or(Ok(0), str::parse);
         Ok(Place {
             at,
             gtid: Place::parse_gtid(gtid)?,
             xa,
+            born: born.map_err(|_| bad(text))?,
         })
     }
 }
@@ -194,12 +195,16 @@ mod tests {
         let mut place = Place {
             at: at("binlog.000007", 5_000_000_000),
             gtid: Place::parse_gtid("0-1-5,3-2-99").unwrap(),
+            born: 1_700_000_000,
             ..Place::default()
         };
         place
             .xa
             .insert("1.ab.cd".into(), ("binlog.000003".into(), 77));
         assert_eq!(Place::of_position(&place.position()).unwrap(), place);
+        let old = Place::of_position(&Position::new("v1;1;a.1;4;0-1-5;")).unwrap();
+        assert_eq!((old.gtid_text().as_str(), old.born), ("0-1-5", 0));
+        assert!(Place::of_position(&Position::new("v1;1;a.1;4;0-1-5;;x")).is_err());
         assert!(Place::of_position(&Position::new("v2;1;a;4;;")).is_err());
         assert!(Place::of_position(&Position::new("v1;1;a;4")).is_err());
         assert!(Place::parse_gtid("0-1").is_err());

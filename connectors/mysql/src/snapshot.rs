@@ -110,7 +110,7 @@ pub(crate) async fn open(
         .collect::<Result<Vec<_>>>()?;
     let mut conn = connect(config).await?;
     for statement in [
-        "SET SESSION time_zone = '+00:00', sql_mode = '', net_write_timeout = 86400, \
+        "SET SESSION time_zone = '+00:00', net_write_timeout = 86400, \
          wait_timeout = 86400, character_set_results = NULL",
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
         "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",

@@ -1,6 +1,7 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -37,20 +38,6 @@ impl MySqlSource {
         }
     }
 
-    /// Runs `question` on a new connection within the timeout.
-    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Conn) -> Result<T>) -> Result<T> {
-        let run = async {
-            let mut conn = connect(&self.config).await?;
-            let answer = question(&mut conn).await?;
-            // The answer stands, whether or not the farewell arrives.
-            drop(conn.disconnect().await);
-            Ok(answer)
-        };
-        tokio::time::timeout(self.config.timeout, Box::pin(run))
-            .await
-            .unwrap_or_else(|_| Err(timed_out()))
-    }
-
     /// The place at the log's end, asked on the idle connection.
     async fn end(&self) -> Result<Place> {
         let mut idle = self.idle.lock().await;
@@ -72,6 +59,23 @@ impl MySqlSource {
             .await
             .unwrap_or_else(|_| Err(timed_out()))
     }
+}
+
+/// Runs `question` on a new connection within the timeout.
+async fn ask<T>(
+    config: &DataSourceConfig,
+    question: impl AsyncFnOnce(&mut Conn) -> Result<T>,
+) -> Result<T> {
+    let run = async {
+        let mut conn = connect(config).await?;
+        let answer = question(&mut conn).await?;
+        // The answer stands, whether or not the farewell arrives.
+        drop(conn.disconnect().await);
+        Ok(answer)
+    };
+    tokio::time::timeout(config.timeout, Box::pin(run))
+        .await
+        .unwrap_or_else(|_| Err(timed_out()))
 }
 
 fn timed_out() -> Error {
@@ -96,24 +100,26 @@ async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place>
         .query_first("SELECT @@server_id")
         .await
         .map_err(from_driver)?;
-    let gtid = if conn.server_version() >= (10, 0, 0) {
-        let text: Option<Option<String>> = conn
-            .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (file.as_str(), pos))
-            .await
-            .map_err(from_driver)?;
-        Place::parse_gtid(&text.flatten().unwrap_or_default())?
-    } else {
-        Default::default()
-    };
     Ok(Place {
         at: Coordinate {
             server: server.unwrap_or(0),
             file,
             pos,
         },
-        gtid,
         ..Place::default()
     })
+}
+
+/// The GTIDs at a place. The server reads the file up to there: not a question for every second.
+async fn gtid_at(conn: &mut Conn, at: &Coordinate) -> Result<BTreeMap<u32, (u32, u64)>> {
+    if conn.server_version() < (10, 0, 0) {
+        return Ok(BTreeMap::new());
+    }
+    let text: Option<Option<String>> = conn
+        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (at.file.as_str(), at.pos))
+        .await
+        .map_err(from_driver)?;
+    Place::parse_gtid(&text.flatten().unwrap_or_default())
 }
 
 async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
@@ -127,16 +133,18 @@ async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
 #[async_trait]
 impl Inspect for MySqlSource {
     async fn probe(&self) -> Result<()> {
-        self.ask(async |conn| conn.query_drop("SELECT 1").await.map_err(from_driver))
-            .await
+        ask(&self.config, async |conn| {
+            conn.query_drop("SELECT 1").await.map_err(from_driver)
+        })
+        .await
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        self.ask(async |conn| schema::tables(conn).await).await
+        ask(&self.config, async |conn| schema::tables(conn).await).await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        self.ask(async |conn| {
+        ask(&self.config, async |conn| {
             let mut out = Vec::new();
             for table in tables {
                 out.extend(schema::describe(conn, table).await?);
@@ -150,13 +158,22 @@ impl Inspect for MySqlSource {
 #[async_trait]
 impl Source for MySqlSource {
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
-        self.ask(async |conn| check::check(conn, &self.config, tables).await)
-            .await
+        // Without a default database, so that who may see none still hears everything at once.
+        let config = DataSourceConfig {
+            database: String::new(),
+            ..self.config.clone()
+        };
+        ask(&config, async |conn| {
+            check::check(conn, &config, tables).await
+        })
+        .await
     }
 
     async fn secure(&self) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
-        let place = end_of_log(&mut conn, &self.config).await?;
+        let mut place = end_of_log(&mut conn, &self.config).await?;
+        place.gtid = gtid_at(&mut conn, &place.at).await?;
+        place.born = stream::birth(&self.config, &place).await?;
         if conn.server_version() >= (10, 0, 0) {
             // Whatever is prepared now may have been prepared before the place; what is decided
             // later is decided behind it.

@@ -4,25 +4,30 @@
 //! inside a transaction is never handed out. An event that may carry rows and is not known, or that
 //! says what we do not build yet, stops the stream with an error.
 //!
+//! Nor is a log that was reset taken for the one that was read: nothing may lie before the position, and
+//! its file must have been made in the same second as before.
+//!
 //! XA: MariaDB logs a group at XA PREPARE and decides it later. A prepared group is not held; its start
 //! goes into the position, and at XA COMMIT a second dump reads it from there. The transaction's
 //! identity is the place of the XA COMMIT, because a snapshot sees its rows from there on.
 
 mod dump;
 
-use std::collections::{BTreeMap, HashMap};
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
-use thalweg_core::schema::TableSchema;
+use thalweg_core::schema::{TableSchema, UniqueKey};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result, Side};
 
 use self::dump::{Dump, Packet};
 use crate::ddl::{self, Effect};
+use crate::error::lost;
 use crate::position::{Coordinate, Place};
 use crate::wire::Buf;
 use crate::wire::event::{self, RowOp, ty};
@@ -63,13 +68,18 @@ pub(crate) struct Stream {
     wanted: Option<(String, u64)>,
     xa: Option<Dump>,
     place: Place,
-    /// The first group must not begin before this.
-    floor: Option<Coordinate>,
+    /// Whether the coordinate of `place` is one of this server's log, and not yet another's.
+    anchored: bool,
     open: Option<Open>,
     changes: ChangeBatch,
     log_bytes: u64,
     moved: bool,
     last_empty: Instant,
+}
+
+/// When the file of a place was made.
+pub(crate) async fn birth(config: &DataSourceConfig, place: &Place) -> Result<u32> {
+    Box::pin(Dump::beside(config, place)).await?.birth().await
 }
 
 fn stop(message: impl Into<String>) -> Error {
@@ -84,22 +94,12 @@ impl Stream {
         limits: StreamLimits,
     ) -> Result<Stream> {
         let mut place = Place::of_position(from)?;
-        let stored = place.at.clone();
-        let main = Dump::open(config, &place, true).await?;
-        if main.server != stored.server {
-            if place.gtid.is_empty() || !place.xa.is_empty() {
-                return Err(Error::new(
-                    Kind::PositionLost,
-                    format!(
-                        "the server's id is {} and the position was taken at server {}",
-                        main.server, stored.server
-                    ),
-                )
-                .at(Side::Source));
-            }
+        let main = Dump::open(config, &place).await?;
+        let anchored = main.server == place.at.server;
+        if !anchored {
             place.at.server = main.server;
+            place.born = 0;
         }
-        let floor = (main.server == stored.server).then_some(stored);
         let names = tables
             .iter()
             .enumerate()
@@ -121,7 +121,7 @@ impl Stream {
             wanted: None,
             xa: None,
             place,
-            floor,
+            anchored,
             open: None,
             changes: ChangeBatch::default(),
             log_bytes: 0,
@@ -158,15 +158,16 @@ impl Stream {
             self.log_bytes += u64::from(header.size);
         }
         match header.ty {
-            ty::ROTATE | ty::FORMAT_DESCRIPTION => {
+            ty::ROTATE => self.maps.clear(),
+            ty::FORMAT_DESCRIPTION => {
                 self.maps.clear();
-                if header.ty == ty::ROTATE && !second && self.open.is_none() && !header.artificial()
-                {
-                    self.step();
+                if !second {
+                    self.file_begins()?;
                 }
             }
             ty::HEARTBEAT => {
                 if !second && self.open.is_none() && !self.main.file.is_empty() {
+                    self.not_before_place(&self.main.coordinate())?;
                     let before = self.place.at.clone();
                     self.step();
                     if before != self.place.at || self.moved {
@@ -178,11 +179,9 @@ impl Stream {
                 let gtid = event::maria_gtid(body)?;
                 if second {
                     if gtid.xid != self.open.as_ref().and_then(|o| o.xid.clone()) {
-                        return Err(Error::new(
-                            Kind::PositionLost,
+                        return Err(lost(
                             "another group lies where a prepared XA transaction began",
-                        )
-                        .at(Side::Source));
+                        ));
                     }
                 } else {
                     let single = gtid.standalone;
@@ -217,14 +216,10 @@ impl Stream {
             }
             ty::TABLE_MAP => self.table_map(body)?,
             ty::INCIDENT => {
-                return Err(Error::new(
-                    Kind::PositionLost,
-                    format!(
-                        "the server logged an incident at {}: changes are missing",
-                        self.here()
-                    ),
-                )
-                .at(Side::Source));
+                return Err(lost(format!(
+                    "the server logged an incident at {}: changes are missing",
+                    self.here()
+                )));
             }
             ty::START_ENCRYPTION => return Err(stop("the server sends an encrypted log")),
             ty::TRANSACTION_PAYLOAD => {
@@ -260,7 +255,42 @@ impl Stream {
     /// Takes the dump's coordinate as the place.
     fn step(&mut self) {
         self.place.at = self.main.coordinate();
+        self.place.born = self.main.born;
+        self.anchored = true;
         self.moved = true;
+    }
+
+    /// Nothing behind the place can lie before it, but in a log that was reset.
+    fn not_before_place(&self, here: &Coordinate) -> Result<()> {
+        let at = &self.place.at;
+        if self.anchored && here.compare(at)?.is_lt() {
+            return Err(lost(format!(
+                "the log continues at {}:{}, before the position {}:{}: it was reset",
+                here.file, here.pos, at.file, at.pos
+            )));
+        }
+        Ok(())
+    }
+
+    /// A file's first event came.
+    fn file_begins(&mut self) -> Result<()> {
+        self.abandon()?;
+        if !self.anchored {
+            return Ok(());
+        }
+        let (here, at) = (self.main.coordinate(), &self.place.at);
+        if here.file == at.file {
+            if self.place.born != 0 && self.place.born != self.main.born {
+                return Err(lost(format!(
+                    "the log's file {} is not the one that was read: the log was reset",
+                    at.file
+                )));
+            }
+            self.place.born = self.main.born;
+        } else if here.compare(at)?.is_gt() {
+            self.step();
+        }
+        Ok(())
     }
 
     fn begin(
@@ -278,18 +308,7 @@ impl Stream {
         }
         let mut start = self.main.coordinate();
         start.pos = start.pos.saturating_sub(u64::from(packet.header.size));
-        if let Some(floor) = self.floor.take()
-            && start.compare(&floor)?.is_lt()
-        {
-            return Err(Error::new(
-                Kind::PositionLost,
-                format!(
-                    "the log continues at {}:{}, before the position {}:{}: it was reset",
-                    start.file, start.pos, floor.file, floor.pos
-                ),
-            )
-            .at(Side::Source));
-        }
+        self.not_before_place(&start)?;
         self.open = Some(Open {
             start,
             gtid,
@@ -303,6 +322,24 @@ impl Stream {
         Ok(())
     }
 
+    /// A new file begins. No group spans two, so one that is open was cut short by a crash of the
+    /// server, which has rolled it back.
+    fn abandon(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else {
+            return Ok(());
+        };
+        self.changes.clear();
+        if open.parts {
+            // Only a new start takes back what was handed out.
+            return Err(Error::transient(format!(
+                "the group at {}:{} has no end in the log",
+                open.start.file, open.start.pos
+            ))
+            .at(Side::Source));
+        }
+        Ok(())
+    }
+
     fn query(&mut self, packet: &Packet, body: &[u8], second: bool) -> Result<Option<Transaction>> {
         let (db, sql) = event::query(body)?;
         let (db, sql) = (String::from_utf8_lossy(db), String::from_utf8_lossy(sql));
@@ -313,18 +350,7 @@ impl Stream {
             // A server without GTIDs: the group begins here.
             self.begin(packet, true, None)?;
         }
-        let names = &self.names;
-        let find = |schema: &str, name: &str| {
-            if name.is_empty() {
-                return names
-                    .iter()
-                    .find_map(|((s, _), i)| (s == schema.as_bytes()).then_some(*i));
-            }
-            names
-                .get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec()))
-                .copied()
-        };
-        let effect = ddl::classify(&db, &sql, &find);
+        let effect = self.classify(&db, &sql);
         let at = self.here();
         let Some(open) = self.open.as_mut() else {
             return Ok(None);
@@ -333,7 +359,7 @@ impl Stream {
             Effect::Begin | Effect::XaStart => open.single = false,
             Effect::Commit => return self.commit(),
             Effect::Rollback => {
-                if open.touched && !open.prepared {
+                if open.touched {
                     return Err(stop(format!(
                         "the group at {at} is rolled back in part: it mixes transactional and other \
                          tables, which is not built"
@@ -375,19 +401,67 @@ impl Stream {
                 .at(Side::Source));
             }
             Effect::Statement(kind, table) => {
-                return Err(stop(format!(
-                    "{kind} on {} at {at} is logged as a statement, not as rows",
-                    self.table_name(table)
-                ))
-                .with_hint("SET GLOBAL binlog_format = 'ROW'; then reconnect all writers"));
+                let message = match table {
+                    Some(table) => format!(
+                        "{kind} on {} at {at} is logged as a statement, not as rows",
+                        self.table_name(table)
+                    ),
+                    None => format!(
+                        "{kind} at {at} is logged as a statement: by a view, trigger or function it \
+                         may change a table of the task"
+                    ),
+                };
+                return Err(stop(message)
+                    .with_hint("SET GLOBAL binlog_format = 'ROW'; then reconnect all writers"));
             }
-            Effect::Nothing => {
+            Effect::Nothing | Effect::DropIndex(..) => {
                 if open.single {
                     return self.commit();
                 }
             }
         }
         Ok(None)
+    }
+
+    /// What a statement means, with the names of our tables.
+    fn classify(&self, db: &str, sql: &str) -> Effect {
+        let garbled = |text: &str| text.contains(char::REPLACEMENT_CHARACTER);
+        let guessed = Cell::new(false);
+        let find = |schema: &str, name: &str| {
+            if name.is_empty() {
+                return self
+                    .names
+                    .iter()
+                    .find_map(|((s, _), i)| (s == schema.as_bytes()).then_some(*i));
+            }
+            if garbled(schema) || garbled(name) {
+                // Sent in a character set other than UTF-8: it may be any name that needs one.
+                let hit = self
+                    .names
+                    .iter()
+                    .find_map(|((s, n), i)| (!s.is_ascii() || !n.is_ascii()).then_some(*i));
+                guessed.set(guessed.get() || hit.is_some());
+                return hit;
+            }
+            self.names
+                .get(&(schema.as_bytes().to_vec(), name.as_bytes().to_vec()))
+                .copied()
+        };
+        match ddl::classify(db, sql, &find) {
+            Effect::Truncate(table) if guessed.get() => Effect::Schema("TRUNCATE", table),
+            Effect::DropIndex(table, index) => {
+                let identifies = self.tables.get(table).is_some_and(|t| {
+                    let unique = |u: &UniqueKey| u.name.eq_ignore_ascii_case(&index);
+                    t.primary_key.is_empty() && t.unique_keys.iter().any(unique)
+                });
+                if identifies || index.eq_ignore_ascii_case("PRIMARY") {
+                    Effect::Schema("DROP INDEX", table)
+                } else {
+                    Effect::Nothing
+                }
+            }
+            effect => effect,
+        }
     }
 
     fn xa_prepared(&mut self, body: &[u8]) -> Result<Option<Transaction>> {
@@ -502,7 +576,11 @@ impl Stream {
             )));
         }
         if rows::partial(columns, event.present) || rows::partial(columns, event.present_after) {
-            return Err(stop(format!("the log has partial row images at {at}")).with_hint(
+            let name = self
+                .tables
+                .get(*table)
+                .map_or_else(String::new, |t| t.name.to_string());
+            return Err(stop(format!("partial row image of {name} at {at}")).with_hint(
                 "SET GLOBAL binlog_row_image = 'FULL'; reconnect all writers, then reset the task",
             ));
         }
@@ -564,10 +642,9 @@ impl ChangeStream for Stream {
                             file,
                             pos,
                         },
-                        gtid: BTreeMap::new(),
-                        xa: BTreeMap::new(),
+                        ..Place::default()
                     };
-                    let dump = Box::pin(Dump::open(&self.config, &start, false)).await?;
+                    let dump = Box::pin(Dump::beside(&self.config, &start)).await?;
                     self.xa = Some(dump);
                     self.wanted = None;
                     self.maps.clear();

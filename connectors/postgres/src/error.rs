@@ -82,7 +82,7 @@ const TABLE: &[(&str, Kind, &str)] = &[
     (
         "42P01",
         Kind::Schema,
-        "create the target table again, or reset the task, so that it is planned and loaded anew",
+        "create the target table again (or set the task's option create_tables to missing), then run the task again: it loads the new table",
     ),
     (
         "53",

@@ -6,8 +6,10 @@
 //! durably is compared with the marks:
 //!
 //! - while a mark is not reached, everything committed before its moment may be missing, so the lag
-//!   is the age of the oldest such mark;
-//! - when all are reached, the lag is how long the last one took.
+//!   is the age of the oldest such mark, but not less than the last one took: a mark that is new
+//!   says nothing yet;
+//! - when all are reached, the lag is how long the last one took;
+//! - until one is reached, nothing is known: the stream may have begun anywhere before it.
 //!
 //! The moment lies before the question, so the lag may come out too long by the time of the answer,
 //! and never too short. It is unknown before the first answer and when there has been none for
@@ -181,10 +183,9 @@ impl Marks {
     fn lag(&self) -> Option<Duration> {
         self.answered
             .filter(|answered| answered.elapsed() <= ANSWER_MAX)?;
-        match self.waiting.front() {
-            Some((_, moment)) => Some(moment.elapsed()),
-            None => self.took,
-        }
+        let took = self.took?;
+        let waits = self.waiting.front().map(|(_, moment)| moment.elapsed());
+        Some(waits.map_or(took, |waits| waits.max(took)))
     }
 }
 
@@ -204,6 +205,7 @@ mod tests {
     async fn marks_are_bounded_and_the_lag_is_true_within_a_hundredth() {
         let mut marks = Marks::default();
         let hours = 24 * 10;
+        marks.took = Some(Duration::ZERO);
         let first = Instant::now();
         for n in 1..=3_600 * hours {
             marks.add(position(n), Instant::now());
@@ -214,6 +216,8 @@ mod tests {
         for hour in (1..hours).rev() {
             let truth = 3_600 * u64::from(hour);
             reach(&mut marks, 3_600 * (hours - hour));
+            // What the reached ones took is more than what is left.
+            marks.took = Some(Duration::ZERO);
             let lag = marks.lag().unwrap().as_secs();
             let wrong = first.elapsed().as_secs() / u64::from(RESOLUTION) + 1;
             assert!(lag <= truth && lag + wrong >= truth, "{lag}, not {truth}");
@@ -225,9 +229,14 @@ mod tests {
         let mut marks = Marks::default();
         assert_eq!(marks.lag(), None);
         marks.add(position(1), Instant::now());
+        assert_eq!(marks.lag(), None, "it may have begun anywhere");
         tokio::time::advance(Duration::from_millis(3)).await;
         assert!(reach(&mut marks, 1));
         assert_eq!(marks.lag(), Some(Duration::from_millis(3)));
+        marks.add(position(2), Instant::now());
+        assert_eq!(marks.lag(), Some(Duration::from_millis(3)), "a new mark");
+        tokio::time::advance(Duration::from_millis(5)).await;
+        assert_eq!(marks.lag(), Some(Duration::from_millis(5)));
         tokio::time::advance(ANSWER_MAX).await;
         assert_eq!(marks.lag(), None);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::plan::{Plan, same_schema};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::position::Position;
@@ -137,6 +137,21 @@ async fn run_once(
     }
     .run(from, budget, stop)
     .await
+    .map_err(of_the_log)
+}
+
+/// A value in the log stays as it is, however often the row is corrected at the source.
+fn of_the_log(error: Error) -> Error {
+    if error.kind() != Kind::Data {
+        return error;
+    }
+    let remedy = "once a row is corrected at the source, reset the task (or delete the table's \
+                  mapping and add it again) before it runs: its log keeps the old value";
+    let hint = match error.hint() {
+        Some(hint) => format!("{hint}; {remedy}"),
+        None => remedy.to_owned(),
+    };
+    error.with_hint(hint)
 }
 
 /// Where the stream begins: at the checkpoint, or at a place secured and stored now.
@@ -144,7 +159,9 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
     if let Some(applied) = &checkpoint.applied {
         return Ok(applied.clone());
     }
-    if spec.expects_checkpoint {
+    // A table that was followed lacks whatever happened since, whoever remembers the run.
+    let followed = |table: &TableCheckpoint| table.phase != TablePhase::Waiting;
+    if spec.expects_checkpoint || checkpoint.tables.iter().any(followed) {
         return Err(Error::new(
             Kind::PositionLost,
             "the target has no checkpoint of this task",
@@ -194,4 +211,23 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_value_of_the_log_asks_for_more_than_a_correction() {
+        let check = |error: Error, expected: bool| {
+            let hint = of_the_log(error.with_hint("correct the row"))
+                .hint()
+                .map(str::to_owned);
+            let hint = hint.unwrap();
+            assert!(hint.starts_with("correct the row"), "{hint}");
+            assert_eq!(hint.contains("reset the task"), expected, "{hint}");
+        };
+        check(Error::data("too long"), true);
+        check(Error::config("a grant"), false);
+    }
 }

@@ -5,12 +5,13 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Row};
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result, Side};
 
+use super::SILENCE;
 use crate::config::connect;
-use crate::error::{from_driver, reading};
+use crate::error::{from_driver, lost, reading};
 use crate::position::{Coordinate, Place};
 use crate::wire::event::{self, Header, ty};
 
@@ -30,21 +31,50 @@ pub(super) struct Dump {
     pub(super) file: String,
     /// Offset behind the last event.
     pub(super) pos: u64,
+    /// When the file was made, in Unix seconds; 0 until the file's first event has come.
+    pub(super) born: u32,
+}
+
+/// How the server is told where to begin.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    File,
+    Gtid,
 }
 
 impl Dump {
-    /// Opens a dump at `from`: by GTID where `by_gtid` and the place has one, else by file.
-    pub(super) async fn open(
-        config: &DataSourceConfig,
-        from: &Place,
-        by_gtid: bool,
-    ) -> Result<Dump> {
+    /// Opens the dump that goes on at `from`. On the server the place was taken at that is its
+    /// file and offset, which costs the server nothing and whose identity can be checked; GTIDs find
+    /// the place on another server, and where the file was purged after all of it was read.
+    pub(super) async fn open(config: &DataSourceConfig, from: &Place) -> Result<Dump> {
         let mut conn = connect(config).await?;
-        let server: Option<u32> = conn
-            .query_first("SELECT @@server_id")
-            .await
-            .map_err(from_driver)?;
-        let gtid = by_gtid && !from.gtid.is_empty();
+        let server = server_id(&mut conn).await?;
+        let by = if server == from.at.server && listed(&mut conn, config, from).await? {
+            By::File
+        } else {
+            by_gtid(&mut conn, server, from).await?;
+            By::Gtid
+        };
+        let id = config.server_id.unwrap_or_else(fresh_id);
+        Dump::request(conn, config, server, id, from, by).await
+    }
+
+    /// Opens a dump beside another one, by file and offset.
+    pub(super) async fn beside(config: &DataSourceConfig, from: &Place) -> Result<Dump> {
+        let mut conn = connect(config).await?;
+        let server = server_id(&mut conn).await?;
+        // The server ends an older dump that has the same id.
+        Dump::request(conn, config, server, fresh_id(), from, By::File).await
+    }
+
+    async fn request(
+        mut conn: Conn,
+        config: &DataSourceConfig,
+        server: u32,
+        id: u32,
+        from: &Place,
+        by: By,
+    ) -> Result<Dump> {
         let mut statements = vec![
             // 4: GTID and every MariaDB event (MARIA_SLAVE_CAPABILITY_GTID).
             "SET @mariadb_slave_capability = 4".to_owned(),
@@ -52,7 +82,7 @@ impl Dump {
             // A slow target must not make the server hang up.
             "SET SESSION net_write_timeout = 86400".to_owned(),
         ];
-        if gtid {
+        if by == By::Gtid {
             // Digits, dashes and commas only: made from numbers.
             statements.push(format!("SET @slave_connect_state = '{}'", from.gtid_text()));
             statements.push("SET @slave_gtid_strict_mode = 0".to_owned());
@@ -60,16 +90,10 @@ impl Dump {
         for statement in statements {
             conn.query_drop(statement).await.map_err(from_driver)?;
         }
-        // Own ids lie above 2^30, where people rarely put theirs. A second dump needs another one:
-        // the server ends an older dump that has the same.
-        let id = match config.server_id {
-            Some(id) if by_gtid => id,
-            _ => fresh_id(),
-        };
         // Under this name the server lists us among its replicas, and preflight knows us again.
         let mut request =
             BinlogStreamRequest::new(id).with_hostname(config.application_name.as_bytes());
-        if !gtid {
+        if by == By::File {
             request = request
                 .with_filename(from.at.file.as_bytes())
                 .with_pos(from.at.pos);
@@ -80,10 +104,21 @@ impl Dump {
             .map_err(|error| reading(error, config, "REPLICATION SLAVE", "*.*"))?;
         Ok(Dump {
             events,
-            server: server.unwrap_or(0),
+            server,
             file: String::new(),
             pos: 4,
+            born: 0,
         })
+    }
+
+    /// When the file at the beginning was made.
+    pub(super) async fn birth(mut self) -> Result<u32> {
+        while self.born == 0 {
+            if self.next(SILENCE).await?.is_none() {
+                return Err(super::silent());
+            }
+        }
+        Ok(self.born)
     }
 
     pub(super) fn coordinate(&self) -> Coordinate {
@@ -139,17 +174,30 @@ impl Dump {
         match header.ty {
             ty::ROTATE => {
                 let (pos, file) = event::rotate(header, body)?;
-                self.file = file;
+                self.enter(file);
                 self.pos = pos;
             }
             ty::HEARTBEAT => {
-                self.file = event::file_name(header, body, body);
+                self.enter(event::file_name(header, body, body));
                 self.widen(header.log_pos);
+            }
+            ty::FORMAT_DESCRIPTION => {
+                self.born = header.timestamp;
+                if header.log_pos != 0 {
+                    self.widen(header.log_pos);
+                }
             }
             _ if header.artificial() || header.log_pos == 0 => {}
             _ => self.widen(header.log_pos),
         }
         Ok(())
+    }
+
+    fn enter(&mut self, file: String) {
+        if self.file != file {
+            self.file = file;
+            self.born = 0;
+        }
     }
 
     /// Offsets in headers have 32 bits, files may be larger.
@@ -162,7 +210,70 @@ impl Dump {
     }
 }
 
-/// A replica id that is very likely free: from the clock, at least 2^30.
+async fn server_id(conn: &mut Conn) -> Result<u32> {
+    let id: Option<u32> = conn
+        .query_first("SELECT @@server_id")
+        .await
+        .map_err(from_driver)?;
+    Ok(id.unwrap_or(0))
+}
+
+/// Whether the server has the place's file. `false`: it was purged.
+async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Result<bool> {
+    let rows: Vec<Row> = conn
+        .query("SHOW BINARY LOGS")
+        .await
+        .map_err(|error| reading(error, config, "BINLOG MONITOR", "*.*"))?;
+    let files: Vec<String> = rows.iter().filter_map(|r| r.get(0)).collect();
+    if files.contains(&from.at.file) {
+        return Ok(true);
+    }
+    let first = Coordinate {
+        file: files.into_iter().next().unwrap_or_default(),
+        ..from.at.clone()
+    };
+    if from.at.compare(&first)?.is_lt() {
+        return Ok(false);
+    }
+    Err(lost(format!(
+        "the log has no file {} any more: it was reset",
+        from.at.file
+    )))
+}
+
+/// Whether GTIDs find the place. The server itself refuses a GTID that it lacks only in a domain
+/// of which it has others.
+async fn by_gtid(conn: &mut Conn, server: u32, from: &Place) -> Result<()> {
+    if from.gtid.is_empty() {
+        return Err(lost(format!(
+            "the file {} of server {} is not at server {server}, and the position has no GTIDs",
+            from.at.file, from.at.server
+        )));
+    }
+    if server != from.at.server && !from.xa.is_empty() {
+        return Err(lost(format!(
+            "XA transactions were prepared at server {} and this is server {server}",
+            from.at.server
+        )));
+    }
+    let state: Option<String> = conn
+        .query_first("SELECT @@gtid_binlog_pos")
+        .await
+        .map_err(from_driver)?;
+    let state = Place::parse_gtid(&state.unwrap_or_default())?;
+    let lacks = |(domain, (_, seq)): (&u32, &(u32, u64))| {
+        state.get(domain).is_none_or(|(_, last)| last < seq)
+    };
+    if from.gtid.iter().any(lacks) {
+        return Err(lost(format!(
+            "the log of server {server} does not reach the position's GTIDs {}",
+            from.gtid_text()
+        )));
+    }
+    Ok(())
+}
+
+/// A replica id that is very likely free: random, and at least 2^30, where people rarely put theirs.
 fn fresh_id() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(std::process::id());

@@ -78,7 +78,8 @@ pub(crate) struct MariaGtid {
 pub(crate) fn maria_gtid(body: &[u8]) -> Result<MariaGtid, Malformed> {
     let mut b = Buf(body);
     let (seq, domain, flags) = (b.u64()?, b.u32()?, b.u8()?);
-    b.take(if flags & 2 != 0 { 8 } else { 6 })?;
+    // Commit id and xid follow each other only where flags say so; a short body is padded at its end.
+    b.take(if flags & 2 != 0 { 8 } else { 0 })?;
     let xa = flags & (64 | 128) != 0;
     Ok(MariaGtid {
         seq,
@@ -165,4 +166,30 @@ pub(crate) fn file_name(header: &Header, body: &[u8], name: &[u8]) -> String {
         name = short;
     }
     String::from_utf8_lossy(name).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gtid_with_and_without_xid_and_commit_id() {
+        let body = |flags: u8, rest: &[u8]| {
+            let mut out = vec![7, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, flags];
+            out.extend_from_slice(rest);
+            maria_gtid(&out)
+        };
+        let xid = [1, 0, 0, 0, 2, 1, b'a', b'b', b'c'];
+        let found = body(64, &xid).unwrap();
+        assert_eq!((found.seq, found.domain, found.prepared), (7, 3, true));
+        assert_eq!(found.xid.as_deref(), Some("1.6162.63"));
+        let with_commit_id = [&[9; 8][..], &xid].concat();
+        let found = body(128 | 2, &with_commit_id).unwrap();
+        assert_eq!(
+            (found.prepared, found.xid.as_deref()),
+            (false, Some("1.6162.63"))
+        );
+        assert_eq!(body(1, &[0; 6]).unwrap().xid, None);
+        assert!(body(64, &xid[..8]).is_err());
+    }
 }

@@ -1,5 +1,16 @@
 //! The connector against a private server.
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests may panic"
+)]
 
 mod errors;
+mod position;
+mod refused;
+mod source;
+mod texts;
 mod tls;
+mod types;
+mod world;
+mod xa;

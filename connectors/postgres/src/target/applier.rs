@@ -13,10 +13,10 @@ use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Result};
 
-use super::Owner;
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
 use super::rows::Rows;
+use super::{Owner, checkpoint};
 use crate::config::Connection;
 use crate::error::convert;
 
@@ -209,6 +209,13 @@ impl Applier for PostgresApplier {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned)?;
+        let first = format!(
+            "INSERT INTO thalweg.checkpoint_table AS c (server, task, target_schema, \
+             target_table, phase, fingerprint, relation) VALUES ($1, $2, $3, $4, $5, $6, {}) \
+             ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
+             phase = $5, visibility = NULL, fingerprint = $6, relation = excluded.relation",
+            checkpoint::relation("$3", "$4")
+        );
         for (target, fingerprint, live) in tables {
             let table = self
                 .plan
@@ -218,10 +225,7 @@ impl Applier for PostgresApplier {
             let phase = if *live { "live" } else { "waiting" };
             client
                 .execute(
-                    "INSERT INTO thalweg.checkpoint_table AS c \
-                     VALUES ($1, $2, $3, $4, $5, NULL, $6, NULL) \
-                     ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
-                     phase = $5, visibility = NULL, fingerprint = $6",
+                    &first,
                     &[
                         &task.server,
                         &task.task,

@@ -11,6 +11,13 @@
 //!   yet, so it makes the tables, under the advisory lock, and claims again.
 //!
 //! So a task that was prepared can claim, and the row of a task that has claimed is never lost.
+//!
+//! The rows speak of relations, not of names: who drops a table and makes it again has an empty one
+//! of the same name, and a stream into that would silently lack all rows of before. So `relation`
+//! names what was loaded by its oid, and a table that is another one now is to be loaded again, as
+//! rows in it are not the task's own. Oids change when the whole database is restored from a dump;
+//! the checkpoint table then has another oid as well, and what lies there is consistent: it is
+//! believed, once.
 
 use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::plan::Plan;
@@ -38,7 +45,36 @@ CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
   server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
   phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint,
   keys_pending boolean NOT NULL DEFAULT false, foreign_keys text[] NOT NULL DEFAULT '{}',
-  PRIMARY KEY (server, task, target_schema, target_table))";
+  relation text, PRIMARY KEY (server, task, target_schema, target_table))";
+
+/// The oid of the checkpoint table, of which `relation` begins.
+const OWN: &str = "'thalweg.checkpoint_table'::regclass::oid";
+
+/// The oid of the target table of that schema and name (both SQL); null if there is none.
+fn oid(schema: &str, table: &str) -> String {
+    format!(
+        "(SELECT r.oid FROM pg_class r JOIN pg_namespace n ON n.oid = r.relnamespace \
+         WHERE n.nspname = {schema}::text AND r.relname = {table}::text)"
+    )
+}
+
+/// What stands in `relation` for a table (SQL).
+pub(super) fn relation(schema: &str, table: &str) -> String {
+    format!("{OWN} || '/' || {}", oid(schema, table))
+}
+
+/// Whether a loaded table `c` is gone, or another one than was loaded (SQL). Written so that it
+/// can be asked of checkpoint tables made before there was a `relation`.
+fn replaced() -> String {
+    let (now, stored) = (
+        oid("c.target_schema", "c.target_table"),
+        "to_jsonb(c)->>'relation'",
+    );
+    format!(
+        "c.phase <> 'waiting' AND ({now} IS NULL OR (split_part({stored}, '/', 1) = {OWN}::text \
+         AND split_part({stored}, '/', 2) <> {now}::text))"
+    )
+}
 
 /// Makes sure that the checkpoint tables exist and stay until `transaction` ends.
 pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
@@ -47,7 +83,9 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
     let there = transaction
         .query_one(
             "SELECT to_regnamespace('thalweg') IS NOT NULL, \
-             to_regclass('thalweg.checkpoint_table') IS NOT NULL",
+             to_regclass('thalweg.checkpoint_table') IS NOT NULL, \
+             EXISTS (SELECT FROM pg_attribute WHERE attname = 'relation' \
+               AND attrelid = to_regclass('thalweg.checkpoint_table'))",
             &[],
         )
         .await
@@ -58,6 +96,9 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
     }
     if !there.get::<_, bool>(1) {
         transaction.batch_execute(TABLES).await.map_err(convert)?;
+    } else if !there.get::<_, bool>(2) {
+        let column = "ALTER TABLE thalweg.checkpoint_table ADD COLUMN relation text";
+        transaction.batch_execute(column).await.map_err(convert)?;
     }
     Ok(())
 }
@@ -96,13 +137,21 @@ async fn claim_once(
             &[&task.server, &task.task],
         )
         .await?;
-    let tables = client
-        .query(
-            "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows \
-             FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
-            &[&task.server, &task.task],
-        )
+    let believe = format!(
+        "UPDATE thalweg.checkpoint_table c SET relation = {} \
+         WHERE server = $1 AND task = $2 AND phase <> 'waiting' \
+         AND split_part(relation, '/', 1) IS DISTINCT FROM {OWN}::text",
+        relation("c.target_schema", "c.target_table")
+    );
+    client
+        .execute(&believe, &[&task.server, &task.task])
         .await?;
+    let tables = format!(
+        "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows, {} \
+         FROM thalweg.checkpoint_table c WHERE server = $1 AND task = $2",
+        replaced()
+    );
+    let tables = client.query(&tables, &[&task.server, &task.task]).await?;
     let tables = tables.iter().map(stored_table).collect::<Result<_>>();
     let applied = row.get::<_, Option<String>>(1).map(Position::new);
     Ok(tables.map(|tables| Checkpoint {
@@ -138,8 +187,8 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
     transaction.commit().await.map_err(convert)
 }
 
-/// Marks those tables as not loaded that left the plan or are mapped in another way; says whether
-/// there were any.
+/// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
+/// relations that were loaded; says whether there were any.
 pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<bool> {
     let transaction = client.transaction().await.map_err(convert)?;
     let mut known = match known(&transaction, task).await {
@@ -147,6 +196,7 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
         Err(error) if is_gone(&error) => return Ok(false),
         Err(error) => return Err(convert(error)),
     };
+    let lost = set_replaced_aside(&transaction, task).await?;
     known.retain(|(name, phase, fingerprint)| {
         let target = plan.targets.iter().position(|table| table.name == *name);
         phase != "waiting" && target.is_none_or(|target| *fingerprint != plan.fingerprint(target))
@@ -154,7 +204,21 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;
     transaction.commit().await.map_err(convert)?;
-    Ok(!stale.is_empty())
+    Ok(lost || !stale.is_empty())
+}
+
+/// Marks tables as never loaded that were dropped since. Foreign keys of ours went with them.
+async fn set_replaced_aside(transaction: &Transaction<'_>, task: &TaskKey) -> Result<bool> {
+    let lost = format!(
+        "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
+         loaded_rows = NULL, foreign_keys = '{{}}' WHERE server = $1 AND task = $2 AND {}",
+        replaced()
+    );
+    let lost = transaction
+        .execute(&lost, &[&task.server, &task.task])
+        .await
+        .map_err(convert)?;
+    Ok(lost > 0)
 }
 
 /// The stored tables: name, phase, fingerprint.
@@ -371,8 +435,16 @@ fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
             ));
         }
     };
+    let target = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+    if row.get::<_, bool>(6) {
+        return Err(
+            Error::schema(format!("{target} is not the table that was loaded"))
+                .with_hint("run the task again: it loads the new table")
+                .at(Side::Target),
+        );
+    }
     Ok(TableCheckpoint {
-        target: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
+        target,
         phase,
         fingerprint: row.get(4),
         loaded_rows: row

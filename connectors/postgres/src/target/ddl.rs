@@ -55,30 +55,47 @@ fn create_sql(table: &TargetTable) -> String {
 /// keys among them.
 pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> Result<()> {
     for key in keys(plan) {
-        let there = client
-            .query_opt(
-                "SELECT 1 FROM pg_constraint WHERE conrelid = $1::text::regclass AND conname = $2",
-                &[&quote_table(&key.table), &key.name],
-            )
-            .await
-            .map_err(convert)?;
-        if there.is_some() {
+        let table = quote_table(&key.table);
+        let there = match &key.kind {
+            KeyKind::Unique(columns) => client.query_opt(UNIQUE_THERE, &[&table, columns]).await,
+            KeyKind::Foreign(name) => client.query_opt(FOREIGN_THERE, &[&table, name]).await,
+        };
+        if there.map_err(convert)?.is_some() {
             continue;
         }
         client.batch_execute(&key.sql).await.map_err(convert)?;
-        if key.foreign {
-            checkpoint::note_foreign_key(client, task, &key.table, &key.name).await?;
+        if let KeyKind::Foreign(name) = &key.kind {
+            checkpoint::note_foreign_key(client, task, &key.table, name).await?;
         }
     }
     Ok(())
 }
 
+/// Whether a table has a unique constraint of exactly these columns, whatever it is called.
+const UNIQUE_THERE: &str = "\
+    SELECT 1 FROM pg_constraint c WHERE c.conrelid = $1::text::regclass AND c.contype = 'u' \
+    AND ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(number, place) \
+      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place) \
+    = $2::text[] LIMIT 1";
+
+/// Whether a table has a constraint of this name, cut as the server cuts it.
+const FOREIGN_THERE: &str = "\
+    SELECT 1 FROM pg_constraint \
+    WHERE conrelid = $1::text::regclass AND conname = $2::text::name";
+
 /// A key to be made.
 struct Key {
     table: TableName,
-    name: String,
+    kind: KeyKind,
     sql: String,
-    foreign: bool,
+}
+
+enum KeyKind {
+    /// Of these columns. It is an index as well, whose name has to be unique in its schema and
+    /// can be too long: the server chooses it.
+    Unique(Vec<String>),
+    /// Of this name; the names of a table's constraints only have to differ from each other.
+    Foreign(String),
 }
 
 /// The keys that created tables wait for: unique keys first, then foreign keys.
@@ -89,14 +106,18 @@ fn keys(plan: &Plan) -> Vec<Key> {
         for key in &table.unique_keys {
             statements.push(Key {
                 table: table.name.clone(),
-                name: key.name.clone(),
+                kind: KeyKind::Unique(
+                    key.columns
+                        .iter()
+                        .filter_map(|c| table.columns.get(*c))
+                        .map(|c| c.name.clone())
+                        .collect(),
+                ),
                 sql: format!(
-                    "ALTER TABLE {} ADD CONSTRAINT {} UNIQUE ({})",
+                    "ALTER TABLE {} ADD UNIQUE ({})",
                     quote_table(&table.name),
-                    quote(&key.name),
                     names(table, &key.columns)
                 ),
-                foreign: false,
             });
         }
     }
@@ -114,7 +135,7 @@ fn keys(plan: &Plan) -> Vec<Key> {
             debug_assert!(matches!(key.on_delete, ReferenceAction::Refuse) || table.create);
             statements.push(Key {
                 table: table.name.clone(),
-                name: key.name.clone(),
+                kind: KeyKind::Foreign(key.name.clone()),
                 sql: format!(
                     "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
                     quote_table(&table.name),
@@ -123,7 +144,6 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     quote_table(&key.parent),
                     list(&key.parent_columns)
                 ),
-                foreign: true,
             });
         }
     }
@@ -291,7 +311,7 @@ async fn privileges(
              has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), \
              (SELECT has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
               AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') \
-              FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid AND c.relname = $2), \
+              FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid AND c.relname = $2::text), \
              quote_ident(current_user)",
             &[&schema, &table.name.name],
         )

@@ -15,7 +15,7 @@ use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
-use super::{Owner, copy_sql};
+use super::{Owner, checkpoint, copy_sql};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -150,11 +150,18 @@ impl Loader for PostgresLoader {
             .map_err(convert)?;
         self.owner.expect_one(owned.len() as u64)?;
         let count = i64::try_from(rows).unwrap_or(i64::MAX);
+        let loaded = format!(
+            "INSERT INTO thalweg.checkpoint_table (server, task, target_schema, target_table, \
+             phase, visibility, fingerprint, loaded_rows, relation) \
+             VALUES ($1, $2, $3, $4, 'loaded', $5, $6, $7, {}) \
+             ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
+             phase = 'loaded', visibility = $5, fingerprint = $6, loaded_rows = $7, \
+             relation = excluded.relation",
+            checkpoint::relation("$3", "$4")
+        );
         client
             .execute(
-                "INSERT INTO thalweg.checkpoint_table VALUES ($1, $2, $3, $4, 'loaded', $5, $6, $7) \
-                 ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
-                 phase = 'loaded', visibility = $5, fingerprint = $6, loaded_rows = $7",
+                &loaded,
                 &[
                     &task.server,
                     &task.task,

@@ -99,6 +99,7 @@ impl Target for PostgresTarget {
             estimated_rows: None,
         };
         let mut findings = Vec::new();
+        findings.extend(too_long(&name.to_string(), &name.name, "table"));
         let mut origins = Vec::new();
         for pair in columns {
             // A column that does not exist is the plan's to tell.
@@ -120,6 +121,8 @@ impl Target for PostgresTarget {
                 ));
                 continue;
             };
+            let subject = format!("{name}.{}", pair.target);
+            findings.extend(too_long(&subject, &pair.target, "column"));
             origins.push(index);
             proposed.columns.push(ColumnSchema {
                 name: pair.target.clone(),
@@ -218,6 +221,24 @@ impl Target for PostgresTarget {
     async fn release(&self, task: &TaskKey) -> Result<()> {
         checkpoint::release(&mut self.connect().await?.client, task).await
     }
+}
+
+/// Bytes of a name; the server cuts longer ones.
+const NAME_BYTES_MAX: usize = 63;
+
+/// A finding if a name of what is to be created would be cut.
+fn too_long(subject: &str, name: &str, what: &str) -> Option<Finding> {
+    (name.len() > NAME_BYTES_MAX).then(|| {
+        Finding::error(
+            "name_too_long",
+            subject,
+            format!(
+                "the name has {} bytes, PostgreSQL takes {NAME_BYTES_MAX}",
+                name.len()
+            ),
+            format!("map to a {what} with a shorter name"),
+        )
+    })
 }
 
 /// Who writes: compared with the checkpoint in every transaction.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
+use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
 use thalweg_core::position::{Position, Visibility};
@@ -261,4 +262,91 @@ async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
     assert!(world.target.set_aside(&world.key, &narrower).await.unwrap());
     let now = phases(world.target.claim(&world.key).await.unwrap());
     assert!(now.iter().all(|(_, phase)| *phase == TablePhase::Waiting));
+}
+
+/// Who drops a table and makes it again has an empty one: what was loaded is not in it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_was_dropped_and_made_again_is_not_loaded() {
+    let world = World::new();
+    let plan = family(&world);
+    go_live(&world, &plan).await;
+    let again = "ALTER TABLE child RENAME TO old; CREATE TABLE child (LIKE old INCLUDING ALL)";
+    world.server.sql(again).unwrap();
+    let refused = world.target.claim(&world.key).await.unwrap_err();
+    assert!(refused.message().contains("public.child"), "{refused}");
+    assert!(world.target.set_aside(&world.key, &plan).await.unwrap());
+    let phase = async |name: &str| {
+        let checkpoint = world.target.claim(&world.key).await.unwrap();
+        let table = checkpoint
+            .tables
+            .into_iter()
+            .find(|t| t.target.name == name);
+        table.map(|t| (t.phase, t.loaded_rows.is_some())).unwrap()
+    };
+    // Rows in it are not the task's own.
+    assert_eq!(phase("child").await, (TablePhase::Waiting, false));
+    assert_eq!(phase("parent").await.0, TablePhase::Live);
+    assert!(!world.target.set_aside(&world.key, &plan).await.unwrap());
+    // A dump and restore of all gives every table another oid, that of the checkpoint as well.
+    let restored = "UPDATE thalweg.checkpoint_table SET relation = '1/2' WHERE phase = 'live'";
+    world.server.sql(restored).unwrap();
+    assert!(!world.target.set_aside(&world.key, &plan).await.unwrap());
+    assert_eq!(phase("parent").await.0, TablePhase::Live);
+    world.server.sql("DROP TABLE parent CASCADE").unwrap();
+    assert!(world.target.set_aside(&world.key, &plan).await.unwrap());
+    assert_eq!(phase("parent").await, (TablePhase::Waiting, false));
+}
+
+/// An index's name has to be unique in its schema; names at the source are unique per table only,
+/// and may be longer than PostgreSQL takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn unique_keys_are_made_whatever_they_are_called_at_the_source() {
+    let world = World::new();
+    let int = || ColumnType::Int {
+        bits: 64,
+        unsigned: false,
+    };
+    let table = |name: &str, key: &str| {
+        let columns = vec![column("id", int()), column("v", int())];
+        let mut table = source(name, columns, &[1]);
+        table.unique_keys[0].name = key.to_owned();
+        table
+    };
+    let (long, key) = ("l".repeat(63), "k".repeat(64));
+    let plan = plan(
+        &world,
+        vec![
+            table("order", "item_id"),
+            table("order_item", "id"),
+            table(&long, &key),
+        ],
+    );
+    let keys = "SELECT count(*) FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace \
+                WHERE n.nspname = 'public' AND contype = 'u'";
+    for _ in 0..2 {
+        go_live(&world, &plan).await;
+        assert_eq!(count(&world, keys), 3);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_the_server_would_cut_are_findings() {
+    let world = World::new();
+    let int = ColumnType::Int {
+        bits: 64,
+        unsigned: false,
+    };
+    let from = source("t", vec![column("id", int)], &[]);
+    let check = |table: &str, to: &str, expected: usize| {
+        let name = TableName::new("public", table);
+        let columns = [ColumnPair {
+            source: "id".to_owned(),
+            target: to.to_owned(),
+        }];
+        let found = world.target.propose(&from, &name, &columns);
+        assert_eq!(found.err().map_or(0, |f| f.len()), expected, "{table} {to}");
+    };
+    check(&"x".repeat(63), &"ü".repeat(31), 0);
+    check(&"x".repeat(64), "id", 1);
+    check("t", &"ü".repeat(32), 1);
 }

@@ -55,7 +55,8 @@ impl Record {
             inner,
             task: task.shown.id.clone(),
             before: execution.figures,
-            begun: task.begun,
+            // A run that forgets the position begins anew.
+            begun: task.begun && !task.forget,
             execution,
         }
     }
@@ -119,11 +120,7 @@ impl Record {
         let mut phase = TaskPhase::Preparing;
         loop {
             let now = status.borrow_and_update().clone();
-            if now.applied.is_some() && !self.begun {
-                self.begun = true;
-                let stored = self.inner.catalog.task_begun(&self.task).await;
-                self.told(stored);
-            }
+            self.note_begun(&now).await;
             if now.phase != phase {
                 phase = now.phase;
                 match phase {
@@ -144,13 +141,25 @@ impl Record {
                 ))
             });
             self.write(false).await;
-            tokio::time::sleep(EVERY).await;
+            // That the target has a checkpoint is not to be missed by a short run.
+            if self.begun {
+                tokio::time::sleep(EVERY).await;
+            }
             if !status.has_changed().unwrap_or(false) {
                 // Nothing new to write; wait for it. The end of the sender ends the run as well.
                 if status.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
             }
+        }
+    }
+
+    /// Stores that the target has a checkpoint, once.
+    async fn note_begun(&mut self, now: &TaskStatus) {
+        if now.applied.is_some() && !self.begun {
+            self.begun = true;
+            let stored = self.inner.catalog.task_begun(&self.task).await;
+            self.told(stored);
         }
     }
 
@@ -189,6 +198,7 @@ impl Record {
 
     /// Writes the end.
     pub(super) async fn end(&mut self, end: End, last: &TaskStatus) {
+        self.note_begun(last).await;
         self.figures(last);
         let execution = &mut self.execution;
         match end {

@@ -77,8 +77,9 @@ pub trait Target: Inspect {
     /// know is fine.
     async fn forget(&self, task: &TaskKey) -> Result<()>;
 
-    /// Marks tables `Waiting` that left the plan or are mapped in another way than when they were
-    /// loaded: they miss changes or values, and are loaded again when they are (back) in the plan.
+    /// Marks tables `Waiting` that left the plan, are mapped in another way than when they were
+    /// loaded, or were dropped since (made again or not): they miss changes, values or rows, and
+    /// are loaded again when they are (back) in the plan.
     /// The position stays. Says whether there were any; the plan has to be made again then.
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
 

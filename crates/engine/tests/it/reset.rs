@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use thalweg_core::Kind;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::ports::Target as _;
 
@@ -42,4 +43,18 @@ async fn rows_of_others_are_refused_however_often_it_is_tried() {
         assert!(error.message().contains("has rows"), "{error}");
         world.target.forget(&key()).await.unwrap();
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_were_followed_are_never_followed_from_another_place() {
+    let world = World::new();
+    world.run(Arc::new(world.source.clone())).await.unwrap();
+    world.target.lose_position();
+    // Nobody would ever see it.
+    world.source.commit(&[(0, Ok(vec![7, 300]))]);
+    let error = world.run(Arc::new(world.source.clone())).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::PositionLost, "{error}");
+    world.target.forget(&key()).await.unwrap();
+    world.run(Arc::new(world.source.clone())).await.unwrap();
+    assert!(world.equal());
 }

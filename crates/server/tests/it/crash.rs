@@ -165,7 +165,7 @@ impl Crash {
         let transactions = self.stop_load()?;
         let rows = self.judge()?;
         println!(
-            "crash test passed: SEED={seed} {} transactions={transactions}; {} tables, {rows} rows \
+            "proof: crash test passed: SEED={seed} {} transactions={transactions}; {} tables, {rows} rows \
              compared: 0 missing, 0 extra, 0 different; {:.0} s",
             self.said(),
             self.tables.len(),

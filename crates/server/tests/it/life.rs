@@ -67,7 +67,7 @@ fn sigterm_ends_a_load_and_a_stream_within_seconds() {
     lab.wait(&task, "changes are applied", applied).unwrap();
     let in_stream = lab.thalweg.terminate().unwrap();
     runtime.block_on(customers.stop()).unwrap();
-    println!("SIGTERM: {in_load:?} in a load, {in_stream:?} in a stream");
+    println!("proof: SIGTERM: {in_load:?} in a load, {in_stream:?} in a stream");
     assert!(in_load < TERM_MAX && in_stream < TERM_MAX);
 
     // What went on meanwhile is caught up with, and the execution is still the same one.
@@ -96,7 +96,10 @@ fn an_idle_server_is_small_and_soon_ready() {
     let ready = start.elapsed();
     assert_eq!(answer.status, 200);
     let memory = thalweg.rss_bytes().unwrap();
-    println!("ready after {ready:?}, idle with {} KiB", memory.rss >> 10);
+    println!(
+        "proof: ready after {ready:?}, idle with {} KiB",
+        memory.rss >> 10
+    );
     assert!(ready < READY_MAX && memory.rss < IDLE_BYTES_MAX);
 }
 

@@ -61,6 +61,14 @@ impl MemoryTarget {
         self.held.send_replace(held);
     }
 
+    /// Loses the position, and nothing else.
+    pub fn lose_position(&self) {
+        let mut states = self.states();
+        let mut next = states.last().expect("there is a first state").clone();
+        next.applied = None;
+        states.push(next);
+    }
+
     /// The present state.
     pub fn now(&self) -> Committed {
         self.states()

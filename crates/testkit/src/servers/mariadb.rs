@@ -255,8 +255,8 @@ fn config(options: &MariaDbOptions, dir: &RunDir, port: u16) -> Result<String> {
     let server_id = options
         .server_id
         .unwrap_or_else(|| 100_000 + u32::from(port));
-    // A server that starts removes every `#sql*` of its tmpdir, also what another server has open;
-    // that one crashes (10.11 does). So each has its own.
+    // In a shared directory for temporary tables, each server that starts takes away those of the
+    // others, and a server whose temporary table is gone ends.
     let mut text = format!(
         "[mariadbd]\n\
          datadir={path}/data\n\
