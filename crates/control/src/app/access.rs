@@ -19,7 +19,11 @@ const TOKEN_MS: i64 = 24 * 60 * 60 * 1000;
 const DOMAIN: &str = "thalweg";
 
 /// Makes the project, the instance and the administrator.
-pub(super) async fn first_start(catalog: &Catalog, seal: &Seal) -> Result<FirstStart> {
+pub(super) async fn first_start(
+    catalog: &Catalog,
+    seal: &Seal,
+    announce: fn(&FirstStart) -> Result<(), String>,
+) -> Result<FirstStart> {
     let first = FirstStart {
         project: new_id(),
         instance: uuid::Uuid::new_v4().to_string(),
@@ -41,6 +45,7 @@ pub(super) async fn first_start(catalog: &Catalog, seal: &Seal) -> Result<FirstS
         sk: seal.seal(&sk_owner(&first.ak), &first.sk)?,
         ak: first.ak.clone(),
     };
+    announce(&first).map_err(Error::Internal)?;
     let canary = seal.seal("canary", &Secret::new("thalweg"))?;
     let server = uuid::Uuid::new_v4().to_string();
     catalog

@@ -33,6 +33,9 @@ pub struct OpenOptions {
     pub key_file: PathBuf,
     /// The connectors there are.
     pub connectors: Connectors,
+    /// Shows what the first start makes, before it is stored: a process that is killed in between has
+    /// shown credentials nobody needs, and the next start makes others; never the other way round.
+    pub announce: fn(&FirstStart) -> Result<(), String>,
 }
 
 /// The control plane of one process. Cheap to clone.
@@ -65,7 +68,7 @@ impl App {
         let seal = Seal::open(&options.key_file, known.is_none())?;
         let first = match known {
             Some(_) => None,
-            None => Some(access::first_start(&catalog, &seal).await?),
+            None => Some(access::first_start(&catalog, &seal, options.announce).await?),
         };
         let meta = async |name: &str| {
             catalog

@@ -242,6 +242,7 @@ mod tests {
             data: folder.join("data"),
             key_file: folder.join("key"),
             connectors: Arc::from(Vec::new()),
+            announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();
         let catalog = &app.inner.catalog;

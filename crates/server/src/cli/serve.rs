@@ -35,11 +35,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         data: config.data.clone(),
         key_file: config.key_file.clone(),
         connectors: connectors::all(),
+        announce: |first| print(&introduce(first)),
     });
-    let (app, first) = opened.await.map_err(|error| error.to_string())?;
-    if let Some(first) = first {
-        print(&introduce(&first))?;
-    }
+    let (app, _) = opened.await.map_err(|error| error.to_string())?;
     print(&format!("listening http://{address}\n"))?;
     tracing::info!(%address, data = %config.data.display(), "serving");
     let stop = CancellationToken::new();

@@ -54,6 +54,7 @@ impl World {
             data: folder.join("data"),
             key_file: folder.join("key"),
             connectors: connectors::all(),
+            announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();
         let router = router_of(&app, routes);
