@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Inspect as _, Target};
+use thalweg_core::ports::Target;
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
 
