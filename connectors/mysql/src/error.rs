@@ -137,7 +137,8 @@ pub(crate) fn at_login(error: My, config: &DataSourceConfig) -> Error {
         My::Server(server) => match server.code {
             1045 | 1698 => format!(
                 "correct the data source's user and password, or on the server: ALTER USER {user} \
-                 IDENTIFIED BY '…';"
+                 IDENTIFIED BY '…'; (if both are right, an anonymous user of this host comes \
+                 first: DROP USER ''@'localhost';)"
             ),
             1130 => format!("on the server: CREATE USER {user} IDENTIFIED BY '…';"),
             1044 => format!("on the server: GRANT SELECT ON `{database}`.* TO {user};"),

@@ -2,10 +2,10 @@
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use thalweg_core::Result;
 use thalweg_core::schema::{
     ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema, UniqueKey,
 };
+use thalweg_core::{Error, Result};
 
 use crate::error::from_driver;
 
@@ -137,38 +137,50 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
     }))
 }
 
+/// Who may only SELECT sees which keys there are in `information_schema.key_column_usage`, but
+/// nothing in `referential_constraints`. What a key does stands in SHOW CREATE TABLE, and has to be
+/// known: changes that InnoDB cascades are not in the log.
 async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKey>> {
-    let rows: Vec<(String, String, String, String, String, String, String)> = conn
+    let rows: Vec<(String, String, String, String, String)> = conn
         .exec(
-            "SELECT k.constraint_name, k.column_name, k.referenced_table_schema, \
-             k.referenced_table_name, k.referenced_column_name, r.delete_rule, r.update_rule \
-             FROM information_schema.key_column_usage k \
-             JOIN information_schema.referential_constraints r \
-             ON r.constraint_schema = k.constraint_schema AND r.table_name = k.table_name \
-             AND r.constraint_name = k.constraint_name \
-             WHERE k.table_schema = ? AND k.table_name = ? \
-             AND k.referenced_table_name IS NOT NULL \
-             ORDER BY k.constraint_name, k.ordinal_position",
+            "SELECT constraint_name, column_name, referenced_table_schema, \
+             referenced_table_name, referenced_column_name \
+             FROM information_schema.key_column_usage \
+             WHERE table_schema = ? AND table_name = ? AND referenced_table_name IS NOT NULL \
+             ORDER BY constraint_name, ordinal_position",
             (name.schema.as_str(), name.name.as_str()),
         )
         .await
         .map_err(from_driver)?;
-    let action = |rule: &str| match rule {
-        "CASCADE" => ReferenceAction::Cascade,
-        "SET NULL" => ReferenceAction::SetNull,
-        "SET DEFAULT" => ReferenceAction::SetDefault,
-        _ => ReferenceAction::Refuse,
-    };
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    conn.query_drop("SET SESSION sql_mode = '', sql_quote_show_create = 1")
+        .await
+        .map_err(from_driver)?;
+    let show = format!(
+        "SHOW CREATE TABLE {}.{}",
+        quoted(&name.schema),
+        quoted(&name.name)
+    );
+    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(from_driver)?;
+    let create = shown.map_or(String::new(), |(_, create)| create);
     let mut out: Vec<ForeignKey> = Vec::new();
-    for (constraint, column, schema, table, parent_column, on_delete, on_update) in rows {
+    for (constraint, column, schema, table, parent_column) in rows {
         if out.last().is_none_or(|f| f.name != constraint) {
+            let (on_delete, on_update) = actions(&create, &constraint).ok_or_else(|| {
+                Error::schema(format!(
+                    "cannot tell what foreign key {constraint} of {name} does"
+                ))
+                .with_hint("drop the foreign key, or leave the table out of the task")
+            })?;
             out.push(ForeignKey {
                 name: constraint,
                 columns: Vec::new(),
                 parent: TableName::new(schema, table),
                 parent_columns: Vec::new(),
-                on_delete: action(&on_delete),
-                on_update: action(&on_update),
+                on_delete,
+                on_update,
             });
         }
         if let Some(key) = out.last_mut() {
@@ -177,6 +189,31 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
         }
     }
     Ok(out)
+}
+
+fn quoted(name: &str) -> String {
+    format!("`{}`", name.replace('`', "``"))
+}
+
+/// What a foreign key does on delete and on update, from the text of SHOW CREATE TABLE; `None` if
+/// the key is not in it.
+fn actions(create: &str, name: &str) -> Option<(ReferenceAction, ReferenceAction)> {
+    let begin = format!("CONSTRAINT {} FOREIGN KEY ", quoted(name));
+    // Keys come after the columns, whose comments could hold anything.
+    let mut lines = create.lines().rev();
+    let line = lines.find(|line| line.trim_start().starts_with(&begin))?;
+    // Only what is outside of quoted names.
+    let words: String = line.split('`').step_by(2).collect();
+    let action = |on: &str| {
+        let rest = words.split_once(on).map_or("", |(_, rest)| rest);
+        match rest {
+            rest if rest.starts_with("CASCADE") => ReferenceAction::Cascade,
+            rest if rest.starts_with("SET NULL") => ReferenceAction::SetNull,
+            rest if rest.starts_with("SET DEFAULT") => ReferenceAction::SetDefault,
+            _ => ReferenceAction::Refuse,
+        }
+    };
+    Some((action(" ON DELETE "), action(" ON UPDATE ")))
 }
 
 fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
@@ -325,5 +362,24 @@ mod tests {
             super::labels("enum('a','b''c','','d\\\\e')"),
             ["a", "b'c", "", "d\\e"]
         );
+    }
+
+    #[test]
+    fn what_a_foreign_key_does_is_read_from_the_table_as_it_is_shown() {
+        use super::ReferenceAction::{Cascade, Refuse, SetNull};
+        let create = "CREATE TABLE `t` (\n  `a` int(11) DEFAULT NULL COMMENT 'CONSTRAINT `x`',\n  \
+                      CONSTRAINT `plain` FOREIGN KEY (`a`) REFERENCES `p` (`id`),\n  \
+                      CONSTRAINT `both` FOREIGN KEY (`a`,`b`) REFERENCES `p` (`id`, ` ON DELETE \
+                      CASCADE`) ON DELETE SET NULL ON UPDATE CASCADE,\n  \
+                      CONSTRAINT `a``b` FOREIGN KEY (`a`) REFERENCES `o`.`p``` (`id`) ON DELETE \
+                      CASCADE,\n  \
+                      CONSTRAINT `named` FOREIGN KEY (` ON UPDATE CASCADE`) REFERENCES `p` (`id`) \
+                      ON DELETE NO ACTION\n) ENGINE=InnoDB";
+        let check = |name: &str, expected| assert_eq!(super::actions(create, name), expected);
+        check("plain", Some((Refuse, Refuse)));
+        check("both", Some((SetNull, Cascade)));
+        check("a`b", Some((Cascade, Refuse)));
+        check("named", Some((Refuse, Refuse)));
+        check("x", None);
     }
 }

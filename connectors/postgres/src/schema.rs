@@ -123,7 +123,7 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
         .query_opt(
             "SELECT c.oid, c.reltuples::float8 FROM pg_class c JOIN pg_namespace n \
              ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1 AND c.relname = $2 AND c.relkind IN ('r', 'p')",
+             WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')",
             &[&name.schema, &name.name],
         )
         .await

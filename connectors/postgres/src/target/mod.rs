@@ -258,6 +258,10 @@ impl Owner {
             Kind::Fenced,
             format!("a newer owner has task {}", self.task),
         )
+        .with_hint(
+            "another server with a copy of this one's data directory runs the task: end one of \
+             the two, then run the task where it is to stay",
+        )
         .at(Side::Target))
     }
 }

@@ -349,4 +349,7 @@ async fn names_the_server_would_cut_are_findings() {
     check(&"x".repeat(63), &"ü".repeat(31), 0);
     check(&"x".repeat(64), "id", 1);
     check("t", &"ü".repeat(32), 1);
+    // To be asked for one is no error.
+    let long = [TableName::new("public", "x".repeat(64))];
+    assert!(world.target.describe(&long).await.unwrap().is_empty());
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::ValueEnum;
 use percent_encoding::percent_decode_str;
 use thalweg_control::{Connectors, preflight};
+use thalweg_core::Side;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, ExistingRows, Mapping, Operations, TaskOptions};
@@ -70,7 +71,6 @@ enum CreateChoice {
 enum RowsChoice {
     Refuse,
     Replace,
-    Merge,
 }
 
 /// Prints all findings; `false` if one of them refuses the task.
@@ -87,7 +87,6 @@ pub(crate) async fn run(args: CheckArgs) -> Result<bool, String> {
         existing_rows: match args.existing_rows {
             RowsChoice::Refuse => ExistingRows::Refuse,
             RowsChoice::Replace => ExistingRows::Replace,
-            RowsChoice::Merge => ExistingRows::Merge,
         },
         ..TaskOptions::default()
     };
@@ -238,8 +237,12 @@ async fn mappings(
         pairs.push((table, goes));
     }
     if named.is_empty() {
-        let inspect = source.connector.inspect(&source.config).map_err(told)?;
-        let found = inspect.tables().await.map_err(told)?;
+        let at_source = |error: thalweg_core::Error| told(error.at(Side::Source));
+        let inspect = source
+            .connector
+            .inspect(&source.config)
+            .map_err(at_source)?;
+        let found = inspect.tables().await.map_err(at_source)?;
         let own = found.into_iter().filter(|table| table.schema == from);
         pairs.extend(own.map(|table| (table.clone(), TableName::new(&to, table.name))));
     }
@@ -281,11 +284,16 @@ fn report(findings: &[Finding], tables: usize, good: bool) -> String {
     text
 }
 
-/// An error of a connector, with its causes and what to do.
+/// An error of a connector: at which end, with its causes and what to do.
 fn told(error: thalweg_core::Error) -> String {
+    let end = match error.side() {
+        Some(Side::Source) => "source: ",
+        Some(Side::Target) => "target: ",
+        None => "",
+    };
     match error.hint() {
-        Some(hint) => format!("{}; {hint}", error.chain()),
-        None => error.chain(),
+        Some(hint) => format!("{end}{}; {hint}", error.chain()),
+        None => format!("{end}{}", error.chain()),
     }
 }
 

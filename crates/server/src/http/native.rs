@@ -2,10 +2,10 @@
 //! itself, and what deleted tasks left behind. Errors are `application/problem+json`.
 
 use serde_json::{Value, json};
-use thalweg_control::Result;
 use thalweg_control::model::{
     DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, Task,
 };
+use thalweg_control::{Error, Result};
 use thalweg_core::Side;
 use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
 use thalweg_core::ports::TlsMode;
@@ -109,6 +109,12 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
         ON_BAD_ROW,
         &mut options.on_bad_row,
     )?;
+    if options.existing_rows == ExistingRows::Merge {
+        return Err(Error::invalid(
+            "existing_rows",
+            "merge is not built yet; choose refuse or replace",
+        ));
+    }
     if let Some(workers) = fields.int("workers", WORKERS)? {
         options.workers = u16::try_from(workers).unwrap_or(options.workers);
     }
@@ -321,5 +327,21 @@ fn side(side: Side) -> &'static str {
     match side {
         Side::Source => "source",
         Side::Target => "target",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::body::tests::{field_of, fields};
+
+    #[test]
+    fn what_is_not_built_is_refused_when_it_is_chosen() {
+        let merge = json!({"existing_rows": "merge"});
+        let changed = changed_task_options(fields(merge), TaskOptions::default());
+        assert_eq!(field_of(changed), "existing_rows");
+        let replace = json!({"existing_rows": "replace"});
+        let changed = changed_task_options(fields(replace), TaskOptions::default()).unwrap();
+        assert_eq!(changed.existing_rows, ExistingRows::Replace);
     }
 }
