@@ -354,7 +354,7 @@ async fn rows_that_swap_unique_values_fall_back_to_commit_order() {
     assert_eq!(applied.counts[0].updates, 150);
     let swapped = "SELECT count(*) FROM public.t WHERE v = id + 1 - 2 * (id % 2)";
     assert_eq!(world.server.sql(swapped).unwrap(), "100");
-    let unique = "SELECT count(*) FROM pg_constraint WHERE conname = 't_u1'";
+    let unique = "SELECT count(*) FROM pg_constraint WHERE conrelid = 'public.t'::regclass AND contype = 'u'";
     assert_eq!(
         world.server.sql(unique).unwrap(),
         "1",
