@@ -90,7 +90,7 @@ async fn every_step(
             lost.push((step, why));
         }
         if !happened {
-            println!("{step} steps");
+            println!("proof: a fault at each of {step} steps");
             assert!(step > 30, "a life has more than {step} steps");
             return lost;
         }
@@ -111,7 +111,10 @@ async fn a_broken_connection_at_any_step_is_waited_out() {
 #[tokio::test(start_paused = true)]
 async fn confirming_before_applying_is_caught() {
     let lost = every_step(false, |source| Arc::new(Hasty(source))).await;
-    println!("caught at {} steps", lost.len());
+    println!(
+        "proof: confirming before applying is caught at {} steps",
+        lost.len()
+    );
     assert!(
         !lost.is_empty(),
         "the simulation must catch a confirmation that comes too early"
