@@ -12,104 +12,49 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::setup;
 
-/// One proof: a cargo command at full size.
-struct Proof {
-    name: &'static str,
-    args: &'static [&'static str],
+/// What a proof runs at full size.
+enum Run {
+    /// The server's tests in the module of the proof's name.
+    Server,
+    /// A cargo command.
+    Cargo(&'static [&'static str]),
 }
 
 /// In the order they are run: the quick ones first.
-const PROOFS: &[Proof] = &[
-    Proof {
-        name: "simulation",
-        args: &[
+const PROOFS: &[(&str, Run)] = &[
+    (
+        "simulation",
+        Run::Cargo(&[
             "test",
             "--release",
             "-p",
             "thalweg-engine",
             "--",
             "--nocapture",
-        ],
-    },
-    Proof {
-        name: "sdk",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "thalweg-server",
-            "--test",
-            "it",
-            "--",
-            "sdk",
-            "--nocapture",
-        ],
-    },
-    Proof {
-        name: "http",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "thalweg-server",
-            "--test",
-            "it",
-            "--",
-            "http",
-            "--nocapture",
-        ],
-    },
-    Proof {
-        name: "life",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "thalweg-server",
-            "--test",
-            "it",
-            "--",
-            "life",
-            "--nocapture",
-        ],
-    },
-    Proof {
-        name: "huge",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "thalweg-server",
-            "--test",
-            "it",
-            "--",
-            "huge",
-            "--nocapture",
-        ],
-    },
-    Proof {
-        name: "crash",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "thalweg-server",
-            "--test",
-            "it",
-            "--",
-            "crash",
-            "--nocapture",
-        ],
-    },
-    Proof {
-        name: "demo",
-        args: &["x", "demo"],
-    },
-    Proof {
-        name: "bench",
-        args: &["x", "bench", "backlog"],
-    },
+        ]),
+    ),
+    ("sdk", Run::Server),
+    ("http", Run::Server),
+    ("life", Run::Server),
+    ("huge", Run::Server),
+    ("crash", Run::Server),
+    ("demo", Run::Cargo(&["x", "demo"])),
+    ("bench", Run::Cargo(&["x", "bench", "backlog"])),
 ];
+
+/// Before and after the name of a module of the server's tests.
+const SERVER: (&[&str], &[&str]) = (
+    &[
+        "test",
+        "--release",
+        "-p",
+        "thalweg-server",
+        "--test",
+        "it",
+        "--",
+    ],
+    &["--nocapture"],
+);
 
 /// How the demo's last line begins when it went well.
 const DEMO_VERDICT: &str = "every table is equal";
@@ -122,32 +67,32 @@ const HEAD: &str = "# Proofs\n\nWhat `make prove` ran at full size, newest last.
 /// Runs all proofs, or the one named on the command line.
 pub(crate) fn run() -> Result<()> {
     let name = std::env::args().nth(2).filter(|name| !name.is_empty());
-    let chosen: Vec<&Proof> = PROOFS
+    let chosen: Vec<_> = PROOFS
         .iter()
-        .filter(|proof| name.as_ref().is_none_or(|name| name == proof.name))
+        .filter(|(proof, _)| name.as_ref().is_none_or(|name| name == proof))
         .collect();
     if chosen.is_empty() {
-        let names: Vec<_> = PROOFS.iter().map(|proof| proof.name).collect();
+        let names: Vec<_> = PROOFS.iter().map(|(proof, _)| *proof).collect();
         bail!("there is no such proof; there are {}", names.join(", "));
     }
     setup::run()?;
     let commit = output("git", &["rev-parse", "--short", "HEAD"])?;
     let mut failed = Vec::new();
-    for proof in chosen {
-        let done = Path::new("target/proofs").join(format!("{}-{commit}", proof.name));
+    for (proof, run) in chosen {
+        let done = Path::new("target/proofs").join(format!("{proof}-{commit}"));
         if name.is_none() && done.exists() {
-            println!("== {}: held at {commit} already", proof.name);
+            println!("== {proof}: held at {commit} already");
             continue;
         }
-        println!("== {}", proof.name);
+        println!("== {proof}");
         let start = Instant::now();
-        let (held, said) = prove(proof)?;
-        write(proof.name, &commit, start.elapsed().as_secs(), held, &said)?;
+        let (held, said) = prove(proof, run)?;
+        write(proof, &commit, start.elapsed().as_secs(), held, &said)?;
         if held {
             fs::create_dir_all("target/proofs")?;
             fs::write(done, "")?;
         } else {
-            failed.push(proof.name);
+            failed.push(*proof);
         }
     }
     if !failed.is_empty() {
@@ -157,10 +102,14 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Runs it, showing what it prints; whether it held, and the lines that begin with `proof: `.
-fn prove(proof: &Proof) -> Result<(bool, Vec<String>)> {
+fn prove(proof: &str, run: &Run) -> Result<(bool, Vec<String>)> {
+    let args = match run {
+        Run::Server => [SERVER.0, &[proof], SERVER.1].concat(),
+        Run::Cargo(args) => args.to_vec(),
+    };
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut child = Command::new(program)
-        .args(proof.args)
+        .args(args)
         .env("THALWEG_PROVE", "1")
         .stdout(Stdio::piped())
         .spawn()
