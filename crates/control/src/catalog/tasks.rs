@@ -92,8 +92,9 @@ fn task(row: &AnyRow) -> Result<StoredTask> {
 }
 
 impl Catalog {
-    /// Makes the task, or replaces what callers can change of it. `Invalid(task_name)` if the name
-    /// is taken.
+    /// Makes the task, or replaces what callers can change of it. Whether it should run and whether
+    /// it has begun are the supervisor's: what a caller read of them may be old. `Invalid(task_name)`
+    /// if the name is taken.
     pub(crate) async fn task_put(&self, task: &StoredTask) -> Result<()> {
         let shown = &task.shown;
         let id_of = |end: &Option<DataSourceRef>| end.as_ref().map(|end| end.id.clone());
@@ -104,7 +105,7 @@ impl Catalog {
              $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19) \
              ON CONFLICT (id) DO UPDATE SET name = $3, description = $4, tag = $5, \
              insert_rows = $6, update_rows = $7, delete_rows = $8, source = $9, target = $10, \
-             source_app = $11, target_app = $12, server_id = $13, options = $14, begun = $16, \
+             source_app = $11, target_app = $12, server_id = $13, options = $14, \
              forget = $17, created_ms = $18, updated_ms = $19",
         )
         .bind(shown.id.clone())
@@ -318,5 +319,53 @@ impl Catalog {
             .execute(&self.pool)
             .await?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::tests::fresh;
+
+    #[tokio::test]
+    async fn what_a_caller_read_does_not_undo_what_the_supervisor_wrote() {
+        let (folder, catalog) = fresh().await;
+        for sql in [
+            "INSERT INTO project (id, name) VALUES ('p', 'p')",
+            "INSERT INTO instance (id, project) VALUES ('i', 'p')",
+        ] {
+            sqlx::query(sql).execute(&catalog.pool).await.unwrap();
+        }
+        let read = StoredTask {
+            instance: "i".into(),
+            created: true,
+            source_app: None,
+            target_app: None,
+            begun: false,
+            forget: false,
+            shown: Task {
+                id: "task".into(),
+                name: "name".into(),
+                description: None,
+                tag: None,
+                operations: Operations::ALL,
+                source: None,
+                target: None,
+                server_id: None,
+                options: TaskOptions::default(),
+                running: false,
+                execution: None,
+                created_ms: 1,
+                updated_ms: 1,
+            },
+        };
+        catalog.task_put(&read).await.unwrap();
+        catalog.task_begun("task").await.unwrap();
+        catalog.task_desire("task", true).await.unwrap();
+        catalog.task_put(&read).await.unwrap();
+        let now = catalog.task_show("i", "task").await.unwrap();
+        assert!(now.begun && now.shown.running);
+        catalog.close().await;
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }
