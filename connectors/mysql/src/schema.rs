@@ -3,7 +3,8 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use thalweg_core::schema::{
-    ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema, UniqueKey,
+    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
+    UniqueKey,
 };
 use thalweg_core::{Error, Result};
 
@@ -128,12 +129,11 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
         }
     }
     Ok(Some(TableSchema {
-        name: name.clone(),
-        columns,
         primary_key,
         unique_keys,
         foreign_keys: foreign_keys(conn, name).await?,
         estimated_rows,
+        ..TableSchema::new(name.clone(), columns)
     }))
 }
 
@@ -235,6 +235,7 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
     let int = |bits| ColumnType::Int { bits, unsigned };
     let limit = chars.and_then(|n| u32::try_from(n).ok());
     let precision_of = fsp.unwrap_or(0);
+    let calendar = Calendar::Lenient;
     let json = checks
         .iter()
         .any(|c| c.eq_ignore_ascii_case(&format!("json_valid(`{}`)", name.replace('`', "``"))));
@@ -248,28 +249,39 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
             bits: 16,
             unsigned: false,
         },
-        "float" => ColumnType::Float32,
-        "double" | "real" => ColumnType::Float64,
-        "decimal" | "numeric" => ColumnType::Decimal { precision, scale },
-        "bit" => ColumnType::Bits { len: precision },
-        "date" => ColumnType::Date,
+        "float" => ColumnType::Float32 { special: false },
+        "double" | "real" => ColumnType::Float64 { special: false },
+        "decimal" | "numeric" => ColumnType::Decimal {
+            precision,
+            scale,
+            special: false,
+        },
+        "bit" => ColumnType::Bits {
+            len: precision,
+            varying: false,
+        },
+        "date" => ColumnType::Date { calendar },
         "time" => ColumnType::Time {
             precision: precision_of,
+            of_day: false,
         },
         "datetime" => ColumnType::Timestamp {
             precision: precision_of,
+            calendar,
         },
         "timestamp" => ColumnType::Instant {
             precision: precision_of,
+            calendar,
         },
-        "longtext" | "json" if json => ColumnType::Json,
+        // MariaDB's JSON is a LONGTEXT with a check; MySQL's has a form of its own.
+        "longtext" if json => ColumnType::Json { normalised: false },
+        "json" => ColumnType::Json { normalised: true },
         "char" | "varchar" => ColumnType::Text { max_chars: limit },
         "tinytext" | "text" | "mediumtext" | "longtext" => ColumnType::Text { max_chars: None },
         "binary" | "varbinary" => ColumnType::Bytes { max_bytes: limit },
-        "tinyblob" | "blob" | "mediumblob" | "longblob" | "geometry" | "point" | "linestring"
-        | "polygon" | "multipoint" | "multilinestring" | "multipolygon" | "geometrycollection" => {
-            ColumnType::Bytes { max_bytes: None }
-        }
+        "tinyblob" | "blob" | "mediumblob" | "longblob" => ColumnType::Bytes { max_bytes: None },
+        "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+        | "multipolygon" | "geometrycollection" => ColumnType::Geometry,
         "enum" => ColumnType::Enum {
             labels: labels(&column_type),
         },
@@ -277,10 +289,13 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
             labels: labels(&column_type),
         },
         "uuid" => ColumnType::Uuid,
-        _ => ColumnType::Other,
+        name => ColumnType::Other {
+            system: "mysql",
+            name: name.to_owned(),
+        },
     };
     let native = match (&ty, set) {
-        (ColumnType::Text { .. } | ColumnType::Json, Some(set)) => {
+        (ColumnType::Text { .. } | ColumnType::Json { .. }, Some(set)) => {
             format!("{column_type} character set {set}")
         }
         _ => column_type,
@@ -290,10 +305,8 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
     ColumnSchema {
         has_default: auto || default.is_some_and(|d| d != "NULL") || nullable,
         generated: !expr.is_empty() || extra.contains("GENERATED") && !extra.contains("DEFAULT_"),
-        name,
-        ty,
-        native,
         nullable,
+        ..ColumnSchema::new(name, ty, native)
     }
 }
 
@@ -314,7 +327,9 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
         // The catalogue writes so whatever it cannot show, which is all outside the basic plane.
         return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
-    if column.ty == ColumnType::Other && !matches!(column.native.as_str(), "inet4" | "inet6") {
+    if matches!(column.ty, ColumnType::Other { .. })
+        && !matches!(column.native.as_str(), "inet4" | "inet6")
+    {
         return Some(format!("the type {} is not built yet", column.native));
     }
     if crate::wire::cells::meaning(column).is_none() {

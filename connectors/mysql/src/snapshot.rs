@@ -220,7 +220,7 @@ fn push(
                     day_us: seconds * 1_000_000 + i64::from(*us),
                 };
                 match ty {
-                    ColumnType::Date => cells::push_date(out, civil),
+                    ColumnType::Date { .. } => cells::push_date(out, civil),
                     ColumnType::Instant { .. } => cells::push_instant_civil(out, civil)?,
                     _ => cells::push_datetime(out, civil),
                 }

@@ -1,7 +1,8 @@
 //! Tables as PostgreSQL's catalogue describes them, and types in both directions.
 
 use thalweg_core::schema::{
-    ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema, UniqueKey,
+    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
+    UniqueKey,
 };
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
@@ -32,6 +33,7 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
         .filter_map(|n| n.trim().parse::<u32>().ok());
     let first = numbers.next();
     let precision = u8::try_from(first.unwrap_or(6)).unwrap_or(6);
+    let calendar = Calendar::Real;
     let int = |bits| ColumnType::Int {
         bits,
         unsigned: false,
@@ -41,23 +43,37 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
         "smallint" => int(16),
         "integer" => int(32),
         "bigint" => int(64),
-        "real" => ColumnType::Float32,
-        "double precision" => ColumnType::Float64,
+        "real" => ColumnType::Float32 { special: true },
+        "double precision" => ColumnType::Float64 { special: true },
         "numeric" => ColumnType::Decimal {
             precision: first,
             scale: first.and(numbers.next()),
+            special: true,
         },
         "text" => ColumnType::Text { max_chars: None },
         "character varying" | "character" => ColumnType::Text { max_chars: first },
         "bytea" => ColumnType::Bytes { max_bytes: None },
-        "date" => ColumnType::Date,
-        "time without time zone" => ColumnType::Time { precision },
-        "timestamp without time zone" => ColumnType::Timestamp { precision },
-        "timestamp with time zone" => ColumnType::Instant { precision },
+        "date" => ColumnType::Date { calendar },
+        "time without time zone" => ColumnType::Time {
+            precision,
+            of_day: true,
+        },
+        "timestamp without time zone" => ColumnType::Timestamp {
+            precision,
+            calendar,
+        },
+        "timestamp with time zone" => ColumnType::Instant {
+            precision,
+            calendar,
+        },
         "interval" => ColumnType::Interval,
         "uuid" => ColumnType::Uuid,
-        "json" | "jsonb" => ColumnType::Json,
-        _ => ColumnType::Other,
+        "json" => ColumnType::Json { normalised: false },
+        "jsonb" => ColumnType::Json { normalised: true },
+        _ => ColumnType::Other {
+            system: "postgres",
+            name: native.to_owned(),
+        },
     }
 }
 
@@ -71,11 +87,12 @@ pub(crate) fn native(ty: &ColumnType) -> Option<String> {
             (32, true) | (_, false) => "bigint".into(),
             (_, true) => "numeric(20,0)".into(),
         },
-        ColumnType::Float32 => "real".into(),
-        ColumnType::Float64 => "double precision".into(),
+        ColumnType::Float32 { .. } => "real".into(),
+        ColumnType::Float64 { .. } => "double precision".into(),
         ColumnType::Decimal {
             precision: Some(p),
             scale,
+            ..
         } => {
             format!("numeric({p},{})", scale.unwrap_or(0))
         }
@@ -87,15 +104,18 @@ pub(crate) fn native(ty: &ColumnType) -> Option<String> {
         } => format!("character varying({n})"),
         ColumnType::Text { .. } | ColumnType::Enum { .. } | ColumnType::Set { .. } => "text".into(),
         ColumnType::Bytes { .. } => "bytea".into(),
-        ColumnType::Date => "date".into(),
+        ColumnType::Date { .. } => "date".into(),
         // A MySQL TIME may be negative and exceed 24 hours, which no time of day can.
         ColumnType::Time { .. } | ColumnType::Interval => "interval".into(),
-        ColumnType::Timestamp { precision } => format!("timestamp({precision}) without time zone"),
-        ColumnType::Instant { precision } => format!("timestamp({precision}) with time zone"),
+        ColumnType::Timestamp { precision, .. } => {
+            format!("timestamp({precision}) without time zone")
+        }
+        ColumnType::Instant { precision, .. } => format!("timestamp({precision}) with time zone"),
         ColumnType::Uuid => "uuid".into(),
         // json keeps the text as it came; jsonb would reorder keys and drop repeated ones.
-        ColumnType::Json => "json".into(),
-        ColumnType::Bits { .. } | ColumnType::Other => return None,
+        ColumnType::Json { normalised: false } => "json".into(),
+        ColumnType::Json { normalised: true } => "jsonb".into(),
+        ColumnType::Bits { .. } | ColumnType::Geometry | ColumnType::Other { .. } => return None,
     })
 }
 
@@ -146,24 +166,19 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
         .map(|row| {
             let native: String = row.get(2);
             ColumnSchema {
-                name: row.get(1),
-                ty: neutral(&native),
-                native,
                 nullable: row.get(3),
                 has_default: row.get(4),
                 generated: row.get(5),
+                ..ColumnSchema::new(row.get::<_, &str>(1), neutral(&native), native)
             }
         })
         .collect();
     let place = |number: &i16| numbers.iter().position(|n| n == number);
     let mut schema = TableSchema {
-        name: name.clone(),
-        columns,
-        primary_key: Vec::new(),
-        unique_keys: Vec::new(),
         foreign_keys: foreign_keys(client, oid).await?,
         // The estimate is -1 while unknown.
         estimated_rows: (estimate >= 0.0).then(|| format!("{estimate:.0}").parse().unwrap_or(0)),
+        ..TableSchema::new(name.clone(), columns)
     };
     let indexes = client
         .query(
@@ -236,6 +251,7 @@ mod tests {
 
     #[test]
     fn types_are_read_back_as_they_are_made() {
+        let calendar = Calendar::Real;
         for ty in [
             ColumnType::Bool,
             ColumnType::Int {
@@ -250,31 +266,40 @@ mod tests {
                 bits: 64,
                 unsigned: false,
             },
-            ColumnType::Float32,
-            ColumnType::Float64,
+            ColumnType::Float32 { special: true },
+            ColumnType::Float64 { special: true },
             ColumnType::Decimal {
                 precision: Some(30),
                 scale: Some(4),
+                special: true,
             },
             ColumnType::Decimal {
                 precision: None,
                 scale: None,
+                special: true,
             },
             ColumnType::Text { max_chars: None },
             ColumnType::Text {
                 max_chars: Some(20),
             },
             ColumnType::Bytes { max_bytes: None },
-            ColumnType::Date,
-            ColumnType::Timestamp { precision: 3 },
-            ColumnType::Instant { precision: 6 },
+            ColumnType::Date { calendar },
+            ColumnType::Timestamp {
+                precision: 3,
+                calendar,
+            },
+            ColumnType::Instant {
+                precision: 6,
+                calendar,
+            },
             ColumnType::Interval,
             ColumnType::Uuid,
-            ColumnType::Json,
+            ColumnType::Json { normalised: false },
+            ColumnType::Json { normalised: true },
         ] {
             assert_eq!(neutral(&native(&ty).unwrap()), ty);
         }
-        assert_eq!(neutral("point"), ColumnType::Other);
+        assert!(matches!(neutral("point"), ColumnType::Other { .. }));
         assert_eq!(
             native(&ColumnType::Int {
                 bits: 64,

@@ -37,6 +37,17 @@ impl fmt::Display for TableName {
     }
 }
 
+/// Which days a system's dates have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Calendar {
+    /// Real days of the proleptic Gregorian calendar, BC and years beyond 9999 included, and the
+    /// two infinities: PostgreSQL.
+    Real,
+    /// Years 0 to 9999, no infinities, but zero dates and days past their month's end: MySQL and
+    /// MariaDB.
+    Lenient,
+}
+
 /// The neutral type of a column: what kind of value its cells carry (see
 /// [`crate::value::CellRef`]) and its limits.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -51,15 +62,23 @@ pub enum ColumnType {
         unsigned: bool,
     },
     /// `F32` cells.
-    Float32,
+    Float32 {
+        /// Whether NaN and the infinities are values of it.
+        special: bool,
+    },
     /// `F64` cells.
-    Float64,
+    Float64 {
+        /// Whether NaN and the infinities are values of it.
+        special: bool,
+    },
     /// `Decimal` cells.
     Decimal {
         /// Total digits; `None`: unlimited.
         precision: Option<u32>,
         /// Digits after the point; `None`: any.
         scale: Option<u32>,
+        /// Whether NaN is a value of it, and without precision also the infinities.
+        special: bool,
     },
     /// `Text` cells.
     Text {
@@ -72,19 +91,29 @@ pub enum ColumnType {
         max_bytes: Option<u32>,
     },
     /// `Date` cells.
-    Date,
+    Date {
+        /// Which days it has.
+        calendar: Calendar,
+    },
     /// `Time` cells.
     Time {
+        /// Whether it is a time of day, 0 to 24 hours (PostgreSQL); otherwise a duration within
+        /// ±838:59:59.999999 (MySQL).
+        of_day: bool,
         /// Digits of the fraction of a second, 0..=6.
         precision: u8,
     },
     /// `Timestamp` cells: civil time without zone.
     Timestamp {
+        /// Which days it has.
+        calendar: Calendar,
         /// Digits of the fraction of a second, 0..=6.
         precision: u8,
     },
     /// `Instant` cells: a moment in UTC.
     Instant {
+        /// Which days it has.
+        calendar: Calendar,
         /// Digits of the fraction of a second, 0..=6.
         precision: u8,
     },
@@ -93,11 +122,18 @@ pub enum ColumnType {
     /// `Uuid` cells.
     Uuid,
     /// `Json` cells.
-    Json,
+    Json {
+        /// Whether the system stores it in a form of its own (PostgreSQL `jsonb`, MySQL `JSON`), so
+        /// that spaces, order of keys and repeated keys of a text are not kept. Otherwise the text
+        /// stays as it is (PostgreSQL `json`, MariaDB `JSON`).
+        normalised: bool,
+    },
     /// `Bits` cells.
     Bits {
         /// Length in bits; for a varying type its limit, `None`: unlimited.
         len: Option<u32>,
+        /// Whether values may be shorter.
+        varying: bool,
     },
     /// `Text` cells: one of the labels.
     Enum {
@@ -109,8 +145,16 @@ pub enum ColumnType {
         /// Labels in declaration order.
         labels: Vec<String>,
     },
+    /// `Bytes` cells in MySQL's storage form of a geometry: SRID (32 bits, little-endian), then WKB.
+    Geometry,
     /// `Other` cells: the text form of a type that only its own engine understands.
-    Other,
+    Other {
+        /// The engine: `postgres` or `mysql`.
+        system: &'static str,
+        /// The type as the engine writes it, without length where that is no part of the meaning,
+        /// such as `integer[]` or `inet6`. Equal types of equal engines understand each other's text.
+        name: String,
+    },
 }
 
 /// One column.
@@ -128,6 +172,27 @@ pub struct ColumnSchema {
     pub has_default: bool,
     /// Whether the system computes it, so that it cannot be written.
     pub generated: bool,
+    /// Whether the system takes different texts for equal (case, accents, trailing spaces), which
+    /// matters where the column is part of a key.
+    pub folds: bool,
+    /// What its owner says of it.
+    pub comment: String,
+}
+
+impl ColumnSchema {
+    /// A column that allows NULL, with neither default nor comment.
+    pub fn new(name: impl Into<String>, ty: ColumnType, native: impl Into<String>) -> Self {
+        ColumnSchema {
+            name: name.into(),
+            ty,
+            native: native.into(),
+            nullable: true,
+            has_default: false,
+            generated: false,
+            folds: false,
+            comment: String::new(),
+        }
+    }
 }
 
 /// A set of columns no two rows share.
@@ -184,9 +249,29 @@ pub struct TableSchema {
     pub foreign_keys: Vec<ForeignKey>,
     /// The system's estimate of its rows, if it has one.
     pub estimated_rows: Option<u64>,
+    /// The columns whose old values the log of a source has when a row changes or goes, as indexes
+    /// into `columns`; `None`: all of them. Empty: none, so that updates and deletes cannot be
+    /// followed.
+    pub old_image: Option<Vec<usize>>,
+    /// What its owner says of it.
+    pub comment: String,
 }
 
 impl TableSchema {
+    /// A table without keys.
+    pub fn new(name: TableName, columns: Vec<ColumnSchema>) -> Self {
+        TableSchema {
+            name,
+            columns,
+            primary_key: Vec::new(),
+            unique_keys: Vec::new(),
+            foreign_keys: Vec::new(),
+            estimated_rows: None,
+            old_image: None,
+            comment: String::new(),
+        }
+    }
+
     /// The index of the column with exactly this name.
     pub fn column_index(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| c.name == name)

@@ -106,6 +106,7 @@ async fn copy(
     let chunk = Chunk {
         table: index,
         schema: source.schema.clone(),
+        range: None,
     };
     let limits = limits.stream(plan.options.row_bytes_max);
     let mut reader = spec

@@ -57,19 +57,19 @@ pub(crate) fn meaning(column: &ColumnSchema) -> Option<Meaning> {
     };
     Some(match &column.ty {
         ColumnType::Text { .. } => Meaning::Text(set()?, native.starts_with("char(")),
-        ColumnType::Json => Meaning::Json(set()?),
-        ColumnType::Bytes { .. } => Meaning::Bytes(
+        ColumnType::Json { .. } => Meaning::Json(set()?),
+        ColumnType::Bytes { .. } | ColumnType::Geometry => Meaning::Bytes(
             native
                 .starts_with("binary(")
                 .then(|| argument(native))
                 .flatten(),
         ),
         ColumnType::Uuid => Meaning::Uuid,
-        ColumnType::Other if native == "inet4" => Meaning::Inet4,
-        ColumnType::Other if native == "inet6" => Meaning::Inet6,
+        ColumnType::Other { .. } if native == "inet4" => Meaning::Inet4,
+        ColumnType::Other { .. } if native == "inet6" => Meaning::Inet6,
         ColumnType::Enum { labels } => Meaning::Enum(labels.clone()),
         ColumnType::Set { labels } => Meaning::Set(labels.clone()),
-        ColumnType::Bits { len } => Meaning::Bits(len.unwrap_or(1)),
+        ColumnType::Bits { len, .. } => Meaning::Bits(len.unwrap_or(1)),
         ColumnType::Instant { .. } => Meaning::Instant,
         ColumnType::Int { .. } if native.starts_with("year") => Meaning::Year,
         _ => Meaning::Plain,

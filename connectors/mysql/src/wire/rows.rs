@@ -182,25 +182,31 @@ pub(crate) fn join(physical: &[Physical], schema: &TableSchema) -> Result<Vec<Co
             let fits = match (p, &c.ty) {
                 (Physical::Int(n), ColumnType::Int { bits, .. }) => n * 8 == *bits,
                 (Physical::Year, ColumnType::Int { .. }) => meaning == Meaning::Year,
-                (Physical::Float, ColumnType::Float32)
-                | (Physical::Double, ColumnType::Float64)
-                | (Physical::Date, ColumnType::Date)
+                (Physical::Float, ColumnType::Float32 { .. })
+                | (Physical::Double, ColumnType::Float64 { .. })
+                | (Physical::Date, ColumnType::Date { .. })
                 | (Physical::Bit(_), ColumnType::Bits { .. })
                 | (Physical::Enum(_), ColumnType::Enum { .. })
                 | (Physical::Set(_), ColumnType::Set { .. }) => true,
-                (Physical::Decimal(dp, ds), ColumnType::Decimal { precision, scale }) => {
-                    *precision == Some(u32::from(*dp)) && *scale == Some(u32::from(*ds))
+                (
+                    Physical::Decimal(dp, ds),
+                    ColumnType::Decimal {
+                        precision, scale, ..
+                    },
+                ) => *precision == Some(u32::from(*dp)) && *scale == Some(u32::from(*ds)),
+                (Physical::Time2(f), ColumnType::Time { precision, .. })
+                | (Physical::Datetime2(f), ColumnType::Timestamp { precision, .. })
+                | (Physical::Timestamp2(f), ColumnType::Instant { precision, .. }) => {
+                    f == precision
                 }
-                (Physical::Time2(f), ColumnType::Time { precision })
-                | (Physical::Datetime2(f), ColumnType::Timestamp { precision })
-                | (Physical::Timestamp2(f), ColumnType::Instant { precision }) => f == precision,
                 (
                     Physical::Str(_),
                     ColumnType::Text { .. }
-                    | ColumnType::Json
+                    | ColumnType::Json { .. }
+                    | ColumnType::Geometry
                     | ColumnType::Bytes { .. }
                     | ColumnType::Uuid
-                    | ColumnType::Other,
+                    | ColumnType::Other { .. },
                 ) => true,
                 _ => false,
             };

@@ -101,6 +101,7 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
     let chunk = Chunk {
         table: 0,
         schema: tables[0].clone(),
+        range: None,
     };
     let error = limited.read(&chunk, LIMITS).await.err().unwrap();
     says(

@@ -144,6 +144,7 @@ async fn copies(source: &Arc<dyn Source>, table: &str, world: &World) {
     let chunk = Chunk {
         table: 0,
         schema: tables[0].clone(),
+        range: None,
     };
     let mut reader = source.read(&chunk, LIMITS).await.unwrap();
     let mut rows = Default::default();

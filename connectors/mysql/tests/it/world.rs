@@ -159,6 +159,7 @@ impl World {
         let chunk = Chunk {
             table: 0,
             schema: table.clone(),
+            range: None,
         };
         let mut reader = self.source().read(&chunk, LIMITS).await.unwrap();
         let (mut all, mut some) = (RowBatch::new(), RowBatch::new());

@@ -90,14 +90,7 @@ impl Target for PostgresTarget {
         name: &TableName,
         columns: &[ColumnPair],
     ) -> std::result::Result<TableSchema, Vec<Finding>> {
-        let mut proposed = TableSchema {
-            name: name.clone(),
-            columns: Vec::new(),
-            primary_key: Vec::new(),
-            unique_keys: Vec::new(),
-            foreign_keys: Vec::new(),
-            estimated_rows: None,
-        };
+        let mut proposed = TableSchema::new(name.clone(), Vec::new());
         let mut findings = Vec::new();
         findings.extend(too_long(&name.to_string(), &name.name, "table"));
         let mut origins = Vec::new();
@@ -125,12 +118,9 @@ impl Target for PostgresTarget {
             findings.extend(too_long(&subject, &pair.target, "column"));
             origins.push(index);
             proposed.columns.push(ColumnSchema {
-                name: pair.target.clone(),
-                ty: neutral(&text),
-                native: text,
                 nullable: column.nullable,
-                has_default: false,
-                generated: false,
+                comment: column.comment.clone(),
+                ..ColumnSchema::new(&pair.target, neutral(&text), text)
             });
         }
         if !findings.is_empty() {

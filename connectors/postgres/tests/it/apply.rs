@@ -7,7 +7,7 @@ use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableOp};
 use thalweg_core::checkpoint::TablePhase;
 use thalweg_core::plan::Plan;
 use thalweg_core::position::{Position, Visibility};
-use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
+use thalweg_core::schema::{Calendar, ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::value::{CellRef, Date, DecimalRef, Interval, RowBatch};
 
 use crate::world::{World, column, pair, plan, source};
@@ -50,6 +50,7 @@ async fn every_type_arrives_as_it_is() {
     let numeric = |p, s| ColumnType::Decimal {
         precision: Some(p),
         scale: Some(s),
+        special: true,
     };
     let cases: Vec<(ColumnType, CellRef<'_>, &str)> = vec![
         (ColumnType::Bool, CellRef::Bool(true), "t"),
@@ -88,10 +89,18 @@ async fn every_type_arrives_as_it_is() {
             dec(true, 0, b"10000000000000000"),
             "-10000000000000000",
         ),
-        (ColumnType::Float32, CellRef::F32(0.1), "0.1"),
-        (ColumnType::Float64, CellRef::F64(-0.0), "-0"),
         (
-            ColumnType::Float64,
+            ColumnType::Float32 { special: true },
+            CellRef::F32(0.1),
+            "0.1",
+        ),
+        (
+            ColumnType::Float64 { special: true },
+            CellRef::F64(-0.0),
+            "-0",
+        ),
+        (
+            ColumnType::Float64 { special: true },
             CellRef::F64(f64::MAX),
             "1.7976931348623157e+308",
         ),
@@ -110,14 +119,26 @@ async fn every_type_arrives_as_it_is() {
             CellRef::Bytes(b"\0\xff"),
             "\\x00ff",
         ),
-        (ColumnType::Date, CellRef::Date(date), "2024-02-29"),
         (
-            ColumnType::Timestamp { precision: 6 },
+            ColumnType::Date {
+                calendar: Calendar::Real,
+            },
+            CellRef::Date(date),
+            "2024-02-29",
+        ),
+        (
+            ColumnType::Timestamp {
+                precision: 6,
+                calendar: Calendar::Real,
+            },
             CellRef::Timestamp(date, 1),
             "2024-02-29 00:00:00.000001",
         ),
         (
-            ColumnType::Instant { precision: 6 },
+            ColumnType::Instant {
+                precision: 6,
+                calendar: Calendar::Real,
+            },
             CellRef::Instant(-1),
             "1969-12-31 23:59:59.999999+00",
         ),
@@ -136,7 +157,7 @@ async fn every_type_arrives_as_it_is() {
             "11111111-1111-1111-1111-111111111111",
         ),
         (
-            ColumnType::Json,
+            ColumnType::Json { normalised: false },
             CellRef::Json("{\"b\": 1, \"a\":2}"),
             "{\"b\": 1, \"a\":2}",
         ),

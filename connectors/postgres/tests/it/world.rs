@@ -73,12 +73,8 @@ pub(crate) fn config(server: &Postgres) -> DataSourceConfig {
 
 pub(crate) fn column(name: &str, ty: ColumnType) -> ColumnSchema {
     ColumnSchema {
-        name: name.into(),
-        ty,
-        native: "of the source".into(),
         nullable: name != "id",
-        has_default: false,
-        generated: false,
+        ..ColumnSchema::new(name, ty, "of the source")
     }
 }
 
@@ -89,12 +85,9 @@ pub(crate) fn source(name: &str, columns: Vec<ColumnSchema>, unique: &[usize]) -
         columns: vec![*c],
     };
     TableSchema {
-        name: TableName::new("shop", name),
-        columns,
         primary_key: vec![0],
         unique_keys: unique.iter().map(unique_key).collect(),
-        foreign_keys: Vec::new(),
-        estimated_rows: None,
+        ..TableSchema::new(TableName::new("shop", name), columns)
     }
 }
 

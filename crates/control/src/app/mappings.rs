@@ -218,7 +218,7 @@ fn column_info(column: &ColumnSchema) -> ColumnInfo {
         ColumnType::Text { max_chars } => *max_chars,
         ColumnType::Bytes { max_bytes } => *max_bytes,
         ColumnType::Decimal { precision, .. } => *precision,
-        ColumnType::Bits { len } => *len,
+        ColumnType::Bits { len, .. } => *len,
         _ => None,
     };
     ColumnInfo {

@@ -7,16 +7,19 @@ use crate::change::Transaction;
 use crate::error::Result;
 use crate::finding::Finding;
 use crate::position::{Position, TxId, Visibility};
+use crate::range::KeyRange;
 use crate::schema::{TableName, TableSchema};
 use crate::value::RowBatch;
 
-/// A unit of the load. In the first form of the engine a chunk is a whole table.
+/// A unit of the load: a table, or a part of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chunk {
     /// Index into the tables of the task.
     pub table: usize,
     /// The table's schema.
     pub schema: TableSchema,
+    /// Which part of it; `None`: all of it.
+    pub range: Option<KeyRange>,
 }
 
 /// Bounds a stream keeps.

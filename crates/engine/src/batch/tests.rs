@@ -18,15 +18,15 @@ type Model = BTreeMap<i64, Row>;
 
 fn plan(key: Vec<usize>) -> Plan {
     let column = |name: &str| ColumnSchema {
-        name: name.into(),
-        ty: ColumnType::Int {
-            bits: 64,
-            unsigned: false,
-        },
-        native: "bigint".into(),
         nullable: false,
-        has_default: false,
-        generated: false,
+        ..ColumnSchema::new(
+            name,
+            ColumnType::Int {
+                bits: 64,
+                unsigned: false,
+            },
+            "bigint",
+        )
     };
     let target = TargetTable {
         name: TableName::new("s", "t"),

@@ -26,22 +26,19 @@ pub type Rows = BTreeMap<i64, Row>;
 /// A table with these columns, the first of which is the primary key.
 pub fn table(schema: &str, name: &str, columns: &[&str]) -> TableSchema {
     let column = |name: &&str| ColumnSchema {
-        name: (*name).to_owned(),
-        ty: ColumnType::Int {
-            bits: 64,
-            unsigned: false,
-        },
-        native: "bigint".to_owned(),
         nullable: false,
-        has_default: false,
-        generated: false,
+        ..ColumnSchema::new(
+            *name,
+            ColumnType::Int {
+                bits: 64,
+                unsigned: false,
+            },
+            "bigint",
+        )
     };
+    let columns = columns.iter().map(column).collect();
     TableSchema {
-        name: TableName::new(schema, name),
-        columns: columns.iter().map(column).collect(),
         primary_key: vec![0],
-        unique_keys: Vec::new(),
-        foreign_keys: Vec::new(),
-        estimated_rows: None,
+        ..TableSchema::new(TableName::new(schema, name), columns)
     }
 }

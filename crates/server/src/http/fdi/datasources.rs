@@ -246,8 +246,12 @@ fn sizes(column: &ColumnSchema) -> (Option<u32>, Option<u32>) {
     match &column.ty {
         ColumnType::Text { max_chars } => (*max_chars, None),
         ColumnType::Bytes { max_bytes } => (*max_bytes, None),
-        ColumnType::Bits { len } => (*len, None),
-        ColumnType::Decimal { precision, scale } => (*precision, *scale),
+        ColumnType::Bits { len, .. } => (*len, None),
+        ColumnType::Decimal {
+            precision,
+            scale,
+            special: false,
+        } => (*precision, *scale),
         ColumnType::Int { .. } => (None, Some(0)),
         _ => (None, None),
     }
@@ -315,39 +319,42 @@ mod tests {
     #[test]
     fn columns_tell_numbers_and_flags_as_text() {
         let plain = |name: &str, ty| ColumnSchema {
-            name: name.into(),
-            ty,
-            native: "native".into(),
             nullable: false,
-            has_default: false,
-            generated: false,
+            ..ColumnSchema::new(name, ty, "native")
         };
         let (precision, scale) = (Some(10), Some(2));
         let table = TableSchema {
-            name: TableName::new("shop", "orders"),
-            columns: vec![
-                plain(
-                    "id",
-                    ColumnType::Int {
-                        bits: 32,
-                        unsigned: false,
-                    },
-                ),
-                plain("sum", ColumnType::Decimal { precision, scale }),
-                plain(
-                    "note",
-                    ColumnType::Text {
-                        max_chars: Some(20),
-                    },
-                ),
-            ],
             primary_key: vec![0],
             unique_keys: vec![UniqueKey {
                 name: "u".into(),
                 columns: vec![1, 2],
             }],
-            foreign_keys: Vec::new(),
-            estimated_rows: None,
+            ..TableSchema::new(
+                TableName::new("shop", "orders"),
+                vec![
+                    plain(
+                        "id",
+                        ColumnType::Int {
+                            bits: 32,
+                            unsigned: false,
+                        },
+                    ),
+                    plain(
+                        "sum",
+                        ColumnType::Decimal {
+                            precision,
+                            scale,
+                            special: false,
+                        },
+                    ),
+                    plain(
+                        "note",
+                        ColumnType::Text {
+                            max_chars: Some(20),
+                        },
+                    ),
+                ],
+            )
         };
         let id = column(&table, 0).unwrap();
         assert_eq!((&id["primary"], &id["unique"]), (&json!("1"), &json!("1")));

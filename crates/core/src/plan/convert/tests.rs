@@ -1,0 +1,237 @@
+use super::*;
+use crate::schema::Calendar;
+use ColumnType as T;
+
+fn convert(source: &T, target: &T, cell: CellRef<'_>) -> Result<String, &'static str> {
+    let (converter, verdict) = Converter::choose(source, target);
+    assert_ne!(verdict, Verdict::Impossible, "{source:?} -> {target:?}");
+    let mut input = RowBatch::new();
+    input.push(cell);
+    input.end_row();
+    let mut out = RowBatch::new();
+    let raw = input.row(0).raw_cells().next().unwrap();
+    match converter.convert(raw, &mut out) {
+        Ok(()) => {
+            out.end_row();
+            Ok(format!("{:?}", out.row(0).cell(0).unwrap()))
+        }
+        Err(error) => {
+            assert_eq!(out.open_bytes(), 0);
+            assert!(
+                matches!(verdict, Verdict::Narrowing),
+                "only narrowing refuses"
+            );
+            Err(error.reason)
+        }
+    }
+}
+
+fn int(bits: u8, unsigned: bool) -> T {
+    T::Int { bits, unsigned }
+}
+
+fn decimal(precision: u32, scale: u32) -> T {
+    T::Decimal {
+        precision: Some(precision),
+        scale: Some(scale),
+        special: false,
+    }
+}
+
+const DATE: T = T::Date {
+    calendar: Calendar::Lenient,
+};
+
+fn timestamp(precision: u8, calendar: Calendar) -> T {
+    T::Timestamp {
+        precision,
+        calendar,
+    }
+}
+
+#[test]
+fn values_arrive_as_they_are_or_not_at_all() {
+    let zero = Date {
+        year: 0,
+        month: 0,
+        day: 0,
+    };
+    let text = |max| T::Text { max_chars: max };
+    let dec = |negative, scale, digits| DecimalRef::Finite {
+        negative,
+        scale,
+        digits,
+    };
+    let cases: Vec<(T, T, CellRef<'_>, Option<&str>)> = vec![
+        (
+            int(64, true),
+            decimal(20, 0),
+            CellRef::U64(u64::MAX),
+            Some("18446744073709551615"),
+        ),
+        (
+            int(64, false),
+            decimal(19, 0),
+            CellRef::I64(i64::MIN),
+            Some("9223372036854775808"),
+        ),
+        (
+            int(32, true),
+            int(64, false),
+            CellRef::U64(u64::from(u32::MAX)),
+            Some("4294967295"),
+        ),
+        (int(64, true), int(64, false), CellRef::U64(u64::MAX), None),
+        (
+            int(64, false),
+            int(16, false),
+            CellRef::I64(-32_768),
+            Some("I64(-32768)"),
+        ),
+        (int(64, false), int(16, false), CellRef::I64(-32_769), None),
+        (int(64, false), int(8, true), CellRef::I64(-1), None),
+        (int(8, false), T::Bool, CellRef::I64(1), Some("Bool(true)")),
+        (int(8, false), T::Bool, CellRef::I64(2), None),
+        (
+            int(8, false),
+            text(None),
+            CellRef::I64(-7),
+            Some("Text(\"-7\")"),
+        ),
+        (
+            decimal(10, 4),
+            decimal(10, 2),
+            CellRef::Decimal(dec(true, 4, b"12300")),
+            Some("12300"),
+        ),
+        (
+            decimal(10, 4),
+            decimal(10, 2),
+            CellRef::Decimal(dec(true, 4, b"12345")),
+            None,
+        ),
+        (
+            decimal(10, 2),
+            decimal(4, 2),
+            CellRef::Decimal(dec(false, 2, b"12345")),
+            None,
+        ),
+        (
+            text(Some(9)),
+            text(Some(2)),
+            CellRef::Text("žž"),
+            Some("žž"),
+        ),
+        (text(Some(9)), text(Some(2)), CellRef::Text("abc"), None),
+        (text(Some(9)), text(Some(2)), CellRef::Null, Some("Null")),
+        (
+            text(Some(9)),
+            text(Some(2)),
+            CellRef::Unchanged,
+            Some("Unchanged"),
+        ),
+        (
+            DATE,
+            T::Date {
+                calendar: Calendar::Real,
+            },
+            CellRef::Date(zero),
+            None,
+        ),
+        (
+            timestamp(0, Calendar::Lenient),
+            timestamp(6, Calendar::Real),
+            CellRef::Timestamp(
+                Date {
+                    year: 2021,
+                    month: 2,
+                    day: 31,
+                },
+                0,
+            ),
+            None,
+        ),
+        (
+            T::Instant {
+                precision: 0,
+                calendar: Calendar::Lenient,
+            },
+            T::Instant {
+                precision: 6,
+                calendar: Calendar::Real,
+            },
+            CellRef::Timestamp(zero, 0),
+            None,
+        ),
+        (
+            T::Time {
+                precision: 0,
+                of_day: false,
+            },
+            T::Time {
+                precision: 6,
+                of_day: true,
+            },
+            CellRef::Time(-1),
+            None,
+        ),
+        (
+            T::Time {
+                precision: 0,
+                of_day: false,
+            },
+            T::Interval,
+            CellRef::Time(-1),
+            Some("micros: -1"),
+        ),
+        (
+            T::Bits {
+                len: Some(1),
+                varying: false,
+            },
+            T::Bool,
+            CellRef::Bits(1, &[0x80]),
+            Some("Bool(true)"),
+        ),
+        (
+            T::Uuid,
+            text(None),
+            CellRef::Uuid([
+                0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0, 1, 2, 3, 4, 5, 6, 7, 8,
+            ]),
+            Some("12345678-9abc-def0-0102-030405060708"),
+        ),
+    ];
+    for (source, target, cell, expected) in cases {
+        let got = convert(&source, &target, cell);
+        match expected {
+            None => assert!(got.is_err(), "{source:?} -> {target:?}: {got:?}"),
+            Some(part) => {
+                let got = got.unwrap_or_else(|e| panic!("{source:?} -> {target:?}: {e}"));
+                let digits = format!("{:?}", part.as_bytes());
+                assert!(
+                    got.contains(part) || got.contains(digits.trim_matches(['[', ']'])),
+                    "{source:?} -> {target:?}: {got}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn verdicts_are_told_apart() {
+    let verdict = |s: &T, t: &T| Converter::choose(s, t).1;
+    assert_eq!(verdict(&int(32, false), &int(32, false)), Verdict::Exact);
+    assert_eq!(verdict(&int(32, true), &int(64, false)), Verdict::Widening);
+    assert_eq!(verdict(&int(64, true), &int(64, false)), Verdict::Narrowing);
+    assert_eq!(verdict(&int(64, true), &decimal(20, 0)), Verdict::Widening);
+    assert_eq!(
+        verdict(&T::Text { max_chars: None }, &int(32, false)),
+        Verdict::Impossible
+    );
+    assert_eq!(
+        verdict(&timestamp(6, Calendar::Real), &timestamp(0, Calendar::Real)),
+        Verdict::Impossible,
+        "rounding would change values"
+    );
+}
