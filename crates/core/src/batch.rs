@@ -32,6 +32,9 @@ pub struct TableOp {
     pub target: usize,
     /// What to do.
     pub op: RowOp,
+    /// Whether the source did it with foreign keys off: its [`crate::plan::Plan::cascades`] do not
+    /// follow it.
+    pub unchecked: bool,
 }
 
 /// The net effect on one keyed target table; every target key stands at most once among the keys

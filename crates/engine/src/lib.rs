@@ -5,6 +5,7 @@ pub mod limits;
 mod load;
 mod probe;
 pub mod retry;
+mod runs;
 pub mod status;
 mod stream;
 pub mod task;

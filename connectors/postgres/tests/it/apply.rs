@@ -25,7 +25,13 @@ fn two_columns(world: &World, unique: &[usize]) -> Arc<Plan> {
 }
 
 fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
-    ops.iter().map(|&op| TableOp { target: 0, op }).collect()
+    ops.iter()
+        .map(|&op| TableOp {
+            target: 0,
+            op,
+            unchecked: false,
+        })
+        .collect()
 }
 
 fn at(number: u32) -> Option<Position> {
@@ -454,6 +460,7 @@ async fn parents_come_first_and_go_last() {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: true,
     });
     let plan = plan(&world, vec![child, source("parent", columns(), &[])]);
     assert_eq!(plan.targets[0].name.name, "parent");
@@ -490,7 +497,11 @@ async fn parents_come_first_and_go_last() {
                 } else {
                     RowOp::Insert(row)
                 };
-                batch.ordered.push(TableOp { target, op });
+                batch.ordered.push(TableOp {
+                    target,
+                    op,
+                    unchecked: false,
+                });
             }
         }
         batch.folded = Some(folded);

@@ -32,6 +32,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
         batch.ordered.push(TableOp {
             target: 0,
             op: RowOp::Insert(row),
+            unchecked: false,
         });
     }
     batch

@@ -5,10 +5,12 @@
 //! succeeds or gives findings ([`resolve`]); it is never discovered to be wrong at run time.
 //! Applying it to changes ([`Plan::project`], [`Plan::project_rows`]) is pure.
 
+mod cascade;
 mod convert;
 mod project;
 mod resolve;
 
+pub use cascade::Cascade;
 pub use convert::{ConvertError, Converter, Verdict};
 pub use project::Projected;
 pub use resolve::{Resolution, TablePair, resolve};
@@ -23,6 +25,8 @@ pub struct Plan {
     pub sources: Vec<SourceTable>,
     /// Target tables, parents before children along foreign keys.
     pub targets: Vec<TargetTable>,
+    /// What foreign keys between the targets do by themselves.
+    pub cascades: Vec<Cascade>,
     /// Operations carried over.
     pub operations: Operations,
     /// Native options.
@@ -76,6 +80,11 @@ impl Plan {
     /// The schemas of the source tables, as [`crate::ports::Source::stream`] takes them.
     pub fn source_schemas(&self) -> Vec<TableSchema> {
         self.sources.iter().map(|s| s.schema.clone()).collect()
+    }
+
+    /// The index of the target table of this name.
+    pub fn target_index(&self, name: &TableName) -> Option<usize> {
+        self.targets.iter().position(|table| table.name == *name)
     }
 
     /// The fingerprint kept in the checkpoint for a target table: that of its source table's schema,

@@ -52,6 +52,7 @@ impl Plan {
                     ops.push(TableOp {
                         target: route.target,
                         op,
+                        unchecked: change.unchecked,
                     });
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::cascade::{can_be_made, cascades};
 use super::{Converter, Plan, Route, SourceTable, TargetTable, Verdict};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
@@ -71,16 +72,25 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
     }
     let links = foreign_keys(&pairs);
     let mut resolved = Vec::new();
-    for pair in pairs {
-        let found = findings.len();
-        if let Some(table) = resolve_pair(&pair, &links, &mut findings) {
+    for pair in &pairs {
+        if let Some(table) = resolve_pair(pair, &links, &mut findings) {
             resolved.push(table);
         }
-        debug_assert!(found <= findings.len());
     }
-    let plan =
-        (!findings.iter().any(Finding::refuses)).then(|| assemble(resolved, operations, options));
-    Resolution { plan, findings }
+    if findings.iter().any(Finding::refuses) {
+        return Resolution {
+            plan: None,
+            findings,
+        };
+    }
+    let mut plan = assemble(resolved, operations, options);
+    let (cascades, more) = cascades(&pairs, &plan);
+    plan.cascades = cascades;
+    findings.extend(more);
+    Resolution {
+        plan: (!findings.iter().any(Finding::refuses)).then_some(plan),
+        findings,
+    }
 }
 
 /// A resolved pair before indexes are known.
@@ -365,7 +375,11 @@ fn foreign_keys(pairs: &[TablePair]) -> BTreeMap<TableName, Vec<ForeignKey>> {
             source
                 .foreign_keys
                 .iter()
-                .filter_map(|key| mapped_key(key, pair, source, pairs))
+                .filter(|key| can_be_made(key))
+                .filter_map(|key| {
+                    let parent = pairs.iter().find(|p| p.mapping.source == key.parent)?;
+                    mapped_key(key, pair, source, parent)
+                })
                 .collect()
         } else {
             target
@@ -380,11 +394,13 @@ fn foreign_keys(pairs: &[TablePair]) -> BTreeMap<TableName, Vec<ForeignKey>> {
     links
 }
 
-fn mapped_key(
+/// A source's foreign key in target names, where the parent is mapped by `parent`; `None` if a column
+/// of it is not mapped.
+pub(super) fn mapped_key(
     key: &ForeignKey,
     child: &TablePair,
     source: &TableSchema,
-    pairs: &[TablePair],
+    parent: &TablePair,
 ) -> Option<ForeignKey> {
     let rename = |pairs: &[ColumnPair], names: &[String]| -> Option<Vec<String>> {
         let of = |name: &String| {
@@ -395,7 +411,6 @@ fn mapped_key(
         };
         names.iter().map(of).collect()
     };
-    let parent = pairs.iter().find(|p| p.mapping.source == key.parent)?;
     Some(ForeignKey {
         name: key.name.clone(),
         columns: rename(&child.mapping.pairs(source), &key.columns)?,
@@ -404,8 +419,7 @@ fn mapped_key(
             &parent.mapping.pairs(parent.source.as_ref()?),
             &key.parent_columns,
         )?,
-        on_delete: key.on_delete,
-        on_update: key.on_update,
+        ..key.clone()
     })
 }
 
@@ -448,6 +462,7 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
     Plan {
         sources,
         targets,
+        cascades: Vec::new(),
         operations,
         options,
     }

@@ -42,6 +42,7 @@ fn plan(key: Vec<usize>) -> Plan {
     Plan {
         sources: Vec::new(),
         targets: vec![target],
+        cascades: Vec::new(),
         operations: Operations::ALL,
         options: TaskOptions::default(),
     }
@@ -105,7 +106,11 @@ fn history(rng: &mut SmallRng, start: &Model) -> (RowBatch, Vec<TableOp>, Model)
                 }
             }
         };
-        ops.push(TableOp { target: 0, op });
+        ops.push(TableOp {
+            target: 0,
+            op,
+            unchecked: false,
+        });
     }
     (rows, ops, model)
 }
@@ -213,6 +218,7 @@ fn a_swap_of_keys_is_two_updates() {
         ops.push(TableOp {
             target: 0,
             op: RowOp::Update { before, after },
+            unchecked: false,
         });
     }
     let folded = fold(&plan(vec![0]), &mut rows, &ops).unwrap();
@@ -230,7 +236,11 @@ fn a_replaced_row_is_deleted_and_inserted() {
     let mut rows = RowBatch::new();
     let old = image(&mut rows, [1, 2, 3], FULL);
     let new = image(&mut rows, [1, 5, 6], FULL);
-    let ops = [RowOp::Delete(old), RowOp::Insert(new)].map(|op| TableOp { target: 0, op });
+    let ops = [RowOp::Delete(old), RowOp::Insert(new)].map(|op| TableOp {
+        target: 0,
+        op,
+        unchecked: false,
+    });
     let folded = fold(&plan(vec![0]), &mut rows, &ops).unwrap();
     assert_eq!(
         (&folded[0].deletes, &folded[0].inserts),
@@ -244,7 +254,14 @@ fn what_cannot_be_folded_is_left_in_order() {
     let row = image(&mut rows, [1, 2, 3], FULL);
     let other = image(&mut rows, [2, 2, 3], FULL);
     let unfolded = |key: Vec<usize>, ops: &[RowOp]| {
-        let ops: Vec<_> = ops.iter().map(|&op| TableOp { target: 0, op }).collect();
+        let ops: Vec<_> = ops
+            .iter()
+            .map(|&op| TableOp {
+                target: 0,
+                op,
+                unchecked: false,
+            })
+            .collect();
         fold(&plan(key), &mut rows.clone(), &ops).is_none()
     };
     let update = RowOp::Update {

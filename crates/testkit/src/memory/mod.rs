@@ -17,6 +17,9 @@ pub use target::{Committed, MemoryTarget};
 
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
+/// NULL in a row.
+pub const NULL: i64 = i64::MIN;
+
 /// One row: the key first.
 pub type Row = Vec<i64>;
 

@@ -11,12 +11,12 @@ use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
 use thalweg_core::position::{Position, Visibility};
-use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::schema::{ReferenceAction, TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
-use super::{Faults, Row, Rows};
+use super::{Faults, NULL, Row, Rows};
 
 /// A state the target committed.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -338,9 +338,7 @@ impl Applier for MemoryApplier {
         let mut in_order = tables.clone();
         apply_ordered(&self.plan, batch, &mut in_order, &mut counts)?;
         if let Some(folded) = &batch.folded {
-            for table in folded {
-                apply_folded(&self.plan, &batch.rows, table, &mut tables)?;
-            }
+            apply_folded(&self.plan, &batch.rows, folded, &mut tables)?;
             // The engine's fold is checked against the truth at every single batch.
             if tables != in_order {
                 return Err(Error::bug("the folded batch differs from the ordered one"));
@@ -387,25 +385,34 @@ fn apply_ordered(
         let counts = counts
             .get_mut(op.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        match op.op {
+        let gone = match op.op {
             RowOp::Insert(row) => {
                 let row = whole(batch.rows.row(row))?;
                 counts.inserts += 1;
                 counts.repaired += u64::from(table.insert(key(&row), row).is_some());
+                None
             }
             RowOp::Update { before, after } => {
                 counts.updates += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(before))?));
+                let old = table.remove(&key_cell(batch.rows.row(before))?);
                 counts.repaired += u64::from(old.is_none());
                 let row = whole(batch.rows.row(after))?;
-                table.insert(key(&row), row);
+                table.insert(key(&row), row.clone());
+                old.map(|old| (old, Some(row)))
             }
             RowOp::Delete(row) => {
                 counts.deletes += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(row))?));
+                let old = table.remove(&key_cell(batch.rows.row(row))?);
                 counts.missing += u64::from(old.is_none());
+                old.map(|old| (old, None))
             }
-            RowOp::Truncate => table.clear(),
+            RowOp::Truncate => {
+                table.clear();
+                None
+            }
+        };
+        if !op.unchecked {
+            follow(plan, tables, op.target, gone.into_iter().collect())?;
         }
     }
     Ok(())
@@ -414,25 +421,104 @@ fn apply_ordered(
 fn apply_folded(
     plan: &Plan,
     rows: &RowBatch,
-    folded: &FoldedTable,
+    folded: &[FoldedTable],
     tables: &mut BTreeMap<TableName, Rows>,
 ) -> Result<()> {
-    let table = tables.entry(name(plan, folded.target)?).or_default();
     let read = |row: usize| whole(rows.row(row));
-    for row in &folded.deletes {
-        table.remove(&key(&read(*row)?));
+    for part in folded.iter().rev() {
+        let table = tables.entry(name(plan, part.target)?).or_default();
+        let mut gone = Vec::new();
+        for row in &part.deletes {
+            gone.extend(
+                table
+                    .remove(&key_cell(rows.row(*row))?)
+                    .map(|old| (old, None)),
+            );
+        }
+        follow(plan, tables, part.target, gone)?;
     }
-    for (before, _) in &folded.updates {
-        table.remove(&key(&read(*before)?));
+    for part in folded {
+        let table = tables.entry(name(plan, part.target)?).or_default();
+        let mut changed = Vec::new();
+        for (before, after) in &part.updates {
+            let old = table.remove(&key_cell(rows.row(*before))?);
+            changed.push((old, read(*after)?));
+        }
+        for (_, row) in &changed {
+            table.insert(key(row), row.clone());
+        }
+        let changed = changed.into_iter();
+        let changed = changed.filter_map(|(old, new)| Some((old?, Some(new))));
+        follow(plan, tables, part.target, changed.collect())?;
+        let table = tables.entry(name(plan, part.target)?).or_default();
+        for row in &part.inserts {
+            let row = read(*row)?;
+            table.insert(key(&row), row);
+        }
     }
-    let written = folded
-        .updates
-        .iter()
-        .map(|(_, after)| after)
-        .chain(&folded.inserts);
-    for row in written {
-        let row = read(*row)?;
-        table.insert(key(&row), row);
+    Ok(())
+}
+
+/// Does to the children what the foreign keys of the plan do when these rows of `parent` changed at
+/// once, from the first to the second; `None`: gone.
+fn follow(
+    plan: &Plan,
+    tables: &mut BTreeMap<TableName, Rows>,
+    parent: usize,
+    changed: Vec<(Row, Option<Row>)>,
+) -> Result<()> {
+    if changed.is_empty() {
+        return Ok(());
+    }
+    for cascade in plan.cascades_from(parent) {
+        let value = |row: &Row, columns: &[usize]| -> Vec<i64> {
+            columns
+                .iter()
+                .filter_map(|c| row.get(*c).copied())
+                .collect()
+        };
+        let moves: BTreeMap<Vec<i64>, Option<Vec<i64>>> = changed
+            .iter()
+            .map(|(old, new)| {
+                let new = new.as_ref().map(|new| value(new, &cascade.parent_columns));
+                (value(old, &cascade.parent_columns), new)
+            })
+            .filter(|(old, new)| new.as_ref() != Some(old) && !old.contains(&NULL))
+            .collect();
+        let children = tables.entry(name(plan, cascade.child)?).or_default();
+        let mut below = Vec::new();
+        for row in children.values() {
+            let Some(new) = moves.get(&value(row, &cascade.columns)) else {
+                continue;
+            };
+            let action = match new {
+                None => cascade.on_delete,
+                Some(_) => cascade.on_update,
+            };
+            let with = |values: &[i64]| {
+                let mut row = row.clone();
+                for (column, value) in cascade.columns.iter().zip(values) {
+                    row[*column] = *value;
+                }
+                row
+            };
+            let after = match (action, new) {
+                (ReferenceAction::Refuse, _) => continue,
+                (ReferenceAction::Cascade, None) => None,
+                (ReferenceAction::Cascade, Some(new)) => Some(with(new)),
+                (ReferenceAction::SetNull | ReferenceAction::SetDefault, _) => {
+                    Some(with(&vec![NULL; cascade.columns.len()]))
+                }
+            };
+            below.push((row.clone(), after));
+        }
+        for (old, _) in &below {
+            children.remove(&key(old));
+        }
+        for row in below.iter().filter_map(|(_, new)| new.as_ref()) {
+            children.insert(key(row), row.clone());
+        }
+        follow(plan, tables, cascade.child, below)?;
     }
     Ok(())
 }
@@ -441,10 +527,19 @@ fn key(row: &Row) -> i64 {
     *row.first().expect("a row has a key")
 }
 
+/// The key of a row image that may lack other cells.
+fn key_cell(row: RowRef<'_>) -> Result<i64> {
+    match row.cell(0) {
+        Some(CellRef::I64(key)) => Ok(key),
+        _ => Err(Error::bug("a row image without its key")),
+    }
+}
+
 fn whole(row: RowRef<'_>) -> Result<Row> {
     row.cells()
         .map(|cell| match cell {
             CellRef::I64(value) => Ok(value),
+            CellRef::Null => Ok(NULL),
             other => Err(Error::bug(format!("a cell of kind {}", other.kind_name()))),
         })
         .collect()
