@@ -162,7 +162,7 @@ fn runs(plan: &Plan, rows: &RowBatch, ordered: &[TableOp]) -> Vec<Run> {
 /// Whether an operation changes children, by any of the plan's cascades.
 fn triggers(plan: &Plan, rows: &RowBatch, op: &TableOp) -> bool {
     let mut cascades = plan.cascades_from(op.target);
-    cascades.any(|cascade| Trigger::of(cascade, rows, &op.op).is_some())
+    cascades.any(|cascade| cascade.fires(rows, &op.op))
 }
 
 /// What an operation on a parent does to the values that are referenced.
@@ -178,20 +178,10 @@ impl Trigger {
     fn of(cascade: &Cascade, rows: &RowBatch, op: &RowOp) -> Option<Trigger> {
         let value = |row: usize| Value::of(rows.row(row), &cascade.parent_columns);
         match *op {
-            RowOp::Delete(row) if cascade.on_delete != ReferenceAction::Refuse => {
-                Some(Trigger::Delete(value(row)))
-            }
-            RowOp::Update { before, after } if cascade.on_update != ReferenceAction::Refuse => {
-                let (old, new) = (rows.row(before), rows.row(after));
-                let changed = cascade.parent_columns.iter().any(|&column| {
-                    let cell = |row: RowRef<'_>| row.raw_cells().nth(column).map(<[u8]>::to_vec);
-                    let (old, new) = (cell(old), cell(new));
-                    let sent = new.as_deref().and_then(decode_raw);
-                    sent.is_some_and(|cell| cell.is_present()) && old != new
-                });
-                changed.then(|| Trigger::Update(value(before), value(after)))
-            }
-            _ => None,
+            _ if !cascade.fires(rows, op) => None,
+            RowOp::Update { before, after } => Some(Trigger::Update(value(before), value(after))),
+            RowOp::Delete(row) => Some(Trigger::Delete(value(row))),
+            RowOp::Insert(_) | RowOp::Truncate => None,
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
@@ -15,6 +15,7 @@ use thalweg_core::{Error, Result};
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
+use super::follow::Follower;
 use super::rows::Rows;
 use super::{Owner, checkpoint};
 use crate::config::Connection;
@@ -29,6 +30,8 @@ pub(super) struct PostgresApplier {
     plan: Arc<Plan>,
     bulk: Vec<Option<Bulk>>,
     rows: Vec<Option<Rows>>,
+    /// `None`: no cascade of the plan is derived.
+    follower: Option<Follower>,
     /// A transaction is open: a part of a huge one was applied.
     open: bool,
     /// Staging tables filled in the open transaction.
@@ -39,7 +42,12 @@ impl PostgresApplier {
     pub(super) async fn new(connection: Connection, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
         let targets = plan.targets.len();
         let none = |_| None;
+        let follower = match plan.cascades.iter().any(|cascade| cascade.derived) {
+            true => Some(Follower::new(&connection.client, &plan).await?),
+            false => None,
+        };
         Ok(PostgresApplier {
+            follower,
             connection,
             owner,
             bulk: (0..targets).map(none).collect(),
@@ -64,7 +72,7 @@ impl PostgresApplier {
             .folded
             .as_deref()
             .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
-        if let Some(folded) = folded.filter(|folded| updates_are_whole(batch, folded)) {
+        if let Some(folded) = folded {
             self.prepare_bulk(folded).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
@@ -85,23 +93,19 @@ impl PostgresApplier {
                 Err(BulkError { error, .. }) => return Err(error),
             }
         }
-        self.apply_ordered(batch, counts).await
+        self.apply_ordered(batch, batch.ordered.iter(), counts)
+            .await
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
-    async fn prepare_bulk(&mut self, folded: &[FoldedTable]) -> Result<()> {
-        for FoldedTable { target, .. } in folded {
-            let table = self
-                .plan
-                .targets
-                .get(*target)
-                .ok_or_else(|| Error::bug("no such target"))?;
+    async fn prepare_bulk(&mut self, nets: &[Net]) -> Result<()> {
+        for FoldedTable { target, .. } in folded(nets) {
             let slot = self
                 .bulk
                 .get_mut(*target)
                 .ok_or_else(|| Error::bug("no such target"))?;
             if slot.is_none() {
-                *slot = Some(Bulk::new(&self.connection.client, *target, table).await?);
+                *slot = Some(Bulk::new(&self.connection.client, &self.plan, *target).await?);
             }
         }
         Ok(())
@@ -110,12 +114,12 @@ impl PostgresApplier {
     async fn apply_folded(
         &mut self,
         batch: &ApplyBatch,
-        folded: &[FoldedTable],
+        nets: &[Net],
         counts: &mut [TableCounts],
     ) -> Result<(), BulkError> {
         let client = &self.connection.client;
         let missing = || Error::bug("a folded table without staging");
-        for table in folded {
+        for table in folded(nets) {
             let bulk = self
                 .bulk
                 .get(table.target)
@@ -126,58 +130,104 @@ impl PostgresApplier {
                 .await?;
         }
         // Children before parents when rows go, parents before children when they come.
-        for table in folded.iter().rev() {
+        for table in folded(nets).rev() {
             let bulk = self
                 .bulk
                 .get(table.target)
                 .and_then(Option::as_ref)
                 .ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
+            if let Some(follower) = &mut self.follower {
+                let gone = table.deletes.iter().map(|row| (*row, None));
+                let (rows, target) = (&batch.rows, table.target);
+                follower.follow(client, rows, target, gone).await?;
+            }
             bulk.delete(client, table, counts).await?;
         }
-        for table in folded {
+        for table in folded(nets) {
             let bulk = self
                 .bulk
                 .get(table.target)
                 .and_then(Option::as_ref)
                 .ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            bulk.write(client, table, self.plan.operations.insert, counts)
-                .await?;
+            bulk.write(
+                client,
+                &batch.rows,
+                table,
+                self.plan.operations.insert,
+                counts,
+            )
+            .await?;
+            if let Some(follower) = &mut self.follower {
+                let (rows, target) = (&batch.rows, table.target);
+                let update = |&(before, after): &(usize, usize)| {
+                    let op = RowOp::Update { before, after };
+                    let fires = Follower::follows(&self.plan, rows, target, &op);
+                    fires.then_some((before, Some(after)))
+                };
+                let changed = table.updates.iter().filter_map(update);
+                follower.follow(client, rows, target, changed).await?;
+            }
         }
+        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
+            .await?;
         Ok(())
     }
 
-    async fn apply_ordered(
+    async fn apply_ordered<'b>(
         &mut self,
         batch: &ApplyBatch,
+        ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
         let may_insert = self.plan.operations.insert;
         let missing = || Error::bug("an operation on a table the plan does not know");
-        for op in &batch.ordered {
+        for op in ops {
             let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
             let rows = match slot {
                 Some(rows) => rows,
-                None => slot.insert(Rows::new(&self.connection.client, table).await?),
+                None => {
+                    slot.insert(Rows::new(&self.connection.client, &self.plan, op.target).await?)
+                }
             };
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let client = &self.connection.client;
+            let follower = self.follower.as_mut().filter(|_| {
+                !op.unchecked && Follower::follows(&self.plan, &batch.rows, op.target, &op.op)
+            });
+            let moved = match (follower, op.op) {
+                (Some(follower), RowOp::Delete(row)) => {
+                    let gone = std::iter::once((row, None));
+                    let followed = follower.follow(client, &batch.rows, op.target, gone);
+                    followed.await.map_err(|error| error.error)?;
+                    None
+                }
+                (Some(follower), RowOp::Update { before, after }) => {
+                    Some((follower, (before, Some(after))))
+                }
+                _ => None,
+            };
             rows.apply(client, table, &batch.rows, op.op, may_insert, counts)
                 .await?;
+            if let Some((follower, moved)) = moved {
+                let moved = std::iter::once(moved);
+                let followed = follower.follow(client, &batch.rows, op.target, moved);
+                followed.await.map_err(|error| error.error)?;
+            }
         }
         Ok(())
     }
 }
 
-/// The bulk path writes every mapped column.
-fn updates_are_whole(batch: &ApplyBatch, folded: &[FoldedTable]) -> bool {
-    let whole = |row: usize| batch.rows.row(row).cells().all(|cell| cell.is_present());
-    folded
-        .iter()
-        .flat_map(|table| &table.updates)
-        .all(|(_, after)| whole(*after))
+/// The tables that were folded, parents first.
+fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
+    nets.iter().filter_map(|net| match net {
+        Net::Folded(table) => Some(table),
+        Net::InOrder(_) => None,
+    })
 }
 
 /// Operations as the source did them.

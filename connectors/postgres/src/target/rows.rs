@@ -5,7 +5,7 @@ use bytes::BytesMut;
 use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{RowOp, TableCounts};
-use thalweg_core::plan::TargetTable;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
@@ -44,6 +44,8 @@ pub(super) struct Rows {
     encoder: RowEncoder,
     /// Columns that identify a row: the key, or all of them.
     identity: Vec<usize>,
+    /// [`Plan::is_echoed`].
+    echoed: bool,
     insert: Statement,
     delete: Statement,
     /// One UPDATE per set of columns that are present.
@@ -51,7 +53,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) async fn new(client: &Client, table: &TargetTable) -> Result<Self> {
+    pub(super) async fn new(client: &Client, plan: &Plan, target: usize) -> Result<Self> {
+        let table = plan.targets.get(target);
+        let table = table.ok_or_else(|| Error::bug("no such target"))?;
         let identity: Vec<usize> = match table.key.as_slice() {
             [] => (0..table.columns.len()).collect(),
             key => key.to_vec(),
@@ -84,6 +88,7 @@ impl Rows {
             insert: client.prepare(&insert).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
+            echoed: plan.is_echoed(target),
             updates: FxHashMap::default(),
         })
     }
@@ -112,7 +117,7 @@ impl Rows {
                     .execute_raw(&self.delete, &params)
                     .await
                     .map_err(convert)?;
-                counts.missing += u64::from(found == 0);
+                counts.missing += u64::from(found == 0 && !self.echoed);
             }
             RowOp::Update { before, after } => {
                 let row = rows.row(after);
@@ -129,14 +134,28 @@ impl Rows {
                 let mut bytes = Vec::new();
                 self.encoder
                     .fields(row, present.iter().copied(), &mut bytes)?;
+                let values = bytes.len();
                 let old = self.identity.iter().copied();
                 self.encoder.fields(rows.row(before), old, &mut bytes)?;
-                let statement = self.update(client, table, present).await?;
+                let statement = self.update(client, table, present.clone()).await?;
                 let params = split(&bytes);
-                let found = client
+                let mut found = client
                     .execute_raw(&statement, &params)
                     .await
                     .map_err(convert)?;
+                if found == 0 && self.echoed {
+                    // A foreign key of the target may have moved it already.
+                    bytes.truncate(values);
+                    for &column in &self.identity {
+                        let sent = present.contains(&column);
+                        let row = if sent { row } else { rows.row(before) };
+                        let column = std::iter::once(column);
+                        self.encoder.fields(row, column, &mut bytes)?;
+                    }
+                    let params = split(&bytes);
+                    let moved = client.execute_raw(&statement, &params);
+                    found = moved.await.map_err(convert)?;
+                }
                 if found == 0 && whole && may_insert {
                     self.insert(client, row).await?;
                     counts.repaired += 1;

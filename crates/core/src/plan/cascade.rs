@@ -19,9 +19,11 @@
 
 use super::Plan;
 use super::resolve::{TablePair, mapped_key};
+use crate::batch::RowOp;
 use crate::finding::Finding;
 use crate::mapping::ForeignKeys;
 use crate::schema::{ForeignKey, ReferenceAction, TableSchema};
+use crate::value::{RowBatch, decode_raw};
 
 /// What one foreign key does at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,30 @@ pub struct Cascade {
     /// Whether the source logs it as changes of the children, which may then find that the target's
     /// key was there first.
     pub logged: bool,
+}
+
+impl Cascade {
+    /// Whether an operation on the parent makes it do something: a delete, or an update of referenced
+    /// columns.
+    ///
+    /// # Panics
+    /// If the operation names a row that `rows` does not have.
+    pub fn fires(&self, rows: &RowBatch, op: &RowOp) -> bool {
+        match *op {
+            RowOp::Delete(_) => self.on_delete != ReferenceAction::Refuse,
+            RowOp::Update { before, after } => {
+                let changed = |&column: &usize| {
+                    let mut new = rows.row(after).raw_cells();
+                    let mut old = rows.row(before).raw_cells();
+                    let new = new.nth(column);
+                    let sent = new.and_then(decode_raw).is_some_and(|c| c.is_present());
+                    sent && old.nth(column) != new
+                };
+                self.on_update != ReferenceAction::Refuse && self.parent_columns.iter().any(changed)
+            }
+            RowOp::Insert(_) | RowOp::Truncate => false,
+        }
+    }
 }
 
 impl Plan {
@@ -83,6 +109,8 @@ fn same_link(a: &ForeignKey, b: &ForeignKey) -> bool {
 /// A source's foreign key and what becomes of it.
 struct Followed<'a> {
     key: &'a ForeignKey,
+    /// The table that declares it.
+    child: &'a TableSchema,
     /// In target names, once per target of the parent's source; none if the key cannot be followed.
     mapped: Vec<ForeignKey>,
 }
@@ -91,55 +119,69 @@ struct Followed<'a> {
 pub(super) fn cascades(pairs: &[TablePair], plan: &Plan) -> (Vec<Cascade>, Vec<Finding>) {
     let mut out = Vec::new();
     let mut findings = Vec::new();
-    for child in pairs {
-        let (Some(source), Some(target)) = (&child.source, &child.target) else {
-            continue;
-        };
-        let keys: Vec<Followed<'_>> = source
-            .foreign_keys
-            .iter()
-            .map(|key| Followed {
-                key,
-                mapped: pairs
-                    .iter()
-                    .filter(|parent| parent.mapping.source == key.parent)
-                    .filter_map(|parent| mapped_key(key, child, source, parent))
-                    .collect(),
-            })
+    let enforces = plan.options.foreign_keys == ForeignKeys::Enforce;
+    for (index, target) in plan.targets.iter().enumerate() {
+        let feeding = || pairs.iter().filter(|p| p.mapping.target == target.name);
+        let keys: Vec<Followed<'_>> = feeding()
+            .flat_map(|child| followed(child, pairs, plan))
             .collect();
-        let enforces = plan.options.foreign_keys == ForeignKeys::Enforce;
-        let enforced: Vec<&ForeignKey> = target
-            .foreign_keys
-            .iter()
-            .filter(|key| enforces && !child.create && plan.target_index(&key.parent).is_some())
+        let there = feeding().find_map(|pair| pair.target.as_ref().filter(|_| !pair.create));
+        let enforced: Vec<&ForeignKey> = there
+            .filter(|_| enforces)
+            .into_iter()
+            .flat_map(|table| &table.foreign_keys)
+            .filter(|key| plan.target_index(&key.parent).is_some())
             .collect();
         for own in &enforced {
-            own_key(own, &keys, child, plan, &mut out, &mut findings);
+            own_key(own, &keys, index, plan, &mut out, &mut findings);
         }
         for followed in keys.iter().filter(|followed| acts(followed.key)) {
             let same = |own: &&ForeignKey| followed.mapped.iter().any(|m| same_link(own, m));
-            if enforced.iter().any(same) {
-                continue;
+            if !enforced.iter().any(same) {
+                source_key(followed, index, plan, &mut out, &mut findings);
             }
-            source_key(followed, child, plan, &mut out, &mut findings, enforces);
-        }
-        for followed in keys.iter().filter(|f| acts(f.key) && !f.key.logged) {
-            hidden(followed, child, source, pairs, &mut findings);
+            if !followed.key.logged {
+                hidden(followed, pairs, plan, &mut findings);
+            }
         }
     }
     (out, findings)
+}
+
+/// The foreign keys of a child's source table.
+fn followed<'a>(child: &'a TablePair, pairs: &[TablePair], plan: &Plan) -> Vec<Followed<'a>> {
+    let Some(source) = &child.source else {
+        return Vec::new();
+    };
+    let mapped = |key: &ForeignKey| {
+        pairs
+            .iter()
+            .filter(|parent| parent.mapping.source == key.parent)
+            .filter_map(|parent| mapped_key(key, child, source, parent, &plan.options))
+            .collect()
+    };
+    let keys = source.foreign_keys.iter();
+    keys.map(|key| Followed {
+        key,
+        child: source,
+        mapped: mapped(key),
+    })
+    .collect()
 }
 
 /// A key that the target has already.
 fn own_key(
     own: &ForeignKey,
     keys: &[Followed<'_>],
-    child: &TablePair,
+    child: usize,
     plan: &Plan,
     out: &mut Vec<Cascade>,
     findings: &mut Vec<Finding>,
 ) {
-    let subject = || format!("{}: {}", child.mapping.target, own.name);
+    let subject = || {
+        let table = plan.targets.get(child).map(|table| table.name.to_string());
+        format!("{}: {}", table.unwrap_or_default(), own.name)
+    };
     let fix = format!(
         "give {} the actions of the source's key, drop it, or set the task's option foreign_keys \
          to replica",
@@ -191,11 +233,10 @@ fn own_key(
 /// An acting key of the source that the target does not have yet, or never.
 fn source_key(
     followed: &Followed<'_>,
-    child: &TablePair,
+    child: usize,
     plan: &Plan,
     out: &mut Vec<Cascade>,
     findings: &mut Vec<Finding>,
-    enforces: bool,
 ) {
     let key = followed.key;
     // One change of the parent reaches each of its targets; it is followed from one of them.
@@ -206,7 +247,9 @@ fn source_key(
     else {
         return;
     };
-    let enforced = enforces && child.create && can_be_made(key);
+    let created = plan.targets.get(child).is_some_and(|table| table.create);
+    let enforces = plan.options.foreign_keys == ForeignKeys::Enforce;
+    let enforced = enforces && created && can_be_made(key);
     let mut cascade = Cascade {
         derived: !key.logged,
         enforced,
@@ -220,7 +263,7 @@ fn source_key(
     {
         findings.push(Finding::warning(
             "cascade_left_out",
-            format!("{}: {}", child.mapping.source, key.name),
+            format!("{}: {}", followed.child.name, key.name),
             format!(
                 "the task leaves deletes out, so what ON DELETE SET NULL changes when rows of {} \
                  go is left out too",
@@ -247,15 +290,9 @@ pub(super) fn can_be_made(key: &ForeignKey) -> bool {
 }
 
 /// What keeps a key from being followed whose doings are not in the source's log.
-fn hidden(
-    followed: &Followed<'_>,
-    child: &TablePair,
-    source: &TableSchema,
-    pairs: &[TablePair],
-    findings: &mut Vec<Finding>,
-) {
-    let key = followed.key;
-    let subject = format!("{}: {}", child.mapping.source, key.name);
+fn hidden(followed: &Followed<'_>, pairs: &[TablePair], plan: &Plan, findings: &mut Vec<Finding>) {
+    let (key, source) = (followed.key, followed.child);
+    let subject = format!("{}: {}", source.name, key.name);
     let parents = || pairs.iter().filter(|p| p.mapping.source == key.parent);
     if parents().next().is_none() {
         findings.push(Finding::error(
@@ -285,7 +322,7 @@ fn hidden(
             format!(
                 "map {} of {} and {} of {}",
                 key.columns.join(", "),
-                child.mapping.source,
+                source.name,
                 key.parent_columns.join(", "),
                 key.parent
             ),
@@ -328,12 +365,14 @@ fn hidden(
             "SET GLOBAL binlog_row_image = 'FULL'; and let all sessions connect anew",
         ));
     }
-    let several = |table: &crate::schema::TableName| {
-        pairs.iter().filter(|p| p.mapping.target == *table).count() > 1
+    let of_key = |feed: &super::Feed| {
+        let table = plan.sources.get(feed.source);
+        table.is_some_and(|table| [&source.name, &key.parent].contains(&&table.schema.name))
     };
-    let merged = std::iter::once(&child.mapping.target)
-        .chain(followed.mapped.iter().map(|mapped| &mapped.parent));
-    if let Some(table) = merged.into_iter().find(|table| several(table)) {
+    let mut targets = plan.targets.iter();
+    let merged = targets.find(|table| table.merged() && table.feeds.iter().any(of_key));
+    if let Some(table) = merged {
+        let table = &table.name;
         findings.push(Finding::error(
             "cascade_merged",
             subject,
@@ -348,9 +387,8 @@ fn hidden(
 }
 
 /// A key in target names as a cascade with nothing set.
-fn link(key: &ForeignKey, child: &TablePair, plan: &Plan) -> Option<Cascade> {
+fn link(key: &ForeignKey, child: usize, plan: &Plan) -> Option<Cascade> {
     let parent = plan.target_index(&key.parent)?;
-    let at = plan.target_index(&child.mapping.target)?;
     let places = |target: usize, names: &[String]| -> Option<Vec<usize>> {
         let columns = &plan.targets.get(target)?.columns;
         let place = |name: &String| columns.iter().position(|c| c.name == *name);
@@ -359,8 +397,8 @@ fn link(key: &ForeignKey, child: &TablePair, plan: &Plan) -> Option<Cascade> {
     Some(Cascade {
         parent,
         parent_columns: places(parent, &key.parent_columns)?,
-        child: at,
-        columns: places(at, &key.columns)?,
+        child,
+        columns: places(child, &key.columns)?,
         on_delete: key.on_delete,
         on_update: key.on_update,
         derived: false,
