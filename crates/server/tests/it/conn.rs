@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result, anyhow};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Opts, OptsBuilder};
 use thalweg_testkit::servers::{Place, System};
+use tokio::task::JoinSet;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// The errors that ask for another try: deadlock, lock wait, a row someone else has changed.
@@ -13,11 +14,15 @@ const POSTGRES_AGAIN: [&str; 2] = ["40P01", "40001"];
 /// One connection as the superuser.
 pub(crate) enum Conn {
     MariaDb(mysql_async::Conn),
-    Postgres(tokio_postgres::Client),
+    /// With the task that does the talking, which ends with the connection.
+    Postgres(
+        tokio_postgres::Client,
+        #[expect(dead_code, reason = "owned only")] JoinSet<()>,
+    ),
 }
 
 impl Conn {
-    /// Connects. Of a current-thread runtime, something must run it while it is used.
+    /// Connects, inside a runtime.
     pub(crate) async fn open(place: &Place) -> Result<Self> {
         let server = &place.server;
         match place.system() {
@@ -41,9 +46,10 @@ impl Conn {
                     .password(server.password())
                     .dbname(&place.database);
                 let (client, connection) = config.connect(NoTls).await?;
-                // Its error reaches the client as well, and it ends with the client.
-                tokio::spawn(async move { drop(connection.await) });
-                Ok(Conn::Postgres(client))
+                let mut task = JoinSet::new();
+                // Its error reaches the client as well.
+                task.spawn(async move { drop(connection.await) });
+                Ok(Conn::Postgres(client, task))
             }
         }
     }
@@ -52,7 +58,7 @@ impl Conn {
     pub(crate) fn system(&self) -> System {
         match self {
             Conn::MariaDb(_) => System::MariaDb,
-            Conn::Postgres(_) => System::Postgres,
+            Conn::Postgres(..) => System::Postgres,
         }
     }
 
@@ -63,7 +69,7 @@ impl Conn {
                 conn.query_drop(sql).await?;
                 Ok(conn.affected_rows())
             }
-            Conn::Postgres(client) => {
+            Conn::Postgres(client, _) => {
                 let mut changed = 0;
                 for message in client.simple_query(sql).await? {
                     if let SimpleQueryMessage::CommandComplete(rows) = message {
@@ -90,7 +96,7 @@ impl Conn {
                 })
                 .transpose()
             }
-            Conn::Postgres(client) => {
+            Conn::Postgres(client, _) => {
                 let messages = client.simple_query(sql).await?;
                 Ok(messages.iter().find_map(|message| match message {
                     SimpleQueryMessage::Row(row) => Some(

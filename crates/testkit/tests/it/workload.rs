@@ -61,7 +61,6 @@ fn busy(system: System) {
             );
         }
         let summary = load.stop().unwrap();
-        println!("{summary:?}");
         assert_eq!(summary.transactions.len(), 6);
         assert!(
             summary.transactions.values().all(|done| *done > 0),
