@@ -5,7 +5,7 @@ use std::sync::Arc;
 use thalweg_core::Kind;
 use thalweg_core::finding::{Finding, Severity};
 use thalweg_core::ports::{Chunk, Connector, DataSourceConfig, Source};
-use thalweg_core::schema::TableName;
+use thalweg_core::schema::{ReferenceAction, TableName};
 
 use super::world::{LIMITS, World, says, shop};
 
@@ -104,7 +104,9 @@ async fn tables_are_refused_with_the_statement_that_helps() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].code, "no_key");
     // What foreign keys do is not in the log: the plan has to know all of it.
-    let children = world.source().describe(&shop(&["child '1", "child2", "child3"]));
+    let children = world
+        .source()
+        .describe(&shop(&["child '1", "child2", "child3"]));
     let children = children.await.unwrap();
     let keys = children.iter().flat_map(|table| &table.foreign_keys);
     let keys: Vec<_> = keys
