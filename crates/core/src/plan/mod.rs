@@ -10,7 +10,7 @@ mod project;
 mod resolve;
 
 pub use convert::{ConvertError, Converter, Verdict};
-pub use project::Projected;
+pub use project::{Fate, Projected};
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};

@@ -296,13 +296,21 @@ impl Crash {
 
     /// What the target holds.
     fn moment(&self) -> Result<Moment> {
-        let there = "SELECT to_regclass('thalweg.checkpoint_table') IS NOT NULL";
+        let there = "SELECT to_regclass('thalweg.checkpoint_chunk') IS NOT NULL";
         if self.lab.target.sql(there)?.trim() != "t" {
             return Ok(Moment::Load);
         }
+        // Loaded: a chunk begins the table, and where one ends another begins.
         let told = self.lab.target.sql(
-            "SELECT count(*) FILTER (WHERE phase = 'live'), count(*) FILTER (WHERE phase = 'loaded') \
-             FROM thalweg.checkpoint_table",
+            "WITH chunk AS (SELECT *, (target_schema, target_table)::text AS target \
+               FROM thalweg.checkpoint_chunk) \
+             SELECT count(*) FILTER (WHERE phase = 'live'), count(*) FILTER (WHERE phase = 'loading' \
+               AND EXISTS (SELECT FROM chunk WHERE chunk.target = t.target AND range_from IS NULL) \
+               AND NOT EXISTS (SELECT FROM chunk a WHERE a.target = t.target \
+                 AND range_to IS NOT NULL AND NOT EXISTS (SELECT FROM chunk b \
+                   WHERE b.target = t.target AND b.range_from = a.range_to))) \
+             FROM (SELECT phase, (target_schema, target_table)::text AS target \
+               FROM thalweg.checkpoint_table) t",
         )?;
         let mut numbers = told.split_whitespace().map(str::parse);
         let (live, loaded): (usize, usize) = (

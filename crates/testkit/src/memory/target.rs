@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::ColumnPair;
+use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result};
@@ -243,54 +245,99 @@ struct MemoryLoader {
     target: MemoryTarget,
     epoch: Epoch,
     plan: Arc<Plan>,
-    open: Option<(usize, bool, Rows)>,
+    open: Option<Open>,
+}
+
+/// What a loader's open transaction has done.
+struct Open {
+    target: usize,
+    emptied: Option<(ExistingRows, String)>,
+    rows: Vec<Row>,
+}
+
+impl MemoryLoader {
+    fn open(&mut self) -> Result<&mut Open> {
+        let open = self.open.as_mut();
+        open.ok_or_else(|| Error::bug("no transaction was begun"))
+    }
 }
 
 #[async_trait]
 impl Loader for MemoryLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
+    async fn begin(&mut self, target: usize, _source: usize) -> Result<()> {
         self.target.faults.step()?;
-        self.open = Some((target, replace, Rows::new()));
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        self.open = Some(Open {
+            target,
+            emptied: None,
+            rows: Vec::new(),
+        });
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        self.target.faults.step()?;
+        self.open()?.emptied = Some((existing, fingerprint.to_owned()));
         Ok(())
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
         self.target.faults.step()?;
-        let (.., open) = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
         for row in rows.iter() {
             let row = whole(row)?;
-            open.insert(key(&row), row);
+            self.open()?.rows.push(row);
         }
+        tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
-        let (target, replace, rows) = open;
-        let name = name(&self.plan, target)?;
-        let count = rows.len() as u64;
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let open = self.open.take();
+        let open = open.ok_or_else(|| Error::bug("commit before begin"))?;
+        let name = name(&self.plan, open.target)?;
+        if chunk.map_or(0, |chunk| chunk.rows) != open.rows.len() as u64 {
+            return Err(Error::bug("the target counted other rows"));
+        }
         self.target.commit_as(self.epoch, |state| {
             let there = state.tables.entry(name.clone()).or_default();
-            if !replace && !there.is_empty() {
-                return Err(Error::config("the table has rows"));
+            let known = state
+                .checkpoints
+                .entry(name.clone())
+                .or_insert_with(|| waiting(name));
+            if let Some((existing, fingerprint)) = open.emptied {
+                match existing {
+                    ExistingRows::Replace => there.clear(),
+                    _ if there.is_empty() => {}
+                    _ => return Err(Error::config("the table has rows")),
+                }
+                known.phase = TablePhase::Loading(Vec::new());
+                known.fingerprint = fingerprint;
+                known.loaded_rows = Some(0);
             }
-            *there = rows;
-            let checkpoint = TableCheckpoint {
-                target: name.clone(),
-                phase: TablePhase::Loaded(seen.clone()),
-                fingerprint: fingerprint.to_owned(),
-                loaded_rows: Some(count),
+            for row in open.rows {
+                if there.insert(key(&row), row).is_some() {
+                    return Err(Error::data("two rows with one key"));
+                }
+            }
+            let TablePhase::Loading(ledger) = &mut known.phase else {
+                return Err(Error::bug("a chunk of a table that was not emptied"));
             };
-            state.checkpoints.insert(name, checkpoint);
+            ledger.extend(chunk.cloned());
+            known.loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
             Ok(())
-        })?;
-        Ok(count)
+        })
+    }
+}
+
+fn waiting(target: TableName) -> TableCheckpoint {
+    TableCheckpoint {
+        target,
+        phase: TablePhase::Waiting,
+        fingerprint: String::new(),
+        loaded_rows: None,
+        whole: false,
     }
 }
 
@@ -313,12 +360,7 @@ impl Applier for MemoryApplier {
                 let entry = state
                     .checkpoints
                     .entry(target.clone())
-                    .or_insert(TableCheckpoint {
-                        target,
-                        phase: TablePhase::Waiting,
-                        fingerprint: String::new(),
-                        loaded_rows: None,
-                    });
+                    .or_insert_with(|| waiting(target));
                 entry.fingerprint.clone_from(fingerprint);
                 if *live {
                     entry.phase = TablePhase::Live;
@@ -370,6 +412,23 @@ impl Applier for MemoryApplier {
             state.live = true;
             for table in state.checkpoints.values_mut() {
                 table.phase = TablePhase::Live;
+                table.whole = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let names: Vec<_> = targets
+            .iter()
+            .map(|target| name(&self.plan, *target))
+            .collect::<Result<_>>()?;
+        self.target.commit_as(self.epoch, |state| {
+            for name in names {
+                if let Some(table) = state.checkpoints.get_mut(&name) {
+                    table.phase = TablePhase::Waiting;
+                    table.whole = true;
+                }
             }
             Ok(())
         })
