@@ -153,11 +153,7 @@ impl Ledger {
         rows: &RowBatch,
         contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
     ) -> Result<Fate> {
-        let Some(part) = self
-            .parts
-            .iter()
-            .find(|part| part.source == change.table)
-        else {
+        let Some(part) = self.parts.iter().find(|part| part.source == change.table) else {
             return Ok(Fate::Apply);
         };
         let mut contains = |chunk: Option<usize>| match chunk.and_then(|at| self.seen.get_mut(at)) {
@@ -288,7 +284,7 @@ impl Part {
                 gap(a.to.as_ref(), b.from.as_ref());
             }
         }
-        if let Some(last) = ranges().last().and_then(|range| range.to.as_ref()) {
+        if let Some(last) = ranges().next_back().and_then(|range| range.to.as_ref()) {
             gap(Some(last), None);
         }
         gaps

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Cell, Plan};
 use thalweg_core::ports::{Chunk, Loader};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::range::KeyRange;
@@ -68,6 +68,8 @@ pub(crate) async fn load(
 /// A chunk to be loaded.
 struct Job {
     target: usize,
+    /// Of that target.
+    feed: usize,
     source: usize,
     range: Option<KeyRange>,
     /// What to do with rows that are there, if the chunk is all of the table.
@@ -209,12 +211,13 @@ impl Desk {
         let chunks = there.unwrap_or_default();
         let ledger = Ledger::new(plan, &chunks)?;
         let mut jobs = Vec::new();
-        for source in feeds(plan, target) {
+        for (feed, source) in feeds(plan, target) {
             for range in ledger.gaps(source) {
                 let cut = shared.is_some() || (moments && !whole);
                 let ranges = self.cut(source, range, cut).await?;
                 jobs.extend(ranges.into_iter().map(|range| Job {
                     target,
+                    feed,
                     source,
                     range,
                     existing: None,
@@ -239,7 +242,7 @@ impl Desk {
         });
         match jobs.as_mut_slice() {
             [only] if !begun => only.existing = Some(existing),
-            [first, ..] if !begun => self.empty(target, first.source, existing).await?,
+            [first, ..] if !begun => self.empty(target, first.feed, existing).await?,
             _ => {}
         }
         Ok((Some(chunks), jobs))
@@ -256,7 +259,7 @@ impl Desk {
     ) -> Result<bool> {
         let plan = self.plan();
         let mut ledger = Ledger::new(plan, chunks)?;
-        let whole = feeds(plan, target).all(|source| ledger.gaps(source).is_empty());
+        let whole = feeds(plan, target).all(|(_, source)| ledger.gaps(source).is_empty());
         let source = &self.spec.source;
         Ok(moments
             || shared.is_some_and(|shared| ledger.visibilities().all(|seen| seen == shared))
@@ -286,8 +289,9 @@ impl Desk {
                 .is_none_or(|range| Some(&range.column) == first_of_key)
         };
         if !tiles(&whole.range, &ranges) || !ranges.iter().all(by_key) {
-            return Err(Error::bug("a table was cut into chunks that do not make it up")
-                .at(Side::Source));
+            return Err(
+                Error::bug("a table was cut into chunks that do not make it up").at(Side::Source),
+            );
         }
         Ok(ranges)
     }
@@ -303,9 +307,9 @@ impl Desk {
     }
 
     /// Begins the load of a table that is cut.
-    async fn empty(&self, target: usize, source: usize, existing: ExistingRows) -> Result<()> {
+    async fn empty(&self, target: usize, feed: usize, existing: ExistingRows) -> Result<()> {
         let mut loader = self.loader().await?;
-        loader.begin(target, source).await?;
+        loader.begin(target, feed).await?;
         let fingerprint = self.plan().fingerprint(target);
         loader.empty(existing, &fingerprint).await?;
         loader.commit(None).await?;
@@ -314,7 +318,11 @@ impl Desk {
     }
 
     async fn loader(&self) -> Result<Box<dyn Loader>> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
         if let Some(loader) = idle {
             return Ok(loader);
         }
@@ -333,7 +341,11 @@ impl Desk {
         let mut done = Vec::new();
         let (mut rows, mut out) = (RowBatch::new(), RowBatch::new());
         loop {
-            let next = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let next = self
+                .jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
             let Some(job) = next else { return Ok(done) };
             done.push(self.copy(job, &mut rows, &mut out).await?);
         }
@@ -348,14 +360,14 @@ impl Desk {
         let reader = self.spec.source.read(&chunk, &self.from, limits).await;
         let mut reader = reader.map_err(at_source)?;
         let mut loader = self.loader().await?;
-        loader.begin(target, source).await?;
+        loader.begin(target, job.feed).await?;
         if let Some(existing) = job.existing {
             loader.empty(existing, &plan.fingerprint(target)).await?;
         }
         let mut loaded = 0;
         while reader.next(rows).await.map_err(at_source)? {
             out.clear();
-            plan.project_rows(target, rows, out)?;
+            plan.project_rows(target, job.feed, rows, out)?;
             let _held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
             loader.load(out).await?;
             let more = out.len() as u64;
@@ -365,8 +377,9 @@ impl Desk {
         }
         let seen = reader.visibility().clone();
         if job.moment.is_some_and(|moment| moment != seen) {
-            return Err(Error::transient("the snapshot that the load shares has ended")
-                .at(Side::Source));
+            return Err(
+                Error::transient("the snapshot that the load shares has ended").at(Side::Source),
+            );
         }
         let chunk = LoadedChunk {
             source: chunk.schema.name,
@@ -392,7 +405,7 @@ impl Desk {
         };
         let plan = self.plan();
         let ledger = Ledger::new(plan, &chunks)?;
-        let mut gaps = feeds(plan, target).map(|source| ledger.gaps(source));
+        let mut gaps = feeds(plan, target).map(|(_, source)| ledger.gaps(source));
         if plan.operations.insert && gaps.any(|gaps| !gaps.is_empty()) {
             return Err(Error::bug("a table is loaded and has gaps"));
         }
@@ -413,38 +426,32 @@ impl Desk {
     }
 }
 
-/// The source tables whose rows a target takes.
-fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = usize> {
-    let sources = plan.sources.iter().enumerate();
-    sources
-        .filter(move |(_, source)| source.routes.iter().any(|route| route.target == target))
-        .map(|(index, _)| index)
+/// The feeds of a target: index and source table.
+fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, usize)> {
+    let table = plan.targets.get(target).into_iter();
+    let sources = table.flat_map(|table| table.feeds.iter().map(|feed| feed.source));
+    sources.enumerate()
 }
 
 /// Whether the rows of a target can be of several moments as far as the plan can tell: rows of
 /// different chunks never have one target key, and each change tells which chunk its row is in.
 fn takes_moments(plan: &Plan, target: usize) -> bool {
-    let Some(table) = plan.targets.get(target) else {
-        return false;
-    };
     let follows = plan.operations.update || plan.operations.delete;
-    let feeding = feeds(plan, target).filter_map(|source| plan.sources.get(source));
-    feeding.into_iter().all(|source| {
-        let schema = &source.schema;
+    let takes = |feed| {
+        let table = plan.targets.get(target)?;
+        let source = plan.source_of(target, feed)?;
         let mut routes = source.routes.iter();
-        let route = routes.find(|route| route.target == target);
-        let behind = |column: &usize| {
-            let mut key = table.key.iter();
-            key.any(|place| {
-                let cell = route.and_then(|route| route.cells.get(*place));
-                cell.is_some_and(|(from, _)| from == column)
-            })
-        };
-        let first = schema.primary_key.first();
-        let logged = |column: &usize| {
-            let old = schema.old_image.as_ref();
-            !follows || old.is_none_or(|old| old.contains(column))
-        };
-        schema.primary_key.iter().all(behind) && first.is_some_and(logged)
-    })
+        let route = routes.find(|route| route.target == target && route.feed == feed)?;
+        let key = &source.schema.primary_key;
+        let behind = table.key.iter().filter_map(|place| route.cells.get(*place));
+        let held = key.iter().all(|column| {
+            behind
+                .clone()
+                .any(|cell| matches!(cell, Cell::Column(from, _) if from == column))
+        });
+        let first = key.first()?;
+        let old = source.schema.old_image.as_ref();
+        Some(held && (!follows || old.is_none_or(|old| old.contains(first))))
+    };
+    feeds(plan, target).all(|(feed, _)| takes(feed).unwrap_or(false))
 }

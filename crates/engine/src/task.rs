@@ -202,10 +202,7 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
         let Some(target) = target else { continue };
         let written = !matches!(known.phase, TablePhase::Waiting);
         if written && !same_schema(&known.fingerprint, &plan.fingerprint(target)) {
-            let source = plan
-                .targets
-                .get(target)
-                .and_then(|t| plan.sources.get(t.source));
+            let source = plan.source_of(target, 0);
             let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
             return Err(
                 Error::schema(format!("table {name} has changed since the task stopped"))

@@ -50,7 +50,13 @@ pub(super) async fn begin(
     client
         .execute(
             &phase,
-            &[&task.server, &task.task, &table.schema, &table.name, &fingerprint],
+            &[
+                &task.server,
+                &task.task,
+                &table.schema,
+                &table.name,
+                &fingerprint,
+            ],
         )
         .await
         .map_err(convert)?;
@@ -64,7 +70,10 @@ pub(super) async fn add(
     table: &TableName,
     chunk: &LoadedChunk,
 ) -> Result<()> {
-    let column = chunk.range.as_ref().map(|range| i32::try_from(range.column));
+    let column = chunk
+        .range
+        .as_ref()
+        .map(|range| i32::try_from(range.column));
     let column = column
         .transpose()
         .map_err(|_| Error::bug("a table with too many columns"))?;
@@ -207,9 +216,15 @@ async fn there(transaction: &Transaction<'_>) -> Result<bool> {
 
 /// Makes ledgers of what versions before there were any have stored: tables `loaded` whole, with
 /// one visibility. Repeatable.
-pub(super) async fn adopt(transaction: &Transaction<'_>, task: &TaskKey, plan: &Plan) -> Result<()> {
+pub(super) async fn adopt(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    plan: &Plan,
+) -> Result<()> {
     for table in &plan.targets {
-        let Some(source) = plan.sources.get(table.source) else {
+        // Those versions knew tables of one source only.
+        let feed = table.feeds.first();
+        let Some(source) = feed.and_then(|feed| plan.sources.get(feed.source)) else {
             continue;
         };
         let source = &source.schema.name;

@@ -102,7 +102,7 @@ impl PostgresLoader {
 
 #[async_trait]
 impl Loader for PostgresLoader {
-    async fn begin(&mut self, target: usize, _source: usize) -> Result<()> {
+    async fn begin(&mut self, target: usize, _feed: usize) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::bug("a transaction is open"));
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::ports::{Connector, DataSourceConfig};
 use thalweg_core::position::Position;
 use thalweg_core::value::{CellRef, RowBatch};
@@ -31,6 +31,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
         let row = batch.rows.end_row();
         batch.ordered.push(TableOp {
             target: 0,
+            feed: 0,
             op: RowOp::Insert(row),
         });
     }
@@ -133,7 +134,9 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
     world.server.sql(some).unwrap();
     let limited = world.target_as("loader", "secret");
     let epoch = world.claim(&plan).await.epoch;
-    let loader = limited.open_loader(&world.key, epoch, Arc::clone(&plan)).await;
+    let loader = limited
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await;
     let mut loader = loader.unwrap();
     let rows = RowBatch::new();
     let error = load_whole(loader.as_mut(), &plan, 0, &rows, "1").await;
@@ -175,10 +178,10 @@ async fn a_table_dropped_while_streaming_stops_the_task() {
         let batch = |from: i64| {
             let mut batch = rows(from..from + 100);
             if bulk {
-                batch.folded = Some(vec![thalweg_core::batch::FoldedTable {
+                batch.folded = Some(vec![Net::Folded(FoldedTable {
                     inserts: (0..100).collect(),
                     ..Default::default()
-                }]);
+                })]);
             }
             batch
         };

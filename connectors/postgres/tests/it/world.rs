@@ -65,18 +65,18 @@ pub(crate) async fn load_whole(
     rows: &RowBatch,
     seen: &str,
 ) -> Result<()> {
-    let source = plan.targets[target].source;
-    loader.begin(target, source).await?;
+    loader.begin(target, 0).await?;
     let print = plan.fingerprint(target);
     loader.empty(ExistingRows::Replace, &print).await?;
     loader.load(rows).await?;
-    loader.commit(Some(&whole(plan, source, seen, rows.len()))).await
+    let chunk = whole(plan, target, seen, rows.len());
+    loader.commit(Some(&chunk)).await
 }
 
-/// All of a source table as a chunk.
-pub(crate) fn whole(plan: &Plan, source: usize, seen: &str, rows: usize) -> LoadedChunk {
+/// All of the source table behind a target as a chunk.
+pub(crate) fn whole(plan: &Plan, target: usize, seen: &str, rows: usize) -> LoadedChunk {
     LoadedChunk {
-        source: plan.sources[source].schema.name.clone(),
+        source: plan.source_of(target, 0).unwrap().schema.name.clone(),
         range: None,
         seen: Visibility::new(seen),
         rows: rows as u64,

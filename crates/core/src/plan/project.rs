@@ -1,10 +1,10 @@
 //! From source changes to target operations.
 
-use super::{Plan, Route, TargetTable};
+use super::{Cell, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeBatch, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
-use crate::value::{RowBatch, RowRef, decode_raw};
+use crate::value::{CellRef, RowBatch, RowRef, decode_raw};
 
 /// Figures of one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,14 +65,14 @@ impl Plan {
                 continue;
             }
             for route in &source.routes {
-                let target = route.target;
+                let (target, feed) = (route.target, route.feed);
                 let op = match judge(target, change)? {
                     Fate::Drop => continue,
                     Fate::Again => None,
                     fate => self.route(route, fate, change, changes, rows, &mut scratch)?,
                 };
                 match op {
-                    Some(op) => ops.push(TableOp { target, op }),
+                    Some(op) => ops.push(TableOp { target, feed, op }),
                     None if again.contains(&target) => {}
                     None => again.push(target),
                 }
@@ -81,14 +81,19 @@ impl Plan {
         Ok(Projected { read, again })
     }
 
-    /// Converts loaded rows of the source table that feeds `target`, appended to `out`.
-    pub fn project_rows(&self, target: usize, rows: &RowBatch, out: &mut RowBatch) -> Result<()> {
-        let table = self.target(target)?;
-        let route = self
-            .sources
-            .get(table.source)
-            .and_then(|source| source.routes.iter().find(|route| route.target == target))
-            .ok_or_else(|| Error::bug("a target without a route"))?;
+    /// Converts loaded rows of the source table behind a feed of `target`, appended to `out`.
+    pub fn project_rows(
+        &self,
+        target: usize,
+        feed: usize,
+        rows: &RowBatch,
+        out: &mut RowBatch,
+    ) -> Result<()> {
+        let source = self.source_of(target, feed);
+        let mut routes = source.into_iter().flat_map(|source| &source.routes);
+        let route = routes
+            .find(|route| route.target == target && route.feed == feed)
+            .ok_or_else(|| Error::bug("a feed without a route"))?;
         let mut scratch = Vec::new();
         for row in rows.iter() {
             self.image(route, row, None, out, &mut scratch)?;
@@ -126,7 +131,9 @@ impl Plan {
             (ChangeKind::Update, Fate::New) => {
                 // What did not change stands in the image before, if anywhere.
                 let row = convert(image(change.after)?, Some(image(change.before)?))?;
-                if !rows.row(row).cells().all(|cell| cell.is_present()) {
+                let cells = rows.row(row).cells().zip(&route.cells);
+                let mut sent = cells.map(|(cell, from)| *from == Cell::Absent || cell.is_present());
+                if !sent.all(|sent| sent) {
                     return Ok(None);
                 }
                 RowOp::Insert(row)
@@ -159,7 +166,11 @@ impl Plan {
                 }
             }
         }
-        for (column, (source, converter)) in route.cells.iter().enumerate() {
+        for (column, cell) in route.cells.iter().enumerate() {
+            let Cell::Column(source, converter) = cell else {
+                out.push(CellRef::Absent);
+                continue;
+            };
             let raw = scratch.get(*source).ok_or_else(|| {
                 Error::new(
                     Kind::Schema,

@@ -110,10 +110,9 @@ pub trait Target: Inspect {
 /// rolled back and the loader is of no more use.
 #[async_trait]
 pub trait Loader: Send {
-    /// Begins a target transaction for rows that `plan.sources[source]` brings to
-    /// `plan.targets[target]`.
-    async fn begin(&mut self, target: usize, source: usize) -> Result<()>;
-    /// Makes the table ready for a new load: rows that are there go (`Replace`), or are a `Config`
+    /// Begins a target transaction for rows that feed `feed` brings to `plan.targets[target]`.
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()>;
+    /// Makes the table ready for a new load: rows that are there, of all feeds, go (`Replace`), or are a `Config`
     /// error (`Refuse`); the ledger is emptied, and the table's checkpoint becomes `Loading` with
     /// this fingerprint and zero rows.
     async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()>;
