@@ -206,7 +206,7 @@ impl Value {
                 return Value::Unknown;
             };
             match decode_raw(raw) {
-                Some(cell) if cell == CellRef::Null => null = true,
+                Some(CellRef::Null) => null = true,
                 Some(cell) if cell.is_present() => cells.extend_from_slice(raw),
                 _ => return Value::Unknown,
             }
@@ -257,8 +257,10 @@ struct Link<'p> {
     cascade: &'p Cascade,
     /// Whether equal values have equal bytes.
     exact: bool,
-    /// Tables below the child that a delete, or an update, of the parent may reach.
-    below: [Vec<usize>; 2],
+    /// Tables below the child that a delete of the parent may reach.
+    below_delete: Vec<usize>,
+    /// The same for an update.
+    below_update: Vec<usize>,
     /// Values that children came with or have now.
     held: Values,
     /// Values that updates took away or brought.
@@ -286,7 +288,8 @@ impl<'p> State<'p> {
         let link = |cascade: &'p Cascade| Link {
             cascade,
             exact: exact(plan, cascade),
-            below: [below(plan, cascade, true), below(plan, cascade, false)],
+            below_delete: below(plan, cascade, true),
+            below_update: below(plan, cascade, false),
             held: Values::default(),
             updated: Values::default(),
             inserted: Values::default(),
@@ -329,11 +332,13 @@ impl<'p> State<'p> {
         let Some(trigger) = Trigger::of(link.cascade, rows, op) else {
             return false;
         };
-        let (updates, values) = match trigger {
-            Trigger::Delete(old) => (false, vec![link.known(old)]),
-            Trigger::Update(old, new) => (true, vec![link.known(old), link.known(new)]),
+        let (below, values) = match trigger {
+            Trigger::Delete(old) => (&link.below_delete, vec![link.known(old)]),
+            Trigger::Update(old, new) => {
+                let values = vec![link.known(old), link.known(new)];
+                (&link.below_update, values)
+            }
         };
-        let below = &link.below[usize::from(updates)];
         let touched = |table: &usize| self.tables.get(*table).is_some_and(|t| t.written);
         below.iter().any(touched)
             || values.iter().any(|value| {
@@ -363,7 +368,7 @@ impl<'p> State<'p> {
                         let value = link.known(value);
                         link.updated.add(value);
                     }
-                    for &table in &link.below[1] {
+                    for &table in &link.below_update {
                         if let Some(table) = tables.get_mut(table) {
                             table.reached = true;
                         }

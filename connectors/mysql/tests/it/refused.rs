@@ -104,10 +104,8 @@ async fn tables_are_refused_with_the_statement_that_helps() {
     assert_eq!(left.len(), 1, "{left:?}");
     assert_eq!(left[0].code, "no_key");
     // What foreign keys do is not in the log: the plan has to know all of it.
-    let children = world
-        .source()
-        .describe(&shop(&["child '1", "child2", "child3"]));
-    let children = children.await.unwrap();
+    let names = shop(&["child '1", "child2", "child3"]);
+    let children = world.source().describe(&names).await.unwrap();
     let keys = children.iter().flat_map(|table| &table.foreign_keys);
     let keys: Vec<_> = keys
         .map(|key| (key.name.as_str(), key.on_delete, key.on_update, key.logged))
@@ -156,7 +154,7 @@ async fn copies(source: &Arc<dyn Source>, table: &str, world: &World) {
         schema: tables[0].clone(),
         range: None,
     };
-    let mut reader = source.read(&chunk, LIMITS).await.unwrap();
+    let mut reader = source.read(&chunk, &start, LIMITS).await.unwrap();
     let mut rows = Default::default();
     assert!(reader.next(&mut rows).await.unwrap());
     let (mut stream, _) = source.stream(&start, &tables, LIMITS).await.unwrap();

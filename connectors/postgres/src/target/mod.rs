@@ -6,6 +6,7 @@ mod checkpoint;
 mod ddl;
 mod encode;
 mod follow;
+mod ledger;
 mod loader;
 mod rows;
 
@@ -162,6 +163,10 @@ impl Target for PostgresTarget {
 
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
         checkpoint::claim(&mut self.connect().await?.client, task).await
+    }
+
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        ddl::loose(&self.connect().await?.client, plan).await
     }
 
     async fn open_applier(

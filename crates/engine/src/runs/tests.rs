@@ -199,7 +199,7 @@ impl Source<'_> {
         match self.model[target].get(&id).copied() {
             None => self.change(target, None, Some(new), true, false),
             Some(old) if rng.random_bool(0.35) => {
-                self.change(target, Some(old), None, true, unchecked)
+                self.change(target, Some(old), None, true, unchecked);
             }
             Some(old) if rng.random_bool(0.4) => {
                 // InnoDB refuses to follow a key into the table it came from.
