@@ -244,6 +244,19 @@ mod tag {
     pub(super) const OTHER: u8 = 20;
 }
 
+/// Kinds of cells that are a string of any length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Varying {
+    /// [`CellRef::Text`].
+    Text,
+    /// [`CellRef::Bytes`].
+    Bytes,
+    /// [`CellRef::Json`].
+    Json,
+    /// [`CellRef::Other`].
+    Other,
+}
+
 /// Rows in one arena.
 #[derive(Clone, Debug, Default)]
 pub struct RowBatch {
@@ -341,16 +354,30 @@ impl RowBatch {
         self.bytes.extend_from_slice(raw);
     }
 
-    /// Appends a text cell whose bytes the caller builds in place; no copy, no allocation.
-    ///
-    /// `fill` appends UTF-8 to the vector it is given and must not touch what is already there.
-    /// If it fails the cell is taken back.
+    /// Appends a text cell whose bytes the caller builds in place; see [`RowBatch::push_with`].
     pub fn push_text_with<E>(
         &mut self,
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
+        self.push_with(Varying::Text, fill)
+    }
+
+    /// Appends a cell whose bytes the caller builds in place; no copy, no allocation.
+    ///
+    /// `fill` appends to the vector it is given, UTF-8 for all but [`Varying::Bytes`], and must not
+    /// touch what is already there. If it fails the cell is taken back.
+    pub fn push_with<E>(
+        &mut self,
+        kind: Varying,
+        fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let start = self.bytes.len();
-        self.bytes.push(tag::TEXT);
+        self.bytes.push(match kind {
+            Varying::Text => tag::TEXT,
+            Varying::Bytes => tag::BYTES,
+            Varying::Json => tag::JSON,
+            Varying::Other => tag::OTHER,
+        });
         self.bytes.extend_from_slice(&[0; 4]);
         if let Err(error) = fill(&mut self.bytes) {
             self.bytes.truncate(start);

@@ -9,7 +9,7 @@ mod convert;
 mod project;
 mod resolve;
 
-pub use convert::{ConvertError, Converter, Verdict};
+pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::Projected;
 pub use resolve::{Resolution, TablePair, resolve};
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Converter, Plan, Route, SourceTable, TargetTable, Verdict};
+use super::{Converter, Pair, Plan, Route, SourceTable, TargetTable, Verdict};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
 use crate::schema::{ForeignKey, TableName, TableSchema, UniqueKey};
@@ -206,7 +206,11 @@ fn columns(
             ));
             continue;
         }
-        let (converter, verdict) = Converter::choose(&s.ty, &t.ty);
+        let Pair {
+            converter,
+            verdict,
+            note,
+        } = Pair::of(&s.ty, &t.ty);
         match verdict {
             Verdict::Impossible => findings.push(Finding::error(
                 "type_impossible",
@@ -221,10 +225,25 @@ fn columns(
                 "type_narrowing",
                 subject.clone(),
                 format!(
-                    "not every {} fits {}; one that does not stops the task",
-                    s.native, t.native
+                    "not every {} fits {}{}; one that does not stops the task",
+                    s.native,
+                    t.native,
+                    if note.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" ({note})")
+                    }
                 ),
                 "",
+            )),
+            Verdict::Lossy => findings.push(Finding::warning(
+                "type_lossy",
+                subject.clone(),
+                format!(
+                    "{} arrives in {} in another form: {note}",
+                    s.native, t.native
+                ),
+                format!("give {subject} a type that keeps every {}", s.native),
             )),
             Verdict::Exact | Verdict::Widening => {}
         }
