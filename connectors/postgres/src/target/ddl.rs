@@ -9,7 +9,6 @@ use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
 use super::checkpoint;
-use super::encode::RowEncoder;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -172,15 +171,6 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         .get::<_, bool>(0);
     for table in &plan.targets {
         let subject = table.name.to_string();
-        if let Err(error) = RowEncoder::new(table) {
-            let fix = error.hint().unwrap_or_default().to_owned();
-            findings.push(Finding::error(
-                "type_not_written",
-                subject.clone(),
-                error.message(),
-                fix,
-            ));
-        }
         privileges(client, table, &mut findings).await?;
         if table.create {
             continue;

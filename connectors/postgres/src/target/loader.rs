@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::Loader;
 use thalweg_core::position::Visibility;
 use thalweg_core::value::RowBatch;
@@ -15,7 +15,8 @@ use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
-use super::{Owner, checkpoint, copy_sql};
+use super::stage::Stage;
+use super::{Owner, checkpoint, column_list, copy_sql};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -32,7 +33,33 @@ struct Open {
     target: usize,
     encoder: RowEncoder,
     sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// Rows go to a staging table, and this statement brings them into their table.
+    staged: Option<String>,
     rows: u64,
+}
+
+const STAGE: &str = "pg_temp.thalweg_load";
+
+/// The statements that make the staging table, which goes with the transaction, and that empty it
+/// into the table.
+fn through_staging(table: &TargetTable, types: &Stage) -> (String, String) {
+    let columns = 0..table.columns.len();
+    let fields: Vec<_> = columns
+        .clone()
+        .map(|n| format!("c{n} {}", types.staged(n)))
+        .collect();
+    let values: Vec<_> = columns.map(|n| types.value(n, &format!("c{n}"))).collect();
+    let create = format!(
+        "CREATE TEMP TABLE thalweg_load ({}) ON COMMIT DROP",
+        fields.join(", ")
+    );
+    let insert = format!(
+        "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {STAGE}",
+        quote_table(&table.name),
+        column_list(table.columns.iter(), ""),
+        values.join(", ")
+    );
+    (create, insert)
 }
 
 impl PostgresLoader {
@@ -52,7 +79,7 @@ impl PostgresLoader {
             .targets
             .get(target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        let encoder = RowEncoder::new(table)?;
+        let encoder = RowEncoder::new(table);
         let client = &self.connection.client;
         let name = quote_table(&table.name);
         client.batch_execute("BEGIN").await.map_err(convert)?;
@@ -74,10 +101,17 @@ impl PostgresLoader {
                     .at(Side::Target));
             }
         }
-        let sink = client
-            .copy_in(copy_sql(table).as_str())
-            .await
-            .map_err(convert)?;
+        let (copy, staged) = match encoder.has_forms() {
+            false => (copy_sql(table), None),
+            true => {
+                let types = Stage::of(client, table).await?;
+                let (create, insert) = through_staging(table, &types);
+                client.batch_execute(&create).await.map_err(convert)?;
+                let copy = format!("COPY {STAGE} FROM STDIN (FORMAT binary)");
+                (copy, Some(insert))
+            }
+        };
+        let sink = client.copy_in(copy.as_str()).await.map_err(convert)?;
         let mut sink = Box::pin(sink);
         sink.send(Bytes::from_static(HEADER))
             .await
@@ -86,6 +120,7 @@ impl PostgresLoader {
             target,
             encoder,
             sink,
+            staged,
             rows: 0,
         })
     }
@@ -129,6 +164,14 @@ impl Loader for PostgresLoader {
             .await
             .map_err(convert)?;
         let rows = open.sink.as_mut().finish().await.map_err(convert)?;
+        let client = &self.connection.client;
+        let rows = match &open.staged {
+            Some(insert) => client
+                .execute(insert.as_str(), &[])
+                .await
+                .map_err(convert)?,
+            None => rows,
+        };
         if rows != open.rows {
             return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
         }
@@ -137,7 +180,6 @@ impl Loader for PostgresLoader {
             .targets
             .get(open.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        let client = &self.connection.client;
         let Owner { task, epoch } = &self.owner;
         // FOR SHARE: other loaders may commit beside us, a new owner has to wait.
         let owned = client

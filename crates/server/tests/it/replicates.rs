@@ -89,7 +89,8 @@ impl Ends {
             "{findings:?}"
         );
         let described = self.source.describe(&names).await.unwrap();
-        let pairs = described.into_iter().map(|source| {
+        let mut pairs = Vec::new();
+        for source in described {
             let target = TableName::new("public", &source.name.name);
             let mapping = Mapping {
                 id: source.name.name.clone(),
@@ -101,14 +102,15 @@ impl Ends {
                 .target
                 .propose(&source, &target, &mapping.pairs(&source))
                 .unwrap();
-            TablePair {
+            let (proposal, _) = self.target.settle(proposal).await.unwrap();
+            pairs.push(TablePair {
                 mapping,
                 source: Some(source),
                 target: Some(proposal),
                 create: true,
-            }
-        });
-        let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());
+            });
+        }
+        let resolution = resolve(pairs, Operations::ALL, TaskOptions::default());
         Arc::new(
             resolution
                 .plan
