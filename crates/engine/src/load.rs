@@ -101,7 +101,8 @@ async fn copy(
     let source = plan
         .targets
         .get(target)
-        .and_then(|table| Some((table.source, plan.sources.get(table.source)?)));
+        .and_then(|table| table.feeds.first())
+        .and_then(|feed| Some((feed.source, plan.sources.get(feed.source)?)));
     let (index, source) = source.ok_or_else(|| Error::bug("a target without a source"))?;
     let chunk = Chunk {
         table: index,
@@ -126,13 +127,13 @@ async fn copy(
         .map_err(|e| e.at(Side::Source))?
     {
         out.clear();
-        plan.project_rows(target, &rows, &mut out)?;
+        plan.project_rows(target, 0, &rows, &mut out)?;
         loader.load(&out).await?;
         let more = out.len() as u64;
         report.loaded(index, target, more, rows.bytes(), out.bytes());
     }
     let seen = reader.visibility().clone();
-    let loaded = loader.commit(&seen, &plan.fingerprint(target)).await?;
+    let loaded = loader.commit(&seen, &plan.fingerprint(target, 0)).await?;
     report.table(target, |status| status.loaded_rows = loaded);
     Ok(TablePhase::Loaded(seen))
 }

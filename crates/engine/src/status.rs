@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thalweg_core::batch::TableCounts;
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Side};
 use tokio::sync::watch;
@@ -157,6 +157,13 @@ pub(crate) fn add_all(sum: &mut Vec<TableCounts>, more: &[TableCounts]) {
     }
 }
 
+/// Rows that all sources of a target have together; unknown if it is of one.
+fn estimated_rows(plan: &Plan, target: &TargetTable) -> Option<u64> {
+    let feeds = target.feeds.iter();
+    let rows = feeds.map(|feed| plan.sources.get(feed.source)?.schema.estimated_rows);
+    rows.sum()
+}
+
 /// Publishes a status: once per batch or event, never per row.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter(watch::Sender<TaskStatus>);
@@ -171,10 +178,7 @@ impl Reporter {
                 .targets
                 .iter()
                 .map(|target| TableStatus {
-                    estimated_rows: plan
-                        .sources
-                        .get(target.source)
-                        .and_then(|source| source.schema.estimated_rows),
+                    estimated_rows: estimated_rows(plan, target),
                     ..TableStatus::default()
                 })
                 .collect();

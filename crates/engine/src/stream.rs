@@ -202,7 +202,7 @@ impl Streaming<'_> {
                 TablePhase::Waiting => return Err(Error::bug("a table that is not loaded")),
             });
         }
-        let mut wants = |target: usize| wanted.get(target).copied().unwrap_or(false);
+        let mut wants = |target: usize, _feed: usize| wanted.get(target).copied().unwrap_or(false);
         let (rows, ops) = (&mut into.batch.rows, &mut into.batch.ordered);
         let projected = self
             .spec

@@ -173,7 +173,7 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
     let plan = &spec.plan;
     let live = !plan.operations.insert;
     let tables: Vec<_> = (0..plan.targets.len())
-        .map(|target| (target, plan.fingerprint(target), live))
+        .map(|target| (target, plan.fingerprint(target, 0), live))
         .collect();
     let epoch = checkpoint.epoch;
     let applier = spec
@@ -197,11 +197,8 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
             .position(|table| table.name == known.target);
         let Some(target) = target else { continue };
         let written = !matches!(known.phase, TablePhase::Waiting);
-        if written && !same_schema(&known.fingerprint, &plan.fingerprint(target)) {
-            let source = plan
-                .targets
-                .get(target)
-                .and_then(|t| plan.sources.get(t.source));
+        if written && !same_schema(&known.fingerprint, &plan.fingerprint(target, 0)) {
+            let source = plan.source_of(target, 0);
             let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
             return Err(
                 Error::schema(format!("table {name} has changed since the task stopped"))

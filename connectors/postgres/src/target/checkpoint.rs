@@ -199,7 +199,8 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     let lost = set_replaced_aside(&transaction, task).await?;
     known.retain(|(name, phase, fingerprint)| {
         let target = plan.targets.iter().position(|table| table.name == *name);
-        phase != "waiting" && target.is_none_or(|target| *fingerprint != plan.fingerprint(target))
+        phase != "waiting"
+            && target.is_none_or(|target| *fingerprint != plan.fingerprint(target, 0))
     });
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;

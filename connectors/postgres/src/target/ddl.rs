@@ -172,6 +172,14 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
     for table in &plan.targets {
         let subject = table.name.to_string();
         privileges(client, table, &mut findings).await?;
+        if table.merged() {
+            findings.push(Finding::error(
+                "several_sources",
+                subject.clone(),
+                "several tables are mapped to it, which this target cannot merge yet",
+                "keep one of the mappings, or map the others to tables of their own",
+            ));
+        }
         if table.create {
             continue;
         }

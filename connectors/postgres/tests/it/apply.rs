@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_core::Kind;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::checkpoint::TablePhase;
 use thalweg_core::plan::Plan;
 use thalweg_core::position::{Position, Visibility};
@@ -25,7 +25,13 @@ fn two_columns(world: &World, unique: &[usize]) -> Arc<Plan> {
 }
 
 fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
-    ops.iter().map(|&op| TableOp { target: 0, op }).collect()
+    ops.iter()
+        .map(|&op| TableOp {
+            target: 0,
+            feed: 0,
+            op,
+        })
+        .collect()
 }
 
 fn at(number: u32) -> Option<Position> {
@@ -247,10 +253,10 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     }
     let ops: Vec<_> = inserts.iter().map(|&row| RowOp::Insert(row)).collect();
     first.ordered = ordered(&ops);
-    first.folded = Some(vec![FoldedTable {
+    first.folded = Some(vec![Net::Folded(FoldedTable {
         inserts,
         ..FoldedTable::default()
-    }]);
+    })]);
 
     let mut second = ApplyBatch {
         position: at(2),
@@ -289,7 +295,7 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     folded.inserts.push(there);
     ops.push(RowOp::Insert(there));
     second.ordered = ordered(&ops);
-    second.folded = Some(vec![folded]);
+    second.folded = Some(vec![Net::Folded(folded)]);
     (first, second)
 }
 
@@ -370,7 +376,7 @@ async fn rows_that_swap_unique_values_fall_back_to_commit_order() {
         folded.updates.extend([(a, a_new), (b, b_new)]);
     }
     batch.ordered = ordered(&ops);
-    batch.folded = Some(vec![folded]);
+    batch.folded = Some(vec![Net::Folded(folded)]);
     let applied = applier.apply(&batch).await.unwrap();
     assert_eq!(applied.counts[0].updates, 150);
     let swapped = "SELECT count(*) FROM public.t WHERE v = id + 1 - 2 * (id % 2)";
@@ -490,10 +496,14 @@ async fn parents_come_first_and_go_last() {
                 } else {
                     RowOp::Insert(row)
                 };
-                batch.ordered.push(TableOp { target, op });
+                batch.ordered.push(TableOp {
+                    target,
+                    feed: 0,
+                    op,
+                });
             }
         }
-        batch.folded = Some(folded);
+        batch.folded = Some(folded.into_iter().map(Net::Folded).collect());
         applier.apply(&batch).await.unwrap();
         let counts = "SELECT (SELECT count(*) FROM parent) + (SELECT count(*) FROM child)";
         assert_eq!(

@@ -197,7 +197,7 @@ async fn go_live(world: &World, plan: &Arc<Plan>) {
             .unwrap();
         loader.begin(target, true).await.unwrap();
         let seen = Visibility::new("1");
-        let print = plan.fingerprint(target);
+        let print = plan.fingerprint(target, 0);
         loader.commit(&seen, &print).await.unwrap();
     }
     let applier = world
@@ -239,7 +239,7 @@ async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
     let child = plan.targets.iter().position(|t| t.name.name == "child");
     let child = child.unwrap();
     narrower.targets[child].columns.pop();
-    let source = narrower.targets[child].source;
+    let source = narrower.targets[child].feeds[0].source;
     narrower.sources[source].routes[0].cells.pop();
     assert!(world.target.set_aside(&world.key, &narrower).await.unwrap());
     let phases = |checkpoint: Checkpoint| {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::ports::{Connector, DataSourceConfig};
 use thalweg_core::position::Position;
 use thalweg_core::value::{CellRef, RowBatch};
@@ -31,6 +31,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
         let row = batch.rows.end_row();
         batch.ordered.push(TableOp {
             target: 0,
+            feed: 0,
             op: RowOp::Insert(row),
         });
     }
@@ -172,10 +173,10 @@ async fn a_table_dropped_while_streaming_stops_the_task() {
         let batch = |from: i64| {
             let mut batch = rows(from..from + 100);
             if bulk {
-                batch.folded = Some(vec![thalweg_core::batch::FoldedTable {
+                batch.folded = Some(vec![Net::Folded(FoldedTable {
                     inserts: (0..100).collect(),
                     ..Default::default()
-                }]);
+                })]);
             }
             batch
         };

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
@@ -174,7 +174,13 @@ async fn settled(world: &World, plan: &Plan) {
 }
 
 fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
-    ops.iter().map(|&op| TableOp { target: 0, op }).collect()
+    ops.iter()
+        .map(|&op| TableOp {
+            target: 0,
+            feed: 0,
+            op,
+        })
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -224,10 +230,10 @@ async fn text_forms_arrive_by_every_path() {
         let ops: Vec<_> = inserts.iter().map(|row| RowOp::Insert(*row)).collect();
         batch.ordered = ordered(&ops);
         batch.folded = bulk.then(|| {
-            vec![FoldedTable {
+            vec![Net::Folded(FoldedTable {
                 inserts,
                 ..FoldedTable::default()
-            }]
+            })]
         });
         applier.apply(&batch).await.unwrap();
         (base..base + 6).for_each(|id| check(&world, "forms", id, id));
@@ -251,7 +257,7 @@ async fn text_forms_arrive_by_every_path() {
             ops.push(RowOp::Update { before, after });
         }
         batch.ordered = ordered(&ops);
-        batch.folded = bulk.then(|| vec![folded]);
+        batch.folded = bulk.then(|| vec![Net::Folded(folded)]);
         let applied = applier.apply(&batch).await.unwrap();
         assert_eq!(applied.counts[0].missing, 0);
         for id in base..base + 30 {
@@ -361,7 +367,7 @@ async fn a_text_form_that_does_not_fit_is_refused_and_never_cut() {
                 let batch = ApplyBatch {
                     rows,
                     ordered: ordered(&ops),
-                    folded: (path == "bulk").then(|| vec![folded]),
+                    folded: (path == "bulk").then(|| vec![Net::Folded(folded)]),
                     position: Some(Position::new("1")),
                     ..ApplyBatch::default()
                 };

@@ -1,10 +1,10 @@
 //! From source changes to target operations.
 
-use super::{Plan, Route, TargetTable};
+use super::{Cell, Plan, Route, SourceTable, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeBatch, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
-use crate::value::{RowBatch, RowRef};
+use crate::value::{CellRef, RowBatch, RowRef};
 
 /// Figures of one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,19 +17,22 @@ pub struct Projected {
 impl Plan {
     /// Turns source changes into target operations in commit order, appended to `rows` and `ops`.
     ///
-    /// `wanted(target)` says whether the transaction is to be applied to that target table (false
-    /// while its load already contains the transaction); it is asked once per target and call.
+    /// `wanted(target, feed)` says whether the transaction is to be applied to that target table
+    /// (false while the load of that source into it already contains the transaction); it is asked
+    /// once per feed and call.
     /// Operations that are not selected are dropped before any cost is paid; TRUNCATE follows
     /// DELETE. A `Data` error names target table and column, never the value.
     pub fn project(
         &self,
         changes: &ChangeBatch,
-        wanted: &mut dyn FnMut(usize) -> bool,
+        wanted: &mut dyn FnMut(usize, usize) -> bool,
         rows: &mut RowBatch,
         ops: &mut Vec<TableOp>,
     ) -> Result<Projected> {
         let mut read = vec![TableCounts::default(); self.sources.len()];
-        let wanted: Vec<bool> = (0..self.targets.len()).map(wanted).collect();
+        let mut ask = |route: &Route| wanted(route.target, route.feed);
+        let routes = |source: &SourceTable| source.routes.iter().map(&mut ask).collect();
+        let wanted: Vec<Vec<bool>> = self.sources.iter().map(routes).collect();
         let mut scratch = Vec::new();
         for change in &changes.changes {
             let Some(source) = self.sources.get(change.table) else {
@@ -46,27 +49,37 @@ impl Plan {
             if !selected {
                 continue;
             }
-            for route in &source.routes {
-                if wanted.get(route.target).copied().unwrap_or(false) {
-                    let op = self.route(route, change, changes, rows, &mut scratch)?;
-                    ops.push(TableOp {
-                        target: route.target,
-                        op,
-                    });
-                }
+            let wanted = wanted.get(change.table).into_iter().flatten();
+            for (route, _) in source
+                .routes
+                .iter()
+                .zip(wanted)
+                .filter(|(_, wanted)| **wanted)
+            {
+                let op = self.route(route, change, changes, rows, &mut scratch)?;
+                ops.push(TableOp {
+                    target: route.target,
+                    feed: route.feed,
+                    op,
+                });
             }
         }
         Ok(Projected { read })
     }
 
-    /// Converts loaded rows of the source table that feeds `target`, appended to `out`.
-    pub fn project_rows(&self, target: usize, rows: &RowBatch, out: &mut RowBatch) -> Result<()> {
-        let table = self.target(target)?;
-        let route = self
-            .sources
-            .get(table.source)
-            .and_then(|source| source.routes.iter().find(|route| route.target == target))
-            .ok_or_else(|| Error::bug("a target without a route"))?;
+    /// Converts loaded rows of the source table behind a feed of `target`, appended to `out`.
+    pub fn project_rows(
+        &self,
+        target: usize,
+        feed: usize,
+        rows: &RowBatch,
+        out: &mut RowBatch,
+    ) -> Result<()> {
+        let source = self.source_of(target, feed);
+        let mut routes = source.into_iter().flat_map(|source| &source.routes);
+        let route = routes
+            .find(|route| route.target == target && route.feed == feed)
+            .ok_or_else(|| Error::bug("a feed without a route"))?;
         let mut scratch = Vec::new();
         for row in rows.iter() {
             self.image(route, row, out, &mut scratch)?;
@@ -119,7 +132,11 @@ impl Plan {
     ) -> Result<usize> {
         scratch.clear();
         scratch.extend(row.raw_cells());
-        for (column, (source, converter)) in route.cells.iter().enumerate() {
+        for (column, cell) in route.cells.iter().enumerate() {
+            let Cell::Column(source, converter) = cell else {
+                out.push(CellRef::Absent);
+                continue;
+            };
             let raw = scratch.get(*source).ok_or_else(|| {
                 Error::new(
                     Kind::Schema,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
+use thalweg_core::batch::{ApplyBatch, Net, TableCounts, TableOp};
 use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
@@ -12,22 +12,29 @@ use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::value::{CellRef, RowBatch, RowRef};
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
-use super::{Faults, Row, Rows};
+use super::rows::Store;
+use super::{Faults, Rows};
 
 /// A state the target committed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    /// Rows per table.
-    pub tables: BTreeMap<TableName, Rows>,
+    store: Store,
     /// Whether every table was Live.
     pub live: bool,
     epoch: i64,
     applied: Option<Position>,
     checkpoints: BTreeMap<TableName, TableCheckpoint>,
+}
+
+impl Committed {
+    /// Rows per table.
+    pub fn tables(&self) -> &BTreeMap<TableName, Rows> {
+        &self.store.tables
+    }
 }
 
 /// A target in memory. Clones share one state.
@@ -45,10 +52,8 @@ impl MemoryTarget {
             .iter()
             .map(|name| (name.clone(), Rows::new()))
             .collect();
-        let first = Committed {
-            tables,
-            ..Committed::default()
-        };
+        let mut first = Committed::default();
+        first.store.tables = tables;
         MemoryTarget {
             history: Arc::new(Mutex::new(vec![first])),
             held: Arc::new(watch::Sender::new(false)),
@@ -123,7 +128,7 @@ impl Inspect for MemoryTarget {
 
     async fn tables(&self) -> Result<Vec<TableName>> {
         self.faults.step()?;
-        Ok(self.now().tables.into_keys().collect())
+        Ok(self.now().store.tables.into_keys().collect())
     }
 
     async fn describe(&self, _tables: &[TableName]) -> Result<Vec<TableSchema>> {
@@ -243,14 +248,14 @@ struct MemoryLoader {
     target: MemoryTarget,
     epoch: Epoch,
     plan: Arc<Plan>,
-    open: Option<(usize, bool, Rows)>,
+    open: Option<(usize, bool, RowBatch)>,
 }
 
 #[async_trait]
 impl Loader for MemoryLoader {
     async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
         self.target.faults.step()?;
-        self.open = Some((target, replace, Rows::new()));
+        self.open = Some((target, replace, RowBatch::new()));
         Ok(())
     }
 
@@ -261,8 +266,7 @@ impl Loader for MemoryLoader {
             .as_mut()
             .ok_or_else(|| Error::bug("load before begin"))?;
         for row in rows.iter() {
-            let row = whole(row)?;
-            open.insert(key(&row), row);
+            open.append(row);
         }
         Ok(())
     }
@@ -275,12 +279,14 @@ impl Loader for MemoryLoader {
         let (target, replace, rows) = open;
         let name = name(&self.plan, target)?;
         let count = rows.len() as u64;
+        let plan = Arc::clone(&self.plan);
         self.target.commit_as(self.epoch, |state| {
-            let there = state.tables.entry(name.clone()).or_default();
+            let there = state.store.tables.entry(name.clone()).or_default();
             if !replace && !there.is_empty() {
                 return Err(Error::config("the table has rows"));
             }
-            *there = rows;
+            state.store.clear(&plan, target, 0)?;
+            state.store.load(&plan, (target, 0), &rows)?;
             let checkpoint = TableCheckpoint {
                 target: name.clone(),
                 phase: TablePhase::Loaded(seen.clone()),
@@ -299,7 +305,7 @@ struct MemoryApplier {
     epoch: Epoch,
     plan: Arc<Plan>,
     /// Rows as the open transaction has them.
-    open: Option<BTreeMap<TableName, Rows>>,
+    open: Option<Store>,
 }
 
 #[async_trait]
@@ -333,29 +339,35 @@ impl Applier for MemoryApplier {
         let mut held = self.target.held.subscribe();
         let free = held.wait_for(|held| !held).await;
         free.map_err(|_| Error::bug("the target is gone"))?;
-        let mut tables = self.open.take().unwrap_or_else(|| self.target.now().tables);
+        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
-        let mut in_order = tables.clone();
-        apply_ordered(&self.plan, batch, &mut in_order, &mut counts)?;
-        if let Some(folded) = &batch.folded {
-            for table in folded {
-                apply_folded(&self.plan, &batch.rows, table, &mut tables)?;
+        let mut folded = store.clone();
+        let all = batch.ordered.iter();
+        apply_ordered(&self.plan, batch, all, &mut store, &mut counts)?;
+        if let Some(nets) = &batch.folded {
+            let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+            let rest = batch.ordered.iter().filter(rest);
+            apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
+            for net in nets {
+                if let Net::Folded(table) = net {
+                    folded.apply_folded(&self.plan, &batch.rows, table)?;
+                }
             }
             // The engine's fold is checked against the truth at every single batch.
-            if tables != in_order {
+            if folded != store {
                 return Err(Error::bug("the folded batch differs from the ordered one"));
             }
         }
         tokio::task::yield_now().await;
         let Some(position) = batch.position.clone() else {
-            self.open = Some(in_order);
+            self.open = Some(store);
             return Ok(Applied {
                 durable: None,
                 counts,
             });
         };
         self.target.commit_as(self.epoch, |state| {
-            state.tables = in_order;
+            state.store = store;
             state.applied = Some(position.clone());
             Ok(())
         })?;
@@ -376,76 +388,18 @@ impl Applier for MemoryApplier {
     }
 }
 
-fn apply_ordered(
+fn apply_ordered<'a>(
     plan: &Plan,
     batch: &ApplyBatch,
-    tables: &mut BTreeMap<TableName, Rows>,
+    ops: impl Iterator<Item = &'a TableOp>,
+    store: &mut Store,
     counts: &mut [TableCounts],
 ) -> Result<()> {
-    for op in &batch.ordered {
-        let table = tables.entry(name(plan, op.target)?).or_default();
+    for op in ops {
         let counts = counts
             .get_mut(op.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        match op.op {
-            RowOp::Insert(row) => {
-                let row = whole(batch.rows.row(row))?;
-                counts.inserts += 1;
-                counts.repaired += u64::from(table.insert(key(&row), row).is_some());
-            }
-            RowOp::Update { before, after } => {
-                counts.updates += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(before))?));
-                counts.repaired += u64::from(old.is_none());
-                let row = whole(batch.rows.row(after))?;
-                table.insert(key(&row), row);
-            }
-            RowOp::Delete(row) => {
-                counts.deletes += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(row))?));
-                counts.missing += u64::from(old.is_none());
-            }
-            RowOp::Truncate => table.clear(),
-        }
+        store.apply(plan, &batch.rows, op, counts)?;
     }
     Ok(())
-}
-
-fn apply_folded(
-    plan: &Plan,
-    rows: &RowBatch,
-    folded: &FoldedTable,
-    tables: &mut BTreeMap<TableName, Rows>,
-) -> Result<()> {
-    let table = tables.entry(name(plan, folded.target)?).or_default();
-    let read = |row: usize| whole(rows.row(row));
-    for row in &folded.deletes {
-        table.remove(&key(&read(*row)?));
-    }
-    for (before, _) in &folded.updates {
-        table.remove(&key(&read(*before)?));
-    }
-    let written = folded
-        .updates
-        .iter()
-        .map(|(_, after)| after)
-        .chain(&folded.inserts);
-    for row in written {
-        let row = read(*row)?;
-        table.insert(key(&row), row);
-    }
-    Ok(())
-}
-
-fn key(row: &Row) -> i64 {
-    *row.first().expect("a row has a key")
-}
-
-fn whole(row: RowRef<'_>) -> Result<Row> {
-    row.cells()
-        .map(|cell| match cell {
-            CellRef::I64(value) => Ok(value),
-            other => Err(Error::bug(format!("a cell of kind {}", other.kind_name()))),
-        })
-        .collect()
 }
