@@ -220,7 +220,7 @@ pub(super) fn canonical(form: Form, origin: System, said: &[u8], out: &mut Vec<u
             out.extend_from_slice(format!("{:016x}", value.to_bits()).as_bytes());
         }
         Form::Text | Form::Bytes | Form::Ewkb => {
-            out.extend(said.iter().map(u8::to_ascii_lowercase))
+            out.extend(said.iter().map(u8::to_ascii_lowercase));
         }
         Form::Json => {
             let text = String::from_utf8(unhex(said)?).context("JSON is not UTF-8")?;
