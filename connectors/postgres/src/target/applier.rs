@@ -11,12 +11,13 @@ use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, Tabl
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
+use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result};
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
 use super::rows::Rows;
-use super::{Owner, checkpoint};
+use super::{Owner, checkpoint, ledger};
 use crate::config::Connection;
 use crate::error::convert;
 
@@ -305,12 +306,35 @@ impl Applier for PostgresApplier {
         client
             .execute(
                 "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
-                 keys_pending = false \
+                 whole = false, keys_pending = false \
                  WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )
             .await
             .map_err(convert)?;
+        ledger::drop_live(client, task).await?;
         self.sql("COMMIT").await
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        let names: Vec<TableName> = targets
+            .iter()
+            .filter_map(|target| self.plan.targets.get(*target))
+            .map(|table| table.name.clone())
+            .collect();
+        let transaction = self.connection.client.transaction();
+        let transaction = transaction.await.map_err(convert)?;
+        let owned = transaction
+            .query(
+                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
+                 FOR UPDATE",
+                &[&task.server, &task.task, &epoch.0],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)?;
+        checkpoint::load_again(&transaction, task, &names).await?;
+        transaction.commit().await.map_err(convert)
     }
 }

@@ -16,6 +16,7 @@ use thalweg_core::plan::TargetTable;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
+use super::column_list;
 use super::encode::RowEncoder;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -103,4 +104,33 @@ impl Stage {
             None => format!("${parameter}::text"),
         }
     }
+
+    /// How rows get into a table by a staging table of this name, which is empty at the begin of
+    /// each transaction.
+    pub(super) fn through(&self, name: &str, table: &TargetTable) -> Through {
+        let columns = 0..table.columns.len();
+        let fields = columns.clone().map(|n| format!("c{n} {}", self.staged(n)));
+        let values = columns.map(|n| self.value(n, &format!("c{n}")));
+        let (fields, values): (Vec<_>, Vec<_>) = (fields.collect(), values.collect());
+        Through {
+            create: format!(
+                "CREATE TEMP TABLE IF NOT EXISTS {name} ({}) ON COMMIT DELETE ROWS",
+                fields.join(", ")
+            ),
+            copy: format!("COPY pg_temp.{name} FROM STDIN (FORMAT binary)"),
+            insert: format!(
+                "INSERT INTO {} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM pg_temp.{name}",
+                quote_table(&table.name),
+                column_list(table.columns.iter(), ""),
+                values.join(", ")
+            ),
+        }
+    }
+}
+
+/// Statements in the order they are run.
+pub(super) struct Through {
+    pub(super) create: String,
+    pub(super) copy: String,
+    pub(super) insert: String,
 }

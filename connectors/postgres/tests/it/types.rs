@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::plan::Plan;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 
-use crate::world::{World, column, plan, source};
+use crate::world::{World, column, load_whole, plan, source};
 
 /// What has to be there first.
 const TYPES: &str = "\
@@ -208,9 +208,8 @@ async fn text_forms_arrive_by_every_path() {
         .target
         .open_loader(&world.key, epoch, Arc::clone(&plan));
     let mut loader = loader.await.unwrap();
-    loader.begin(0, false).await.unwrap();
-    loader.load(&load).await.unwrap();
-    assert_eq!(loader.commit(&Visibility::new("7"), "f").await.unwrap(), 6);
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &load, "7").await;
+    loaded.unwrap();
     drop(loader);
     (0..6).for_each(|id| check(&world, "forms", id, id));
 
@@ -350,13 +349,12 @@ async fn a_text_form_that_does_not_fit_is_refused_and_never_cut() {
                 rows.end_row();
             }
             let error = if path == "load" {
-                let loader = world.target.open_loader(&world.key, epoch, plan).await;
-                let mut loader = loader.unwrap();
-                loader.begin(0, false).await.unwrap();
-                match loader.load(&rows).await {
-                    Ok(()) => loader.commit(&Visibility::new("7"), "f").await.unwrap_err(),
-                    Err(error) => error,
-                }
+                let loader = world
+                    .target
+                    .open_loader(&world.key, epoch, Arc::clone(&plan));
+                let mut loader = loader.await.unwrap();
+                let loaded = load_whole(loader.as_mut(), &plan, 0, &rows, "7").await;
+                loaded.unwrap_err()
             } else {
                 let inserts: Vec<usize> = (0..60).collect();
                 let ops: Vec<_> = inserts.iter().map(|row| RowOp::Insert(*row)).collect();
