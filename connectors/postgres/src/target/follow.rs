@@ -21,6 +21,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::bulk::{BulkError, nulls};
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -40,6 +41,7 @@ struct Parent {
     /// The columns that are referenced by any of its cascades.
     columns: Vec<usize>,
     encoder: RowEncoder,
+    types: Stage,
     copy: Statement,
     links: Vec<Link>,
 }
@@ -130,11 +132,11 @@ impl Parent {
         let Some(table) = plan.targets.get(target).filter(|_| !columns.is_empty()) else {
             return Ok(None);
         };
+        let types = Stage::of(client, table).await?;
         let mut fields = vec!["level bigint".to_owned(), "op smallint".to_owned()];
         for side in ["o", "n"] {
-            let natives = columns.iter().filter_map(|c| table.columns.get(*c));
-            let natives = natives.enumerate();
-            fields.extend(natives.map(|(n, column)| format!("{side}{n} {}", column.native)));
+            let places = columns.iter().enumerate();
+            fields.extend(places.map(|(n, column)| format!("{side}{n} {}", types.staged(*column))));
         }
         let create = format!(
             "CREATE TEMP TABLE thalweg_moved_{target} ({}) ON COMMIT DELETE ROWS",
@@ -144,15 +146,22 @@ impl Parent {
         let copy = format!("COPY {} FROM STDIN (FORMAT binary)", stage_of(target));
         Ok(Some(Parent {
             columns,
-            encoder: RowEncoder::new(table)?,
+            encoder: RowEncoder::new(table),
+            types,
             copy: client.prepare(&copy).await.map_err(convert)?,
             links: Vec::new(),
         }))
     }
 
-    /// Where a column stands among those that are referenced.
-    fn place(&self, column: usize) -> Option<usize> {
-        self.columns.iter().position(|c| *c == column)
+    /// A referenced column's old (`o`) and new (`n`) value in the temporary table, as stored there.
+    fn staged(&self, side: &str, column: usize) -> Option<String> {
+        let place = self.columns.iter().position(|c| *c == column)?;
+        Some(format!("s.{side}{place}"))
+    }
+
+    /// The same as a value of the column.
+    fn value(&self, side: &str, column: usize) -> Option<String> {
+        Some(self.types.value(column, &self.staged(side, column)?))
     }
 
     /// Copies rows into the temporary table; whether there were any.
@@ -234,51 +243,53 @@ fn statement(
     let child = plan.targets.get(cascade.child);
     let child = child.ok_or_else(|| Error::bug("a cascade to a table the plan does not know"))?;
     let name = |column: usize| child.columns.get(column).map(|c| quote(&c.name));
-    // Referencing column, its name, and the place of what it references.
+    // Referencing column, its name, and what it references.
     let mut pairs = Vec::new();
     for (column, referenced) in cascade.columns.iter().zip(&cascade.parent_columns) {
-        let pair = name(*column).zip(parent.place(*referenced));
-        let (name, place) = pair.ok_or_else(no_parent)?;
-        pairs.push((*column, name, place));
+        let name = name(*column).ok_or_else(no_parent)?;
+        pairs.push((*column, name, *referenced));
     }
-    let list = |form: &dyn Fn(&(usize, String, usize)) -> String, between: &str| {
-        pairs.iter().map(form).collect::<Vec<_>>().join(between)
+    let list = |form: &dyn Fn(&str, usize) -> Option<String>, between: &str| {
+        let each = pairs.iter().map(|(_, name, from)| form(name, *from));
+        let each: Option<Vec<_>> = each.collect();
+        each.map(|each| each.join(between)).ok_or_else(no_parent)
     };
     let stage = stage_of(cascade.parent);
+    let same = |name: &str, from| Some(format!("t.{name} = {}", parent.value("o", from)?));
     let mut found = format!(
         "s.level = $1::int8 AND s.op = {op} AND {}",
-        list(
-            &|(_, name, place)| format!("t.{name} = s.o{place}"),
-            " AND "
-        )
+        list(&same, " AND ")?
     );
     let action = if op == GONE {
         cascade.on_delete
     } else {
         let (old, new) = (
-            list(&|(_, _, place)| format!("s.o{place}"), ", "),
-            list(&|(_, _, place)| format!("s.n{place}"), ", "),
+            list(&|_, from| parent.staged("o", from), ", ")?,
+            list(&|_, from| parent.staged("n", from), ", ")?,
         );
         found.push_str(&format!(" AND ROW({old}) IS DISTINCT FROM ROW({new})"));
         cascade.on_update
     };
     let table = quote_table(&child.name);
-    let set = |value: &dyn Fn(usize) -> String| {
+    let set = |value: &dyn Fn(usize) -> Option<String>| {
         let set = list(
-            &|(_, name, place)| format!("{name} = {}", value(*place)),
+            &|name, from| Some(format!("{name} = {}", value(from)?)),
             ", ",
-        );
-        format!("UPDATE {table} t SET {set} FROM {stage} s WHERE {found}")
+        )?;
+        Ok::<_, Error>(format!(
+            "UPDATE {table} t SET {set} FROM {stage} s WHERE {found}"
+        ))
     };
+    let constant = |text: &'static str| move |_| Some(text.to_owned());
     let (sql, deletes) = match action {
         ReferenceAction::Refuse => return Ok(None),
-        ReferenceAction::Cascade if op == GONE => (
-            format!("DELETE FROM {table} t USING {stage} s WHERE {found}"),
-            true,
-        ),
-        ReferenceAction::Cascade => (set(&|place| format!("s.n{place}")), false),
-        ReferenceAction::SetNull => (set(&|_| "NULL".to_owned()), false),
-        ReferenceAction::SetDefault => (set(&|_| "DEFAULT".to_owned()), false),
+        ReferenceAction::Cascade if op == GONE => {
+            let sql = format!("DELETE FROM {table} t USING {stage} s WHERE {found}");
+            (sql, true)
+        }
+        ReferenceAction::Cascade => (set(&|from| parent.value("n", from))?, false),
+        ReferenceAction::SetNull => (set(&constant("NULL"))?, false),
+        ReferenceAction::SetDefault => (set(&constant("DEFAULT"))?, false),
     };
     // `$2` is used in any case, so that all statements take the same parameters.
     let below = parents.get(cascade.child).and_then(Option::as_ref);
@@ -289,13 +300,17 @@ fn statement(
     let mut columns = Vec::new();
     for (place, column) in below.columns.iter().enumerate() {
         let name = name(*column).ok_or_else(no_parent)?;
+        let staged = below.types.staged(*column);
         // What RETURNING gives is the row as it is now; what it referenced is in the staged row.
         let old = pairs.iter().find(|(c, ..)| c == column && !deletes);
-        let old = old.map_or(format!("t.{name}"), |(_, _, from)| format!("s.o{from}"));
-        fields.push(format!("{old} AS o{place}"));
+        let old = match old {
+            Some((_, _, from)) => parent.value("o", *from).ok_or_else(no_parent)?,
+            None => format!("t.{name}"),
+        };
+        fields.push(format!("({old})::{staged} AS o{place}"));
         columns.push(format!("o{place}"));
         if !deletes {
-            fields.push(format!("t.{name} AS n{place}"));
+            fields.push(format!("t.{name}::{staged} AS n{place}"));
             columns.push(format!("n{place}"));
         }
     }

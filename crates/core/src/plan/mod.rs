@@ -12,7 +12,7 @@ mod project;
 mod resolve;
 
 pub use cascade::Cascade;
-pub use convert::{ConvertError, Converter, Verdict};
+pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
 pub use resolve::{Resolution, TablePair, resolve};
 
@@ -55,7 +55,7 @@ pub struct Route {
 }
 
 /// Where a cell of a target row comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cell {
     /// From the source column of this index, by this converter.
     Column(usize, Converter),
