@@ -7,18 +7,18 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Result};
 
 use super::check::explain;
-use super::checkpoint::{self, Place};
+use super::checkpoint::{self, Again, Place};
 use super::ddl::make_keys;
 use super::session::Session;
 use super::table::{Rules, Table};
-use super::{Owner, bulk, rows};
+use super::{Owner, bulk, ledger, rows};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -73,9 +73,6 @@ impl MySqlApplier {
             .as_deref()
             .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
         if let Some(folded) = folded {
-            for table in folded {
-                self.know(table.target).await?;
-            }
             self.session.run("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
             match self.apply_folded(batch, folded, &mut bulk_counts).await {
@@ -92,40 +89,44 @@ impl MySqlApplier {
                 Err(error) => return Err(error),
             }
         }
-        self.apply_ordered(batch, counts).await
+        self.apply_ordered(batch, batch.ordered.iter(), counts)
+            .await
     }
 
     async fn apply_folded(
         &mut self,
         batch: &ApplyBatch,
-        folded: &[FoldedTable],
+        nets: &[Net],
         counts: &mut [TableCounts],
     ) -> Result<()> {
         let session = &mut self.session;
         // Children before parents when rows go, parents before children when they come.
-        for part in folded.iter().rev() {
+        for part in folded(nets).rev() {
             let known = self.tables.get(part.target).and_then(Option::as_ref);
             let (table, _) = known.ok_or_else(missing)?;
             let counts = counts.get_mut(part.target).ok_or_else(missing)?;
             bulk::delete(session, table, &batch.rows, part, counts).await?;
         }
-        for part in folded {
+        for part in folded(nets) {
             let known = self.tables.get(part.target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
             let counts = counts.get_mut(part.target).ok_or_else(missing)?;
             let may_insert = self.plan.operations.insert;
             bulk::write(session, table, rules, &batch.rows, part, may_insert, counts).await?;
         }
-        Ok(())
+        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
+            .await
     }
 
-    async fn apply_ordered(
+    async fn apply_ordered<'b>(
         &mut self,
         batch: &ApplyBatch,
+        ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
         let may_insert = self.plan.operations.insert;
-        for op in &batch.ordered {
+        for op in ops {
             let known = self.tables.get(op.target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
@@ -157,6 +158,14 @@ impl MySqlApplier {
     }
 }
 
+/// The tables that were folded, parents first.
+fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
+    nets.iter().filter_map(|net| match net {
+        Net::Folded(table) => Some(table),
+        Net::InOrder(_) => None,
+    })
+}
+
 /// Operations as the source did them.
 fn count(batch: &ApplyBatch, counts: &mut [TableCounts]) {
     for op in &batch.ordered {
@@ -179,7 +188,7 @@ impl Applier for MySqlApplier {
         let first = format!(
             "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
              foreign_keys, relation) VALUES (?, ?, ?, ?, ?, ?, '', ?) ON DUPLICATE KEY UPDATE \
-             phase = ?, visibility = NULL, fingerprint = ?, relation = ?",
+             phase = ?, fingerprint = ?, relation = ?",
             self.place.tables()
         );
         for (target, fingerprint, live) in tables {
@@ -237,6 +246,7 @@ impl Applier for MySqlApplier {
         let session = &mut self.session;
         session.run("START TRANSACTION").await?;
         self.owner.lock(session, &self.place, "FOR UPDATE").await?;
+        checkpoint::unnote_relations(session, &self.place, &task).await?;
         // What follows commits. An older owner that comes here late makes keys that the newer one
         // makes as well.
         make_keys(session, &self.place, &task, &self.plan).await?;
@@ -246,13 +256,27 @@ impl Applier for MySqlApplier {
         session.run("START TRANSACTION").await?;
         self.owner.lock(session, &self.place, "FOR UPDATE").await?;
         let live = format!(
-            "UPDATE {} SET phase = 'live', visibility = NULL, keys_pending = 0 \
+            "UPDATE {} SET phase = 'live', whole = 0, keys_pending = 0 \
              WHERE server = ? AND task = ? AND phase <> 'waiting'",
             self.place.tables()
         );
         session.exec(&live, (&task.server, &task.task)).await?;
+        ledger::drop_live(session, &self.place, &task).await?;
         session.run("COMMIT").await?;
         self.tables.fill_with(|| None);
+        Ok(())
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let session = &mut self.session;
+        for target in targets {
+            let name = &self.plan.targets.get(*target).ok_or_else(missing)?.name;
+            // Dropping a foreign key commits, so that each table is a step of its own.
+            session.run("START TRANSACTION").await?;
+            self.owner.lock(session, &self.place, "FOR UPDATE").await?;
+            let task = &self.owner.task;
+            checkpoint::wait_for_load(session, &self.place, task, name, Again::Whole).await?;
+        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use mysql_async::prelude::Queryable;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
-use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::plan::{Cell, Plan, TargetTable};
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::schema::ColumnSchema;
 use thalweg_core::{Error, Kind, Result};
@@ -36,6 +36,14 @@ pub(super) async fn check(
                 subject.clone(),
                 error.message(),
                 error.hint().unwrap_or_default(),
+            ));
+        }
+        if table.merged() {
+            findings.push(Finding::error(
+                "several_sources",
+                subject.clone(),
+                "several tables are mapped to it, which this target cannot merge yet",
+                "keep one of the mappings, or map the others to tables of their own",
             ));
         }
         folding(plan, table, &mut findings);
@@ -245,24 +253,22 @@ async fn privileges(
 
 /// Keys of which the target takes two for equal that the source does not.
 fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
-    let source = plan.sources.get(table.source);
-    let route = source.and_then(|source| {
-        source.routes.iter().find(|route| {
-            plan.targets
-                .get(route.target)
-                .is_some_and(|t| t.name == table.name)
-        })
-    });
+    let is_it = |target: usize| {
+        let target = plan.targets.get(target);
+        target.is_some_and(|target| target.name == table.name)
+    };
     for &index in &table.key {
-        let behind = route
-            .and_then(|route| route.cells.get(index))
-            .and_then(|(from, _)| source?.schema.columns.get(*from));
-        let (Some(column), Some(behind)) = (table.columns.get(index), behind) else {
+        let mut behind = plan.sources.iter().flat_map(|source| {
+            let routes = source.routes.iter().filter(|route| is_it(route.target));
+            routes.filter_map(move |route| match route.cells.get(index)? {
+                Cell::Column(from, _) => source.schema.columns.get(*from),
+                Cell::Absent => None,
+            })
+        });
+        let Some(column) = table.columns.get(index).filter(|column| column.folds) else {
             continue;
         };
-        if !column.folds {
-            continue;
-        }
+        let all_fold = behind.all(|column| column.folds);
         let subject = format!("{}.{}", table.name, column.name);
         let fix = format!(
             "ALTER TABLE {} MODIFY {} … CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin (MySQL 8: \
@@ -270,7 +276,7 @@ fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
             quote_table(&table.name),
             quote(&column.name)
         );
-        if folds_spaces_only(column) || behind.folds {
+        if folds_spaces_only(column) || all_fold {
             findings.push(Finding::warning(
                 "key_folds",
                 subject,

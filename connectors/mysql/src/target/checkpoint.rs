@@ -19,20 +19,24 @@
 //! an identity of a table to everybody. `relation` keeps the time when it was created, which every
 //! `CREATE` and `ALTER TABLE` moves, so the same time is the same table; where it differs the table
 //! is another one if it is empty, and otherwise was altered (or restored together with the
-//! checkpoint) and is believed. The time has whole seconds only, so nothing is noted within the
+//! checkpoint) and is believed. It is null while we alter the table ourselves. The time has whole seconds only, so nothing is noted within the
 //! second in which it was created.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::plan::Plan;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert;
+use super::ledger;
 use super::session::{Session, quote, text};
 use super::table::{is_empty, is_gone, quote_table};
 
@@ -87,23 +91,47 @@ impl Place {
         self.quoted("checkpoint_table")
     }
 
-    fn statements(&self) -> [String; 2] {
+    /// One row per chunk of a table that is being loaded.
+    pub(super) fn chunks(&self) -> String {
+        self.quoted("checkpoint_chunk")
+    }
+
+    /// The statements that make the tables, in the order of their names here.
+    fn statements(&self) -> [(String, String); 3] {
         let key = "server varchar(64) NOT NULL, task varchar(64) NOT NULL";
+        let target = "target_schema varchar(64) NOT NULL, target_table varchar(64) NOT NULL";
         let form = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+        let create = |table: String, columns: &str| {
+            let create = format!("CREATE TABLE IF NOT EXISTS {table} ({columns}) {form}");
+            (table, create)
+        };
         [
-            format!(
-                "CREATE TABLE IF NOT EXISTS {} ({key}, epoch bigint NOT NULL, applied longtext, \
-                 PRIMARY KEY (server, task)) {form}",
-                self.checkpoint()
+            create(
+                self.checkpoint(),
+                &format!(
+                    "{key}, epoch bigint NOT NULL, applied longtext, PRIMARY KEY (server, task)"
+                ),
             ),
-            format!(
-                "CREATE TABLE IF NOT EXISTS {} ({key}, target_schema varchar(64) NOT NULL, \
-                 target_table varchar(64) NOT NULL, phase varchar(16) NOT NULL, \
-                 visibility longtext, fingerprint longtext NOT NULL, loaded_rows bigint, \
-                 keys_pending boolean NOT NULL DEFAULT 0, foreign_keys longtext NOT NULL, \
-                 relation varchar(64), \
-                 PRIMARY KEY (server, task, target_schema, target_table)) {form}",
-                self.tables()
+            create(
+                self.tables(),
+                &format!(
+                    "{key}, {target}, phase varchar(16) NOT NULL, fingerprint longtext NOT NULL, \
+                     loaded_rows bigint, whole boolean NOT NULL DEFAULT 0, \
+                     keys_pending boolean NOT NULL DEFAULT 0, foreign_keys longtext NOT NULL, \
+                     relation varchar(64), \
+                     PRIMARY KEY (server, task, target_schema, target_table)"
+                ),
+            ),
+            // Some servers take no table without a primary key; this one has nothing to be its.
+            create(
+                self.chunks(),
+                &format!(
+                    "id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, {key}, {target}, \
+                     source_schema varchar(64) NOT NULL, source_table varchar(64) NOT NULL, \
+                     range_column bigint unsigned, range_from longblob, range_to longblob, \
+                     visibility longtext NOT NULL, loaded_rows bigint unsigned NOT NULL, \
+                     KEY (server, task, target_schema, target_table)"
+                ),
             ),
         ]
     }
@@ -143,9 +171,10 @@ async fn present(session: &mut Session) -> Result<Vec<Place>> {
     let found: Vec<(String, String)> = session
         .ask(
             "SELECT table_schema, table_name FROM information_schema.tables \
-             WHERE (table_schema = ? AND table_name IN ('checkpoint', 'checkpoint_table')) \
-             OR (table_schema = ? AND table_name IN \
-               ('_thalweg_checkpoint', '_thalweg_checkpoint_table'))",
+             WHERE (table_schema = ? AND table_name IN \
+               ('checkpoint', 'checkpoint_table', 'checkpoint_chunk')) \
+             OR (table_schema = ? AND table_name IN ('_thalweg_checkpoint', \
+               '_thalweg_checkpoint_table', '_thalweg_checkpoint_chunk'))",
             (DATABASE, database.as_deref().unwrap_or_default()),
         )
         .await?;
@@ -203,10 +232,7 @@ async fn take_turns(session: &mut Session) -> Result<()> {
 async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
     if let Some(place) = find(session, task).await? {
         // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
-        for (table, create) in [place.checkpoint(), place.tables()]
-            .iter()
-            .zip(place.statements())
-        {
+        for (table, create) in place.statements() {
             let probe = format!("SELECT 1 FROM {table} LIMIT 0");
             match session.conn().query_drop(probe).await {
                 Ok(()) => {}
@@ -221,7 +247,7 @@ async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
             let create = format!("CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4");
             session.run(&create).await?;
         }
-        for statement in place.statements() {
+        for (_, statement) in place.statements() {
             session.run(&statement).await?;
         }
         Ok::<(), Error>(())
@@ -265,9 +291,9 @@ type TableRow = (
     String,
     String,
     String,
-    Option<String>,
+    bool,
     String,
-    Option<i64>,
+    Option<u64>,
     Option<String>,
 );
 
@@ -289,16 +315,18 @@ async fn claim_once(
     let read = format!("SELECT epoch, applied FROM {checkpoint} WHERE server = ? AND task = ?");
     let row: Option<(i64, Option<String>)> = conn.exec_first(read, key()).await?;
     let read = format!(
-        "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows, relation \
+        "SELECT target_schema, target_table, phase, whole, fingerprint, loaded_rows, relation \
          FROM {tables} WHERE server = ? AND task = ?"
     );
     let rows: Vec<TableRow> = conn.exec(read, key()).await?;
-    conn.query_drop("COMMIT").await?;
+    let chunks = ledger::read(session, place, task).await?;
+    session.conn().query_drop("COMMIT").await?;
     let stored = async {
         let (epoch, applied) = row.ok_or_else(|| Error::transient("the checkpoint is gone"))?;
+        let mut ledgers = ledger::parse(chunks)?;
         let mut stored = Vec::new();
         for row in rows {
-            stored.push(stored_table(session, place, task, row).await?);
+            stored.push(stored_table(session, place, task, row, &mut ledgers).await?);
         }
         Ok(Checkpoint {
             epoch: Epoch(epoch),
@@ -314,13 +342,19 @@ async fn stored_table(
     place: &Place,
     task: &TaskKey,
     row: TableRow,
+    ledgers: &mut BTreeMap<TableName, Vec<LoadedChunk>>,
 ) -> Result<TableCheckpoint> {
-    let (schema, name, phase, visibility, fingerprint, loaded_rows, relation) = row;
+    let (schema, name, phase, whole, fingerprint, mut loaded_rows, relation) = row;
     let target = TableName::new(schema, name);
-    let phase = match (phase.as_str(), visibility) {
-        ("waiting", _) => TablePhase::Waiting,
-        ("loaded", Some(seen)) => TablePhase::Loaded(Visibility::new(seen)),
-        ("live", _) => TablePhase::Live,
+    let ledger = ledgers.remove(&target);
+    let phase = match phase.as_str() {
+        "waiting" => TablePhase::Waiting,
+        "loading" => {
+            let ledger = ledger.unwrap_or_default();
+            loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
+            TablePhase::Loading(ledger)
+        }
+        "live" => TablePhase::Live,
         _ => {
             return Err(
                 Error::config("the checkpoint has a phase this version does not know")
@@ -345,7 +379,8 @@ async fn stored_table(
         target,
         phase,
         fingerprint,
-        loaded_rows: loaded_rows.map(|rows| u64::try_from(rows).unwrap_or(0)),
+        loaded_rows,
+        whole,
     })
 }
 
@@ -365,8 +400,11 @@ async fn identity(
     let Some((created, _)) = created(session, table).await? else {
         return Ok(Identity::Replaced);
     };
-    if noted == Some(created.to_string().as_str()) {
-        return Ok(Identity::Same);
+    match noted {
+        Some(noted) if noted == created.to_string() => return Ok(Identity::Same),
+        // We were about to alter it.
+        None => return Ok(Identity::Altered),
+        Some(_) => {}
     }
     Ok(match is_empty(session, table).await? {
         true => Identity::Replaced,
@@ -402,6 +440,20 @@ pub(super) async fn relation(session: &mut Session, table: &TableName) -> Result
         tokio::time::sleep(Duration::from_micros(rest.unsigned_abs())).await;
     }
     Ok(Some(at.to_string()))
+}
+
+/// Forgets which tables were loaded of those that wait for their keys, as they are about to be altered.
+pub(super) async fn unnote_relations(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+) -> Result<()> {
+    let forget = format!(
+        "UPDATE {} SET relation = NULL WHERE server = ? AND task = ? AND keys_pending",
+        place.tables()
+    );
+    session.exec(&forget, (&task.server, &task.task)).await?;
+    session.run("COMMIT").await
 }
 
 /// Notes the present table as the one that was loaded.
@@ -448,7 +500,7 @@ pub(super) async fn forget(session: &mut Session, task: &TaskKey) -> Result<()> 
     };
     session.run("COMMIT").await?;
     for (table, ..) in known(session, &place, task).await? {
-        wait_for_load(session, &place, task, &table).await?;
+        wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
     }
     Ok(())
 }
@@ -475,16 +527,16 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
         let target = plan.targets.iter().position(|t| t.name == table);
         if identity(session, &table, relation.as_deref()).await? == Identity::Replaced {
             let lost = format!(
-                "UPDATE {} SET phase = 'waiting', visibility = NULL, loaded_rows = NULL, \
-                 foreign_keys = '' WHERE server = ? AND task = ? AND target_schema = ? \
+                "UPDATE {} SET phase = 'waiting', loaded_rows = NULL, foreign_keys = '' WHERE server = ? AND task = ? AND target_schema = ? \
                  AND target_table = ?",
                 place.tables()
             );
             let key = (&task.server, &task.task, &table.schema, &table.name);
             session.exec(&lost, key).await?;
+            ledger::clear(session, &place, task, &table).await?;
             session.run("COMMIT").await?;
         } else if target.is_none_or(|target| fingerprint != plan.fingerprint(target)) {
-            wait_for_load(session, &place, task, &table).await?;
+            wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
         } else {
             continue;
         }
@@ -511,13 +563,23 @@ async fn known(session: &mut Session, place: &Place, task: &TaskKey) -> Result<V
     Ok(rows.unwrap_or_default().into_iter().map(known).collect())
 }
 
+/// How a table is to be loaded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// As it was to be before.
+    AsBefore,
+    /// As one chunk.
+    Whole,
+}
+
 /// Marks a table as not loaded. The foreign keys that this task made go, because tables are loaded
 /// independently; they come back when the tables go Live.
-async fn wait_for_load(
+pub(super) async fn wait_for_load(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
     table: &TableName,
+    again: Again,
 ) -> Result<()> {
     let tables = place.tables();
     let of = "WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ?";
@@ -527,7 +589,7 @@ async fn wait_for_load(
     let made = listed(found.first().map_or("", String::as_str));
     if !made.is_empty() {
         // First, so that they are made again whatever happens in between.
-        let pending = format!("UPDATE {tables} SET keys_pending = 1 {of}");
+        let pending = format!("UPDATE {tables} SET keys_pending = 1, relation = NULL {of}");
         session.exec(&pending, key()).await?;
         session.run("COMMIT").await?;
         let there = "SELECT constraint_name FROM information_schema.table_constraints \
@@ -539,9 +601,14 @@ async fn wait_for_load(
             session.run(&drop).await?;
         }
     }
+    let whole = match again {
+        Again::AsBefore => "whole",
+        Again::Whole => "1",
+    };
     let waiting =
-        format!("UPDATE {tables} SET phase = 'waiting', visibility = NULL, foreign_keys = '' {of}");
+        format!("UPDATE {tables} SET phase = 'waiting', foreign_keys = '', whole = {whole} {of}");
     session.exec(&waiting, key()).await?;
+    ledger::clear(session, place, task, table).await?;
     session.run("COMMIT").await
 }
 
@@ -637,7 +704,7 @@ pub(super) async fn pending(session: &mut Session, task: &TaskKey) -> Result<Vec
 /// Removes the rows of a task, and with the last task's the tables and the database.
 pub(super) async fn release(session: &mut Session, task: &TaskKey) -> Result<()> {
     for place in present(session).await? {
-        for table in [place.tables(), place.checkpoint()] {
+        for table in [place.chunks(), place.tables(), place.checkpoint()] {
             let delete = format!("DELETE FROM {table} WHERE server = ? AND task = ?");
             let key = (&task.server, &task.task);
             gone_is_none(session.conn().exec_drop(delete, key).await)?;
@@ -671,8 +738,8 @@ async fn remove_unused(session: &mut Session, place: &Place) -> Result<()> {
 }
 
 async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
-    let (checkpoint, tables) = (place.checkpoint(), place.tables());
-    let lock = format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE");
+    let (checkpoint, tables, chunks) = (place.checkpoint(), place.tables(), place.chunks());
+    let lock = format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE");
     if gone_is_none(session.conn().query_drop(lock).await)?.is_none() {
         return Ok(false);
     }
@@ -681,7 +748,7 @@ async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
         return Ok(false);
     }
     session
-        .run(&format!("DROP TABLE {tables}, {checkpoint}"))
+        .run(&format!("DROP TABLE {chunks}, {tables}, {checkpoint}"))
         .await?;
     Ok(true)
 }

@@ -3,6 +3,7 @@
 //! Every statement here commits by itself and may be repeated (see [`super::checkpoint`]).
 
 use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{ColumnType, ForeignKey, TableName};
 use thalweg_core::{Error, Result};
@@ -128,7 +129,17 @@ async fn unique_there(
     table: &TableName,
     columns: &[String],
 ) -> Result<bool> {
-    let rows: Vec<(String, String, Option<u64>)> = session
+    let keys = unique_keys(session, table).await?;
+    Ok(keys.iter().any(|(_, there)| there == columns))
+}
+
+/// The unique keys of a table, the primary key included: name and columns. A column of which only a
+/// part is in the key, or an expression, has no name.
+async fn unique_keys(
+    session: &mut Session,
+    table: &TableName,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let rows: Vec<(String, Option<String>, Option<u64>)> = session
         .ask(
             "SELECT index_name, column_name, sub_part FROM information_schema.statistics \
              WHERE table_schema = ? AND table_name = ? AND non_unique = 0 \
@@ -138,17 +149,13 @@ async fn unique_there(
         .await?;
     let mut keys: Vec<(String, Vec<String>)> = Vec::new();
     for (key, column, part) in rows {
-        let column = if part.is_some() {
-            String::new()
-        } else {
-            column
-        };
+        let column = column.filter(|_| part.is_none()).unwrap_or_default();
         match keys.last_mut().filter(|(name, _)| *name == key) {
             Some((_, list)) => list.push(column),
             None => keys.push((key, vec![column])),
         }
     }
-    Ok(keys.iter().any(|(_, there)| there == columns))
+    Ok(keys)
 }
 
 /// Whether a table has a foreign key of these columns to those, whatever it is called.
@@ -181,6 +188,36 @@ async fn foreign_there(session: &mut Session, table: &TableName, key: &ForeignKe
         }
     }
     Ok(keys.iter().any(|(_, there)| there == key))
+}
+
+/// Per table of the plan, whether its rows may be of several moments: it has a key, no other unique
+/// key that does not hold all of it, and no foreign key from it or to it that is checked.
+pub(super) async fn loose(session: &mut Session, plan: &Plan) -> Result<Vec<bool>> {
+    let mut loose = Vec::new();
+    for table in &plan.targets {
+        let key = table.key.iter().filter_map(|c| table.columns.get(*c));
+        let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+        let mut free = !key.is_empty();
+        for (_, there) in unique_keys(session, &table.name).await? {
+            free &= key.iter().all(|column| there.iter().any(|c| c == column));
+        }
+        if plan.options.foreign_keys == ForeignKeys::Enforce {
+            let name = &table.name;
+            let foreign: Vec<u8> = session
+                .ask(
+                    "SELECT 1 FROM information_schema.key_column_usage \
+                     WHERE table_schema = ? AND table_name = ? \
+                     AND referenced_table_name IS NOT NULL UNION ALL \
+                     SELECT 1 FROM information_schema.key_column_usage \
+                     WHERE referenced_table_schema = ? AND referenced_table_name = ? LIMIT 1",
+                    (&name.schema, &name.name, &name.schema, &name.name),
+                )
+                .await?;
+            free &= foreign.is_empty();
+        }
+        loose.push(free);
+    }
+    Ok(loose)
 }
 
 /// Characters of a name.

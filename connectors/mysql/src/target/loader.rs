@@ -1,4 +1,4 @@
-//! Loading: one table in one transaction, by statements of many rows straight into it.
+//! Loading: one chunk in one transaction, by statements of many rows straight into the table.
 //!
 //! Not by `LOAD DATA LOCAL`: it is no faster than such statements, has its own rules for values, and
 //! the server would ask us for a file.
@@ -6,81 +6,89 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use thalweg_core::checkpoint::LoadedChunk;
+use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Loader;
-use thalweg_core::position::Visibility;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 
 use super::check::explain;
+use super::checkpoint::Place;
 use super::session::Session;
 use super::table::{Table, is_empty};
-use super::{Owner, bulk, checkpoint};
+use super::{Owner, bulk, ledger};
 
 pub(super) struct MySqlLoader {
     session: Session,
     owner: Owner,
     plan: Arc<Plan>,
+    place: Place,
     open: Option<Open>,
 }
 
-/// The table being loaded.
+/// The open transaction.
 struct Open {
     table: Table,
     rows: u64,
 }
 
 impl MySqlLoader {
-    pub(super) fn new(session: Session, owner: Owner, plan: Arc<Plan>) -> Self {
-        MySqlLoader {
+    pub(super) async fn new(mut session: Session, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
+        let place = owner.place(&mut session).await?;
+        session.run("ROLLBACK").await?;
+        Ok(MySqlLoader {
             session,
             owner,
             plan,
+            place,
             open: None,
-        }
+        })
     }
 
-    async fn open(&mut self, target: usize, replace: bool) -> Result<Open> {
-        let target = self
-            .plan
-            .targets
-            .get(target)
-            .ok_or_else(|| Error::bug("no such target"))?;
+    async fn empty_table(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        let open = self.open.as_ref().ok_or_else(unopened)?;
         let session = &mut self.session;
-        let table = Table::new(target, session.facts.flavor)?;
-        session.run("START TRANSACTION").await?;
-        if replace {
+        let (name, table) = (&open.table.target.name, &open.table.name);
+        if existing == ExistingRows::Replace {
             // TRUNCATE would commit.
-            session.run(&format!("DELETE FROM {}", table.name)).await?;
-        } else if !is_empty(session, &target.name).await? {
-            return Err(Error::config(format!("{} has rows already", target.name))
-                .with_hint(format!(
-                    "TRUNCATE {}, or set existing_rows to replace",
-                    table.name
-                ))
+            session.run(&format!("DELETE FROM {table}")).await?;
+        } else if !is_empty(session, name).await? {
+            return Err(Error::config(format!("{name} has rows already"))
+                .with_hint(format!("TRUNCATE {table}, or set existing_rows to replace"))
                 .at(Side::Target));
         }
-        Ok(Open { table, rows: 0 })
+        ledger::begin(session, &self.place, &self.owner.task, name, fingerprint).await
     }
+}
+
+fn unopened() -> Error {
+    Error::bug("no transaction was begun")
 }
 
 #[async_trait]
 impl Loader for MySqlLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
-        match self.open(target, replace).await {
-            Ok(open) => {
-                self.open = Some(open);
-                Ok(())
-            }
+    async fn begin(&mut self, target: usize, _feed: usize) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        let target = self.plan.targets.get(target);
+        let target = target.ok_or_else(|| Error::bug("no such target"))?;
+        let table = Table::new(target, self.session.facts.flavor)?;
+        self.session.run("START TRANSACTION").await?;
+        self.open = Some(Open { table, rows: 0 });
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        match self.empty_table(existing, fingerprint).await {
+            Ok(()) => Ok(()),
             Err(error) => Err(explain(&mut self.session, &self.plan, error).await),
         }
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        let open = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
+        let open = self.open.as_mut().ok_or_else(unopened)?;
         match bulk::insert(&mut self.session, &open.table, rows.iter()).await {
             Ok(inserted) if inserted == rows.len() as u64 => {
                 open.rows += inserted;
@@ -93,44 +101,19 @@ impl Loader for MySqlLoader {
         }
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let open = self.open.take().ok_or_else(unopened)?;
+        if open.rows != chunk.map_or(0, |chunk| chunk.rows) {
+            return Err(Error::bug("a chunk says other rows than were loaded").at(Side::Target));
+        }
         let session = &mut self.session;
-        let place = self.owner.place(session).await?;
         // Shared: other loaders may commit beside us, a new owner has to wait.
-        self.owner
-            .lock(session, &place, "LOCK IN SHARE MODE")
-            .await?;
-        let name = &open.table.target.name;
-        let relation = checkpoint::relation(session, name).await?;
-        let count = i64::try_from(open.rows).unwrap_or(i64::MAX);
-        let loaded = format!(
-            "INSERT INTO {} (server, task, target_schema, target_table, phase, visibility, \
-             fingerprint, loaded_rows, foreign_keys, relation) \
-             VALUES (?, ?, ?, ?, 'loaded', ?, ?, ?, '', ?) ON DUPLICATE KEY UPDATE \
-             phase = 'loaded', visibility = ?, fingerprint = ?, loaded_rows = ?, relation = ?",
-            place.tables()
-        );
-        let task = &self.owner.task;
-        let params: Vec<mysql_async::Value> = vec![
-            (&task.server).into(),
-            (&task.task).into(),
-            (&name.schema).into(),
-            (&name.name).into(),
-            seen.as_str().into(),
-            fingerprint.into(),
-            count.into(),
-            relation.clone().into(),
-            seen.as_str().into(),
-            fingerprint.into(),
-            count.into(),
-            relation.into(),
-        ];
-        session.exec(&loaded, params).await?;
-        session.run("COMMIT").await?;
-        Ok(open.rows)
+        let shared = "LOCK IN SHARE MODE";
+        self.owner.lock(session, &self.place, shared).await?;
+        if let Some(chunk) = chunk {
+            let name = &open.table.target.name;
+            ledger::add(session, &self.place, &self.owner.task, name, chunk).await?;
+        }
+        session.run("COMMIT").await
     }
 }

@@ -6,6 +6,7 @@ mod check;
 mod checkpoint;
 mod ddl;
 mod error;
+mod ledger;
 mod literal;
 mod loader;
 mod native;
@@ -141,6 +142,11 @@ impl Target for MySqlTarget {
             .await
     }
 
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        self.with(async |session| ddl::loose(session, plan).await)
+            .await
+    }
+
     async fn open_applier(
         &self,
         task: &TaskKey,
@@ -173,7 +179,9 @@ impl Target for MySqlTarget {
             task: task.clone(),
             epoch,
         };
-        Ok(Box::new(loader::MySqlLoader::new(session, owner, plan)))
+        Ok(Box::new(
+            loader::MySqlLoader::new(session, owner, plan).await?,
+        ))
     }
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use thalweg_core::Kind;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableOp};
-use thalweg_core::position::Visibility;
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::schema::{ForeignKey, ReferenceAction, TableName};
 
-use crate::target_world::{Goal, at, column, int, ordered, pair, source, two_columns};
+use crate::target_world::{Goal, at, column, int, load_whole, ordered, pair, source, two_columns};
 
 /// 100 rows, then a batch of updates, deletes, key moves and inserts.
 fn mixed() -> (ApplyBatch, ApplyBatch) {
@@ -21,10 +20,10 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     }
     let ops: Vec<_> = inserts.iter().map(|&row| RowOp::Insert(row)).collect();
     first.ordered = ordered(&ops);
-    first.folded = Some(vec![FoldedTable {
+    first.folded = Some(vec![Net::Folded(FoldedTable {
         inserts,
         ..FoldedTable::default()
-    }]);
+    })]);
 
     let mut second = ApplyBatch {
         position: at(2),
@@ -63,7 +62,7 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     folded.inserts.push(there);
     ops.push(RowOp::Insert(there));
     second.ordered = ordered(&ops);
-    second.folded = Some(vec![folded]);
+    second.folded = Some(vec![Net::Folded(folded)]);
     (first, second)
 }
 
@@ -141,7 +140,7 @@ async fn rows_that_swap_unique_values_fall_back_to_commit_order() {
         folded.updates.extend([(a, a_new), (b, b_new)]);
     }
     batch.ordered = ordered(&ops);
-    batch.folded = Some(vec![folded]);
+    batch.folded = Some(vec![Net::Folded(folded)]);
     let applied = applier.apply(&batch).await.unwrap();
     assert_eq!(applied.counts[0].updates, 150);
     let swapped = "SELECT count(*) FROM t WHERE v = id + 1 - 2 * (id % 2)";
@@ -172,13 +171,8 @@ async fn an_older_owner_writes_nothing() {
     );
     // What it wrote before it was told is rolled back with its connection.
     drop(applier);
-    loader.begin(0, false).await.unwrap();
-    loader.load(&first.rows).await.unwrap();
-    let error = loader
-        .commit(&Visibility::new("7"), "print")
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), Kind::Fenced);
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &first.rows, "7").await;
+    assert_eq!(loaded.unwrap_err().kind(), Kind::Fenced);
     drop(loader);
     assert_eq!(goal.sql("SELECT count(*) FROM t"), "0");
 }
@@ -254,10 +248,14 @@ async fn parents_come_first_and_go_last() {
                 } else {
                     RowOp::Insert(row)
                 };
-                batch.ordered.push(TableOp { target, op });
+                batch.ordered.push(TableOp {
+                    target,
+                    feed: 0,
+                    op,
+                });
             }
         }
-        batch.folded = Some(folded);
+        batch.folded = Some(folded.into_iter().map(Net::Folded).collect());
         applier.apply(&batch).await.unwrap();
         let counts = "SELECT (SELECT count(*) FROM parent) + (SELECT count(*) FROM child)";
         assert_eq!(goal.sql(counts), if deletes { "0" } else { "120" });

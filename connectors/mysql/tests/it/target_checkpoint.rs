@@ -7,10 +7,13 @@ use thalweg_core::checkpoint::{Checkpoint, TablePhase};
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{ForeignKey, ReferenceAction, TableName};
+use thalweg_core::value::RowBatch;
 
-use crate::target_world::{Goal, column, int, plan_at, says, source, task, two_columns};
+use crate::target_world::{
+    Goal, column, int, load_whole, plan_at, says, source, task, two_columns, whole,
+};
 
 const OURS: &str = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'thalweg'";
 const DATABASES: &str =
@@ -55,7 +58,7 @@ async fn what_others_have_put_there_stays() {
     assert_eq!(count(&goal, OURS), 1);
     assert_eq!(goal.claim(&plan).await.epoch.0, 1);
     goal.sql("DROP TABLE thalweg.notes");
-    goal.sql("CREATE FUNCTION thalweg.one() RETURNS int RETURN 1");
+    goal.sql("CREATE FUNCTION thalweg.one() RETURNS int DETERMINISTIC RETURN 1");
     goal.target.release(&goal.key).await.unwrap();
     assert_eq!((count(&goal, OURS), count(&goal, DATABASES)), (0, 1));
 }
@@ -79,20 +82,22 @@ async fn who_may_not_create_a_database_has_the_checkpoint_in_his_own() {
         .open_loader(&goal.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    loader.begin(0, false).await.unwrap();
-    loader.commit(&Visibility::new("1"), "p").await.unwrap();
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &RowBatch::new(), "1").await;
+    loaded.unwrap();
     // What it is granted later, and what others have there, changes nothing: its rows are here.
     goal.sql("GRANT ALL ON thalweg.* TO loader@'%'");
-    goal.target.prepare(&task("other"), &plan).await.unwrap();
-    goal.target.claim(&task("other")).await.unwrap();
-    assert_eq!(count(&goal, OURS), 2);
+    goal.sql("CREATE DATABASE elsewhere");
+    let elsewhere = goal.target_in("elsewhere");
+    elsewhere.prepare(&task("other"), &plan).await.unwrap();
+    elsewhere.claim(&task("other")).await.unwrap();
+    assert_eq!(count(&goal, OURS), 3);
     let again = limited.claim(&goal.key).await.unwrap();
     assert_eq!((again.epoch.0, again.tables.len()), (2, 1));
     limited.release(&goal.key).await.unwrap();
     let left = "SELECT group_concat(table_name) FROM information_schema.tables \
                 WHERE table_schema = 'shop'";
     assert_eq!(goal.sql(left), "t");
-    assert_eq!(count(&goal, OURS), 2, "the other task's");
+    assert_eq!(count(&goal, OURS), 3, "the other task's");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -109,7 +114,7 @@ async fn who_may_not_lock_tables_leaves_them() {
         limited.prepare(&goal.key, &plan).await.unwrap();
         assert_eq!(limited.claim(&goal.key).await.unwrap().epoch.0, 1);
         limited.release(&goal.key).await.unwrap();
-        assert_eq!(count(&goal, OURS), 2);
+        assert_eq!(count(&goal, OURS), 3);
         assert_eq!(count(&goal, "SELECT count(*) FROM thalweg.checkpoint"), 0);
     }
 }
@@ -175,7 +180,7 @@ async fn half_made_checkpoint_tables_are_completed() {
         goal.target.forget(&goal.key).await.unwrap();
         goal.target.set_aside(&goal.key, &plan).await.unwrap();
         goal.claim(&plan).await;
-        assert_eq!(count(&goal, OURS), 2, "{left}");
+        assert_eq!(count(&goal, OURS), 3, "{left}");
         let pending = goal.target.pending(&goal.key).await.unwrap();
         assert_eq!(pending, [TableName::new("shop", "t")], "{left}");
     }
@@ -207,10 +212,10 @@ async fn a_reset_remembers_which_tables_were_loaded() {
     let first = Some(Position::new("1"));
     assert_eq!(stored().await, (first.clone(), TablePhase::Waiting, None));
     let mut loader = goal.loader(&plan).await;
-    loader.begin(0, false).await.unwrap();
-    let seen = Visibility::new("1");
-    assert_eq!(loader.commit(&seen, "print").await.unwrap(), 0);
-    assert_eq!(stored().await, (first, TablePhase::Loaded(seen), Some(0)));
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &RowBatch::new(), "1").await;
+    loaded.unwrap();
+    let ledger = TablePhase::Loading(vec![whole(&plan, 0, "1", 0)]);
+    assert_eq!(stored().await, (first, ledger, Some(0)));
     goal.target.forget(&goal.key).await.unwrap();
     // An empty load is a load: what the stream wrote after it is the task's own.
     assert_eq!(stored().await, (None, TablePhase::Waiting, Some(0)));
@@ -272,8 +277,8 @@ async fn foreign_keys_the_task_made_go_for_a_reload_and_come_back() {
 async fn keys_half_made_or_half_dropped_come_out_right() {
     let goal = Goal::new();
     let plan = family(&goal);
-    let noted = "UPDATE thalweg.checkpoint_table SET foreign_keys = 'child_of', keys_pending = 1 \
-                 WHERE target_table = 'child'";
+    let noted = "UPDATE thalweg.checkpoint_table SET foreign_keys = 'child_of', \
+                 keys_pending = 1, relation = NULL WHERE target_table = 'child'";
     let drop = "ALTER TABLE child DROP FOREIGN KEY child_of";
     goal.go_live(&plan).await;
     for crash in [
@@ -282,7 +287,7 @@ async fn keys_half_made_or_half_dropped_come_out_right() {
         // Made, not yet Live.
         [
             noted,
-            "UPDATE thalweg.checkpoint_table SET phase = 'loaded', visibility = '1'",
+            "UPDATE thalweg.checkpoint_table SET phase = 'loading'",
         ],
         // Made by an older owner that did not come to note it as done.
         [noted, "DO 0"],
@@ -292,7 +297,7 @@ async fn keys_half_made_or_half_dropped_come_out_right() {
         assert_eq!(count(&goal, FOREIGN), 1, "{crash:?}");
     }
     // A reset that ended after its first or its second statement.
-    let pending = "UPDATE thalweg.checkpoint_table SET keys_pending = 1";
+    let pending = "UPDATE thalweg.checkpoint_table SET keys_pending = 1, relation = NULL";
     for crash in [[pending, "DO 0"], [pending, drop]] {
         goal.go_live(&plan).await;
         crash.iter().for_each(|sql| drop_output(goal.sql(sql)));
@@ -323,7 +328,7 @@ async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
     let child = plan.targets.iter().position(|t| t.name.name == "child");
     let child = child.unwrap();
     narrower.targets[child].columns.pop();
-    let source = narrower.targets[child].source;
+    let source = narrower.targets[child].feeds[0].source;
     narrower.sources[source].routes[0].cells.pop();
     assert!(goal.target.set_aside(&goal.key, &narrower).await.unwrap());
     let now = phases(goal.target.claim(&goal.key).await.unwrap());

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use thalweg_core::batch::{RowOp, TableOp};
-use thalweg_core::checkpoint::{Checkpoint, TaskKey};
-use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TaskKey};
+use thalweg_core::mapping::{ExistingRows, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::ports::{Applier, Connector, DataSourceConfig, Loader, Target};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch};
-use thalweg_core::{Error, Kind};
+use thalweg_core::{Error, Kind, Result};
 
 use crate::world::World;
 
@@ -43,6 +43,15 @@ impl Goal {
         let config = DataSourceConfig {
             user: user.into(),
             password: Secret::new(password),
+            ..self.world.config()
+        };
+        thalweg_mysql::connector().target(&config).unwrap()
+    }
+
+    /// The same server, with another default database.
+    pub(crate) fn target_in(&self, database: &str) -> Arc<dyn Target> {
+        let config = DataSourceConfig {
+            database: database.into(),
             ..self.world.config()
         };
         thalweg_mysql::connector().target(&config).unwrap()
@@ -83,10 +92,9 @@ impl Goal {
     pub(crate) async fn go_live(&self, plan: &Arc<Plan>) {
         for target in 0..plan.targets.len() {
             let mut loader = self.loader(plan).await;
-            loader.begin(target, true).await.unwrap();
-            let seen = Visibility::new("1");
-            let print = plan.fingerprint(target);
-            loader.commit(&seen, &print).await.unwrap();
+            let rows = RowBatch::new();
+            let loaded = load_whole(loader.as_mut(), plan, target, &rows, "1").await;
+            loaded.unwrap();
         }
         self.applier(plan).await.go_live().await.unwrap();
     }
@@ -121,6 +129,32 @@ impl Goal {
             });
         }
         planned(pairs, options)
+    }
+}
+
+/// Loads `rows` as all of a target table, replacing what is there.
+pub(crate) async fn load_whole(
+    loader: &mut dyn Loader,
+    plan: &Plan,
+    target: usize,
+    rows: &RowBatch,
+    seen: &str,
+) -> Result<()> {
+    loader.begin(target, 0).await?;
+    let print = plan.fingerprint(target);
+    loader.empty(ExistingRows::Replace, &print).await?;
+    loader.load(rows).await?;
+    let chunk = whole(plan, target, seen, rows.len());
+    loader.commit(Some(&chunk)).await
+}
+
+/// All of the source table behind a target as a chunk.
+pub(crate) fn whole(plan: &Plan, target: usize, seen: &str, rows: usize) -> LoadedChunk {
+    LoadedChunk {
+        source: plan.source_of(target, 0).unwrap().schema.name.clone(),
+        range: None,
+        seen: Visibility::new(seen),
+        rows: rows as u64,
     }
 }
 
@@ -207,7 +241,12 @@ pub(crate) fn row(rows: &mut RowBatch, cells: &[CellRef<'_>]) -> usize {
 }
 
 pub(crate) fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
-    ops.iter().map(|&op| TableOp { target: 0, op }).collect()
+    let of_first = |&op: &RowOp| TableOp {
+        target: 0,
+        feed: 0,
+        op,
+    };
+    ops.iter().map(of_first).collect()
 }
 
 pub(crate) fn at(number: u32) -> Option<Position> {
