@@ -9,6 +9,7 @@ mod errors;
 mod position;
 mod refused;
 mod source;
+mod split;
 mod target_apply;
 mod target_checkpoint;
 mod target_world;
