@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::plan::TargetTable;
-use thalweg_core::value::RowBatch;
+use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
 
@@ -78,13 +78,7 @@ impl Bulk {
                 .enumerate()
         };
         let columns = || table.columns.iter().enumerate();
-        let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
-        fields.extend(keys().map(|(n, column)| format!("o{n} {}", column.native)));
-        fields.extend(columns().map(|(n, column)| format!("c{n} {}", column.native)));
-        let create = format!(
-            "CREATE TEMP TABLE thalweg_stage_{target} ({}) ON COMMIT DELETE ROWS",
-            fields.join(", ")
-        );
+        let create = create_stage(&format!("thalweg_stage_{target}"), table);
         client.batch_execute(&create).await.map_err(convert)?;
 
         let name = quote_table(&table.name);
@@ -175,7 +169,7 @@ impl Bulk {
             bytes.extend(2i32.to_be_bytes());
             bytes.extend(op.to_be_bytes());
             match new.filter(|_| op == PATCH) {
-                Some(row) => sent(rows, row, &mut bytes),
+                Some(row) => sent(rows.row(row), &mut bytes),
                 None => nulls(1, &mut bytes),
             }
             match old {
@@ -186,7 +180,11 @@ impl Bulk {
                 None => nulls(self.key.len(), &mut bytes),
             }
             match new {
-                Some(row) if op == PATCH => self.encoder.staged(rows.row(row), &mut bytes)?,
+                Some(row) if op == PATCH => {
+                    for column in 0..self.encoder.width() {
+                        self.encoder.staged(rows.row(row), column, &mut bytes)?;
+                    }
+                }
                 Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
                 None => nulls(self.encoder.width(), &mut bytes),
             }
@@ -248,6 +246,28 @@ impl Bulk {
     }
 }
 
+/// The statement that creates a staging table. Its columns have the types and collations of the
+/// target's, so that both take the same keys for equal.
+pub(super) fn create_stage(stage: &str, table: &TargetTable) -> String {
+    let column = |index: usize, place: String| {
+        let name = table.columns.get(index).map(|c| quote(&c.name));
+        format!("{} AS {place}", name.unwrap_or_default())
+    };
+    let mut fields = vec![
+        "0::smallint AS op".to_owned(),
+        "''::text AS sent".to_owned(),
+    ];
+    let keys = table.key.iter().enumerate();
+    fields.extend(keys.map(|(n, index)| column(*index, format!("o{n}"))));
+    let columns = 0..table.columns.len();
+    fields.extend(columns.map(|index| column(index, format!("c{index}"))));
+    format!(
+        "CREATE TEMP TABLE {stage} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA",
+        fields.join(", "),
+        quote_table(&table.name)
+    )
+}
+
 /// Whether an update has all columns.
 fn update(rows: &RowBatch, row: usize) -> i16 {
     match rows.row(row).cells().all(|cell| cell.is_present()) {
@@ -257,21 +277,19 @@ fn update(rows: &RowBatch, row: usize) -> i16 {
 }
 
 /// The field `sent` of a row.
-fn sent(rows: &RowBatch, row: usize, out: &mut Vec<u8>) {
+pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend([0; 4]);
-    out.extend(
-        rows.row(row)
-            .cells()
-            .map(|cell| if cell.is_present() { b'1' } else { b'0' }),
-    );
+    let mark = |present: bool| if present { b'1' } else { b'0' };
+    out.extend(row.cells().map(|cell| mark(cell.is_present())));
     let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(start..start + 4) {
         slot.copy_from_slice(&len.to_be_bytes());
     }
 }
 
-fn nulls(count: usize, out: &mut Vec<u8>) {
+/// So many fields that are NULL.
+pub(super) fn nulls(count: usize, out: &mut Vec<u8>) {
     for _ in 0..count {
         out.extend([0xff; 4]);
     }

@@ -8,8 +8,8 @@ use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
-use super::checkpoint;
 use super::encode::RowEncoder;
+use super::{checkpoint, side};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -24,6 +24,9 @@ pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) ->
             break;
         }
         checkpoint::note_pending(&transaction, task, &table.name).await?;
+    }
+    if outcome.is_ok() {
+        outcome = side::prepare(&transaction, task, plan).await;
     }
     match outcome {
         Ok(()) => transaction.commit().await.map_err(convert),
@@ -182,14 +185,6 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
             ));
         }
         privileges(client, table, &mut findings).await?;
-        if table.merged() {
-            findings.push(Finding::error(
-                "several_sources",
-                subject.clone(),
-                "several tables are mapped to it, which this target cannot merge yet",
-                "keep one of the mappings, or map the others to tables of their own",
-            ));
-        }
         if table.create {
             continue;
         }

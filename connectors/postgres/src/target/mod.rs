@@ -6,7 +6,9 @@ mod checkpoint;
 mod ddl;
 mod encode;
 mod loader;
+mod merged;
 mod rows;
+mod side;
 
 use std::sync::Arc;
 
