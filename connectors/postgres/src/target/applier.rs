@@ -48,7 +48,7 @@ enum Way {
     /// Its only source.
     Plain(Bulk),
     /// One source of several, and what is staged of it.
-    Merged(Merged, Ops),
+    Merged(Box<Merged>, Ops),
 }
 
 impl Staged {
@@ -139,9 +139,7 @@ impl PostgresApplier {
             .as_deref()
             .filter(|nets| batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged));
         if let Some(nets) = nets {
-            for table in folded(nets) {
-                self.prepare_stage((table.target, table.feed)).await?;
-            }
+            self.prepare_stages(nets).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
             match self.apply_folded(batch, nets, &mut bulk_counts).await {
@@ -166,6 +164,21 @@ impl PostgresApplier {
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
+    async fn prepare_stages(&mut self, nets: &[Net]) -> Result<()> {
+        for net in nets {
+            match net {
+                Net::Folded(table) => self.prepare_stage((table.target, table.feed)).await?,
+                Net::InOrder(target) => {
+                    let table = self.plan.targets.get(*target).filter(|t| t.merged());
+                    for feed in 0..table.map_or(0, |table| table.feeds.len()) {
+                        self.prepare_stage((*target, feed)).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn prepare_stage(&mut self, (target, feed): (usize, usize)) -> Result<()> {
         let missing = || Error::bug("an operation on a table the plan does not know");
         let table = self.plan.targets.get(target).ok_or_else(missing)?;
@@ -178,7 +191,7 @@ impl PostgresApplier {
             let client = &self.connection.client;
             let way = if table.merged() {
                 let merged = Merged::new(client, &self.owner.task, (target, feed), table);
-                Way::Merged(merged.await?, Ops::default())
+                Way::Merged(Box::new(merged.await?), Ops::default())
             } else {
                 Way::Plain(Bulk::new(client, target, table).await?)
             };
@@ -225,7 +238,7 @@ impl PostgresApplier {
         ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
-        let may_insert = self.plan.operations.insert;
+        let operations = self.plan.operations;
         let missing = || Error::bug("an operation on a table the plan does not know");
         for op in ops {
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
@@ -241,7 +254,7 @@ impl PostgresApplier {
                 None => slot.insert(Rows::new(&self.connection.client, table).await?),
             };
             let client = &self.connection.client;
-            rows.apply(client, table, &batch.rows, op.op, may_insert, counts)
+            rows.apply(client, table, &batch.rows, op.op, operations, counts)
                 .await?;
         }
         Ok(())

@@ -185,6 +185,14 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
             ));
         }
         privileges(client, table, &mut findings).await?;
+        if table.merged() && plan.operations.insert {
+            findings.push(Finding::error(
+                "several_sources",
+                subject.clone(),
+                "several tables are mapped to it, which are not loaded into one yet",
+                "keep one of the mappings, or map the others to tables of their own",
+            ));
+        }
         if table.create {
             continue;
         }

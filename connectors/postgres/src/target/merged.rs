@@ -296,7 +296,7 @@ impl Staging<'_> {
         // What is to be found by its key now stands there; what comes stands there afterwards.
         match (old, new) {
             (Some(row), _) | (None, Some(row)) => {
-                encoder.fields(row, key.iter().copied(), bytes)?
+                encoder.fields(row, key.iter().copied(), bytes)?;
             }
             (None, None) => nulls(key.len(), bytes),
         }

@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{RowOp, TableCounts};
+use thalweg_core::mapping::Operations;
 use thalweg_core::plan::TargetTable;
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
@@ -44,6 +45,8 @@ pub(super) struct Rows {
     encoder: RowEncoder,
     /// Columns that identify a row: the key, or all of them.
     identity: Vec<usize>,
+    /// Whether that is a key.
+    keyed: bool,
     insert: Statement,
     delete: Statement,
     /// One UPDATE per set of columns that are present.
@@ -84,6 +87,7 @@ impl Rows {
             insert: client.prepare(&insert).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
+            keyed: !table.key.is_empty(),
             updates: FxHashMap::default(),
         })
     }
@@ -95,7 +99,7 @@ impl Rows {
         table: &TargetTable,
         rows: &RowBatch,
         op: RowOp,
-        may_insert: bool,
+        operations: Operations,
         counts: &mut TableCounts,
     ) -> Result<()> {
         match op {
@@ -104,14 +108,8 @@ impl Rows {
                 counts.repaired += u64::from(met);
             }
             RowOp::Delete(row) => {
-                let mut bytes = Vec::new();
-                self.encoder
-                    .fields(rows.row(row), self.identity.iter().copied(), &mut bytes)?;
-                let params = split(&bytes);
-                let found = client
-                    .execute_raw(&self.delete, &params)
-                    .await
-                    .map_err(convert)?;
+                let row = rows.row(row);
+                let found = self.delete(client, row, row).await?;
                 counts.missing += u64::from(found == 0);
             }
             RowOp::Update { before, after } => {
@@ -126,6 +124,11 @@ impl Rows {
                     return Ok(());
                 }
                 let whole = present.len() == self.encoder.width();
+                if !operations.delete && self.moves(rows.row(before), row) {
+                    // A row that the source has deleted and that was kept makes way, as it does for
+                    // one that is inserted.
+                    self.delete(client, row, rows.row(before)).await?;
+                }
                 let mut bytes = Vec::new();
                 self.encoder
                     .fields(row, present.iter().copied(), &mut bytes)?;
@@ -137,7 +140,7 @@ impl Rows {
                     .execute_raw(&statement, &params)
                     .await
                     .map_err(convert)?;
-                if found == 0 && whole && may_insert {
+                if found == 0 && whole && operations.insert {
                     self.insert(client, row).await?;
                     counts.repaired += 1;
                 } else {
@@ -151,6 +154,30 @@ impl Rows {
             }
         }
         Ok(())
+    }
+
+    /// Removes the row that `row` identifies, whose left-out cells are those of `old`; how many
+    /// there were.
+    async fn delete(&self, client: &Client, row: RowRef<'_>, old: RowRef<'_>) -> Result<u64> {
+        let mut bytes = Vec::new();
+        for &column in &self.identity {
+            let sent = row.cell(column).is_some_and(|cell| cell.is_present());
+            let from = if sent { row } else { old };
+            let column = std::iter::once(column);
+            self.encoder.fields(from, column, &mut bytes)?;
+        }
+        let params = split(&bytes);
+        let deleted = client.execute_raw(&self.delete, &params).await;
+        deleted.map_err(convert)
+    }
+
+    /// Whether an update gives a row another key.
+    fn moves(&self, old: RowRef<'_>, new: RowRef<'_>) -> bool {
+        let moved = |column: &usize| {
+            let (old, new) = (old.cell(*column), new.cell(*column));
+            new.is_some_and(|cell| cell.is_present()) && new != old
+        };
+        self.keyed && self.identity.iter().any(moved)
     }
 
     /// Inserts a row; whether its key was there already.
@@ -204,20 +231,33 @@ fn find(table: &TargetTable, identity: &[usize], first: usize) -> String {
         .iter()
         .filter_map(|index| table.columns.get(*index))
         .enumerate();
-    let equals = if table.key.is_empty() {
-        "IS NOT DISTINCT FROM"
-    } else {
-        "="
-    };
-    let each: Vec<_> = names
-        .map(|(n, c)| format!("{} {equals} ${}", quote(&c.name), first + n))
-        .collect();
-    let condition = each.join(" AND ");
     if table.key.is_empty() {
+        let each = names.map(|(n, c)| {
+            let (name, native) = (quote(&c.name), &c.native);
+            match has_equality(native) {
+                true => format!("{name} IS NOT DISTINCT FROM ${}", first + n),
+                false => format!(
+                    "{name}::text IS NOT DISTINCT FROM ${}::{native}::text",
+                    first + n
+                ),
+            }
+        });
+        let condition = each.collect::<Vec<_>>().join(" AND ");
         let name = quote_table(&table.name);
         return format!("ctid = (SELECT ctid FROM {name} WHERE {condition} LIMIT 1)");
     }
-    condition
+    let each = names.map(|(n, c)| format!("{} = ${}", quote(&c.name), first + n));
+    each.collect::<Vec<_>>().join(" AND ")
+}
+
+/// Whether `=` of a type says that two values are the same: some have none, and geometric types
+/// compare sizes with it.
+fn has_equality(native: &str) -> bool {
+    const WITHOUT: [&str; 9] = [
+        "json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle",
+    ];
+    let name = native.split(['(', '[', ' ']).next().unwrap_or_default();
+    !WITHOUT.contains(&name)
 }
 
 /// Splits length-prefixed fields into parameters.

@@ -8,5 +8,6 @@
 mod apply;
 mod checkpoint;
 mod errors;
+mod merged;
 mod tls;
 mod world;
