@@ -52,6 +52,10 @@ pub struct TableStatus {
     /// The source's estimate of all rows there are to load, made when the plan was; `None`: it has
     /// none. It may be far off, and less than `loaded_rows`.
     pub estimated_rows: Option<u64>,
+    /// Chunks its load has; 0: not known yet, or loaded before this run.
+    pub chunks: u64,
+    /// Of those, chunks that are in.
+    pub chunks_loaded: u64,
     /// What was applied and is durable.
     pub written: TableCounts,
 }

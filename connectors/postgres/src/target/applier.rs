@@ -11,6 +11,7 @@ use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, Tabl
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
+use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
@@ -19,7 +20,7 @@ use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
 use super::merged::{Merged, Ops};
 use super::rows::Rows;
-use super::{Owner, checkpoint};
+use super::{Owner, checkpoint, ledger};
 use crate::config::Connection;
 use crate::error::convert;
 
@@ -48,7 +49,7 @@ enum Way {
     /// Its only source.
     Plain(Bulk),
     /// One source of several, and what is staged of it.
-    Merged(Box<Merged>, Ops),
+    Merged(Arc<Merged>, Ops),
 }
 
 impl Staged {
@@ -191,7 +192,7 @@ impl PostgresApplier {
             let client = &self.connection.client;
             let way = if table.merged() {
                 let merged = Merged::new(client, &self.owner.task, (target, feed), table);
-                Way::Merged(Box::new(merged.await?), Ops::default())
+                Way::Merged(Arc::new(merged.await?), Ops::default())
             } else {
                 Way::Plain(Bulk::new(client, target, table).await?)
             };
@@ -424,12 +425,35 @@ impl Applier for PostgresApplier {
         client
             .execute(
                 "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
-                 keys_pending = false \
+                 whole = false, keys_pending = false \
                  WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )
             .await
             .map_err(convert)?;
+        ledger::drop_live(client, task).await?;
         self.sql("COMMIT").await
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        let names: Vec<TableName> = targets
+            .iter()
+            .filter_map(|target| self.plan.targets.get(*target))
+            .map(|table| table.name.clone())
+            .collect();
+        let transaction = self.connection.client.transaction();
+        let transaction = transaction.await.map_err(convert)?;
+        let owned = transaction
+            .query(
+                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
+                 FOR UPDATE",
+                &[&task.server, &task.task, &epoch.0],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)?;
+        checkpoint::load_again(&transaction, task, &names).await?;
+        transaction.commit().await.map_err(convert)
     }
 }

@@ -1,21 +1,26 @@
-//! Loading: one table in one transaction, by `COPY BINARY` straight into it.
+//! Loading: one chunk in one transaction, by `COPY BINARY` straight into the table. Rows of one source
+//! of several go by a staging table and meet the others' there (see [`super::merged`]).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use thalweg_core::plan::Plan;
+use thalweg_core::batch::TableCounts;
+use thalweg_core::checkpoint::LoadedChunk;
+use thalweg_core::mapping::ExistingRows;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::Loader;
-use thalweg_core::position::Visibility;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
-use super::{Owner, checkpoint, copy_sql};
+use super::merged::{Merged, Staging};
+use super::{Owner, copy_sql, ledger, side};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -24,12 +29,22 @@ pub(super) struct PostgresLoader {
     connection: Connection,
     owner: Owner,
     plan: Arc<Plan>,
-    open: Option<Open>,
+    /// The table that the open transaction writes, and the feed of it, as indexes.
+    open: Option<(usize, usize)>,
+    /// The rows under way in it.
+    copy: Option<Under>,
+    /// Feeds that are staged, made once each.
+    merged: BTreeMap<(usize, usize), Arc<Merged>>,
 }
 
-/// The table being loaded.
-struct Open {
-    target: usize,
+/// Rows under way.
+enum Under {
+    Copy(Copy),
+    Staging(Staging),
+}
+
+/// A `COPY` under way.
+struct Copy {
     encoder: RowEncoder,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     rows: u64,
@@ -42,101 +57,162 @@ impl PostgresLoader {
             owner,
             plan,
             open: None,
+            copy: None,
+            merged: BTreeMap::new(),
         }
     }
 
-    /// Begins the transaction and the `COPY`.
-    async fn open(&self, target: usize, replace: bool) -> Result<Open> {
-        let table = self
-            .plan
-            .targets
-            .get(target)
-            .ok_or_else(|| Error::bug("no such target"))?;
-        let encoder = RowEncoder::new(table)?;
+    fn table(&self) -> Result<&TargetTable> {
+        let open = self.open.as_ref();
+        let table = open.and_then(|(target, _)| self.plan.targets.get(*target));
+        table.ok_or_else(|| Error::bug("no transaction was begun"))
+    }
+
+    async fn empty_table(&self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        let table = self.table()?;
         let client = &self.connection.client;
         let name = quote_table(&table.name);
-        client.batch_execute("BEGIN").await.map_err(convert)?;
-        if replace {
-            client
-                .batch_execute(&format!("DELETE FROM {name}"))
-                .await
-                .map_err(convert)?;
+        if existing == ExistingRows::Replace {
+            let rows = format!("DELETE FROM {name}");
+            client.batch_execute(&rows).await.map_err(convert)?;
         } else {
             let any = format!("SELECT 1 FROM {name} LIMIT 1");
-            if client
-                .query_opt(any.as_str(), &[])
-                .await
-                .map_err(convert)?
-                .is_some()
-            {
+            let any = client.query_opt(any.as_str(), &[]).await;
+            if any.map_err(convert)?.is_some() {
                 return Err(Error::config(format!("{} has rows already", table.name))
                     .with_hint(format!("TRUNCATE {name}, or set existing_rows to replace"))
                     .at(Side::Target));
             }
         }
-        let sink = client
-            .copy_in(copy_sql(table).as_str())
-            .await
-            .map_err(convert)?;
+        if table.merged() {
+            side::empty(client, &self.owner.task, &table.name).await?;
+        }
+        ledger::begin(client, &self.owner.task, &table.name, fingerprint).await
+    }
+
+    async fn open_copy(&self) -> Result<Copy> {
+        let table = self.table()?;
+        let encoder = RowEncoder::new(table)?;
+        let (client, sql) = (&self.connection.client, copy_sql(table));
+        let sink = client.copy_in(sql.as_str()).await.map_err(convert)?;
         let mut sink = Box::pin(sink);
-        sink.send(Bytes::from_static(HEADER))
-            .await
-            .map_err(convert)?;
-        Ok(Open {
-            target,
+        let header = sink.send(Bytes::from_static(HEADER));
+        header.await.map_err(convert)?;
+        Ok(Copy {
             encoder,
             sink,
             rows: 0,
         })
     }
+
+    /// Begins to take rows.
+    async fn take(&mut self) -> Result<Under> {
+        let table = self.table()?;
+        if !table.merged() {
+            return Ok(Under::Copy(self.open_copy().await?));
+        }
+        let open = self
+            .open
+            .ok_or_else(|| Error::bug("no transaction was begun"))?;
+        let client = &self.connection.client;
+        let merged = match self.merged.get(&open) {
+            Some(merged) => Arc::clone(merged),
+            None => Arc::new(Merged::new(client, &self.owner.task, open, table).await?),
+        };
+        let staging = merged.staging(client).await.map_err(|e| e.error)?;
+        self.merged.insert(open, merged);
+        Ok(Under::Staging(staging))
+    }
+
+    /// Ends what is under way; gives the rows it had.
+    async fn end(&self, under: Under) -> Result<u64> {
+        let staging = match under {
+            Under::Copy(copy) => return Self::end_copy(copy).await,
+            Under::Staging(staging) => staging,
+        };
+        let merged = self.open.and_then(|open| self.merged.get(&open));
+        let merged = merged.ok_or_else(|| Error::bug("rows were staged for another table"))?;
+        let (rows, client) = (staging.rows(), &self.connection.client);
+        let write = async {
+            let ops = staging.finish().await?;
+            merged
+                .write(client, ops, true, &mut TableCounts::default())
+                .await
+        };
+        write.await.map_err(|e| e.error)?;
+        Ok(rows)
+    }
+
+    /// Ends the `COPY`; gives the rows it had.
+    async fn end_copy(mut copy: Copy) -> Result<u64> {
+        let trailer = copy.sink.send(Bytes::from_static(TRAILER));
+        trailer.await.map_err(convert)?;
+        let rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        if rows != copy.rows {
+            return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
+        }
+        Ok(rows)
+    }
 }
 
 #[async_trait]
 impl Loader for PostgresLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
-        match self.open(target, replace).await {
-            Ok(open) => {
-                self.open = Some(open);
-                Ok(())
-            }
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        let begin = self.connection.client.batch_execute("BEGIN");
+        begin.await.map_err(convert)?;
+        self.open = Some((target, feed));
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        match self.empty_table(existing, fingerprint).await {
+            Ok(()) => Ok(()),
             Err(error) => Err(explain(&self.connection.client, &self.plan, error).await),
         }
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        let open = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
+        if self.copy.is_none() {
+            self.copy = Some(match self.take().await {
+                Ok(copy) => copy,
+                Err(error) => {
+                    return Err(explain(&self.connection.client, &self.plan, error).await);
+                }
+            });
+        }
+        let copy = match self.copy.as_mut() {
+            Some(Under::Copy(copy)) => copy,
+            Some(Under::Staging(staging)) => {
+                for row in rows.iter() {
+                    staging.insert(row).await.map_err(|e| e.error)?;
+                }
+                return Ok(());
+            }
+            None => return Err(Error::bug("no copy was begun")),
+        };
         let width =
-            i16::try_from(open.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
+            i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
         let mut bytes = Vec::with_capacity(rows.bytes());
         for row in rows.iter() {
             bytes.extend(width.to_be_bytes());
-            open.encoder.row(row, &mut bytes)?;
+            copy.encoder.row(row, &mut bytes)?;
         }
-        open.rows += rows.len() as u64;
-        open.sink.send(Bytes::from(bytes)).await.map_err(convert)
+        copy.rows += rows.len() as u64;
+        copy.sink.send(Bytes::from(bytes)).await.map_err(convert)
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let mut open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
-        open.sink
-            .send(Bytes::from_static(TRAILER))
-            .await
-            .map_err(convert)?;
-        let rows = open.sink.as_mut().finish().await.map_err(convert)?;
-        if rows != open.rows {
-            return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let rows = match self.copy.take() {
+            Some(under) => self.end(under).await?,
+            None => 0,
+        };
+        if rows != chunk.map_or(0, |chunk| chunk.rows) {
+            return Err(Error::bug("a chunk says other rows than were loaded").at(Side::Target));
         }
-        let table = self
-            .plan
-            .targets
-            .get(open.target)
-            .ok_or_else(|| Error::bug("no such target"))?;
+        let table = self.table()?;
         let client = &self.connection.client;
         let Owner { task, epoch } = &self.owner;
         // FOR SHARE: other loaders may commit beside us, a new owner has to wait.
@@ -149,32 +225,11 @@ impl Loader for PostgresLoader {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned.len() as u64)?;
-        let count = i64::try_from(rows).unwrap_or(i64::MAX);
-        let loaded = format!(
-            "INSERT INTO thalweg.checkpoint_table (server, task, target_schema, target_table, \
-             phase, visibility, fingerprint, loaded_rows, relation) \
-             VALUES ($1, $2, $3, $4, 'loaded', $5, $6, $7, {}) \
-             ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
-             phase = 'loaded', visibility = $5, fingerprint = $6, loaded_rows = $7, \
-             relation = excluded.relation",
-            checkpoint::relation("$3", "$4")
-        );
-        client
-            .execute(
-                &loaded,
-                &[
-                    &task.server,
-                    &task.task,
-                    &table.name.schema,
-                    &table.name.name,
-                    &seen.as_str(),
-                    &fingerprint,
-                    &count,
-                ],
-            )
-            .await
-            .map_err(convert)?;
+        if let Some(chunk) = chunk {
+            ledger::add(client, task, &table.name, chunk).await?;
+        }
         client.batch_execute("COMMIT").await.map_err(convert)?;
-        Ok(rows)
+        self.open = None;
+        Ok(())
     }
 }

@@ -21,6 +21,7 @@
 //! one table wait for each other and do not block each other for ever.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -104,7 +105,7 @@ impl Merged {
     /// Copies a folded table into staging. `reused`: staging was filled before in this
     /// transaction.
     pub(super) async fn stage(
-        &self,
+        self: &Arc<Self>,
         client: &Client,
         rows: &RowBatch,
         folded: &FoldedTable,
@@ -133,10 +134,10 @@ impl Merged {
     }
 
     /// Begins to fill the staging table.
-    pub(super) async fn staging(&self, client: &Client) -> Result<Staging<'_>, BulkError> {
+    pub(super) async fn staging(self: &Arc<Self>, client: &Client) -> Result<Staging, BulkError> {
         let sink = client.copy_in(&self.copy).await?;
         Ok(Staging {
-            merged: self,
+            merged: Arc::clone(self),
             sink: Box::pin(sink),
             bytes: HEADER.to_vec(),
             ops: Ops::default(),
@@ -256,14 +257,19 @@ pub(super) struct Ops {
 }
 
 /// An open `COPY` into the staging table.
-pub(super) struct Staging<'m> {
-    merged: &'m Merged,
+pub(super) struct Staging {
+    merged: Arc<Merged>,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     bytes: Vec<u8>,
     ops: Ops,
 }
 
-impl Staging<'_> {
+impl Staging {
+    /// Rows added so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.ops.inserts
+    }
+
     /// Adds a row that comes.
     pub(super) async fn insert(&mut self, row: RowRef<'_>) -> Result<(), BulkError> {
         self.row(INSERT, None, Some(row)).await
@@ -275,7 +281,7 @@ impl Staging<'_> {
         old: Option<RowRef<'_>>,
         new: Option<RowRef<'_>>,
     ) -> Result<(), BulkError> {
-        let Merged { key, encoder, .. } = self.merged;
+        let Merged { key, encoder, .. } = self.merged.as_ref();
         match op {
             DELETE => self.ops.deletes += 1,
             UPDATE => self.ops.updates += 1,

@@ -9,8 +9,9 @@ use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{TableName, fnv1a};
-use tokio_postgres::Transaction;
+use tokio_postgres::{Client, Transaction};
 
+use super::ledger;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -30,27 +31,42 @@ pub(super) async fn prepare(
     transaction: &Transaction<'_>,
     task: &TaskKey,
     plan: &Plan,
-) -> std::result::Result<(), tokio_postgres::Error> {
+) -> Result<()> {
+    let mut made = false;
     let merged = plan.targets.iter().enumerate().filter(|(_, t)| t.merged());
     for (target, table) in merged {
         let side = name(task, &table.name);
-        let fingerprint = plan.fingerprint(target, 0);
+        let fingerprint = plan.fingerprint(target);
         let mapping = fingerprint.rsplit('/').next().unwrap_or_default();
         let same = "SELECT obj_description(to_regclass($1::text), 'pg_class') = $2";
-        let same = transaction.query_one(same, &[&side, &mapping]).await?;
+        let same = transaction
+            .query_one(same, &[&side, &mapping])
+            .await
+            .map_err(convert)?;
         if same.get::<_, Option<bool>>(0) == Some(true) {
             continue;
         }
         let create = create(&side, mapping, table);
-        transaction.batch_execute(&create).await?;
+        transaction.batch_execute(&create).await.map_err(convert)?;
         let again = "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
                      WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4";
         let TableName { schema, name } = &table.name;
         transaction
             .execute(again, &[&task.server, &task.task, schema, name])
-            .await?;
+            .await
+            .map_err(convert)?;
+        made = true;
+    }
+    if made {
+        ledger::drop_waiting(transaction, task).await?;
     }
     Ok(())
+}
+
+/// Empties the side table of a target table that is emptied.
+pub(super) async fn empty(client: &Client, task: &TaskKey, table: &TableName) -> Result<()> {
+    let rows = format!("DELETE FROM {}", name(task, table));
+    client.batch_execute(&rows).await.map_err(convert)
 }
 
 fn create(side: &str, mapping: &str, table: &TargetTable) -> String {

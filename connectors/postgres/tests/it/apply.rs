@@ -6,11 +6,11 @@ use thalweg_core::Kind;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::checkpoint::TablePhase;
 use thalweg_core::plan::Plan;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{Calendar, ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::value::{CellRef, Date, DecimalRef, Interval, RowBatch};
 
-use crate::world::{World, column, pair, plan, source};
+use crate::world::{World, column, load_whole, pair, plan, source, whole};
 
 fn int() -> ColumnType {
     ColumnType::Int {
@@ -193,12 +193,8 @@ async fn every_type_arrives_as_it_is() {
         .open_loader(&world.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    loader.begin(0, false).await.unwrap();
-    loader.load(&load).await.unwrap();
-    assert_eq!(
-        loader.commit(&Visibility::new("7"), "print").await.unwrap(),
-        1
-    );
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &load, "7").await;
+    loaded.unwrap();
     let mut applier = world
         .target
         .open_applier(&world.key, epoch, Arc::clone(&plan))
@@ -230,14 +226,14 @@ async fn every_type_arrives_as_it_is() {
     assert_eq!(again.applied, at(1));
     assert_eq!(
         again.tables[0].phase,
-        TablePhase::Loaded(Visibility::new("7"))
+        TablePhase::Loading(vec![whole(&plan, 0, "7", 1)])
     );
     assert_eq!(
         (
             again.tables[0].loaded_rows,
             again.tables[0].fingerprint.as_str()
         ),
-        (Some(1), "print")
+        (Some(1), plan.fingerprint(0).as_str())
     );
 }
 
@@ -411,13 +407,8 @@ async fn an_older_owner_writes_nothing() {
     );
     // What it wrote before it was told is rolled back with its connection.
     drop(applier);
-    loader.begin(0, false).await.unwrap();
-    loader.load(&first.rows).await.unwrap();
-    let error = loader
-        .commit(&Visibility::new("7"), "print")
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), Kind::Fenced);
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &first.rows, "7").await;
+    assert_eq!(loaded.unwrap_err().kind(), Kind::Fenced);
     drop(loader);
     assert_eq!(
         world.server.sql("SELECT count(*) FROM public.t").unwrap(),

@@ -11,7 +11,7 @@ mod project;
 mod resolve;
 
 pub use convert::{ConvertError, Converter, Verdict};
-pub use project::Projected;
+pub use project::{Fate, Projected};
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};
@@ -142,27 +142,26 @@ impl Plan {
         self.sources.get(feed.source)
     }
 
-    /// The fingerprint kept in the checkpoint for a feed of a target table: that of its source
-    /// table's schema, a `/`, and one of how the target's columns are mapped. The latter covers
-    /// all sources of a merged table, because one that joins or leaves changes its rows.
+    /// The fingerprint kept in the checkpoint for a target table: those of its source tables'
+    /// schemas, joined with commas, a `/`, and one of how the target's columns are mapped.
     ///
     /// # Panics
-    /// If there is no such feed.
-    pub fn fingerprint(&self, target: usize, feed: usize) -> String {
-        let source = self.source_of(target, feed).expect("a feed of the plan");
+    /// If there is no such target.
+    pub fn fingerprint(&self, target: usize) -> String {
         let table = self.targets.get(target).expect("a target of the plan");
-        let mut mapped = String::new();
-        for (index, other) in table.feeds.iter().enumerate() {
-            let other = self.sources.get(other.source).expect("plans are closed");
+        let (mut schemas, mut mapped) = (Vec::new(), String::new());
+        for (index, feed) in table.feeds.iter().enumerate() {
+            let source = self.sources.get(feed.source).expect("plans are closed");
+            schemas.push(source.schema.fingerprint());
             if table.merged() {
                 let owner = if table.row_owner == Some(index) {
                     "owner"
                 } else {
                     ""
                 };
-                mapped.push_str(&format!("{} {owner};", other.schema.name));
+                mapped.push_str(&format!("{} {owner};", source.schema.name));
             }
-            let mut routes = other.routes.iter();
+            let mut routes = source.routes.iter();
             let route = routes.find(|r| r.target == target && r.feed == index);
             let cells = route.into_iter().flat_map(|route| &route.cells);
             for (cell, column) in cells.zip(&table.columns) {
@@ -171,12 +170,15 @@ impl Plan {
                 }
             }
         }
-        format!("{}/{}", source.schema.fingerprint(), fnv1a(&mapped))
+        format!("{}/{}", schemas.join(","), fnv1a(&mapped))
     }
 }
 
-/// Whether two fingerprints speak of the same source schema.
+/// Whether two fingerprints speak of the same source schemas, as far as both name a source.
 pub fn same_schema(a: &str, b: &str) -> bool {
-    let schema = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
-    schema(a) == schema(b)
+    let schemas = |text: &str| {
+        let schemas = text.split('/').next().unwrap_or_default();
+        schemas.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    schemas(a).iter().zip(&schemas(b)).all(|(a, b)| a == b)
 }

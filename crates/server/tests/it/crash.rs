@@ -308,13 +308,24 @@ impl Crash {
     /// What the target holds.
     fn moment(&self) -> Result<Moment> {
         let there = "SELECT count(*) FROM information_schema.tables \
-                     WHERE table_schema = 'thalweg' AND table_name = 'checkpoint_table'";
+                     WHERE table_schema = 'thalweg' AND table_name = 'checkpoint_chunk'";
         if self.lab.target.sql(there)?.trim() == "0" {
             return Ok(Moment::Load);
         }
+        // Loaded: a chunk begins the table, and where one ends another begins.
         let told = self.lab.target.sql(
             "SELECT count(CASE WHEN phase = 'live' THEN 1 END), \
-             count(CASE WHEN phase = 'loaded' THEN 1 END) FROM thalweg.checkpoint_table",
+             count(CASE WHEN phase = 'loading' \
+               AND EXISTS (SELECT 1 FROM thalweg.checkpoint_chunk a WHERE \
+                 a.target_schema = t.target_schema AND a.target_table = t.target_table \
+                 AND a.range_from IS NULL) \
+               AND NOT EXISTS (SELECT 1 FROM thalweg.checkpoint_chunk a WHERE \
+                 a.target_schema = t.target_schema AND a.target_table = t.target_table \
+                 AND a.range_to IS NOT NULL AND NOT EXISTS ( \
+                   SELECT 1 FROM thalweg.checkpoint_chunk b WHERE \
+                   b.target_schema = a.target_schema AND b.target_table = a.target_table \
+                   AND b.range_from = a.range_to)) THEN 1 END) \
+             FROM thalweg.checkpoint_table t",
         )?;
         let mut numbers = told.split_whitespace().map(str::parse);
         let (live, loaded): (usize, usize) = (

@@ -102,12 +102,15 @@ impl Store {
         Ok(())
     }
 
-    /// Removes what a source has in a table.
-    pub(super) fn clear(&mut self, plan: &Plan, target: usize, feed: usize) -> Result<()> {
-        self.part(plan, target, feed)?.clear()
+    /// Removes what all sources have in a table, and what others have put there.
+    pub(super) fn clear(&mut self, plan: &Plan, target: usize) -> Result<()> {
+        let part = self.part(plan, target, 0)?;
+        part.rows.clear();
+        part.aside.clear();
+        Ok(())
     }
 
-    /// Adds loaded rows of a source.
+    /// Adds loaded rows of a source, which are not there yet.
     pub(super) fn load(
         &mut self,
         plan: &Plan,
@@ -116,7 +119,9 @@ impl Store {
     ) -> Result<()> {
         let mut part = self.part(plan, target, feed)?;
         for row in rows.iter() {
-            part.insert(image(row)?)?;
+            if part.insert(image(row)?)? {
+                return Err(Error::data("two rows with one key"));
+            }
         }
         Ok(())
     }

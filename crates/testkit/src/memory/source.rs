@@ -228,7 +228,12 @@ impl Source for MemorySource {
         Ok(Position::new(self.state().head().to_string()))
     }
 
-    async fn read(&self, chunk: &Chunk, _limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        _limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
         self.step()?;
         let state = self.state();
         let index = state

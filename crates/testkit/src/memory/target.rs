@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, Net, TableCounts, TableOp};
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::ColumnPair;
+use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
@@ -248,55 +250,95 @@ struct MemoryLoader {
     target: MemoryTarget,
     epoch: Epoch,
     plan: Arc<Plan>,
-    open: Option<(usize, bool, RowBatch)>,
+    open: Option<Open>,
+}
+
+/// What a loader's open transaction has done.
+struct Open {
+    target: usize,
+    feed: usize,
+    emptied: Option<(ExistingRows, String)>,
+    rows: RowBatch,
+}
+
+impl MemoryLoader {
+    fn open(&mut self) -> Result<&mut Open> {
+        let open = self.open.as_mut();
+        open.ok_or_else(|| Error::bug("no transaction was begun"))
+    }
 }
 
 #[async_trait]
 impl Loader for MemoryLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
         self.target.faults.step()?;
-        self.open = Some((target, replace, RowBatch::new()));
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        self.open = Some(Open {
+            target,
+            feed,
+            emptied: None,
+            rows: RowBatch::new(),
+        });
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        self.target.faults.step()?;
+        self.open()?.emptied = Some((existing, fingerprint.to_owned()));
         Ok(())
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
         self.target.faults.step()?;
-        let (.., open) = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
         for row in rows.iter() {
-            open.append(row);
+            self.open()?.rows.append(row);
         }
+        tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
-        let (target, replace, rows) = open;
-        let name = name(&self.plan, target)?;
-        let count = rows.len() as u64;
-        let plan = Arc::clone(&self.plan);
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let open = self.open.take();
+        let open = open.ok_or_else(|| Error::bug("commit before begin"))?;
+        let (plan, target) = (Arc::clone(&self.plan), open.target);
+        let name = name(&plan, target)?;
+        if chunk.map_or(0, |chunk| chunk.rows) != open.rows.len() as u64 {
+            return Err(Error::bug("the target counted other rows"));
+        }
         self.target.commit_as(self.epoch, |state| {
-            let there = state.store.tables.entry(name.clone()).or_default();
-            if !replace && !there.is_empty() {
-                return Err(Error::config("the table has rows"));
+            let known = state
+                .checkpoints
+                .entry(name.clone())
+                .or_insert_with(|| waiting(name.clone()));
+            if let Some((existing, fingerprint)) = open.emptied {
+                let there = state.store.tables.entry(name).or_default();
+                if existing != ExistingRows::Replace && !there.is_empty() {
+                    return Err(Error::config("the table has rows"));
+                }
+                state.store.clear(&plan, target)?;
+                known.phase = TablePhase::Loading(Vec::new());
+                known.fingerprint = fingerprint;
             }
-            state.store.clear(&plan, target, 0)?;
-            state.store.load(&plan, (target, 0), &rows)?;
-            let checkpoint = TableCheckpoint {
-                target: name.clone(),
-                phase: TablePhase::Loaded(seen.clone()),
-                fingerprint: fingerprint.to_owned(),
-                loaded_rows: Some(count),
+            state.store.load(&plan, (target, open.feed), &open.rows)?;
+            let TablePhase::Loading(ledger) = &mut known.phase else {
+                return Err(Error::bug("a chunk of a table that was not emptied"));
             };
-            state.checkpoints.insert(name, checkpoint);
+            ledger.extend(chunk.cloned());
+            known.loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
             Ok(())
-        })?;
-        Ok(count)
+        })
+    }
+}
+
+fn waiting(target: TableName) -> TableCheckpoint {
+    TableCheckpoint {
+        target,
+        phase: TablePhase::Waiting,
+        fingerprint: String::new(),
+        loaded_rows: None,
+        whole: false,
     }
 }
 
@@ -319,12 +361,7 @@ impl Applier for MemoryApplier {
                 let entry = state
                     .checkpoints
                     .entry(target.clone())
-                    .or_insert(TableCheckpoint {
-                        target,
-                        phase: TablePhase::Waiting,
-                        fingerprint: String::new(),
-                        loaded_rows: None,
-                    });
+                    .or_insert_with(|| waiting(target));
                 entry.fingerprint.clone_from(fingerprint);
                 if *live {
                     entry.phase = TablePhase::Live;
@@ -382,6 +419,23 @@ impl Applier for MemoryApplier {
             state.live = true;
             for table in state.checkpoints.values_mut() {
                 table.phase = TablePhase::Live;
+                table.whole = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let names: Vec<_> = targets
+            .iter()
+            .map(|target| name(&self.plan, *target))
+            .collect::<Result<_>>()?;
+        self.target.commit_as(self.epoch, |state| {
+            for name in names {
+                if let Some(table) = state.checkpoints.get_mut(&name) {
+                    table.phase = TablePhase::Waiting;
+                    table.whole = true;
+                }
             }
             Ok(())
         })

@@ -307,9 +307,8 @@ fn the_fingerprint_covers_every_source_of_a_table() {
     let (a, b) = (table("a", &["id*", "x"]), table("b", &["id*", "y"]));
     let target = table("t", &["id*", "x", "y"]);
     let first = pair(&a, &target, &["id", "x"]);
-    let print = |pairs: Vec<TablePair>, options: TaskOptions| {
-        taken(pairs, "iud", options).fingerprint(0, 0)
-    };
+    let print =
+        |pairs: Vec<TablePair>, options: TaskOptions| taken(pairs, "iud", options).fingerprint(0);
     let alone = print(vec![first.clone()], TaskOptions::default());
     let both = vec![first.clone(), pair(&b, &target, &["id", "y"])];
     let merged = print(both.clone(), TaskOptions::default());
