@@ -6,11 +6,12 @@ use std::sync::Arc;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
-use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::checkpoint::{Epoch, LoadedChunk};
+use thalweg_core::mapping::{ExistingRows, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
-use thalweg_core::value::CellRef;
+use thalweg_core::value::{CellRef, RowBatch};
 
 use crate::world::World;
 
@@ -214,6 +215,62 @@ impl Life {
     }
 }
 
+/// What the target shows.
+fn rows(world: &World) -> String {
+    let rows = "SELECT line FROM (SELECT concat_ws('|', \"K \"\"1\", k2, coalesce(a, '-'), \
+        \"A b\"\"\", coalesce(\"select\"::text, '-'), other) AS line \
+        FROM \"Sch \"\"ema.x\".\"#-😀 table\") l ORDER BY line COLLATE \"C\"";
+    world.server.sql(rows).unwrap()
+}
+
+/// Loads some rows of each source; two of them at the same time, in opposite order of their keys.
+async fn load(world: &World, epoch: Epoch, life: &mut Life) {
+    let mut loaders = Vec::new();
+    for feed in 0..3 {
+        let mut rows = RowBatch::new();
+        let keys: Vec<i64> = if feed == 0 {
+            (0..6).collect()
+        } else {
+            (3..9).rev().collect()
+        };
+        for k in keys {
+            let key = (k / 3, k % 3);
+            let owned: Owned = (0..OWNED[feed].len())
+                .map(|n| life.value(feed, n))
+                .collect();
+            let cells: Vec<_> = owned.iter().map(|cell| Some(*cell)).collect();
+            let row = life.image(feed, key, &cells, true);
+            rows.append(life.batch.rows.row(row));
+            life.rows[feed].insert(key, owned);
+        }
+        let loader = world
+            .target
+            .open_loader(&world.key, epoch, Arc::clone(&life.plan));
+        let mut loader = loader.await.unwrap();
+        loader.begin(0, feed).await.unwrap();
+        if feed == 0 {
+            let print = life.plan.fingerprint(0);
+            loader.empty(ExistingRows::Refuse, &print).await.unwrap();
+            loader.commit(None).await.unwrap();
+            loader.begin(0, feed).await.unwrap();
+        }
+        loader.load(&rows).await.unwrap();
+        let chunk = LoadedChunk {
+            source: TableName::new("shop", format!("s{feed}")),
+            range: None,
+            seen: Visibility::new("1"),
+            rows: rows.len() as u64,
+        };
+        loaders.push((loader, chunk));
+    }
+    let commits = loaders
+        .iter_mut()
+        .map(|(loader, chunk)| loader.commit(Some(chunk)));
+    for done in futures_util::future::join_all(commits).await {
+        done.unwrap();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_several_sources_meet_by_key() {
     let seed = std::env::var("SEED")
@@ -236,6 +293,8 @@ async fn rows_of_several_sources_meet_by_key() {
             batch: ApplyBatch::default(),
             rows: Default::default(),
         };
+        load(&world, epoch, &mut life).await;
+        assert_eq!(rows(&world), life.shown(owner), "owner {owner:?}, loaded");
         for round in 0..30 {
             life.batch = ApplyBatch {
                 position: Some(Position::new(round.to_string())),
@@ -276,11 +335,11 @@ async fn rows_of_several_sources_meet_by_key() {
                 (0, 0),
                 "owner {owner:?}, round {round}"
             );
-            let rows = "SELECT line FROM (SELECT concat_ws('|', \"K \"\"1\", k2, coalesce(a, '-'), \
-                \"A b\"\"\", coalesce(\"select\"::text, '-'), other) AS line \
-                FROM \"Sch \"\"ema.x\".\"#-😀 table\") l ORDER BY line COLLATE \"C\"";
-            let rows = world.server.sql(rows).unwrap();
-            assert_eq!(rows, life.shown(owner), "owner {owner:?}, round {round}");
+            assert_eq!(
+                rows(&world),
+                life.shown(owner),
+                "owner {owner:?}, round {round}"
+            );
         }
         world.target.release(&world.key).await.unwrap();
         let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
