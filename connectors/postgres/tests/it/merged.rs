@@ -226,7 +226,7 @@ fn rows(world: &World) -> String {
 /// Loads some rows of each source; two of them at the same time, in opposite order of their keys.
 async fn load(world: &World, epoch: Epoch, life: &mut Life) {
     let mut loaders = Vec::new();
-    for feed in 0..3 {
+    for (feed, own) in OWNED.iter().enumerate() {
         let mut rows = RowBatch::new();
         let keys: Vec<i64> = if feed == 0 {
             (0..6).collect()
@@ -235,9 +235,7 @@ async fn load(world: &World, epoch: Epoch, life: &mut Life) {
         };
         for k in keys {
             let key = (k / 3, k % 3);
-            let owned: Owned = (0..OWNED[feed].len())
-                .map(|n| life.value(feed, n))
-                .collect();
+            let owned: Owned = (0..own.len()).map(|n| life.value(feed, n)).collect();
             let cells: Vec<_> = owned.iter().map(|cell| Some(*cell)).collect();
             let row = life.image(feed, key, &cells, true);
             rows.append(life.batch.rows.row(row));
