@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::column_list;
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -68,44 +69,52 @@ impl From<Error> for BulkError {
 impl Bulk {
     /// Creates the staging table and prepares the statements. The table has a key.
     pub(super) async fn new(client: &Client, target: usize, table: &TargetTable) -> Result<Self> {
-        let encoder = RowEncoder::new(table)?;
+        let encoder = RowEncoder::new(table);
+        let types = Stage::of(client, table).await?;
         let stage = format!("pg_temp.thalweg_stage_{target}");
         let keys = || {
-            table
-                .key
-                .iter()
-                .filter_map(|k| table.columns.get(*k))
-                .enumerate()
+            let column = |k: &usize| table.columns.get(*k).map(|column| (*k, column));
+            table.key.iter().filter_map(column).enumerate()
         };
         let columns = || table.columns.iter().enumerate();
-        let create = create_stage(&format!("thalweg_stage_{target}"), table);
+        let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
+        fields.extend(keys().map(|(n, (k, _))| format!("o{n} {}", types.staged(k))));
+        fields.extend(columns().map(|(n, _)| format!("c{n} {}", types.staged(n))));
+        let create = format!(
+            "CREATE TEMP TABLE thalweg_stage_{target} ({}) ON COMMIT DELETE ROWS",
+            fields.join(", ")
+        );
         client.batch_execute(&create).await.map_err(convert)?;
 
         let name = quote_table(&table.name);
+        let staged = |n: usize| types.value(n, &format!("s.c{n}"));
         let same: Vec<_> = keys()
-            .map(|(n, c)| format!("t.{} = s.o{n}", quote(&c.name)))
+            .map(|(n, (k, c))| {
+                let staged = types.value(k, &format!("s.o{n}"));
+                format!("t.{} = {staged}", quote(&c.name))
+            })
             .collect();
         let same = same.join(" AND ");
         let set: Vec<_> = columns()
-            .map(|(n, c)| format!("{} = s.c{n}", quote(&c.name)))
+            .map(|(n, c)| format!("{} = {}", quote(&c.name), staged(n)))
             .collect();
         // A value that stays where it is out of line is not read.
         let patch: Vec<_> = columns()
             .map(|(n, c)| {
-                let (name, place) = (quote(&c.name), n + 1);
-                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN s.c{n} ELSE t.{name} END")
+                let (name, place, value) = (quote(&c.name), n + 1, staged(n));
+                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN {value} ELSE t.{name} END")
             })
             .collect();
         let list = column_list(table.columns.iter(), "");
-        let staged: Vec<_> = columns().map(|(n, _)| format!("s.c{n}")).collect();
-        let staged = staged.join(", ");
+        let values: Vec<_> = columns().map(|(n, _)| staged(n)).collect();
+        let values = values.join(", ");
         let key_list = super::ddl::names(table, &table.key);
         let excluded: Vec<_> = columns()
             .map(|(_, c)| format!("{0} = excluded.{0}", quote(&c.name)))
             .collect();
         let insert = |op: i16, conflict: &str| {
             format!(
-                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} s \
+                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} s \
                  WHERE s.op = {op} ON CONFLICT ({key_list}) {conflict}"
             )
         };
@@ -244,28 +253,6 @@ impl Bulk {
         }
         Ok(())
     }
-}
-
-/// The statement that creates a staging table. Its columns have the types and collations of the
-/// target's, so that both take the same keys for equal.
-pub(super) fn create_stage(stage: &str, table: &TargetTable) -> String {
-    let column = |index: usize, place: String| {
-        let name = table.columns.get(index).map(|c| quote(&c.name));
-        format!("{} AS {place}", name.unwrap_or_default())
-    };
-    let mut fields = vec![
-        "0::smallint AS op".to_owned(),
-        "''::text AS sent".to_owned(),
-    ];
-    let keys = table.key.iter().enumerate();
-    fields.extend(keys.map(|(n, index)| column(*index, format!("o{n}"))));
-    let columns = 0..table.columns.len();
-    fields.extend(columns.map(|index| column(index, format!("c{index}"))));
-    format!(
-        "CREATE TEMP TABLE {stage} ON COMMIT DELETE ROWS AS SELECT {} FROM {} WITH NO DATA",
-        fields.join(", "),
-        quote_table(&table.name)
-    )
 }
 
 /// Whether an update has all columns.

@@ -1,5 +1,6 @@
-//! Loading: one chunk in one transaction, by `COPY BINARY` straight into the table. Rows of one source
-//! of several go by a staging table and meet the others' there (see [`super::merged`]).
+//! Loading: one chunk in one transaction, by `COPY BINARY`: straight into the table, or
+//! through a staging table where a type has no binary form we know ([`super::stage`]). Rows of one
+//! source of several go by a staging table as well and meet the others' there ([`super::merged`]).
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -20,6 +21,7 @@ use tokio_postgres::CopyInSink;
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::merged::{Merged, Staging};
+use super::stage::Stage;
 use super::{Owner, copy_sql, ledger, side};
 use crate::config::Connection;
 use crate::error::convert;
@@ -47,6 +49,8 @@ enum Under {
 struct Copy {
     encoder: RowEncoder,
     sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// Rows go to a staging table, and this statement brings them into their table.
+    staged: Option<String>,
     rows: u64,
 }
 
@@ -92,8 +96,19 @@ impl PostgresLoader {
 
     async fn open_copy(&self) -> Result<Copy> {
         let table = self.table()?;
-        let encoder = RowEncoder::new(table)?;
-        let (client, sql) = (&self.connection.client, copy_sql(table));
+        let encoder = RowEncoder::new(table);
+        let client = &self.connection.client;
+        let (sql, staged) = match encoder.has_forms() {
+            false => (copy_sql(table), None),
+            true => {
+                let types = Stage::of(client, table).await?;
+                let name = format!("thalweg_load_{}", self.open.unwrap_or_default().0);
+                let through = types.through(&name, table);
+                let create = client.batch_execute(&through.create);
+                create.await.map_err(convert)?;
+                (through.copy, Some(through.insert))
+            }
+        };
         let sink = client.copy_in(sql.as_str()).await.map_err(convert)?;
         let mut sink = Box::pin(sink);
         let header = sink.send(Bytes::from_static(HEADER));
@@ -101,6 +116,7 @@ impl PostgresLoader {
         Ok(Copy {
             encoder,
             sink,
+            staged,
             rows: 0,
         })
     }
@@ -127,7 +143,7 @@ impl PostgresLoader {
     /// Ends what is under way; gives the rows it had.
     async fn end(&self, under: Under) -> Result<u64> {
         let staging = match under {
-            Under::Copy(copy) => return Self::end_copy(copy).await,
+            Under::Copy(copy) => return self.end_copy(copy).await,
             Under::Staging(staging) => staging,
         };
         let merged = self.open.and_then(|open| self.merged.get(&open));
@@ -144,10 +160,14 @@ impl PostgresLoader {
     }
 
     /// Ends the `COPY`; gives the rows it had.
-    async fn end_copy(mut copy: Copy) -> Result<u64> {
+    async fn end_copy(&self, mut copy: Copy) -> Result<u64> {
         let trailer = copy.sink.send(Bytes::from_static(TRAILER));
         trailer.await.map_err(convert)?;
-        let rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        let mut rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        if let Some(insert) = &copy.staged {
+            let client = &self.connection.client;
+            rows = client.execute(insert, &[]).await.map_err(convert)?;
+        }
         if rows != copy.rows {
             return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
         }

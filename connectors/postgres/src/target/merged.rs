@@ -32,9 +32,10 @@ use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, CopyInSink, Statement};
 
-use super::bulk::{BulkError, create_stage, nulls, sent};
+use super::bulk::{BulkError, nulls, sent};
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::side;
+use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -89,16 +90,17 @@ impl Merged {
     ) -> Result<Self> {
         let columns = table.feeds.get(feed).map(|feed| feed.columns.clone());
         let stage = format!("thalweg_merge_{target}_{feed}");
-        let create = create_stage(&stage, table);
+        let types = Stage::of(client, table).await?;
+        let create = create_stage(&stage, table, &types);
         client.batch_execute(&create).await.map_err(convert)?;
         let stage = format!("pg_temp.{stage}");
         let copy = format!("COPY {stage} FROM STDIN (FORMAT binary)");
         Ok(Merged {
             key: table.key.clone(),
             columns: columns.ok_or_else(|| Error::bug("no such feed"))?,
-            encoder: RowEncoder::new(table)?,
+            encoder: RowEncoder::new(table),
             copy: client.prepare(&copy).await.map_err(convert)?,
-            sql: Sql::new(&Names::new(task, table, feed, &stage)),
+            sql: Sql::new(&Names::new(task, table, feed, &stage, &types)),
         })
     }
 
@@ -342,21 +344,40 @@ impl Merged {
     }
 }
 
+fn create_stage(stage: &str, table: &TargetTable, types: &Stage) -> String {
+    let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
+    let keys = table.key.iter().enumerate();
+    fields.extend(keys.map(|(n, column)| format!("o{n} {}", types.staged(*column))));
+    fields.extend((0..table.columns.len()).map(|c| format!("c{c} {}", types.staged(c))));
+    format!(
+        "CREATE TEMP TABLE {stage} ({}) ON COMMIT DELETE ROWS",
+        fields.join(", ")
+    )
+}
+
 /// The pieces that statements are made of.
 struct Names<'a> {
     table: &'a TargetTable,
     feed: usize,
     stage: &'a str,
+    types: &'a Stage,
     target: String,
     side: String,
 }
 
 impl<'a> Names<'a> {
-    fn new(task: &TaskKey, table: &'a TargetTable, feed: usize, stage: &'a str) -> Self {
+    fn new(
+        task: &TaskKey,
+        table: &'a TargetTable,
+        feed: usize,
+        stage: &'a str,
+        types: &'a Stage,
+    ) -> Self {
         Names {
             table,
             feed,
             stage,
+            types,
             target: quote_table(&table.name),
             side: side::name(task, &table.name),
         }
@@ -369,6 +390,16 @@ impl<'a> Names<'a> {
 
     fn bit(feed: usize) -> String {
         format!("{}::bigint", 1_i64 << feed)
+    }
+
+    /// The staged value of a column.
+    fn new_value(&self, column: usize) -> String {
+        self.types.value(column, &format!("s.c{column}"))
+    }
+
+    /// The staged value of the `n`th column of the old key, which is `column`.
+    fn old_value(&self, n: usize, column: usize) -> String {
+        self.types.value(column, &format!("s.o{n}"))
     }
 
     /// Whether the source has a row, by the side table's `p`.
@@ -398,24 +429,24 @@ impl<'a> Names<'a> {
     }
 
     fn side_is_old(&self) -> String {
-        self.same(|n, _| format!("p.k{n}"), |n, _| format!("s.o{n}"))
+        self.same(|n, _| format!("p.k{n}"), |n, c| self.old_value(n, c))
     }
 
     fn target_is_old(&self) -> String {
         self.same(
             |_, c| format!("t.{}", self.quoted(c)),
-            |n, _| format!("s.o{n}"),
+            |n, c| self.old_value(n, c),
         )
     }
 
     fn side_is_new(&self) -> String {
-        self.same(|n, _| format!("p.k{n}"), |_, c| format!("s.c{c}"))
+        self.same(|n, _| format!("p.k{n}"), |_, c| self.new_value(c))
     }
 
     fn target_is_new(&self) -> String {
         self.same(
             |_, c| format!("t.{}", self.quoted(c)),
-            |_, c| format!("s.c{c}"),
+            |_, c| self.new_value(c),
         )
     }
 
@@ -474,7 +505,7 @@ impl Sql {
             all: format!(
                 "INSERT INTO {stage} (op, {}) SELECT {DELETE}, {} FROM {side} p WHERE {has}",
                 names.keys(|n, _| format!("o{n}")),
-                names.keys(|n, _| format!("p.k{n}")),
+                names.keys(|n, c| names.types.as_staged(c, &format!("p.k{n}"))),
             ),
             fill_moves: fill_moves(names),
             forget: format!(
@@ -512,6 +543,7 @@ fn fill_moves(names: &Names<'_>) -> String {
             ),
             false => format!("t.{}", names.quoted(c)),
         };
+        let there = names.types.as_staged(c, &there);
         format!(
             "c{c} = CASE WHEN s.sent IS NULL OR substr(s.sent, {}, 1) = '1' THEN s.c{c} \
              ELSE {there} END",
@@ -586,10 +618,11 @@ fn change(names: &Names<'_>, op: i16) -> Vec<String> {
     } = names;
     let value = |c: usize, there: String| match op {
         PATCH => format!(
-            "CASE substr(s.sent, {}, 1) WHEN '1' THEN s.c{c} ELSE {there} END",
-            c + 1
+            "CASE substr(s.sent, {}, 1) WHEN '1' THEN {} ELSE {there} END",
+            c + 1,
+            names.new_value(c)
         ),
-        _ => format!("s.c{c}"),
+        _ => names.new_value(c),
     };
     let here = format!(
         "s.op = {op} AND {} AND {}",
@@ -627,11 +660,11 @@ fn note(names: &Names<'_>) -> String {
     let Names { stage, side, .. } = names;
     let bit = Names::bit(names.feed);
     let mut columns = vec![names.keys(|n, _| format!("k{n}")), "sources".to_owned()];
-    let mut values = vec![names.keys(|_, c| format!("s.c{c}")), bit.clone()];
+    let mut values = vec![names.keys(|_, c| names.new_value(c)), bit.clone()];
     let mut set = vec![format!("sources = p.sources | {bit}")];
     if names.parks() {
         columns.extend(names.set(names.feed, |c| format!("c{c}")));
-        values.extend(names.set(names.feed, |c| format!("s.c{c}")));
+        values.extend(names.set(names.feed, |c| names.new_value(c)));
         set.extend(names.set(names.feed, |c| format!("c{c} = excluded.c{c}")));
     }
     format!(
@@ -639,7 +672,7 @@ fn note(names: &Names<'_>) -> String {
          ORDER BY {} ON CONFLICT ({}) DO UPDATE SET {}",
         columns.join(", "),
         values.join(", "),
-        names.keys(|_, c| format!("s.c{c}")),
+        names.keys(|_, c| names.new_value(c)),
         names.keys(|n, _| format!("k{n}")),
         set.join(", ")
     )
@@ -656,7 +689,9 @@ fn come(names: &Names<'_>) -> Vec<String> {
     let coming = format!("s.op IN ({INSERT}, {MOVED})");
     let mut out = Vec::new();
     if names.parks() {
-        let set = names.set(names.feed, |c| format!("{} = s.c{c}", names.quoted(c)));
+        let set = names.set(names.feed, |c| {
+            format!("{} = {}", names.quoted(c), names.new_value(c))
+        });
         out.extend(set.map(|set| {
             format!(
                 "UPDATE {target} t SET {set} FROM {stage} s WHERE {coming} AND {}",
@@ -681,7 +716,7 @@ fn come(names: &Names<'_>) -> Vec<String> {
         "INSERT INTO {target} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {stage} s WHERE {coming} \
          ON CONFLICT ({}) DO {conflict}",
         Names::list(columns().map(|c| names.quoted(*c))),
-        Names::list(columns().map(|c| format!("s.c{c}"))),
+        Names::list(columns().map(|c| names.new_value(*c))),
         names.keys(|_, c| names.quoted(c)),
     ));
     for feed in names.parked() {

@@ -10,4 +10,5 @@ mod checkpoint;
 mod errors;
 mod merged;
 mod tls;
+mod types;
 mod world;
