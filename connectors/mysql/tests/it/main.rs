@@ -9,6 +9,7 @@ mod errors;
 mod position;
 mod refused;
 mod source;
+mod split;
 mod texts;
 mod tls;
 mod types;
