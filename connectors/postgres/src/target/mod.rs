@@ -8,7 +8,9 @@ mod encode;
 mod follow;
 mod ledger;
 mod loader;
+mod merged;
 mod rows;
+mod side;
 mod stage;
 
 use std::sync::Arc;

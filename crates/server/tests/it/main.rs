@@ -14,6 +14,7 @@ mod crash;
 mod docs;
 mod http;
 mod huge;
+mod idle;
 mod lab;
 mod life;
 mod matrix;
