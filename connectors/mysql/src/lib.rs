@@ -11,6 +11,7 @@ mod position;
 mod schema;
 mod snapshot;
 mod source;
+mod split;
 mod stream;
 mod wire;
 

@@ -10,6 +10,7 @@ mod errors;
 mod position;
 mod refused;
 mod source;
+mod split;
 mod texts;
 mod tls;
 mod types;
