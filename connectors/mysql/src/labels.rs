@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
 use thalweg_core::{Error, Result};
 
-use crate::error::from_driver;
+use crate::error::plain;
 
 /// Ends the native type of a column whose labels cannot be told.
 pub(crate) const HIDDEN: &str = " with labels the catalogue cannot show";
@@ -70,7 +70,7 @@ async fn ask(
 ) -> Result<Vec<String>> {
     conn.query_drop("SET SESSION sql_mode = ''")
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let value = if several { "1 << (n - 1)" } else { "n" };
     let block = format!(
         "BEGIN NOT ATOMIC \
@@ -86,7 +86,7 @@ async fn ask(
         quote(&table.name),
         quote(column)
     );
-    let said: Option<String> = conn.query_first(block).await.map_err(from_driver)?;
+    let said: Option<String> = conn.query_first(block).await.map_err(plain)?;
     let said = said.unwrap_or_default();
     let labels = said.split_terminator(',').map(unhex);
     labels
