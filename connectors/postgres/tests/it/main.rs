@@ -8,5 +8,8 @@
 mod apply;
 mod checkpoint;
 mod errors;
+mod log;
+mod slot;
+mod source;
 mod tls;
 mod world;

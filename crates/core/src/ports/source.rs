@@ -38,9 +38,10 @@ pub trait Source: Inspect {
     /// means the source could not be asked.
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>>;
 
-    /// Makes sure the log is kept from here on, and gives that place. Transactions prepared but
-    /// not decided at that place must not exist (it waits for them, then refuses naming them).
-    async fn secure(&self) -> Result<Position>;
+    /// Makes sure the log is kept from here on and has the changes of `tables`, and gives that place.
+    /// Transactions prepared but not decided at that place must not exist (it waits for them, then
+    /// refuses naming them).
+    async fn secure(&self, tables: &[TableName]) -> Result<Position>;
 
     /// Opens one chunk in a consistent snapshot of its own. Rows have one cell per column of the
     /// chunk's schema, in the same encodings as the stream gives.

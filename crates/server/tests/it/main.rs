@@ -10,6 +10,7 @@ mod bank;
 mod check;
 mod crash;
 mod docs;
+mod from_postgres;
 mod http;
 mod huge;
 mod lab;

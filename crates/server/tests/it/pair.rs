@@ -26,7 +26,13 @@ pub(crate) struct Pair {
     pub(crate) spec: TaskSpec,
 }
 
-fn config(host: &str, port: u16, database: &str, user: &str, password: &str) -> DataSourceConfig {
+pub(crate) fn config(
+    host: &str,
+    port: u16,
+    database: &str,
+    user: &str,
+    password: &str,
+) -> DataSourceConfig {
     DataSourceConfig {
         host: host.into(),
         port,
