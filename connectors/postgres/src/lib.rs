@@ -12,6 +12,7 @@ mod session;
 mod slot;
 mod snapshot;
 mod source;
+mod split;
 mod stream;
 mod target;
 mod tls;

@@ -86,23 +86,23 @@ pub(crate) async fn open(
     let name = slot::session_name(&config.application_name, "load");
     let mut session = Connection::open(config, &name, Purpose::Sql).await?;
     session.query(session::PINNED).await?;
-    let shared = source.shared().await;
+    let shared = source.shared();
     let mut locked = lock(&mut session, client, &chunk.schema, shared.as_ref()).await?;
     if let Some(shared) = &locked.shared {
         let take = format!("SET TRANSACTION SNAPSHOT '{}'", shared.name);
         if session.query(&take).await.is_err() {
             // The session that exported it is gone.
-            source.unshare().await;
+            source.unshare();
             session.query("ROLLBACK").await?;
             locked = lock(&mut session, client, &chunk.schema, None).await?;
         }
     }
     let seen = match &locked.shared {
-        Some(shared) => {
-            let snapshot = snapshot_text(&mut session, client).await?;
-            seen(&snapshot, shared.begins)?
+        Some(shared) => shared.seen.clone(),
+        None => {
+            source.unshare();
+            own_snapshot(&mut session, client).await?.visibility()
         }
-        None => own_snapshot(&mut session, client).await?,
     };
     let columns: Vec<(Codec, Form)> = locked
         .columns
@@ -117,7 +117,7 @@ pub(crate) async fn open(
     Ok(Reader {
         incoming,
         _outgoing: outgoing,
-        seen: seen.visibility(),
+        seen,
         batch_bytes: limits.part_bytes.min(BATCH_BYTES),
         rows: Rows {
             columns,
@@ -186,6 +186,23 @@ async fn snapshot_function(client: &Client) -> Result<&'static str> {
         130_000.. => "pg_current_snapshot()::text",
         _ => "txid_current_snapshot()::text",
     })
+}
+
+/// What the snapshot of a new slot sees, which begins at `begins`.
+pub(crate) async fn exported(
+    session: &mut Connection,
+    client: &Client,
+    name: &str,
+    begins: Lsn,
+) -> Result<Seen> {
+    session
+        .query("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        .await?;
+    let take = format!("SET TRANSACTION SNAPSHOT '{name}'");
+    session.query(&take).await?;
+    let snapshot = snapshot_text(session, client).await?;
+    session.query("COMMIT").await?;
+    seen(&snapshot, begins)
 }
 
 async fn snapshot_text(session: &mut Connection, client: &Client) -> Result<String> {
@@ -292,24 +309,29 @@ fn copy_sql(
         if root { "" } else { "ONLY " },
         quote_table(&schema.name)
     );
-    if let Some(range) = range {
-        let column = schema
-            .columns
-            .get(range.column)
-            .map(|c| quote(&c.name))
-            .ok_or_else(|| Error::bug("a range over no column"))?;
-        let bound = |cell: CellRef<'_>| {
-            literal::of(cell).ok_or_else(|| Error::bug("a bound without an order"))
-        };
-        let mut word = "WHERE";
-        for (sign, bound_of) in [(">=", &range.from), ("<", &range.to)] {
-            if let Some(at) = bound_of {
-                sql.push_str(&format!(" {word} {column} {sign} {}", bound(at.cell())?));
-                word = "AND";
-            }
+    sql.push_str(&within(schema, range)?);
+    sql.push_str(") TO STDOUT (FORMAT binary)");
+    Ok(sql)
+}
+
+/// The condition that a row lies in a range, as a clause; empty for all rows.
+pub(crate) fn within(schema: &TableSchema, range: Option<&KeyRange>) -> Result<String> {
+    let mut sql = String::new();
+    let Some(range) = range else { return Ok(sql) };
+    let column = schema
+        .columns
+        .get(range.column)
+        .map(|c| quote(&c.name))
+        .ok_or_else(|| Error::bug("a range over no column"))?;
+    let mut word = "WHERE";
+    for (sign, bound) in [(">=", &range.from), ("<", &range.to)] {
+        if let Some(bound) = bound {
+            let literal = literal::of(bound.cell());
+            let literal = literal.ok_or_else(|| Error::bug("a bound without an order"))?;
+            sql.push_str(&format!(" {word} {column} {sign} {literal}"));
+            word = "AND";
         }
     }
-    sql.push_str(") TO STDOUT (FORMAT binary)");
     Ok(sql)
 }
 

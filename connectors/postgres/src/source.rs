@@ -1,11 +1,13 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
+use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, Confirm, DataSourceConfig, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
+    StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -20,7 +22,7 @@ use crate::schema::quote;
 use crate::slot;
 use crate::wire::connection::{Connection, Purpose};
 use crate::wire::replication::Lsn;
-use crate::{check, schema, snapshot, stream};
+use crate::{check, schema, snapshot, split, stream};
 
 /// How long a slot's creation may wait for running transactions, before it is said who they are.
 const SLOT_WAIT: Duration = Duration::from_secs(10);
@@ -33,7 +35,7 @@ pub(crate) struct PostgresSource {
     idle: Mutex<Option<Asking>>,
     /// The session that made the slot, and with it the snapshot it exported: alive until the stream
     /// begins.
-    held: Mutex<Option<Held>>,
+    held: Lock<Option<Held>>,
 }
 
 /// The state at the slot's begin, which other sessions can read as long as this one does nothing.
@@ -46,8 +48,8 @@ pub(crate) struct Held {
 #[derive(Clone, Debug)]
 pub(crate) struct Shared {
     pub(crate) name: String,
-    /// Where the slot begins: the snapshot sees every commit before, and none after.
-    pub(crate) begins: Lsn,
+    /// What it sees: every commit before the slot's begin, and none after.
+    pub(crate) seen: Visibility,
     /// The files of the task's tables before the slot was made (see [`files`]).
     pub(crate) files: Vec<(TableName, String)>,
 }
@@ -58,7 +60,7 @@ impl PostgresSource {
             config: config.clone(),
             name: slot::name(&config.application_name),
             idle: Mutex::new(None),
-            held: Mutex::new(None),
+            held: Lock::default(),
         }
     }
 
@@ -99,14 +101,19 @@ impl PostgresSource {
             .unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// The snapshot the slot exported, while it can be taken up.
-    pub(crate) async fn shared(&self) -> Option<Shared> {
-        self.held.lock().await.as_ref().map(|h| h.snapshot.clone())
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It cannot be taken up any more: its session is gone.
-    pub(crate) async fn unshare(&self) {
-        *self.held.lock().await = None;
+    /// The snapshot the slot exported, while it can be taken up.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        self.held().as_ref().map(|held| held.snapshot.clone())
+    }
+
+    /// It is not to be taken up any more, because its session is gone or a table cannot be read in it:
+    /// all chunks share it, or none does.
+    pub(crate) fn unshare(&self) {
+        *self.held() = None;
     }
 
     /// Makes the slot, waiting for the transactions that run; gives its begin and its session.
@@ -306,7 +313,7 @@ impl Source for PostgresSource {
     }
 
     async fn secure(&self, tables: &[TableName]) -> Result<Position> {
-        self.unshare().await;
+        self.unshare();
         let connection = connect_source(&self.config).await?;
         let client = &connection.client;
         let (version, recovering) = version(client).await?;
@@ -323,11 +330,12 @@ impl Source for PostgresSource {
         let name = slot::session_name(&self.config.application_name, "slot");
         let mut second = Connection::open(&self.config, &name, Purpose::Replication).await?;
         let origin = self.origin(&mut second, client).await?;
-        *self.held.lock().await = Some(Held {
+        let seen = snapshot::exported(&mut second, client, &snapshot, begins).await?;
+        *self.held() = Some(Held {
             _session: session,
             snapshot: Shared {
                 name: snapshot,
-                begins,
+                seen: seen.visibility(),
                 files: known,
             },
         });
@@ -338,7 +346,22 @@ impl Source for PostgresSource {
         Ok(place.position())
     }
 
-    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        self.ask(async |client| split::split(client, chunk, size).await)
+            .await
+    }
+
+    fn shared_snapshot(&self) -> Option<Visibility> {
+        self.shared().map(|shared| shared.seen)
+    }
+
+    /// Every snapshot sees what lies before the place where a stream can begin, see [`snapshot`].
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
         let reader = Box::pin(snapshot::open(self, chunk, limits)).await?;
         Ok(Box::new(reader))
     }
@@ -374,13 +397,13 @@ impl Source for PostgresSource {
         tables: &[TableSchema],
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
-        self.unshare().await;
+        self.unshare();
         let (stream, confirm) = Box::pin(stream::open(self, from, tables, limits)).await?;
         Ok((Box::new(stream), Box::new(confirm)))
     }
 
     async fn release(&self) -> Result<()> {
-        self.unshare().await;
+        self.unshare();
         let since = Instant::now();
         self.ask(async |client| {
             slot::remove(client, &self.name, &self.config.application_name).await?;

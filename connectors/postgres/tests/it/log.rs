@@ -11,7 +11,6 @@ use thalweg_core::ports::{
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::range::KeyRange;
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result, Side};
 use thalweg_testkit::servers::{Postgres, PostgresOptions};
@@ -74,15 +73,6 @@ impl Origin {
     pub(crate) fn named(&self, application: &str) -> Arc<dyn Source> {
         self.source_of(DataSourceConfig {
             application_name: application.into(),
-            ..world::config(&self.server)
-        })
-    }
-
-    /// The same server, as another user.
-    pub(crate) fn source_as(&self, user: &str, password: &str) -> Arc<dyn Source> {
-        self.source_of(DataSourceConfig {
-            user: user.into(),
-            password: Secret::new(password),
             ..world::config(&self.server)
         })
     }
@@ -167,17 +157,19 @@ pub(crate) async fn read(source: &dyn Source, table: &TableSchema) -> (RowBatch,
     read_range(source, table, None).await.unwrap()
 }
 
+/// The same for a part of the table.
 pub(crate) async fn read_range(
     source: &dyn Source,
     table: &TableSchema,
     range: Option<KeyRange>,
 ) -> Result<(RowBatch, Visibility)> {
+    let from = source.head().await?;
     let chunk = Chunk {
         table: 0,
         schema: table.clone(),
         range,
     };
-    let mut reader = source.read(&chunk, LIMITS).await?;
+    let mut reader = source.read(&chunk, &from, LIMITS).await?;
     let rows = all(reader.as_mut()).await?;
     Ok((rows, reader.visibility().clone()))
 }

@@ -60,11 +60,17 @@ async fn a_reader_of_ours_is_taken_over_and_another_never() {
         }
     };
     says(&error, Kind::Transient, &[]);
-    // The other's task has the same slot only if somebody copied its name.
-    let other = origin.named("thalweg_test");
-    drop(other);
-    let stranger = origin.sql("SELECT application_name FROM pg_stat_replication");
-    assert_eq!(stranger, "thalweg/test/stream");
+    let readers = "SELECT application_name FROM pg_stat_replication";
+    assert_eq!(origin.sql(readers), "thalweg/test/stream");
+    // The same slot, read for a task of another name.
+    let error = origin.named("thalweg/TEST").secure(&public(&["a"])).await;
+    let error = error.unwrap_err();
+    says(
+        &error,
+        Kind::Config,
+        &["read by another session", "thalweg/test/stream"],
+    );
+    assert_eq!(origin.sql(readers), "thalweg/test/stream", "it goes on");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -127,20 +133,19 @@ async fn release_leaves_nothing_and_can_be_repeated() {
 async fn a_slot_waits_for_prepared_transactions_and_names_them() {
     let origin = Origin::new("CREATE TABLE a (id int PRIMARY KEY)");
     origin.sql("BEGIN; INSERT INTO a VALUES (1); PREPARE TRANSACTION 'left over'");
-    let source = origin.again();
-    let secured = tokio::spawn(async move { source.secure(&public(&["a"])).await });
-    let error = secured.await.unwrap().unwrap_err();
+    let error = origin.again().secure(&public(&["a"])).await.unwrap_err();
     says(&error, Kind::Config, &["prepared", "left over"]);
     assert_eq!(origin.sql("SELECT count(*) FROM pg_replication_slots"), "0");
     // Decided while it waits, it is in the load, and prepared later it comes when it is decided.
     let source = origin.again();
-    let again = source.clone();
-    let secured = tokio::spawn(async move { again.secure(&public(&["a"])).await });
-    origin
-        .until("SELECT count(*) FROM pg_replication_slots", "1")
-        .await;
-    origin.sql("COMMIT PREPARED 'left over'");
-    let at = secured.await.unwrap().unwrap();
+    let tables = public(&["a"]);
+    let decide = async {
+        let slots = "SELECT count(*) FROM pg_replication_slots";
+        origin.until(slots, "1").await;
+        origin.sql("COMMIT PREPARED 'left over'");
+    };
+    let (at, ()) = tokio::join!(source.secure(&tables), decide);
+    let at = at.unwrap();
     origin.sql("BEGIN; INSERT INTO a VALUES (2); PREPARE TRANSACTION 'p'");
     origin.sql("INSERT INTO a VALUES (3)");
     let tables = origin.tables(&["a"]).await;

@@ -1,7 +1,7 @@
 //! The change stream: order, images, and what identifies a row.
 
-use crate::log::{LIMITS, Log, Origin, lines, read};
-use thalweg_core::ports::StreamLimits;
+use crate::log::{LIMITS, Log, Origin, lines, read, read_range};
+use thalweg_core::ports::{Chunk, ChunkSize, StreamLimits};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_load_and_the_stream_behind_it_are_all() {
@@ -246,4 +246,67 @@ async fn what_a_savepoint_took_back_does_not_come() {
         )
         .await;
     assert_eq!(changes, [vec!["+a 1", "+a 4"], vec!["+a 6"]]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_is_cut_into_chunks_that_make_it_up() {
+    let origin = Origin::new(
+        "CREATE TABLE n (id int PRIMARY KEY, t text);
+         CREATE TABLE u (id uuid PRIMARY KEY, t text);
+         CREATE TABLE d (at timestamptz, id int, PRIMARY KEY (at, id));
+         CREATE TABLE b (id bytea PRIMARY KEY);
+         CREATE TABLE t (id text PRIMARY KEY);
+         INSERT INTO n SELECT i * i, repeat('x', 50) FROM generate_series(-20000, 20000) i
+           WHERE i <= 0 OR i % 2 = 0 ON CONFLICT DO NOTHING;
+         INSERT INTO u SELECT md5(i::text)::uuid, 'y' FROM generate_series(1, 20000) i;
+         INSERT INTO d SELECT timestamptz 'epoch' + i % 7 * interval '1 day', i FROM generate_series(1, 20000) i;
+         INSERT INTO b SELECT sha256(i::text::bytea) FROM generate_series(1, 20000) i;
+         INSERT INTO t SELECT i FROM generate_series(1, 20000) i",
+    );
+    let names = ["n", "u", "d", "b", "t"];
+    let tables = origin.tables(&names).await;
+    origin.secure(&names).await;
+    let size = ChunkSize {
+        rows: 4_000,
+        bytes: 1 << 30,
+    };
+    for (table, pieces) in tables.iter().zip([4..=6, 4..=6, 4..=6, 4..=6, 1..=1]) {
+        let whole = Chunk {
+            table: 0,
+            schema: table.clone(),
+            range: None,
+        };
+        let chunks = origin.source.split(&whole, size).await.unwrap();
+        assert!(
+            pieces.contains(&chunks.len()),
+            "{}: {}",
+            table.name,
+            chunks.len()
+        );
+        let (all, _) = read(origin.source.as_ref(), table).await;
+        let mut parts = Vec::new();
+        for chunk in &chunks {
+            let (rows, seen) = read_range(origin.source.as_ref(), table, chunk.range.clone())
+                .await
+                .unwrap();
+            assert_eq!(Some(seen), origin.source.shared_snapshot());
+            assert!(
+                rows.len() < all.len() / 2 || chunks.len() < 2,
+                "{}: {} of {}",
+                table.name,
+                rows.len(),
+                all.len()
+            );
+            for row in rows.iter() {
+                let key = row.cell(0).unwrap();
+                let range = chunk.range.as_ref();
+                assert_ne!(range.and_then(|range| range.contains(key)), Some(false));
+            }
+            parts.extend(lines(&rows));
+        }
+        let mut all = lines(&all);
+        all.sort();
+        parts.sort();
+        assert_eq!(all, parts, "{}", table.name);
+    }
 }

@@ -8,9 +8,9 @@
 
 mod bank;
 mod check;
+mod conn;
 mod crash;
 mod docs;
-mod from_postgres;
 mod http;
 mod huge;
 mod lab;
