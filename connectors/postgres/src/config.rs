@@ -16,8 +16,8 @@ pub(crate) struct Connection {
     _driver: JoinSet<()>,
 }
 
-/// Connects to a target, logs in and pins the session: no time zone, date style or time limit of the
-/// server's configuration can change what we write.
+/// Connects to a target, logs in and pins the session: no time zone, style of text or time limit of
+/// the server's configuration can change what we read or write.
 pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
     let connection = open(config, name, Side::Target).await?;
     // The staging table has no statistics, so the planner would read the whole target for a join
@@ -27,7 +27,9 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
     connection
         .client
         .batch_execute(
-            "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; \
+            "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
+             SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
+             SET xmloption = content; SET statement_timeout = 0; \
              SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
              SET enable_material = off; SET jit = off",

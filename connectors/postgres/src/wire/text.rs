@@ -24,6 +24,7 @@ pub(crate) fn push(
         Codec::Int2 => CellRef::I64(text.parse::<i16>().map_err(|_| BAD)?.into()),
         Codec::Int4 => CellRef::I64(text.parse::<i32>().map_err(|_| BAD)?.into()),
         Codec::Int8 => CellRef::I64(text.parse().map_err(|_| BAD)?),
+        Codec::Oid => CellRef::U64(text.parse::<u32>().map_err(|_| BAD)?.into()),
         Codec::Float4 => single(text.parse().map_err(|_| BAD)?),
         Codec::Float8 => double(text.parse().map_err(|_| BAD)?),
         Codec::Numeric => CellRef::Decimal(numeric(text, scratch)?),

@@ -12,4 +12,5 @@ mod log;
 mod slot;
 mod source;
 mod tls;
+mod types;
 mod world;
