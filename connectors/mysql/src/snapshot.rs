@@ -4,19 +4,23 @@
 //! (`character_set_results = NULL`), and end in the functions of [`crate::wire::cells`] that the
 //! stream uses. Labels of `ENUM` and `SET` are asked for by number for the same reason.
 
+use std::cmp::Ordering;
+
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use mysql_async::prelude::{Query, Queryable, WithParams};
 use mysql_async::{BinaryProtocol, Conn, ResultSetStream, Row, Value};
 use thalweg_core::ports::{Chunk, ChunkReader, DataSourceConfig, StreamLimits};
-use thalweg_core::position::Visibility;
-use thalweg_core::schema::{ColumnType, TableName, TableSchema};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::{ColumnType, TableName};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
-use crate::error::{from_driver, reading};
-use crate::position::Coordinate;
+use crate::error::{from_driver, lost, reading};
+use crate::position::{Coordinate, Place};
+use crate::source::gtid_at;
+use crate::split::condition;
 use crate::wire::Malformed;
 use crate::wire::cells::{self, Civil, Meaning};
 
@@ -33,11 +37,12 @@ pub(crate) struct Reader {
     done: bool,
 }
 
-fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
+fn select(chunk: &Chunk, meanings: &[(Meaning, ColumnType)]) -> Result<String> {
+    let schema = &chunk.schema;
     let list: Vec<String> = schema
         .columns
         .iter()
@@ -54,12 +59,20 @@ fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
             }
         })
         .collect();
-    format!(
+    let mut select = format!(
         "SELECT {} FROM {}.{}",
         list.join(", "),
         quote(&schema.name.schema),
         quote(&schema.name.name)
-    )
+    );
+    if let Some(range) = &chunk.range {
+        let column = schema.columns.get(range.column);
+        let column = column.ok_or_else(|| Error::bug("a range over a column that is not there"))?;
+        // Otherwise a large chunk is read as a whole table of which most is thrown away.
+        select.push_str(" FORCE INDEX (PRIMARY) WHERE ");
+        select.push_str(&condition(column, range)?);
+    }
+    Ok(select)
 }
 
 /// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has.
@@ -92,9 +105,21 @@ async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
     }
 }
 
+/// Whether a snapshot has seen all that was committed before a place, which may be one of another
+/// server that this one has replaced: then GTIDs tell.
+async fn holds(conn: &mut Conn, seen: &Coordinate, place: &Place) -> Result<bool> {
+    if let Ok(order) = seen.compare(&place.at) {
+        return Ok(order != Ordering::Less);
+    }
+    let there = gtid_at(conn, seen).await?;
+    let mut domains = place.gtid.iter();
+    Ok(domains.all(|(domain, (_, seq))| there.get(domain).is_some_and(|(_, at)| at >= seq)))
+}
+
 pub(crate) async fn open(
     config: &DataSourceConfig,
     chunk: &Chunk,
+    from: &Position,
     limits: StreamLimits,
 ) -> Result<Reader> {
     let schema = &chunk.schema;
@@ -122,8 +147,14 @@ pub(crate) async fn open(
             .await
             .map_err(from_driver)?;
     }
-    let seen = coordinate(&mut conn).await?.visibility();
-    let rows = select(schema, &columns)
+    let seen = coordinate(&mut conn).await?;
+    if !holds(&mut conn, &seen, &Place::of_position(from)?).await? {
+        return Err(lost(
+            "the server's log ends before the place where the task is",
+        ));
+    }
+    let seen = seen.visibility();
+    let rows = select(chunk, &columns)?
         .with(())
         .stream::<Row, _>(conn)
         .await
@@ -174,7 +205,7 @@ impl ChunkReader for Reader {
     }
 }
 
-fn push(
+pub(crate) fn push(
     out: &mut RowBatch,
     meaning: &Meaning,
     ty: &ColumnType,

@@ -9,7 +9,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, Confirm, DataSourceConfig, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
+    StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -19,7 +20,7 @@ use tokio::sync::Mutex;
 use crate::config::connect;
 use crate::error::{from_driver, reading};
 use crate::position::{Coordinate, Place};
-use crate::{check, schema, snapshot, stream};
+use crate::{check, schema, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -111,7 +112,7 @@ async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place>
 }
 
 /// The GTIDs at a place. The server reads the file up to there: not a question for every second.
-async fn gtid_at(conn: &mut Conn, at: &Coordinate) -> Result<BTreeMap<u32, (u32, u64)>> {
+pub(crate) async fn gtid_at(conn: &mut Conn, at: &Coordinate) -> Result<BTreeMap<u32, (u32, u64)>> {
     if conn.server_version() < (10, 0, 0) {
         return Ok(BTreeMap::new());
     }
@@ -140,14 +141,23 @@ impl Inspect for MySqlSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        ask(&self.config, async |conn| schema::tables(conn).await).await
+        ask(&self.config, async |conn| {
+            schema::tables(conn)
+                .await
+                .map_err(|error| error.at(Side::Source))
+        })
+        .await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         ask(&self.config, async |conn| {
             let mut out = Vec::new();
             for table in tables {
-                out.extend(schema::describe(conn, table).await?);
+                out.extend(
+                    schema::describe(conn, table)
+                        .await
+                        .map_err(|error| error.at(Side::Source))?,
+                );
             }
             Ok(out)
         })
@@ -198,13 +208,20 @@ impl Source for MySqlSource {
         Ok(place.position())
     }
 
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        let mut conn = connect(&self.config).await?;
+        let chunks = split::split(&mut conn, &self.config, chunk, size).await?;
+        drop(conn.disconnect().await);
+        Ok(chunks)
+    }
+
     async fn read(
         &self,
         chunk: &Chunk,
-        _from: &Position,
+        from: &Position,
         limits: StreamLimits,
     ) -> Result<Box<dyn ChunkReader>> {
-        let reader = Box::pin(snapshot::open(&self.config, chunk, limits)).await?;
+        let reader = Box::pin(snapshot::open(&self.config, chunk, from, limits)).await?;
         Ok(Box::new(reader))
     }
 

@@ -9,6 +9,7 @@ mod apply;
 mod checkpoint;
 mod errors;
 mod log;
+mod merged;
 mod slot;
 mod source;
 mod tls;

@@ -108,6 +108,11 @@ fn mariadb_to_postgres() {
     the_server_is_killed_again_and_again_and_nothing_is_lost([System::MariaDb, System::Postgres]);
 }
 
+#[test]
+fn postgres_to_postgres() {
+    the_server_is_killed_again_and_again_and_nothing_is_lost([System::Postgres, System::Postgres]);
+}
+
 fn the_server_is_killed_again_and_again_and_nothing_is_lost(pair: [System; 2]) {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = seed.unwrap_or(20_260_101);
@@ -131,6 +136,9 @@ impl Crash {
         let mut tables = workload::tables();
         tables.extend(bank::TABLES.map(str::to_owned));
         let task = lab.task("crash", &tables)?;
+        // So that a kill in a load comes between chunks of a table as well as between tables.
+        let options = serde_json::json!({"chunk_rows": size.rows / 12});
+        lab.client.set_options(&task, &options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
