@@ -5,7 +5,10 @@
     reason = "tests print what they did and may panic"
 )]
 
+mod chunks;
 mod figures;
+mod judge;
 mod reset;
 mod simulation;
+mod vault;
 mod world;
