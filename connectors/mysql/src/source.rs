@@ -141,14 +141,23 @@ impl Inspect for MySqlSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        ask(&self.config, async |conn| schema::tables(conn).await).await
+        ask(&self.config, async |conn| {
+            schema::tables(conn)
+                .await
+                .map_err(|error| error.at(Side::Source))
+        })
+        .await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         ask(&self.config, async |conn| {
             let mut out = Vec::new();
             for table in tables {
-                out.extend(schema::describe(conn, table).await?);
+                out.extend(
+                    schema::describe(conn, table)
+                        .await
+                        .map_err(|error| error.at(Side::Source))?,
+                );
             }
             Ok(out)
         })
@@ -170,7 +179,7 @@ impl Source for MySqlSource {
         .await
     }
 
-    async fn secure(&self) -> Result<Position> {
+    async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
         let mut place = end_of_log(&mut conn, &self.config).await?;
         place.gtid = gtid_at(&mut conn, &place.at).await?;

@@ -342,8 +342,8 @@ impl Source for Liar {
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
         self.0.check(tables).await
     }
-    async fn secure(&self) -> Result<Position> {
-        self.0.secure().await
+    async fn secure(&self, tables: &[TableName]) -> Result<Position> {
+        self.0.secure(tables).await
     }
     async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
         let mut chunks = self.0.split(chunk, size).await?;

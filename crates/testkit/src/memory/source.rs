@@ -215,6 +215,11 @@ impl MemorySource {
         }
     }
 
+    /// The end of the log.
+    pub fn position(&self) -> Position {
+        Position::new(self.state().head().to_string())
+    }
+
     /// The present rows of a table.
     ///
     /// # Panics
@@ -325,7 +330,7 @@ impl Source for MemorySource {
         Ok(Vec::new())
     }
 
-    async fn secure(&self) -> Result<Position> {
+    async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         self.step()?;
         // As a new replication slot does, it waits until everything before the place is visible.
         self.all_seen(u64::MAX).await;
