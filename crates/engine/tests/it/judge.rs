@@ -226,11 +226,11 @@ fn every_wrong_judgement_is_caught() {
         Judge::Newest,
         Judge::DroppedEarly,
     ] {
-        let lives = 500;
+        let lives: u64 = 500;
         let wrong = (0..lives).filter(|seed| live(&plan, judge, *seed).is_err());
         let wrong = wrong.count();
         println!("proof: {judge:?} is caught in {wrong} of {lives} lives");
-        assert!(wrong > lives as usize / 2, "{judge:?}: {wrong}");
+        assert!(wrong > 250, "{judge:?}: {wrong}");
     }
 }
 
