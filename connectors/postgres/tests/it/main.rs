@@ -13,5 +13,6 @@ mod merged;
 mod slot;
 mod source;
 mod tls;
+mod twin;
 mod types;
 mod world;
