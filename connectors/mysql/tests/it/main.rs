@@ -5,6 +5,7 @@
     reason = "tests may panic"
 )]
 
+mod contract;
 mod errors;
 mod position;
 mod refused;

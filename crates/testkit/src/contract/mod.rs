@@ -1,0 +1,59 @@
+//! What every source and every target has to do, whichever system it is: named behaviours, each a test
+//! against a real private server.
+//!
+//! A connector's tests make the suite theirs by one line, which becomes a test for each behaviour:
+//!
+//! ```ignore
+//! thalweg_testkit::source_contract!(System::Postgres, |config| thalweg_postgres::connector().source(config));
+//! ```
+//!
+//! What only one system has (replica identity, XA, checksums of the log) is tested beside its
+//! connector.
+
+pub mod log;
+pub mod source;
+
+use std::time::Duration;
+
+use thalweg_core::ports::DataSourceConfig;
+use thalweg_core::secret::Secret;
+
+use crate::servers::{Account, Place};
+
+/// How the product reaches a database as this account.
+pub fn config(place: &Place, account: &Account) -> DataSourceConfig {
+    DataSourceConfig {
+        host: place.server.host().into(),
+        port: place.server.port(),
+        database: place.database.clone(),
+        user: account.user.clone(),
+        password: Secret::new(account.password.as_str()),
+        tls: Default::default(),
+        allow_cleartext_password: false,
+        timeout: Duration::from_secs(10),
+        server_id: None,
+        application_name: "thalweg/contract".into(),
+    }
+}
+
+/// A test for each behaviour of a source. The second argument opens one:
+/// `fn(&DataSourceConfig) -> Result<Arc<dyn Source>>`.
+#[macro_export]
+macro_rules! source_contract {
+    ($system:expr, $open:expr) => {
+        $crate::source_contract!(
+            $system, $open, load_then_stream_is_whole, types_roundtrip, commit_order, pk_update,
+            truncate, no_pk_table, huge_transaction, resume_after_kill, idle_advances, log_purged,
+            release_is_repeatable
+        );
+    };
+    ($system:expr, $open:expr, $($behaviour:ident),*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let subject = $crate::contract::source::Subject::start($system, $open);
+                $crate::contract::source::$behaviour(&subject).await;
+            }
+        )*
+    };
+}
