@@ -1,7 +1,17 @@
-//! The behaviours every source has.
+//! The behaviours every source and every target has.
 
-use thalweg_core::ports::Connector as _;
-use thalweg_testkit::servers::System;
+mod source {
+    use thalweg_core::ports::Connector as _;
+    use thalweg_testkit::servers::System;
 
-thalweg_testkit::source_contract!(System::MariaDb, |config| thalweg_mysql::connector()
-    .source(config));
+    thalweg_testkit::source_contract!(System::MariaDb, |config| thalweg_mysql::connector()
+        .source(config));
+}
+
+mod target {
+    use thalweg_core::ports::Connector as _;
+    use thalweg_testkit::servers::System;
+
+    thalweg_testkit::target_contract!(System::MariaDb, |config| thalweg_mysql::connector()
+        .target(config));
+}

@@ -5,6 +5,7 @@
 //!
 //! ```ignore
 //! thalweg_testkit::source_contract!(System::Postgres, |config| thalweg_postgres::connector().source(config));
+//! thalweg_testkit::target_contract!(System::Postgres, |config| thalweg_postgres::connector().target(config));
 //! ```
 //!
 //! What only one system has (replica identity, XA, checksums of the log) is tested beside its
@@ -12,6 +13,7 @@
 
 pub mod log;
 pub mod source;
+pub mod target;
 
 use std::time::Duration;
 
@@ -53,6 +55,27 @@ macro_rules! source_contract {
             async fn $behaviour() {
                 let subject = $crate::contract::source::Subject::start($system, $open);
                 $crate::contract::source::$behaviour(&subject).await;
+            }
+        )*
+    };
+}
+
+/// A test for each behaviour of a target. The second argument opens one:
+/// `fn(&DataSourceConfig) -> Result<Arc<dyn Target>>`.
+#[macro_export]
+macro_rules! target_contract {
+    ($system:expr, $open:expr) => {
+        $crate::target_contract!(
+            $system, $open, both_paths_agree, unique_values_swap, epoch_fences, huge_transaction,
+            parents_come_first, resume_after_kill, truncate, no_pk_table
+        );
+    };
+    ($system:expr, $open:expr, $($behaviour:ident),*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $behaviour() {
+                let goal = $crate::contract::target::Goal::start($system, $open);
+                $crate::contract::target::$behaviour(&goal).await;
             }
         )*
     };

@@ -236,7 +236,9 @@ pub async fn commit_order(subject: &Subject) {
              INSERT INTO t VALUES (9, NULL);",
         )
         .await;
-    let said = said.iter().map(|tx| tx.iter().map(|change| short(change)).collect());
+    let said = said
+        .iter()
+        .map(|tx| tx.iter().map(|change| short(change)).collect());
     let said: Vec<Vec<String>> = said.collect();
     assert_eq!(
         said,
