@@ -6,6 +6,7 @@
 )]
 
 mod contract;
+mod charsets;
 mod errors;
 mod position;
 mod refused;
