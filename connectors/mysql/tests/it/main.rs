@@ -5,8 +5,8 @@
     reason = "tests may panic"
 )]
 
-mod contract;
 mod charsets;
+mod contract;
 mod errors;
 mod position;
 mod refused;

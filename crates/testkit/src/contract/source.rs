@@ -86,10 +86,17 @@ impl Subject {
         log.rest().await.expect("the log is read to its end")
     }
 
+    /// The place from which the log of these tables is kept.
+    async fn secure(&self, tables: &[TableSchema]) -> Position {
+        let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+        let secured = self.source().secure(&names).await;
+        secured.expect("the log is kept")
+    }
+
     /// What these statements write to the log of these tables.
     async fn says(&self, tables: &[&str], sql: &str) -> Vec<Vec<String>> {
         let tables = self.tables(tables).await;
-        let from = self.source().secure().await.expect("the log is kept");
+        let from = self.secure(&tables).await;
         self.sql(sql);
         let all = self.follow(&from, &tables).await;
         all.into_iter().map(|tx| tx.changes).collect()
@@ -110,7 +117,7 @@ pub async fn load_then_stream_is_whole(subject: &Subject) {
     let tables = subject.tables(&["t"]).await;
     let table = tables.first().expect("one table");
     let source = subject.source();
-    let from = source.secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     let stop = Arc::new(AtomicBool::new(false));
     let writer = {
         let (place, stop) = (subject.place.clone(), Arc::clone(&stop));
@@ -181,7 +188,7 @@ pub async fn types_roundtrip(subject: &Subject) {
     let tables = subject.tables(&["every_type", "twin"]).await;
     let (table, twin) = (tables.first().expect("one"), tables.get(1).expect("two"));
     let source = subject.source();
-    let from = source.secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     subject.sql("INSERT INTO twin SELECT * FROM every_type");
     let loaded = read(source.as_ref(), table, &from)
         .await
@@ -328,7 +335,7 @@ pub async fn no_pk_table(subject: &Subject) {
 pub async fn huge_transaction(subject: &Subject) {
     subject.sql("CREATE TABLE big (id INT PRIMARY KEY, v VARCHAR(200) NOT NULL);");
     let tables = subject.tables(&["big"]).await;
-    let from = subject.source().secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     let rows = 20_000;
     subject.sql(&match subject.place.system() {
         System::MariaDb => {
@@ -357,7 +364,7 @@ pub async fn huge_transaction(subject: &Subject) {
 pub async fn resume_after_kill(subject: &Subject) {
     subject.sql(PLAIN);
     let tables = subject.tables(&["t"]).await;
-    let from = subject.source().secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     for n in 0..5 {
         subject.sql(&format!("INSERT INTO t VALUES ({n}, 0), ({}, 0)", n + 100));
     }
@@ -385,7 +392,7 @@ pub async fn idle_advances(subject: &Subject) {
     subject.sql(&format!("{PLAIN} CREATE TABLE other (id INT PRIMARY KEY);"));
     let tables = subject.tables(&["t"]).await;
     let source = subject.source();
-    let from = source.secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     let log = Log::open(subject.source(), &from, &tables).await;
     let mut log = log.expect("the log is read");
     for n in 0..3 {
@@ -408,7 +415,7 @@ pub async fn idle_advances(subject: &Subject) {
 pub async fn log_purged(subject: &Subject) {
     subject.sql(PLAIN);
     let tables = subject.tables(&["t"]).await;
-    let from = subject.source().secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     subject.sql("INSERT INTO t VALUES (1, 1)");
     match subject.place.system() {
         System::MariaDb => {
@@ -440,7 +447,7 @@ pub async fn log_purged(subject: &Subject) {
 pub async fn release_is_repeatable(subject: &Subject) {
     subject.sql(PLAIN);
     let tables = subject.tables(&["t"]).await;
-    let from = subject.source().secure().await.expect("the log is kept");
+    let from = subject.secure(&tables).await;
     subject.sql("INSERT INTO t VALUES (1, 1)");
     assert_eq!(subject.follow(&from, &tables).await.len(), 1);
     for _ in 0..2 {
