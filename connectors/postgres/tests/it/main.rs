@@ -7,6 +7,7 @@
 
 mod apply;
 mod checkpoint;
+mod contract;
 mod errors;
 mod log;
 mod merged;
