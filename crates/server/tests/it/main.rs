@@ -22,3 +22,4 @@ mod process;
 mod replicates;
 mod sdk;
 mod trouble;
+mod types_page;
