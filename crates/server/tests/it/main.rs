@@ -48,3 +48,4 @@ mod process;
 mod replicates;
 mod sdk;
 mod trouble;
+mod types_page;
