@@ -8,10 +8,12 @@
 mod convert;
 mod key;
 mod project;
+mod proposal;
 mod resolve;
 
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
+pub use proposal::join_proposals;
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};
