@@ -8,7 +8,8 @@ use thalweg_core::schema::{
 };
 use thalweg_core::{Error, Result};
 
-use crate::error::from_driver;
+use crate::error::plain;
+use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
@@ -20,7 +21,7 @@ pub(crate) async fn tables(conn: &mut Conn) -> Result<Vec<TableName>> {
              WHERE table_type = 'BASE TABLE' AND table_schema NOT IN {SYSTEM} LIMIT 100000"
         ))
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let mut names: Vec<TableName> = rows
         .into_iter()
         .map(|(schema, name)| TableName::new(schema, name))
@@ -54,7 +55,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     // The comparison above may ignore case; names here do not.
     let Some((_, _, estimated_rows)) = found
         .into_iter()
@@ -73,7 +74,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let maria = conn.server_version() >= (10, 0, 0);
     let checks: Vec<String> = if maria {
         conn.exec(
@@ -82,11 +83,12 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?
+        .map_err(plain)?
     } else {
         Vec::new()
     };
-    let columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
+    let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
+    labels::settle(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn
@@ -97,7 +99,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
     for (key_name, non_unique, column, part) in stats {
         if non_unique != 0 {
@@ -151,19 +153,19 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
             (name.schema.as_str(), name.name.as_str()),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     conn.query_drop("SET SESSION sql_mode = '', sql_quote_show_create = 1")
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let show = format!(
         "SHOW CREATE TABLE {}.{}",
         quoted(&name.schema),
         quoted(&name.name)
     );
-    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(from_driver)?;
+    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
     let create = shown.map_or(String::new(), |(_, create)| create);
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {
@@ -312,6 +314,9 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
 
 /// Why a column cannot be captured.
 pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
+    if column.native.ends_with(labels::HIDDEN) {
+        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
+    }
     if column.native.contains("/*") {
         return Some(format!(
             "the storage format of {} (old temporal or compressed) is not built yet",
@@ -320,12 +325,6 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
     }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
-    }
-    if let ColumnType::Enum { labels } | ColumnType::Set { labels } = &column.ty
-        && labels.iter().any(|label| label.contains('?'))
-    {
-        // The catalogue writes so whatever it cannot show, which is all outside the basic plane.
-        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")

@@ -5,11 +5,15 @@
     reason = "tests may panic"
 )]
 
+mod charsets;
 mod errors;
 mod position;
 mod refused;
 mod source;
 mod split;
+mod target_apply;
+mod target_checkpoint;
+mod target_world;
 mod texts;
 mod tls;
 mod types;
