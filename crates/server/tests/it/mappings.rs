@@ -42,6 +42,8 @@ async fn play(pair: &mut Pair, seed: u64) {
     let setting = Setting {
         schemas: [pair.from.schema().to_owned(), pair.to.schema().to_owned()],
         hostile_names: true,
+        // Not built for MariaDB yet; its preflight refuses them.
+        merges: pair.to.system() == System::Postgres,
         truncates: pair.from.system() == System::Postgres,
         partial_images: pair.from.system() == System::Postgres,
     };
@@ -102,7 +104,7 @@ async fn play(pair: &mut Pair, seed: u64) {
     to.sql(&Case::drop(to.system(), &case.targets)).unwrap();
 }
 
-async fn random_mappings(from: System, to: System) {
+async fn random_mappings(from: System, to: System, gate: u64) {
     let given = std::env::var("SEED")
         .ok()
         .and_then(|seed| seed.parse().ok());
@@ -110,7 +112,7 @@ async fn random_mappings(from: System, to: System) {
     let count = match (given, std::env::var_os("THALWEG_PROVE")) {
         (Some(_), _) => 1,
         (None, Some(_)) => 200,
-        (None, None) => 10,
+        (None, None) => gate,
     };
     let mut pair = Pair::between(
         from,
@@ -127,5 +129,20 @@ async fn random_mappings(from: System, to: System) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn mariadb_to_postgres() {
-    random_mappings(System::MariaDb, System::Postgres).await;
+    random_mappings(System::MariaDb, System::Postgres, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_to_postgres() {
+    random_mappings(System::Postgres, System::Postgres, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_to_mariadb() {
+    random_mappings(System::Postgres, System::MariaDb, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mariadb_to_mariadb() {
+    random_mappings(System::MariaDb, System::MariaDb, 3).await;
 }

@@ -20,7 +20,7 @@ use crate::memory::{MemoryChange, NULL, Row};
 /// Values are `0..VALUES`, so that keys of different sources often meet.
 const VALUES: i64 = 6;
 
-/// Names that a careless statement would break on.
+/// Names that a careless statement would break on, and every system takes.
 const NAMES: [&str; 12] = [
     "plain",
     "Case",
@@ -29,7 +29,7 @@ const NAMES: [&str; 12] = [
     "back`tick",
     "dot.ted",
     "select",
-    "smile😀",
+    "snow☃",
     "da-sh#",
     "it's",
     "back\\slash",
@@ -45,6 +45,8 @@ pub struct Setting {
     pub hostile_names: bool,
     /// Whether tables are truncated.
     pub truncates: bool,
+    /// Whether several sources may fill one table.
+    pub merges: bool,
     /// Whether logs leave out what did not change.
     pub partial_images: bool,
 }
@@ -56,6 +58,7 @@ impl Default for Setting {
             schemas: ["source".to_owned(), "target".to_owned()],
             hostile_names: false,
             truncates: true,
+            merges: true,
             partial_images: true,
         }
     }
@@ -130,7 +133,8 @@ impl Case {
         let [_, schema] = &setting.schemas;
         let mut feeds: Vec<usize> = (0..self.sources.len()).collect();
         feeds.shuffle(rng);
-        let merged = self.operations.insert && feeds.len() > 1 && rng.random_bool(0.5);
+        let merged =
+            setting.merges && self.operations.insert && feeds.len() > 1 && rng.random_bool(0.5);
         let width = rng.random_range(1..=2);
         let fits = |feed: &usize| {
             self.sources
