@@ -42,6 +42,7 @@ mod huge;
 mod idle;
 mod lab;
 mod life;
+mod mappings;
 mod matrix;
 mod pair;
 mod process;
