@@ -32,6 +32,16 @@ fn postgres_to_postgres() {
     every_case_arrives(System::Postgres, System::Postgres);
 }
 
+#[test]
+fn mariadb_to_mariadb() {
+    every_case_arrives(System::MariaDb, System::MariaDb);
+}
+
+#[test]
+fn postgres_to_mariadb() {
+    every_case_arrives(System::Postgres, System::MariaDb);
+}
+
 fn every_case_arrives(from: System, to: System) {
     let begin = Instant::now();
     let mut matrix = Matrix::start(from, to).unwrap();
