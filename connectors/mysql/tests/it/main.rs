@@ -14,6 +14,7 @@ mod source;
 mod split;
 mod target_apply;
 mod target_checkpoint;
+mod target_order;
 mod target_world;
 mod texts;
 mod tls;

@@ -319,6 +319,7 @@ pub async fn parents_come_first(goal: &Goal) {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: false,
     });
     let plan = goal.plan(vec![child, source("parent", columns(), &[])]);
     let first = plan.targets.first().map(|target| target.name.name.as_str());
@@ -348,6 +349,7 @@ pub async fn parents_come_first(goal: &Goal) {
                     target,
                     feed: 0,
                     op,
+                    unchecked: false,
                 });
             }
         }
@@ -488,6 +490,7 @@ fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
         target: 0,
         feed: 0,
         op,
+        unchecked: false,
     };
     ops.iter().map(of_first).collect()
 }
