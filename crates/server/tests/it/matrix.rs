@@ -25,16 +25,6 @@ const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 pairs!(every_case_arrives);
 
-#[test]
-fn mariadb_to_mariadb() {
-    every_case_arrives(System::MariaDb, System::MariaDb);
-}
-
-#[test]
-fn postgres_to_mariadb() {
-    every_case_arrives(System::Postgres, System::MariaDb);
-}
-
 fn every_case_arrives(from: System, to: System) {
     let begin = Instant::now();
     let mut matrix = Matrix::start(from, to).unwrap();
