@@ -554,6 +554,7 @@ impl Stream {
                 kind,
                 before,
                 after,
+                unchecked: false,
             });
         }
         let commit = (self.sent >= all.len()).then(|| Commit {
