@@ -81,6 +81,7 @@ fn changes(steps: &[Step]) -> ChangeBatch {
             },
             before,
             after,
+            unchecked: false,
         });
     }
     batch
