@@ -1,7 +1,7 @@
 //! Tables from `information_schema`.
 
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use thalweg_core::schema::{
     Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
     UniqueKey,
@@ -128,13 +128,102 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             None => {}
         }
     }
+    let old_image = old_image(conn, name, &columns, &primary_key).await?;
     Ok(Some(TableSchema {
+        old_image,
         primary_key,
         unique_keys,
         foreign_keys: foreign_keys(conn, name).await?,
         estimated_rows,
         ..TableSchema::new(name.clone(), columns)
     }))
+}
+
+/// The columns whose old values are in the log, as `binlog_row_image` is now; `None`: all.
+///
+/// MINIMAL logs the primary key, or else the first unique key without NULL, or else everything. NOBLOB
+/// logs everything but texts, bytes and documents of any length that are not part of that key.
+/// <https://dev.mysql.com/doc/refman/8.4/en/replication-options-binary-log.html>.
+async fn old_image(
+    conn: &mut Conn,
+    table: &TableName,
+    columns: &[ColumnSchema],
+    primary_key: &[usize],
+) -> Result<Option<Vec<usize>>> {
+    let image: Option<String> = conn
+        .query_first("SELECT @@GLOBAL.binlog_row_image")
+        .await
+        .map_err(from_driver)?;
+    let image = image.unwrap_or_default();
+    if !matches!(image.as_str(), "MINIMAL" | "NOBLOB") {
+        return Ok(None);
+    }
+    let mut key = primary_key.to_vec();
+    if key.is_empty() {
+        key = first_key(conn, table, columns).await?;
+    }
+    if key.is_empty() {
+        return Ok(None);
+    }
+    if image == "NOBLOB" {
+        let long = |c: &ColumnSchema| {
+            let name = c.native.split(['(', ' ']).next().unwrap_or_default();
+            name.ends_with("text")
+                || name.ends_with("blob")
+                || name == "json"
+                || matches!(c.ty, ColumnType::Geometry)
+        };
+        let rest = columns.iter().enumerate();
+        key.extend(rest.filter_map(|(i, c)| (!long(c)).then_some(i)));
+    }
+    key.sort_unstable();
+    key.dedup();
+    Ok(Some(key))
+}
+
+/// The key the server takes for the primary one where there is none: the first, in its own order, that
+/// is unique over whole columns without NULL.
+async fn first_key(
+    conn: &mut Conn,
+    table: &TableName,
+    columns: &[ColumnSchema],
+) -> Result<Vec<usize>> {
+    let show = format!(
+        "SHOW INDEX FROM {}.{}",
+        quoted(&table.schema),
+        quoted(&table.name)
+    );
+    let rows: Vec<Row> = conn.query(show).await.map_err(from_driver)?;
+    let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
+    for row in rows {
+        let text = |name: &str| row.get::<Option<String>, _>(name).flatten();
+        if row.get::<u64, _>("Non_unique") != Some(0) {
+            continue;
+        }
+        let (Some(key), column) = (text("Key_name"), text("Column_name")) else {
+            continue;
+        };
+        if keys.last().is_none_or(|(last, _)| *last != key) {
+            keys.push((key, Some(Vec::new())));
+        }
+        let at = columns
+            .iter()
+            .position(|c| Some(&c.name) == column.as_ref() && !c.nullable);
+        let whole = row.get::<Option<u64>, _>("Sub_part").flatten().is_none();
+        if let Some((_, list)) = keys.last_mut() {
+            *list = match (list.take(), at) {
+                (Some(mut list), Some(at)) if whole => {
+                    list.push(at);
+                    Some(list)
+                }
+                _ => None,
+            };
+        }
+    }
+    Ok(keys
+        .into_iter()
+        .find_map(|(_, list)| list)
+        .unwrap_or_default())
 }
 
 /// Who may only SELECT sees which keys there are in `information_schema.key_column_usage`, but
@@ -312,12 +401,6 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
 
 /// Why a column cannot be captured.
 pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
-    if column.native.contains("/*") {
-        return Some(format!(
-            "the storage format of {} (old temporal or compressed) is not built yet",
-            column.native
-        ));
-    }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
     }
@@ -329,6 +412,7 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")
+        && !column.native.starts_with("vector(")
     {
         return Some(format!("the type {} is not built yet", column.native));
     }

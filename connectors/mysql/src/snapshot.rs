@@ -3,6 +3,15 @@
 //! Values come by the binary protocol (floats are exact) and text as stored
 //! (`character_set_results = NULL`), and end in the functions of [`crate::wire::cells`] that the
 //! stream uses. Labels of `ENUM` and `SET` are asked for by number for the same reason.
+//!
+//! What a snapshot has seen: MariaDB tells its coordinate. MySQL does not, but with GTIDs it can be
+//! found out without a lock. A transaction is at first unknown to the server; then it owns its GTID
+//! (`gtid_owned`), is written to the log and becomes visible; and then, in one step, it gives the GTID
+//! up and stands in `gtid_executed`. So if `gtid_executed` is the same set before the snapshot was
+//! taken and after, and after it nobody owned a GTID before that second look, then the set is exactly
+//! what the snapshot saw: what is in it was visible before the first look, and what was visible to the
+//! snapshot owned a GTID or had given it up by then, and so had given it up by the second look. Where
+//! transactions commit too close to each other for such a moment, it is tried again ([`TRIES`]).
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -10,13 +19,15 @@ use mysql_async::prelude::{Query, Queryable, WithParams};
 use mysql_async::{BinaryProtocol, Conn, ResultSetStream, Row, Value};
 use thalweg_core::ports::{Chunk, ChunkReader, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Visibility;
+use thalweg_core::range::KeyRange;
 use thalweg_core::schema::{ColumnType, TableName, TableSchema};
-use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::value::{CellRef, Date, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
 use crate::error::{from_driver, reading};
-use crate::position::Coordinate;
+use crate::position::{Coordinate, Seen};
+use crate::server;
 use crate::wire::Malformed;
 use crate::wire::cells::{self, Civil, Meaning};
 
@@ -62,7 +73,56 @@ fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
     )
 }
 
-/// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has.
+/// The condition of a range, with literals that the server reads as exactly these values. The session's
+/// time zone is UTC.
+fn within(schema: &TableSchema, range: &KeyRange) -> Result<String> {
+    let column = schema
+        .columns
+        .get(range.column)
+        .ok_or_else(|| Error::bug("a range over a column that is not there"))?;
+    let name = quote(&column.name);
+    let mut parts = Vec::new();
+    for (sign, bound) in [(">=", &range.from), ("<", &range.to)] {
+        let Some(bound) = bound else {
+            continue;
+        };
+        let literal = literal(bound.cell())
+            .ok_or_else(|| Error::bug("a range of values that cannot be written"))?;
+        parts.push(format!("{name} {sign} {literal}"));
+    }
+    Ok(if parts.is_empty() {
+        String::new()
+    } else {
+        format!(" WHERE {}", parts.join(" AND "))
+    })
+}
+
+fn literal(cell: CellRef<'_>) -> Option<String> {
+    let time = |us: i64| {
+        let (seconds, us) = (us / 1_000_000, us % 1_000_000);
+        let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+        format!("{h:02}:{m:02}:{s:02}.{us:06}")
+    };
+    let date = |d: Date| format!("{:04}-{:02}-{:02}", d.year, d.month, d.day);
+    Some(match cell {
+        CellRef::I64(v) => v.to_string(),
+        CellRef::U64(v) => v.to_string(),
+        CellRef::Date(d) => format!("DATE '{}'", date(d)),
+        CellRef::Timestamp(d, us) => format!("TIMESTAMP '{} {}'", date(d), time(us)),
+        CellRef::Instant(us) => {
+            let day = Date::from_unix_days(us.div_euclid(86_400_000_000))?;
+            let time = time(us.rem_euclid(86_400_000_000));
+            format!("TIMESTAMP '{} {time}'", date(day))
+        }
+        CellRef::Bytes(bytes) => {
+            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+            format!("X'{hex}'")
+        }
+        _ => return None,
+    })
+}
+
+/// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has on MariaDB.
 async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
     let rows: Vec<(String, String)> = conn
         .query("SHOW STATUS LIKE 'binlog_snapshot_%'")
@@ -86,11 +146,52 @@ async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
         (Some(file), Some(pos), Some(server)) => Ok(Coordinate { server, file, pos }),
         _ => Err(Error::config(
             "the server does not tell the log coordinate of a snapshot (binlog_snapshot_file): \
-             only MariaDB with its log on does",
+             its log is off",
         )
         .at(Side::Source)),
     }
 }
+
+/// How often a moment between two transactions of a MySQL server is looked for.
+const TRIES: u32 = 500;
+const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+/// Takes a snapshot and gives what it has seen.
+async fn begin(conn: &mut Conn) -> Result<Seen> {
+    if server::is_mariadb(conn) {
+        conn.query_drop(BEGIN).await.map_err(from_driver)?;
+        return Ok(Seen::At(coordinate(conn).await?));
+    }
+    for _ in 0..TRIES {
+        let before = server::executed(conn).await?.ok_or_else(|| {
+            Error::config("a table of a MySQL server cannot be loaded while gtid_mode is not ON")
+                .with_hint(GTID_MODE_ON)
+                .at(Side::Source)
+        })?;
+        conn.query_drop(BEGIN).await.map_err(from_driver)?;
+        // In this order: see the head of the module.
+        let owned: Option<String> = conn
+            .query_first("SELECT @@GLOBAL.gtid_owned")
+            .await
+            .map_err(from_driver)?;
+        let after = server::executed(conn).await?;
+        if owned.unwrap_or_default().trim().is_empty() && after.as_ref() == Some(&before) {
+            return Ok(Seen::Gtids(before));
+        }
+        conn.query_drop("ROLLBACK").await.map_err(from_driver)?;
+    }
+    Err(Error::transient(
+        "no moment between two transactions was found to take a snapshot in: the server commits \
+         without a pause, or a session holds a GTID (gtid_next)",
+    )
+    .with_hint("load while fewer transactions are committed")
+    .at(Side::Source))
+}
+
+/// How MySQL is given GTIDs while it runs.
+pub(crate) const GTID_MODE_ON: &str = "SET GLOBAL enforce_gtid_consistency = ON; \
+     SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; \
+     SET GLOBAL gtid_mode = ON;";
 
 pub(crate) async fn open(
     config: &DataSourceConfig,
@@ -113,17 +214,21 @@ pub(crate) async fn open(
         "SET SESSION time_zone = '+00:00', net_write_timeout = 86400, \
          wait_timeout = 86400, character_set_results = NULL",
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
     ] {
         conn.query_drop(statement).await.map_err(from_driver)?;
     }
-    if conn.server_version() >= (10, 1, 1) {
-        conn.query_drop("SET SESSION max_statement_time = 0")
-            .await
-            .map_err(from_driver)?;
+    let no_limit = if server::is_mariadb(&conn) {
+        "SET SESSION max_statement_time = 0"
+    } else {
+        "SET SESSION max_execution_time = 0"
+    };
+    conn.query_drop(no_limit).await.map_err(from_driver)?;
+    let seen = begin(&mut conn).await?.visibility();
+    let mut statement = select(schema, &columns);
+    if let Some(range) = &chunk.range {
+        statement.push_str(&within(schema, range)?);
     }
-    let seen = coordinate(&mut conn).await?.visibility();
-    let rows = select(schema, &columns)
+    let rows = statement
         .with(())
         .stream::<Row, _>(conn)
         .await

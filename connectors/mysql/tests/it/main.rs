@@ -6,9 +6,12 @@
 )]
 
 mod errors;
+mod images;
 mod position;
+mod recordings;
 mod refused;
 mod source;
+mod storage;
 mod texts;
 mod tls;
 mod types;
