@@ -23,8 +23,9 @@ pub(crate) fn run() -> Result<()> {
         "This demo
   1. installs what is missing: PostgreSQL, MariaDB, sysbench (cargo x setup),
   2. builds the server as a release,
-  3. starts a private MariaDB and PostgreSQL on free ports of 127.0.0.1, and the server,
-  4. lets a busy shop work in MariaDB while its tables are copied and followed,
+  3. starts a private source and target (MariaDB and PostgreSQL, or as PAIR says) on free ports of
+     127.0.0.1, and the server,
+  4. lets a busy shop work in the source while its tables are copied and followed,
   5. kills the server (kill -9) in the middle and starts it again,
   6. compares every row of both databases, and removes all it made.
 Nothing of this machine's own databases is touched. Ctrl-C ends it and cleans up.

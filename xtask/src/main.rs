@@ -15,8 +15,9 @@ const USAGE: &str = "usage: cargo x COMMAND
   setup   say what is missing on this machine, then install it; safe to repeat
   check   format, lints and tidy
   test    setup, check and every test at its gate size, with the time of each step
-  demo    a busy MariaDB copied into PostgreSQL and followed through a crash, then every row compared;
-          takes --rows N (in each of sysbench's tables), --seconds N (of streaming), --seed N
+  demo    a busy database copied into another and followed through a crash, then every row compared;
+          takes --pair SOURCE:TARGET (each mariadb or postgres), --rows N (in each of sysbench's tables),
+          --seconds N (of streaming), --seed N
   bench   backlog: how fast a backlog drains beside MariaDB's own replication; bench --help
   prove   every proof at full size, or the one named; results go to docs/internals/proofs.md";
 

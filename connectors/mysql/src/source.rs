@@ -147,7 +147,12 @@ impl Source for MySqlSource {
         Ok(place.position())
     }
 
-    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
         let reader = Box::pin(snapshot::open(&self.config, chunk, limits)).await?;
         Ok(Box::new(reader))
     }

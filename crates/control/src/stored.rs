@@ -26,6 +26,7 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
             ForeignKeys::Enforce => "enforce",
             ForeignKeys::Replica => "replica",
         },
+        "row_owner": options.row_owner,
         "workers": options.workers,
         "row_bytes_max": options.row_bytes_max,
     })
@@ -52,6 +53,13 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
             _ => ForeignKeys::Enforce,
         },
         on_bad_row: OnBadRow::Stop,
+        row_owner: match value.get("row_owner").and_then(Value::as_object) {
+            None => defaults.row_owner,
+            Some(owners) => owners
+                .iter()
+                .map(|(target, owner)| (target.clone(), owner.as_str().unwrap_or_default().into()))
+                .collect(),
+        },
         workers: number("workers")
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(defaults.workers),
@@ -161,6 +169,7 @@ mod tests {
             create_tables: CreateTables::Missing,
             existing_rows: ExistingRows::Replace,
             foreign_keys: ForeignKeys::Replica,
+            row_owner: [("a.b".to_owned(), "c \"d".to_owned())].into(),
             workers: 7,
             row_bytes_max: 12_345,
             ..TaskOptions::default()

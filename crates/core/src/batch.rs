@@ -1,7 +1,9 @@
 //! What an applier is given: target rows, in commit order and folded.
 //!
 //! All rows have one cell per mapped column of their target table, in the order of
-//! [`crate::plan::TargetTable::columns`], already converted to that column's type.
+//! [`crate::plan::TargetTable::columns`], already converted to that column's type. Of a merged table
+//! a row has cells for the columns of its source ([`crate::plan::Feed::columns`]); the others are
+//! `Absent`. What an operation means there is said at [`TableOp`].
 
 use crate::position::Position;
 use crate::value::RowBatch;
@@ -26,27 +28,50 @@ pub enum RowOp {
 }
 
 /// One operation on one target table.
+///
+/// On a merged table it is about the part of the row that its source owns. *Inserting* notes that the
+/// source has a row of that key, makes the target row if there is none, and sets the source's
+/// columns. *Deleting* sets them back to their defaults (NULL without one), and removes the target
+/// row when no source has a row of the key any more. An update that changes the key is a delete at
+/// the old key and an insert at the new one, whose left-out cells come from the old row.
+/// *Truncating* is a delete of every row the source has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TableOp {
     /// Index into [`crate::plan::Plan::targets`].
     pub target: usize,
+    /// Whose row it is: index into the table's [`crate::plan::TargetTable::feeds`].
+    pub feed: usize,
     /// What to do.
     pub op: RowOp,
 }
 
-/// The net effect on one keyed target table; every target key stands at most once among the keys
+/// The net effect of one source on one keyed target table; every target key stands at most once among the keys
 /// it starts from and at most once among the keys it ends with. To be applied deletes first, then
 /// updates, then inserts. A replaced row (deleted and inserted again) stands in both lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FoldedTable {
     /// Index into [`crate::plan::Plan::targets`].
     pub target: usize,
+    /// Whose rows they are: index into the table's [`crate::plan::TargetTable::feeds`].
+    pub feed: usize,
     /// Rows that go: only their key cells matter.
     pub deletes: Vec<usize>,
     /// Rows that change: (row that carries the key at the batch's start, row as it is now).
     pub updates: Vec<(usize, usize)>,
     /// Rows that come.
     pub inserts: Vec<usize>,
+}
+
+/// What a batch does to one target table, or of a merged one to the part of one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Net {
+    /// This is the net effect.
+    Folded(FoldedTable),
+    /// There is none (the table has no key, or was truncated): the operations of
+    /// [`ApplyBatch::ordered`] on the target of this index have to be applied, in that order. No
+    /// foreign key joins it to another table of the batch, so when that is done among the others
+    /// does not matter.
+    InOrder(usize),
 }
 
 /// Whole transactions, or parts of one huge transaction, for one target transaction.
@@ -57,9 +82,9 @@ pub struct ApplyBatch {
     /// Every operation in commit order: the truth, and the way out when `folded` meets a
     /// constraint on the way.
     pub ordered: Vec<TableOp>,
-    /// The net effect per keyed target table, parents before children; `None` if the batch cannot
-    /// be folded (it has a TRUNCATE, or changes of a keyless table): apply `ordered` then.
-    pub folded: Option<Vec<FoldedTable>>,
+    /// The net effect per target table and source, parents before children: the same end as
+    /// `ordered` has. `None` if the batch cannot be folded: apply `ordered` then.
+    pub folded: Option<Vec<Net>>,
     /// The position that becomes durable with this batch. `None`: a part of a huge transaction;
     /// the target transaction stays open and nothing moves.
     pub position: Option<Position>,

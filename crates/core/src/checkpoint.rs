@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::position::{Position, Visibility};
+use crate::range::KeyRange;
 use crate::schema::TableName;
 
 /// A number that grows each time a task gets a new owner; the target compares it in the
@@ -38,10 +39,26 @@ pub enum TablePhase {
     /// Not loaded: empty, or its rows are to be replaced because this task wrote them before
     /// (after a reset).
     Waiting,
-    /// Loaded from a snapshot; transactions contained in it are to be dropped for this table.
-    Loaded(Visibility),
+    /// Emptied for the load, and these chunks of it are in: its *ledger*, in no particular order.
+    /// The table is loaded when the chunks of each source table that feeds it leave no gap.
+    /// Transactions that a chunk has seen are to be dropped for the rows of that chunk.
+    Loading(Vec<LoadedChunk>),
     /// Every transaction is applied whole.
     Live,
+}
+
+/// A chunk whose rows lie in a target table; committed with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoadedChunk {
+    /// The source table it is of.
+    pub source: TableName,
+    /// Which part of that table; `None`: all of it. Its column is an index into the source table's
+    /// schema of [`TableCheckpoint::fingerprint`].
+    pub range: Option<KeyRange>,
+    /// What the snapshot it was read in had seen.
+    pub seen: Visibility,
+    /// Rows it had.
+    pub rows: u64,
 }
 
 /// The stored state of one target table.
@@ -57,6 +74,9 @@ pub struct TableCheckpoint {
     /// Rows the last load committed; kept over a reset. `None`: this task never loaded the table,
     /// so rows in it are not its own.
     pub loaded_rows: Option<u64>,
+    /// Whether it is to be loaded as one chunk, because a load in several came to a change it could
+    /// not place ([`crate::ports::Applier::load_again`]).
+    pub whole: bool,
 }
 
 /// The stored state of one task.

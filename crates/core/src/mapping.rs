@@ -1,5 +1,7 @@
 //! What the user wants: tables to tables, columns to columns, operations, options.
 
+use std::collections::BTreeMap;
+
 use crate::schema::TableName;
 
 /// A source column and the target column it fills.
@@ -95,6 +97,11 @@ pub struct TaskOptions {
     pub foreign_keys: ForeignKeys,
     /// What happens with a bad row.
     pub on_bad_row: OnBadRow,
+    /// For target tables that several sources fill: the source table that decides which rows are
+    /// shown, as target table → source table. Target tables not named here show a row while any
+    /// source has one. Tables are written `schema.table`, or `table` alone where no other mapped
+    /// table has that name.
+    pub row_owner: BTreeMap<String, String>,
     /// Tables loaded at the same time, 1..=16.
     pub workers: u16,
     /// The largest row taken, in bytes; a larger one is a data error before it is read.
@@ -108,6 +115,7 @@ impl Default for TaskOptions {
             existing_rows: ExistingRows::default(),
             foreign_keys: ForeignKeys::default(),
             on_bad_row: OnBadRow::default(),
+            row_owner: BTreeMap::new(),
             workers: 2,
             row_bytes_max: 64 << 20,
         }

@@ -15,44 +15,95 @@
 //! - An image that leaves cells out is laid *over* the older image, never put in its place. Over an
 //!   origin the left-out cells stay left out: the target has them.
 //!
-//! A history no correct source has (a change of a row that is not there, a second row under one
-//! key) is a sign of drift. It is not folded: the batch is then applied row by row in commit order,
-//! where each such case is counted.
+//! A merged table is folded per source: its changes of different sources commute (see
+//! [`TargetTable`]), and within one source the argument above holds for the part of the row that the
+//! source owns.
+//!
+//! Some tables cannot be folded: one without key, one with a TRUNCATE, and one whose history no
+//! correct source has (a change of a row that is not there, a second row under one key), which is a
+//! sign of drift: row by row in commit order each such case is counted. Such a table is left in
+//! order. The order between tables matters to foreign keys only, so if one joins such a table
+//! to another table of the plan, the whole batch is left in order; otherwise the others are folded.
 
 use rustc_hash::FxHashMap;
-use thalweg_core::batch::{FoldedTable, RowOp, TableOp};
+use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::value::{RowBatch, RowRef, decode_raw};
 
-/// The net effect of `ordered`, per target table in the plan's order (parents before children);
-/// `None` if the batch has to be applied row by row: it has a TRUNCATE, a table without key, or a
-/// history that does not fit together. Merged images are appended to `rows`.
+/// The net effect of `ordered`, per target table in the plan's order (parents before children) and
+/// source; `None` if the batch has to be applied row by row. Merged images are appended to `rows`.
 ///
 /// # Panics
 /// If an operation names a target or a row that `plan` or `rows` do not have.
-pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec<FoldedTable>> {
-    let mut tables: Vec<Option<Table<'_>>> = plan.targets.iter().map(|_| None).collect();
+pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec<Net>> {
+    let mut tables: Vec<Slot<'_>> = plan.targets.iter().map(|_| Slot::Untouched).collect();
     for op in ordered {
-        let slot = tables
-            .get_mut(op.target)
-            .expect("operations name targets of the plan");
-        let table = match slot {
-            Some(table) => table,
-            None => slot.insert(Table::new(plan.targets.get(op.target)?)?),
+        let target = plan.targets.get(op.target);
+        let target = target.expect("operations name targets of the plan");
+        let slot = tables.get_mut(op.target).expect("one slot per target");
+        if matches!(slot, Slot::Untouched) {
+            *slot = Slot::new(target);
+        }
+        let Slot::Folded(feeds) = slot else {
+            continue;
         };
-        match op.op {
-            RowOp::Insert(row) => table.insert(rows, row)?,
-            RowOp::Update { before, after } => table.update(rows, before, after)?,
-            RowOp::Delete(row) => table.delete(rows, row)?,
-            RowOp::Truncate => return None,
+        let table = feeds
+            .get_mut(op.feed)
+            .expect("operations name feeds of the plan");
+        let done = match op.op {
+            RowOp::Insert(row) => table.insert(rows, row),
+            RowOp::Update { before, after } => table.update(rows, before, after),
+            RowOp::Delete(row) => table.delete(rows, row),
+            RowOp::Truncate => None,
+        };
+        if done.is_none() {
+            *slot = Slot::InOrder;
         }
     }
-    let folded = tables.into_iter().enumerate();
-    Some(
-        folded
-            .filter_map(|(target, table)| Some(table?.finish(target)))
-            .collect(),
-    )
+    let in_order = |(slot, table): (&Slot<'_>, &TargetTable)| {
+        matches!(slot, Slot::InOrder) && joined(plan, table)
+    };
+    if tables.iter().zip(&plan.targets).any(in_order) {
+        return None;
+    }
+    let mut nets = Vec::new();
+    for (target, slot) in tables.into_iter().enumerate() {
+        match slot {
+            Slot::Untouched => {}
+            Slot::InOrder => nets.push(Net::InOrder(target)),
+            Slot::Folded(feeds) => {
+                for (feed, table) in feeds.into_iter().enumerate() {
+                    nets.extend(table.finish(target, feed).map(Net::Folded));
+                }
+            }
+        }
+    }
+    Some(nets)
+}
+
+/// Whether a foreign key joins a table to another of the plan, or to itself.
+fn joined(plan: &Plan, table: &TargetTable) -> bool {
+    let refers = |child: &TargetTable| child.foreign_keys.iter().any(|k| k.parent == table.name);
+    !table.foreign_keys.is_empty() || plan.targets.iter().any(refers)
+}
+
+/// One target table of a batch.
+enum Slot<'p> {
+    Untouched,
+    /// Per source.
+    Folded(Vec<Table<'p>>),
+    InOrder,
+}
+
+impl<'p> Slot<'p> {
+    fn new(target: &'p TargetTable) -> Self {
+        if target.key.is_empty() {
+            return Slot::InOrder;
+        }
+        let count = target.feeds.len().max(1);
+        let feeds = (0..count).map(|_| Table::new(target));
+        Slot::Folded(feeds.collect())
+    }
 }
 
 /// What is known of one key.
@@ -67,7 +118,7 @@ struct Entry {
     replaced: bool,
 }
 
-/// The entries of one target table.
+/// The entries of one source of a target table that has a key.
 struct Table<'p> {
     target: &'p TargetTable,
     entries: Vec<Entry>,
@@ -77,15 +128,14 @@ struct Table<'p> {
 }
 
 impl<'p> Table<'p> {
-    /// `None` for a table without key.
-    fn new(target: &'p TargetTable) -> Option<Self> {
-        (!target.key.is_empty()).then(|| Table {
+    fn new(target: &'p TargetTable) -> Self {
+        Table {
             target,
             entries: Vec::new(),
             by_key: FxHashMap::default(),
             key: Vec::new(),
             old_key: Vec::new(),
-        })
+        }
     }
 
     fn insert(&mut self, rows: &RowBatch, row: usize) -> Option<()> {
@@ -175,9 +225,14 @@ impl<'p> Table<'p> {
             .insert(self.key.as_slice().into(), self.entries.len() - 1);
     }
 
-    fn finish(self, target: usize) -> FoldedTable {
+    /// `None` if no operation touched it.
+    fn finish(self, target: usize, feed: usize) -> Option<FoldedTable> {
+        if self.entries.is_empty() {
+            return None;
+        }
         let mut folded = FoldedTable {
             target,
+            feed,
             ..FoldedTable::default()
         };
         for entry in self.entries {
@@ -192,7 +247,7 @@ impl<'p> Table<'p> {
                 (Some(origin), Some(current)) => folded.updates.push((origin, current)),
             }
         }
-        folded
+        Some(folded)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The data plane: runs one task from load to stream to apply. It knows only the ports.
 
 pub mod batch;
+pub mod ledger;
 pub mod limits;
 mod load;
 mod probe;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_core::ports::StreamLimits;
+use thalweg_core::ports::{ChunkSize, StreamLimits};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Limits of one task.
@@ -20,6 +20,9 @@ pub struct Limits {
     pub queue_bytes: u64,
     /// Size of one part of a huge transaction, in bytes.
     pub part_bytes: usize,
+    /// How large the chunks of a load may become: what a crash repeats, once for each worker. Each
+    /// costs a snapshot and a target transaction.
+    pub chunk: ChunkSize,
     /// First wait after a transient error; doubled each time.
     pub backoff_first: Duration,
     /// Longest wait after a transient error.
@@ -34,6 +37,10 @@ impl Default for Limits {
             queue: 4_096,
             queue_bytes: 32 << 20,
             part_bytes: 4 << 20,
+            chunk: ChunkSize {
+                rows: 200_000,
+                bytes: 256 << 20,
+            },
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
         }

@@ -1,138 +1,457 @@
-//! The load, first form: whole tables, each in one snapshot of its own.
+//! The load: what is not there yet of every table, in chunks, several at a time.
 //!
-//! Why load and stream together lose nothing and double nothing:
+//! Why this and the stream together are exact is said in [`crate::ledger`]. Here it is decided for
+//! each table that is not loaded yet whether it is cut, and what is missing of it is cut and read.
+//! Nothing of the cutting is stored: after a crash the gaps in the ledger are cut anew, as the table
+//! is then.
 //!
-//! - The log is secured at P0 and P0 is stored at the target before any table is read, so every
-//!   transaction after P0 will be streamed, whatever crashes in between.
-//! - A table's snapshot is taken after that, and its rows commit at the target together with what
-//!   the snapshot had seen (its *visibility*), or not at all. A crash leaves a table either not
-//!   loaded or loaded with a known visibility; there is nothing between.
-//! - The stream applies to a loaded table exactly the transactions its visibility does not contain.
-//!   Contained ones are in the rows already; the others are not; so each is there once.
-//! - When the stream has passed every visibility, no transaction can be contained any more: the
-//!   tables are Live, and from then on a transaction that touches several tables arrives whole.
+//! A table that is cut is emptied in a transaction of its own before its first chunk, which leaves
+//! an empty ledger; so a load that goes on never empties again. A table that is one chunk is emptied
+//! in the transaction that loads it.
+//!
+//! All chunks of all tables are read by one set of workers, those of the largest tables first, so
+//! that a small table never waits alone for a large one's end. Each worker has a loader, which goes
+//! from chunk to chunk.
 
-use std::sync::Arc;
+use std::cmp::Reverse;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TablePhase};
+use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
-use thalweg_core::ports::Chunk;
+use thalweg_core::plan::{Cell, Plan};
+use thalweg_core::ports::{Chunk, Loader};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::range::KeyRange;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
+use tokio::task::JoinSet;
 
-use crate::limits::Limits;
+use crate::ledger::{Ledger, tiles};
+use crate::limits::{Limits, MemoryBudget};
 use crate::status::{self, Reporter};
 use crate::task::TaskSpec;
 
-/// Loads every table that is `Waiting`, several at a time, and gives the phases after it, per
-/// target of the plan. Cancel-safe: a table whose load is dropped is not loaded.
+/// A target table from which the stream can go on.
+#[derive(Debug)]
+pub(crate) enum Phase {
+    /// Loaded; the ledger says which changes are in it.
+    Loaded(Ledger),
+    /// Every transaction is applied whole.
+    Live,
+}
+
+/// Loads what is missing, and gives the phases after it, per target of the plan. Dropping the
+/// future is as a crash: a chunk in flight is not loaded.
 pub(crate) async fn load(
     spec: &TaskSpec,
     checkpoint: &Checkpoint,
+    from: &Position,
     limits: &Limits,
+    budget: &MemoryBudget,
     report: &Reporter,
-) -> Result<Vec<TablePhase>> {
-    let workers = usize::from(spec.plan.options.workers.clamp(1, 16));
-    let loads = (0..spec.plan.targets.len())
-        .map(|target| load_table(spec, checkpoint, target, limits, report));
-    stream::iter(loads).buffered(workers).try_collect().await
-}
-
-async fn load_table(
-    spec: &TaskSpec,
-    checkpoint: &Checkpoint,
-    target: usize,
-    limits: &Limits,
-    report: &Reporter,
-) -> Result<TablePhase> {
-    let plan = &spec.plan;
-    let table = plan
-        .targets
-        .get(target)
-        .ok_or_else(|| Error::bug("no such target"))?;
-    let known = checkpoint
-        .tables
-        .iter()
-        .find(|known| known.target == table.name);
-    let phase = known.map_or(TablePhase::Waiting, |known| known.phase.clone());
-    if phase != TablePhase::Waiting {
-        let loaded = known.and_then(|known| known.loaded_rows).unwrap_or(0);
-        report.table(target, |status| {
-            if status.loaded_rows == 0 {
-                status.loaded_earlier = loaded;
-            }
-            status.loaded_rows = loaded;
-            status.phase = match phase {
-                TablePhase::Live => status::TablePhase::Live,
-                _ => status::TablePhase::CatchingUp,
-            };
-        });
-        return Ok(phase);
-    }
-    if !plan.operations.insert {
-        return Ok(TablePhase::Live);
-    }
-    // Rows of an earlier load of this task (before a reset) are its own to replace.
-    let replace = plan.options.existing_rows == ExistingRows::Replace
-        || known.is_some_and(|known| known.loaded_rows.is_some());
-    report.table(target, |status| {
-        status.phase = status::TablePhase::Copying;
-        // What an earlier attempt had loaded was rolled back.
-        status.loaded_rows = 0;
-        status.loaded_earlier = 0;
-    });
-    let phase = copy(spec, checkpoint.epoch, target, replace, limits, report).await?;
-    report.table(target, |status| {
-        status.phase = status::TablePhase::CatchingUp;
-    });
-    Ok(phase)
-}
-
-async fn copy(
-    spec: &TaskSpec,
-    epoch: Epoch,
-    target: usize,
-    replace: bool,
-    limits: &Limits,
-    report: &Reporter,
-) -> Result<TablePhase> {
-    let plan = &spec.plan;
-    let source = plan
-        .targets
-        .get(target)
-        .and_then(|table| Some((table.source, plan.sources.get(table.source)?)));
-    let (index, source) = source.ok_or_else(|| Error::bug("a target without a source"))?;
-    let chunk = Chunk {
-        table: index,
-        schema: source.schema.clone(),
-        range: None,
+) -> Result<Vec<Phase>> {
+    let desk = Desk {
+        spec: spec.clone(),
+        checkpoint: checkpoint.clone(),
+        from: from.clone(),
+        limits: *limits,
+        budget: budget.clone(),
+        report: report.clone(),
+        jobs: Mutex::default(),
+        idle: Mutex::default(),
     };
-    let limits = limits.stream(plan.options.row_bytes_max);
-    let mut reader = spec
-        .source
-        .read(&chunk, limits)
-        .await
-        .map_err(|e| e.at(Side::Source))?;
-    let mut loader = spec
-        .target
-        .open_loader(&spec.key, epoch, Arc::clone(plan))
-        .await?;
-    loader.begin(target, replace).await?;
-    let (mut rows, mut out) = (RowBatch::new(), RowBatch::new());
-    while reader
-        .next(&mut rows)
-        .await
-        .map_err(|e| e.at(Side::Source))?
-    {
-        out.clear();
-        plan.project_rows(target, &rows, &mut out)?;
-        loader.load(&out).await?;
-        let more = out.len() as u64;
-        report.loaded(index, target, more, rows.bytes(), out.bytes());
+    desk.run().await
+}
+
+/// A chunk to be loaded.
+struct Job {
+    target: usize,
+    /// Of that target.
+    feed: usize,
+    source: usize,
+    range: Option<KeyRange>,
+    /// What to do with rows that are there, if the chunk is all of the table.
+    existing: Option<ExistingRows>,
+    /// What its snapshot must have seen, if the table takes one moment only.
+    moment: Option<Visibility>,
+}
+
+/// A chunk that was loaded for a target.
+type Done = (usize, LoadedChunk);
+
+/// What the workers of a load share.
+struct Desk {
+    spec: TaskSpec,
+    checkpoint: Checkpoint,
+    from: Position,
+    limits: Limits,
+    budget: MemoryBudget,
+    report: Reporter,
+    jobs: Mutex<VecDeque<Job>>,
+    /// Loaders that wait for a chunk.
+    idle: Mutex<Vec<Box<dyn Loader>>>,
+}
+
+impl Desk {
+    async fn run(self) -> Result<Vec<Phase>> {
+        let workers = usize::from(self.plan().options.workers.clamp(1, 16));
+        let (mut tables, jobs) = self.prepare(workers).await?;
+        let workers = workers.min(jobs.len());
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = jobs.into();
+        let desk = Arc::new(self);
+        // Dropped with this future.
+        let mut running = JoinSet::new();
+        for _ in 0..workers {
+            running.spawn(Arc::clone(&desk).work());
+        }
+        while let Some(ended) = running.join_next().await {
+            let done = ended.unwrap_or_else(|panic| {
+                Err(Error::bug("a worker of the load panicked").caused_by(panic))
+            });
+            match done {
+                Ok(done) => {
+                    for (target, chunk) in done {
+                        if let Some(Some(chunks)) = tables.get_mut(target) {
+                            chunks.push(chunk);
+                        }
+                    }
+                }
+                Err(error) => {
+                    running.shutdown().await;
+                    return Err(error);
+                }
+            }
+        }
+        let phases = tables.into_iter().enumerate();
+        phases
+            .map(|(target, chunks)| desk.finish(target, chunks))
+            .collect()
     }
-    let seen = reader.visibility().clone();
-    let loaded = loader.commit(&seen, &plan.fingerprint(target)).await?;
-    report.table(target, |status| status.loaded_rows = loaded);
-    Ok(TablePhase::Loaded(seen))
+
+    fn plan(&self) -> &Arc<Plan> {
+        &self.spec.plan
+    }
+
+    fn known(&self, target: usize) -> Option<&TableCheckpoint> {
+        let table = self.plan().targets.get(target)?;
+        let mut known = self.checkpoint.tables.iter();
+        known.find(|known| known.target == table.name)
+    }
+
+    /// For each target the chunks that are there (`None`: it is Live), and all that are missing,
+    /// those of the largest tables first.
+    async fn prepare(&self, workers: usize) -> Result<(Vec<Option<Vec<LoadedChunk>>>, Vec<Job>)> {
+        let plan = self.plan();
+        let targets = 0..plan.targets.len();
+        let live = |target| {
+            self.known(target)
+                .is_some_and(|t| t.phase == TablePhase::Live)
+        };
+        let loose = if plan.operations.insert && !targets.clone().all(live) {
+            let loose = self.spec.target.loose(plan).await;
+            loose.map_err(|e| e.at(Side::Target))?
+        } else {
+            Vec::new()
+        };
+        let prepared = targets.map(|target| {
+            let loose = loose.get(target).copied().unwrap_or(false);
+            self.prepare_table(target, loose)
+        });
+        let prepared: Vec<_> = stream::iter(prepared)
+            .buffered(workers)
+            .try_collect()
+            .await?;
+        let (tables, jobs): (Vec<_>, Vec<_>) = prepared.into_iter().unzip();
+        let mut jobs: Vec<Job> = jobs.into_iter().flatten().collect();
+        let rows = |job: &Job| {
+            let source = plan.sources.get(job.source)?;
+            source.schema.estimated_rows
+        };
+        // Stable: the chunks of a table stay in the order of their keys.
+        jobs.sort_by_key(|job| Reverse(rows(job)));
+        Ok((tables, jobs))
+    }
+
+    /// Decides what is to be done for a table, and empties it if it is cut. Gives its chunks
+    /// that are there (`None`: it is Live) and those that are missing.
+    async fn prepare_table(
+        &self,
+        target: usize,
+        loose: bool,
+    ) -> Result<(Option<Vec<LoadedChunk>>, Vec<Job>)> {
+        let plan = self.plan();
+        let known = self.known(target);
+        let phase = known.map_or(&TablePhase::Waiting, |known| &known.phase);
+        let loaded = known.and_then(|known| known.loaded_rows);
+        let there = match phase {
+            TablePhase::Live => {
+                self.tell(target, loaded.unwrap_or(0), status::TablePhase::Live);
+                return Ok((None, Vec::new()));
+            }
+            // Without INSERT nothing is loaded; what an earlier choice has loaded stays.
+            TablePhase::Waiting if !plan.operations.insert => return Ok((None, Vec::new())),
+            TablePhase::Loading(chunks) if !plan.operations.insert => {
+                return Ok((Some(chunks.clone()), Vec::new()));
+            }
+            TablePhase::Waiting => None,
+            TablePhase::Loading(chunks) => Some(chunks),
+        };
+        let shared = self.spec.source.shared_snapshot();
+        let moments = loose && takes_moments(plan, target);
+        let whole = known.is_some_and(|known| known.whole);
+        let there = match there {
+            Some(chunks) if self.may_go_on(target, chunks, moments, shared.as_ref())? => {
+                Some(chunks.clone())
+            }
+            _ => None,
+        };
+        let begun = there.is_some();
+        let chunks = there.unwrap_or_default();
+        let ledger = Ledger::new(plan, &chunks)?;
+        let mut jobs = Vec::new();
+        for (feed, source) in feeds(plan, target) {
+            for range in ledger.gaps(source) {
+                let cut = shared.is_some() || (moments && !whole);
+                let ranges = self.cut(source, range, cut).await?;
+                jobs.extend(ranges.into_iter().map(|range| Job {
+                    target,
+                    feed,
+                    source,
+                    range,
+                    existing: None,
+                    moment: shared.clone().filter(|_| !moments),
+                }));
+            }
+        }
+        // Rows of an earlier load of this task are its own to replace.
+        let existing = match loaded {
+            Some(_) => ExistingRows::Replace,
+            None => plan.options.existing_rows,
+        };
+        let phase = match jobs.is_empty() {
+            true => status::TablePhase::CatchingUp,
+            false => status::TablePhase::Copying,
+        };
+        let rows = chunks.iter().map(|chunk| chunk.rows).sum();
+        self.tell(target, rows, phase);
+        self.report.table(target, |status| {
+            status.chunks_loaded = chunks.len() as u64;
+            status.chunks = (chunks.len() + jobs.len()) as u64;
+        });
+        match jobs.as_mut_slice() {
+            [only] if !begun => only.existing = Some(existing),
+            [first, ..] if !begun => self.empty(target, first.feed, existing).await?,
+            _ => {}
+        }
+        Ok((Some(chunks), jobs))
+    }
+
+    /// Whether the chunks that are there can be kept: their rows may be of several moments, or are
+    /// and will be of one, or nobody asks for their moment any more.
+    fn may_go_on(
+        &self,
+        target: usize,
+        chunks: &[LoadedChunk],
+        moments: bool,
+        shared: Option<&Visibility>,
+    ) -> Result<bool> {
+        let plan = self.plan();
+        let mut ledger = Ledger::new(plan, chunks)?;
+        let whole = feeds(plan, target).all(|(_, source)| ledger.gaps(source).is_empty());
+        let source = &self.spec.source;
+        Ok(moments
+            || shared.is_some_and(|shared| ledger.visibilities().all(|seen| seen == shared))
+            || whole && ledger.visibilities().count() < 2
+            || whole && ledger.passed(|seen| source.passed(&self.from, seen))?)
+    }
+
+    /// The ranges a gap is loaded in.
+    async fn cut(
+        &self,
+        source: usize,
+        range: Option<KeyRange>,
+        cut: bool,
+    ) -> Result<Vec<Option<KeyRange>>> {
+        // A gap between chunks is never all of a table: it may be read at another moment.
+        if !cut {
+            return Ok(vec![range]);
+        }
+        let whole = self.as_chunk(source, range)?;
+        let parts = self.spec.source.split(&whole, self.limits.chunk).await;
+        let parts = parts.map_err(|e| e.at(Side::Source))?;
+        let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
+        let first_of_key = whole.schema.primary_key.first();
+        let by_key = |range: &Option<KeyRange>| {
+            range
+                .as_ref()
+                .is_none_or(|range| Some(&range.column) == first_of_key)
+        };
+        if !tiles(&whole.range, &ranges) || !ranges.iter().all(by_key) {
+            return Err(
+                Error::bug("a table was cut into chunks that do not make it up").at(Side::Source),
+            );
+        }
+        Ok(ranges)
+    }
+
+    fn as_chunk(&self, source: usize, range: Option<KeyRange>) -> Result<Chunk> {
+        let table = self.plan().sources.get(source);
+        let table = table.ok_or_else(|| Error::bug("a target without a source"))?;
+        Ok(Chunk {
+            table: source,
+            schema: table.schema.clone(),
+            range,
+        })
+    }
+
+    /// Begins the load of a table that is cut.
+    async fn empty(&self, target: usize, feed: usize, existing: ExistingRows) -> Result<()> {
+        let mut loader = self.loader().await?;
+        loader.begin(target, feed).await?;
+        let fingerprint = self.plan().fingerprint(target);
+        loader.empty(existing, &fingerprint).await?;
+        loader.commit(None).await?;
+        self.put_back(loader);
+        Ok(())
+    }
+
+    async fn loader(&self) -> Result<Box<dyn Loader>> {
+        let idle = self
+            .idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        if let Some(loader) = idle {
+            return Ok(loader);
+        }
+        let (key, epoch) = (&self.spec.key, self.checkpoint.epoch);
+        let plan = Arc::clone(self.plan());
+        self.spec.target.open_loader(key, epoch, plan).await
+    }
+
+    fn put_back(&self, loader: Box<dyn Loader>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(loader);
+    }
+
+    /// One worker: loads chunks as long as there are any.
+    async fn work(self: Arc<Self>) -> Result<Vec<Done>> {
+        let mut done = Vec::new();
+        let (mut rows, mut out) = (RowBatch::new(), RowBatch::new());
+        loop {
+            let next = self
+                .jobs
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop_front();
+            let Some(job) = next else { return Ok(done) };
+            done.push(self.copy(job, &mut rows, &mut out).await?);
+        }
+    }
+
+    async fn copy(&self, job: Job, rows: &mut RowBatch, out: &mut RowBatch) -> Result<Done> {
+        let plan = self.plan();
+        let (target, source) = (job.target, job.source);
+        let at_source = |error: Error| error.at(Side::Source);
+        let chunk = self.as_chunk(source, job.range)?;
+        let limits = self.limits.stream(plan.options.row_bytes_max);
+        let reader = self.spec.source.read(&chunk, &self.from, limits).await;
+        let mut reader = reader.map_err(at_source)?;
+        let mut loader = self.loader().await?;
+        loader.begin(target, job.feed).await?;
+        if let Some(existing) = job.existing {
+            loader.empty(existing, &plan.fingerprint(target)).await?;
+        }
+        let mut loaded = 0;
+        while reader.next(rows).await.map_err(at_source)? {
+            out.clear();
+            plan.project_rows(target, job.feed, rows, out)?;
+            let _held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
+            loader.load(out).await?;
+            let more = out.len() as u64;
+            loaded += more;
+            self.report
+                .loaded(source, target, more, rows.bytes(), out.bytes());
+        }
+        let seen = reader.visibility().clone();
+        if job.moment.is_some_and(|moment| moment != seen) {
+            return Err(
+                Error::transient("the snapshot that the load shares has ended").at(Side::Source),
+            );
+        }
+        let chunk = LoadedChunk {
+            source: chunk.schema.name,
+            range: chunk.range,
+            seen,
+            rows: loaded,
+        };
+        loader.commit(Some(&chunk)).await?;
+        self.put_back(loader);
+        self.report.table(target, |status| {
+            status.chunks_loaded += 1;
+            if status.chunks_loaded >= status.chunks {
+                status.phase = status::TablePhase::CatchingUp;
+            }
+        });
+        Ok((target, chunk))
+    }
+
+    /// The phase of a table whose chunks are all there.
+    fn finish(&self, target: usize, chunks: Option<Vec<LoadedChunk>>) -> Result<Phase> {
+        let Some(chunks) = chunks else {
+            return Ok(Phase::Live);
+        };
+        let plan = self.plan();
+        let ledger = Ledger::new(plan, &chunks)?;
+        let mut gaps = feeds(plan, target).map(|(_, source)| ledger.gaps(source));
+        if plan.operations.insert && gaps.any(|gaps| !gaps.is_empty()) {
+            return Err(Error::bug("a table is loaded and has gaps"));
+        }
+        Ok(Phase::Loaded(ledger))
+    }
+
+    /// Publishes what is there of a table before anything is loaded.
+    fn tell(&self, target: usize, rows: u64, phase: status::TablePhase) {
+        self.report.table(target, |status| {
+            // Otherwise it is a later attempt of the same run; what it had in flight is gone.
+            if status.loaded_rows == 0 {
+                status.loaded_earlier = rows;
+            }
+            status.loaded_rows = rows;
+            status.loaded_earlier = status.loaded_earlier.min(rows);
+            status.phase = phase;
+        });
+    }
+}
+
+/// The feeds of a target: index and source table.
+fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, usize)> {
+    let table = plan.targets.get(target).into_iter();
+    let sources = table.flat_map(|table| table.feeds.iter().map(|feed| feed.source));
+    sources.enumerate()
+}
+
+/// Whether the rows of a target can be of several moments as far as the plan can tell: rows of
+/// different chunks never have one target key, and each change tells which chunk its row is in.
+fn takes_moments(plan: &Plan, target: usize) -> bool {
+    let follows = plan.operations.update || plan.operations.delete;
+    let takes = |feed| {
+        let table = plan.targets.get(target)?;
+        let source = plan.source_of(target, feed)?;
+        let mut routes = source.routes.iter();
+        let route = routes.find(|route| route.target == target && route.feed == feed)?;
+        let key = &source.schema.primary_key;
+        let behind = table.key.iter().filter_map(|place| route.cells.get(*place));
+        let held = key.iter().all(|column| {
+            behind
+                .clone()
+                .any(|cell| matches!(cell, Cell::Column(from, _) if from == column))
+        });
+        let first = key.first()?;
+        let old = source.schema.old_image.as_ref();
+        Some(held && (!follows || old.is_none_or(|old| old.contains(first))))
+    };
+    feeds(plan, target).all(|(feed, _)| takes(feed).unwrap_or(false))
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thalweg_core::batch::TableCounts;
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Side};
 use tokio::sync::watch;
@@ -52,6 +52,10 @@ pub struct TableStatus {
     /// The source's estimate of all rows there are to load, made when the plan was; `None`: it has
     /// none. It may be far off, and less than `loaded_rows`.
     pub estimated_rows: Option<u64>,
+    /// Chunks its load has; 0: not known yet, or loaded before this run.
+    pub chunks: u64,
+    /// Of those, chunks that are in.
+    pub chunks_loaded: u64,
     /// What was applied and is durable.
     pub written: TableCounts,
 }
@@ -157,6 +161,13 @@ pub(crate) fn add_all(sum: &mut Vec<TableCounts>, more: &[TableCounts]) {
     }
 }
 
+/// Rows that all sources of a target have together; unknown if it is of one.
+fn estimated_rows(plan: &Plan, target: &TargetTable) -> Option<u64> {
+    let feeds = target.feeds.iter();
+    let rows = feeds.map(|feed| plan.sources.get(feed.source)?.schema.estimated_rows);
+    rows.sum()
+}
+
 /// Publishes a status: once per batch or event, never per row.
 #[derive(Clone, Debug)]
 pub(crate) struct Reporter(watch::Sender<TaskStatus>);
@@ -171,10 +182,7 @@ impl Reporter {
                 .targets
                 .iter()
                 .map(|target| TableStatus {
-                    estimated_rows: plan
-                        .sources
-                        .get(target.source)
-                        .and_then(|source| source.schema.estimated_rows),
+                    estimated_rows: estimated_rows(plan, target),
                     ..TableStatus::default()
                 })
                 .collect();

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use futures_util::future;
 use thalweg_core::batch::{ApplyBatch, RowOp};
-use thalweg_core::change::Transaction;
-use thalweg_core::checkpoint::{Epoch, TablePhase};
+use thalweg_core::change::{Change, Transaction};
+use thalweg_core::checkpoint::Epoch;
+use thalweg_core::plan::Fate;
 use thalweg_core::ports::{Applied, Applier, ChangeStream};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Position, Visibility};
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::batch::fold;
 use crate::limits::{Limits, MemoryBudget};
+use crate::load::Phase;
 use crate::probe;
 use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
@@ -32,11 +34,20 @@ type Queued = (Transaction, Held);
 /// Of the task's own budget and of the process's.
 type Held = [OwnedSemaphorePermit; 2];
 
+/// Why following the source ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It was asked to.
+    Stopped,
+    /// Tables are to be loaded again first.
+    Again,
+}
+
 /// Streams from `from` until `stop` (`Ok`) or an error.
 pub(crate) struct Streaming<'a> {
     pub(crate) spec: &'a TaskSpec,
     pub(crate) epoch: Epoch,
-    pub(crate) phases: Vec<TablePhase>,
+    pub(crate) phases: Vec<Phase>,
     pub(crate) limits: &'a Limits,
     pub(crate) report: &'a Reporter,
 }
@@ -47,13 +58,9 @@ impl Streaming<'_> {
         from: Position,
         budget: &MemoryBudget,
         stop: &CancellationToken,
-    ) -> Result<()> {
+    ) -> Result<End> {
         let plan = Arc::clone(&self.spec.plan);
-        let mut applier = self
-            .spec
-            .target
-            .open_applier(&self.spec.key, self.epoch, Arc::clone(&plan))
-            .await?;
+        let mut applier = self.applier().await?;
         let limits = self.limits.stream(plan.options.row_bytes_max);
         let (source, mut confirm) = self
             .spec
@@ -84,7 +91,7 @@ impl Streaming<'_> {
                 None => {
                     let first = tokio::select! {
                         biased;
-                        () = stop.cancelled() => return Ok(()),
+                        () = stop.cancelled() => return Ok(End::Stopped),
                         first = queue.next() => first,
                     };
                     let Some(first) = first else {
@@ -95,6 +102,14 @@ impl Streaming<'_> {
                         .ok_or_else(|| Error::bug("an empty queue"))?
                 }
             };
+            if !gathered.again.is_empty() {
+                // Whatever part of a huge transaction is open is rolled back.
+                drop(applier);
+                let mut applier = self.applier().await?;
+                let again = applier.load_again(&gathered.again).await;
+                again.map_err(|e| e.at(Side::Target))?;
+                return Ok(End::Again);
+            }
             // The target's statements are sent first; the next batch is made while it works.
             let next = async { self.gather(&mut queue) };
             let (applied, next) = future::join(applier.apply(&gathered.batch), next).await;
@@ -109,11 +124,17 @@ impl Streaming<'_> {
                     live = self.go_live(&position, applier.as_mut()).await?;
                 }
                 if stop.is_cancelled() {
-                    return Ok(());
+                    return Ok(End::Stopped);
                 }
             }
             ready = next?;
         }
+    }
+
+    async fn applier(&self) -> Result<Box<dyn Applier>> {
+        let plan = Arc::clone(&self.spec.plan);
+        let target = &self.spec.target;
+        target.open_applier(&self.spec.key, self.epoch, plan).await
     }
 
     /// Publishes what a batch did; gives the position that is durable now. What is not durable yet
@@ -137,16 +158,19 @@ impl Streaming<'_> {
 
     /// Marks all tables Live once the stream has passed every load; says whether they are.
     async fn go_live(&mut self, at: &Position, applier: &mut dyn Applier) -> Result<bool> {
-        for phase in &self.phases {
-            if let TablePhase::Loaded(seen) = phase
-                && !self.spec.source.passed(at, seen)?
-            {
-                return Ok(false);
+        let source = &self.spec.source;
+        let mut all = true;
+        for phase in &mut self.phases {
+            if let Phase::Loaded(ledger) = phase {
+                all &= ledger.passed(|seen| source.passed(at, seen))?;
             }
+        }
+        if !all {
+            return Ok(false);
         }
         applier.go_live().await?;
         for (target, phase) in self.phases.iter_mut().enumerate() {
-            *phase = TablePhase::Live;
+            *phase = Phase::Live;
             self.report
                 .table(target, |status| status.phase = status::TablePhase::Live);
         }
@@ -156,7 +180,7 @@ impl Streaming<'_> {
     /// Makes a batch of what is queued, without waiting; `None` if nothing is. A part of a huge
     /// transaction never shares a batch with whole transactions before it, so that those are not
     /// kept waiting for its end.
-    fn gather(&self, queue: &mut Queue) -> Result<Option<Gathered>> {
+    fn gather(&mut self, queue: &mut Queue) -> Result<Option<Gathered>> {
         let mut gathered = Gathered::default();
         let mut taken = 0;
         while let Some((transaction, permit)) = queue.ready() {
@@ -193,21 +217,27 @@ impl Streaming<'_> {
         Ok(Some(gathered))
     }
 
-    fn add(&self, transaction: &Transaction, into: &mut Gathered) -> Result<()> {
-        let mut wanted = Vec::with_capacity(self.phases.len());
-        for phase in &self.phases {
-            wanted.push(match phase {
-                TablePhase::Live => true,
-                TablePhase::Loaded(seen) => !self.spec.source.contains(seen, &transaction.id)?,
-                TablePhase::Waiting => return Err(Error::bug("a table that is not loaded")),
-            });
+    fn add(&mut self, transaction: &Transaction, into: &mut Gathered) -> Result<()> {
+        let (spec, changes) = (self.spec, &transaction.changes);
+        for phase in &mut self.phases {
+            if let Phase::Loaded(ledger) = phase {
+                ledger.next_transaction();
+            }
         }
-        let mut wants = |target: usize| wanted.get(target).copied().unwrap_or(false);
+        let phases = &mut self.phases;
+        let mut contains = |seen: &Visibility| spec.source.contains(seen, &transaction.id);
+        let mut judge = |target: usize, change: &Change| match phases.get_mut(target) {
+            Some(Phase::Live) => Ok(Fate::Apply),
+            Some(Phase::Loaded(ledger)) => ledger.fate(change, &changes.rows, &mut contains),
+            None => Err(Error::bug("a target without a phase")),
+        };
         let (rows, ops) = (&mut into.batch.rows, &mut into.batch.ordered);
-        let projected = self
-            .spec
-            .plan
-            .project(&transaction.changes, &mut wants, rows, ops)?;
+        let projected = spec.plan.project(changes, &mut judge, rows, ops)?;
+        for target in projected.again {
+            if !into.again.contains(&target) {
+                into.again.push(target);
+            }
+        }
         add_all(&mut into.read.changes, &projected.read);
         into.read.bytes += transaction.log_bytes;
         Ok(())
@@ -221,6 +251,8 @@ struct Gathered {
     read: Read,
     /// Its counts come from the applier.
     written: Written,
+    /// Targets that are to be loaded again before any of this can be applied.
+    again: Vec<usize>,
 }
 
 /// Bytes of the row images that a batch brings to the target.

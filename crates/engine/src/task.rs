@@ -15,7 +15,7 @@ use crate::limits::{Limits, MemoryBudget};
 use crate::load::load;
 use crate::retry::{Action, action};
 use crate::status::{Reporter, TaskPhase, TaskStatus};
-use crate::stream::Streaming;
+use crate::stream::{End, Streaming};
 
 /// What is to run.
 #[derive(Clone)]
@@ -53,10 +53,14 @@ pub async fn run(
         let before = status.borrow().applied.clone();
         let outcome = run_once(&mut spec, &limits, &budget, &report, &stop).await;
         let error = match outcome {
-            Ok(()) => {
+            Ok(End::Stopped) => {
                 report.phase(TaskPhase::Stopped);
                 info!(task = %spec.key, "task stopped");
                 return Ok(());
+            }
+            Ok(End::Again) => {
+                info!(task = %spec.key, "a table is loaded again, as one chunk");
+                continue;
             }
             Err(error) => with_remedy(error),
         };
@@ -104,7 +108,7 @@ async fn run_once(
     budget: &MemoryBudget,
     report: &Reporter,
     stop: &CancellationToken,
-) -> Result<()> {
+) -> Result<End> {
     let before_stream = async {
         report.phase(TaskPhase::Preparing);
         let target = |error: Error| error.at(Side::Target);
@@ -117,14 +121,14 @@ async fn run_once(
         let from = start(spec, &checkpoint).await?;
         report.start(&from);
         report.phase(TaskPhase::Loading);
-        let phases = load(spec, &checkpoint, limits, report)
+        let phases = load(spec, &checkpoint, &from, limits, budget, report)
             .await
             .map_err(target)?;
         Ok::<_, Error>((checkpoint.epoch, from, phases))
     };
     let (epoch, from, phases) = tokio::select! {
         biased;
-        () = stop.cancelled() => return Ok(()),
+        () = stop.cancelled() => return Ok(End::Stopped),
         ready = before_stream => ready?,
     };
     spec.expects_checkpoint = true;
@@ -198,10 +202,7 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
         let Some(target) = target else { continue };
         let written = !matches!(known.phase, TablePhase::Waiting);
         if written && !same_schema(&known.fingerprint, &plan.fingerprint(target)) {
-            let source = plan
-                .targets
-                .get(target)
-                .and_then(|t| plan.sources.get(t.source));
+            let source = plan.source_of(target, 0);
             let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
             return Err(
                 Error::schema(format!("table {name} has changed since the task stopped"))

@@ -15,8 +15,8 @@ use crate::world::World;
 pub(crate) fn run(world: &World, rate: u32, time: Duration) -> Result<()> {
     world.client.run_task(&world.task)?;
     world.wait_target(world.size.rounds)?;
-    let mut target = Shell::postgres(&world.postgres)?;
-    let mut source = Shell::mariadb(&world.source)?;
+    let mut target = Shell::postgres(&world.postgres.server)?;
+    let mut source = Shell::mariadb(&world.source.server)?;
     let (sender, committed) = mpsc::channel();
     let writer = std::thread::spawn(move || -> Result<()> {
         let start = Instant::now();

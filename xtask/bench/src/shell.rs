@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use thalweg_testkit::servers::{MariaDb, Postgres};
+use thalweg_testkit::servers::Server;
 
 /// Marks the end of an answer.
 const END: &str = "--end--";
@@ -17,7 +17,7 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn mariadb(server: &MariaDb) -> Result<Self> {
+    pub(crate) fn mariadb(server: &Server) -> Result<Self> {
         let mut command = Command::new("mariadb");
         command
             .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"])
@@ -32,7 +32,7 @@ impl Shell {
         Self::start(command)
     }
 
-    pub(crate) fn postgres(server: &Postgres) -> Result<Self> {
+    pub(crate) fn postgres(server: &Server) -> Result<Self> {
         let mut command = Command::new("psql");
         command
             .args(["-X", "-q", "-A", "-t", "-h", server.host()])

@@ -1,13 +1,16 @@
 //! The servers, the tables, and the changes.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
 use thalweg_testkit::compare::Ends;
-use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use thalweg_testkit::servers::{
+    Account, MariaDb, MariaDbOptions, Place, Postgres, PostgresOptions, Server,
+};
 use thalweg_testkit::thalweg::Thalweg;
 
 use crate::Size;
@@ -53,9 +56,9 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct World {
     pub(crate) size: Size,
-    pub(crate) source: MariaDb,
-    pub(crate) replica: MariaDb,
-    pub(crate) postgres: Postgres,
+    pub(crate) source: Place,
+    pub(crate) replica: Server,
+    pub(crate) postgres: Place,
     pub(crate) thalweg: Thalweg,
     pub(crate) client: Client,
     pub(crate) task: String,
@@ -101,11 +104,15 @@ impl World {
         let thalweg = Thalweg::start(Path::new(&binary))
             .with_context(|| format!("{binary}: build it with cargo build --release"))?;
         let client = thalweg.client();
+        let place = |server, database: &str| Place {
+            server: Arc::new(server),
+            database: database.to_owned(),
+        };
         let mut world = World {
             size,
-            source,
-            replica,
-            postgres,
+            source: place(Server::MariaDb(source), "bench"),
+            replica: Server::MariaDb(replica),
+            postgres: place(Server::Postgres(postgres), "postgres"),
             thalweg,
             client,
             task: String::new(),
@@ -117,10 +124,10 @@ impl World {
     }
 
     fn fill(&self) -> Result<()> {
-        self.source.sql(SCHEMA)?;
-        self.source.sql(PROCEDURE)?;
+        self.source.server.sql(SCHEMA)?;
+        self.source.server.sql(PROCEDURE)?;
         let rows = self.size.rows;
-        self.source.sql(&format!(
+        self.source.server.sql(&format!(
             "USE bench; INSERT INTO item SELECT seq, seq % 1000, seq / 100, CONCAT('name of ', seq), \
              REPEAT('d', seq % 60), NOW(6), seq / 3, seq % 2 FROM seq_1_to_{rows}"
         ))?;
@@ -129,7 +136,7 @@ impl World {
 
     /// The reference: a replica by GTID that has what the source has, and is stopped.
     fn replicate(&self) -> Result<()> {
-        let (source, replica) = (&self.source, &self.replica);
+        let (source, replica) = (&self.source.server, &self.replica);
         replica.sql(&format!(
             "CHANGE MASTER TO master_host='127.0.0.1', master_port={}, master_user='{}', \
              master_password='{}', master_use_gtid=slave_pos; START SLAVE;",
@@ -145,8 +152,12 @@ impl World {
 
     /// The composite task, loaded, Live and stopped.
     fn load(&mut self) -> Result<()> {
-        let from = End::mariadb(&self.source, "bench");
-        let to = End::postgres(&self.postgres, "postgres");
+        let root = |place: &Place| Account {
+            user: place.server.user().to_owned(),
+            password: place.server.password().to_owned(),
+        };
+        let from = End::of(&self.source, &root(&self.source));
+        let to = End::of(&self.postgres, &root(&self.postgres));
         let client = &self.client;
         let app = client.create_app("bench")?;
         let from = client.create_data_source("source", &app, &from)?;
@@ -199,7 +210,7 @@ impl World {
         let transactions = self.size.changes / 10;
         let done = u64::from(round - 1) * transactions;
         let (lowest, highest) = (1 + done, self.size.rows + 2 * done);
-        self.source.sql(&format!(
+        self.source.server.sql(&format!(
             "USE bench; CALL work({transactions}, {lowest}, {highest})"
         ))?;
         self.mark(round)
@@ -207,11 +218,11 @@ impl World {
 
     fn mark(&self, round: u32) -> Result<()> {
         let mark = format!("INSERT INTO bench.marker VALUES ({round})");
-        self.source.sql(&mark).map(drop)
+        self.source.server.sql(&mark).map(drop)
     }
 
     pub(crate) fn wait_target(&self, round: u32) -> Result<()> {
-        let mut shell = Shell::postgres(&self.postgres)?;
+        let mut shell = Shell::postgres(&self.postgres.server)?;
         self.wait("the mark at the target", |_| {
             let found = format!("SELECT count(*) FROM marker WHERE id = {round};");
             Ok(shell.ask(&found)?.first().is_some_and(|n| n == "1"))
@@ -259,15 +270,14 @@ impl World {
         let ends = Ends {
             source: &self.source,
             target: &self.postgres,
-            database: "postgres",
         };
         let mut equal = true;
         for table in ["item", "marker", "beat"] {
             let found = ends.compare(&format!("bench.{table}"), &format!("public.{table}"))?;
             println!("proof: compare {found}");
             equal &= found.equal();
-            let sum = |server: &MariaDb| server.sql(&format!("CHECKSUM TABLE bench.{table}"));
-            let same = sum(&self.source)? == sum(&self.replica)?;
+            let sum = |server: &Server| server.sql(&format!("CHECKSUM TABLE bench.{table}"));
+            let same = sum(&self.source.server)? == sum(&self.replica)?;
             println!(
                 "compare {table}: source and replica: {}",
                 if same { "equal" } else { "DIFFERENT" }

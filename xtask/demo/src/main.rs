@@ -12,11 +12,14 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use interrupt::Interrupt;
+use thalweg_testkit::servers::System;
 
 /// What the demo was asked for.
 struct Options {
     /// The server's binary.
     binary: PathBuf,
+    /// Source and target.
+    pair: [System; 2],
     /// Rows in each of sysbench's tables.
     rows: u32,
     /// How long to stream under load, before and after the crash together.
@@ -32,6 +35,7 @@ impl Options {
             .context("the first argument is the server's binary")?;
         let mut options = Self {
             binary: binary.into(),
+            pair: [System::MariaDb, System::Postgres],
             rows: 50_000,
             stream: Duration::from_secs(40),
             seed: 1,
@@ -39,7 +43,14 @@ impl Options {
         while let Some(name) = args.next() {
             let value = args
                 .next()
-                .with_context(|| format!("{name} needs a number"))?;
+                .with_context(|| format!("{name} needs a value"))?;
+            if name == "--pair" {
+                let (from, to) = value
+                    .split_once(':')
+                    .context("a pair is SOURCE:TARGET, such as postgres:mariadb")?;
+                options.pair = [from.parse()?, to.parse()?];
+                continue;
+            }
             let number: u64 = value.parse().with_context(|| format!("{name} {value}"))?;
             match name.as_str() {
                 "--rows" => options.rows = u32::try_from(number)?.max(100),

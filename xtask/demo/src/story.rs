@@ -1,13 +1,12 @@
 //! What happens in the demo, in order.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
 use thalweg_testkit::compare::Ends;
-use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use thalweg_testkit::servers::Place;
 use thalweg_testkit::thalweg::Thalweg;
 use thalweg_testkit::workload::{self, Load, LoadOptions};
 
@@ -26,14 +25,14 @@ const RATE: u32 = 100;
 /// Transactions a second of sysbench.
 const SYSBENCH_RATE: u32 = 100;
 /// The target's database.
-const TARGET: &str = "postgres";
+const TARGET: &str = "warehouse";
 
 /// Everything that runs; dropped from top to bottom.
 struct Stage<'a> {
     load: Option<Load>,
     server: Thalweg,
-    source: Arc<MariaDb>,
-    target: Postgres,
+    source: Place,
+    target: Place,
     client: Client,
     task: String,
     tables: Vec<String>,
@@ -76,9 +75,10 @@ pub(crate) fn tell(options: &Options, interrupt: &Interrupt) -> Result<bool> {
 impl<'a> Stage<'a> {
     fn build(options: &Options, interrupt: &'a Interrupt) -> Result<Self> {
         let mut screen = Screen::new();
-        screen.say("starting MariaDB and PostgreSQL, filling the shop");
-        let source = Arc::new(MariaDb::start(MariaDbOptions::default())?);
-        let target = Postgres::start(PostgresOptions::default())?;
+        let [from, to] = options.pair;
+        screen.say(&format!("starting {from} and {to}, filling the shop"));
+        let source = Place::start(from, workload::DATABASE)?;
+        let target = Place::start(to, TARGET)?;
         interrupt.check()?;
         workload::create(&source, options.rows)?;
         let bank = workload::bank_total(&source)?;
@@ -137,14 +137,14 @@ impl<'a> Stage<'a> {
     fn describe(&mut self) -> Result<()> {
         let client = &self.client;
         let app = client.create_app("demo")?;
-        let source = End::mariadb(&self.source, workload::DATABASE);
+        let source = End::of(&self.source, &self.source.source_account()?);
         let source = client.create_data_source("shop", &app, &source)?;
-        let target = End::postgres(&self.target, TARGET);
+        let target = End::of(&self.target, &self.target.target_account()?);
         let target = client.create_data_source("copy", &app, &target)?;
         let task = client.init_task(&source, &target)?;
         client.create_task(&task, "demo", &app)?;
         for table in &self.tables {
-            let (from, to) = names(table);
+            let (from, to) = self.names(table);
             client
                 .map_table(&task, (&source, &target), (&from, &to))
                 .with_context(|| format!("mapping {from}"))?;
@@ -212,17 +212,21 @@ impl<'a> Stage<'a> {
             rate(summary.total(), summary.time),
             list.join(", ")
         ));
-        let head = self.source.sql("SELECT @@gtid_binlog_pos")?;
+        let (mark, target) = (workload::mark(&self.source)?, self.target.clone());
         let start = Instant::now();
-        self.watch("the end of the log", PATIENCE, |status| {
-            let position = status.get("position").and_then(Value::as_str);
-            position.is_some_and(|position| reached(position, &head))
+        self.watch("the end of the log", PATIENCE, |_| {
+            workload::marked(&target).is_ok_and(|there| there == mark)
         })?;
         self.screen.say(&format!(
-            "the copy reached the end of the log (GTID {head}) {:.1} s later",
+            "the copy reached the end of the log {:.1} s later",
             start.elapsed().as_secs_f64()
         ));
         Ok(())
+    }
+
+    /// A table as the API names it, at the source and at the target.
+    fn names(&self, table: &str) -> (String, String) {
+        (self.source.table(table), self.target.table(table))
     }
 
     /// Looks at the task until `done`, as a reader of the copy looks at its bank.
@@ -241,7 +245,7 @@ impl<'a> Stage<'a> {
             }
             let status = self.client.status(&self.task)?;
             self.screen.show(&status, self.source_transactions);
-            if screen::is_live(&status, &names("account").1) {
+            if screen::is_live(&status, &self.names("account").1) {
                 self.read_bank()?;
             }
             if status.get("phase").and_then(Value::as_str) == Some("Failed") {
@@ -257,8 +261,7 @@ impl<'a> Stage<'a> {
     }
 
     fn read_bank(&mut self) -> Result<()> {
-        let (_, table) = names("account");
-        let total = workload::bank_total_at_target(&self.target, TARGET, &table)?;
+        let total = workload::bank_total(&self.target)?;
         if total != self.bank {
             bail!(
                 "a reader of the copy saw a total of {total} in the bank, not {}",
@@ -275,12 +278,11 @@ impl<'a> Stage<'a> {
         let ends = Ends {
             source: &self.source,
             target: &self.target,
-            database: TARGET,
         };
         let (start, mut rows, mut equal) = (Instant::now(), 0, true);
         for table in &self.tables {
             self.interrupt.check()?;
-            let (from, to) = names(table);
+            let (from, to) = self.names(table);
             let report = ends.compare(&from, &to)?;
             let word = if report.equal() { "equal" } else { "NOT EQUAL" };
             println!("  {word:<10}{report}");
@@ -298,32 +300,6 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn names(table: &str) -> (String, String) {
-    (
-        format!("{}.{table}", workload::DATABASE),
-        format!("public.{table}"),
-    )
-}
-
 fn rate(count: u64, time: Duration) -> f64 {
     f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / time.as_secs_f64().max(0.001)
-}
-
-/// Whether a position, in the source's own notation, names this transaction as its last.
-fn reached(position: &str, gtid: &str) -> bool {
-    position
-        .split(|c: char| !c.is_ascii_digit() && c != '-')
-        .any(|part| part == gtid)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::reached;
-
-    #[test]
-    fn a_position_is_reached_when_it_names_the_last_transaction() {
-        assert!(reached("v1;7;binlog.000001;4711;0-7-12;", "0-7-12"));
-        assert!(!reached("v1;7;binlog.000001;4711;0-7-121;", "0-7-12"));
-        assert!(!reached("v1;7;binlog.000001;4711;10-7-12;", "0-7-12"));
-    }
 }

@@ -103,14 +103,14 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
         schema: tables[0].clone(),
         range: None,
     };
-    let error = limited.read(&chunk, LIMITS).await.err().unwrap();
+    let error = limited.read(&chunk, &from, LIMITS).await.err().unwrap();
     says(
         &error,
         Kind::Config,
         "GRANT SELECT ON `shop`.`t` TO 'reader'@'%'",
     );
     server.sql(&grant(&error)).unwrap();
-    limited.read(&chunk, LIMITS).await.unwrap();
+    limited.read(&chunk, &from, LIMITS).await.unwrap();
 
     // The server says so when the stream is opened, or with its first event.
     let streamed = async || match limited.stream(&from, &tables, LIMITS).await {

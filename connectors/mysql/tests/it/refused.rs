@@ -146,7 +146,7 @@ async fn copies(source: &Arc<dyn Source>, table: &str, world: &World) {
         schema: tables[0].clone(),
         range: None,
     };
-    let mut reader = source.read(&chunk, LIMITS).await.unwrap();
+    let mut reader = source.read(&chunk, &start, LIMITS).await.unwrap();
     let mut rows = Default::default();
     assert!(reader.next(&mut rows).await.unwrap());
     let (mut stream, _) = source.stream(&start, &tables, LIMITS).await.unwrap();

@@ -161,7 +161,8 @@ impl World {
             schema: table.clone(),
             range: None,
         };
-        let mut reader = self.source().read(&chunk, LIMITS).await.unwrap();
+        let from = self.here().await;
+        let mut reader = self.source().read(&chunk, &from, LIMITS).await.unwrap();
         let (mut all, mut some) = (RowBatch::new(), RowBatch::new());
         while reader.next(&mut some).await.unwrap() {
             for row in some.iter() {

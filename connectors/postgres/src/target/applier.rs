@@ -7,16 +7,17 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
+use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result};
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
 use super::rows::Rows;
-use super::{Owner, checkpoint};
+use super::{Owner, checkpoint, ledger};
 use crate::config::Connection;
 use crate::error::convert;
 
@@ -64,7 +65,7 @@ impl PostgresApplier {
             .folded
             .as_deref()
             .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
-        if let Some(folded) = folded.filter(|folded| updates_are_whole(batch, folded)) {
+        if let Some(folded) = folded {
             self.prepare_bulk(folded).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
@@ -85,12 +86,13 @@ impl PostgresApplier {
                 Err(BulkError { error, .. }) => return Err(error),
             }
         }
-        self.apply_ordered(batch, counts).await
+        self.apply_ordered(batch, batch.ordered.iter(), counts)
+            .await
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
-    async fn prepare_bulk(&mut self, folded: &[FoldedTable]) -> Result<()> {
-        for FoldedTable { target, .. } in folded {
+    async fn prepare_bulk(&mut self, nets: &[Net]) -> Result<()> {
+        for FoldedTable { target, .. } in folded(nets) {
             let table = self
                 .plan
                 .targets
@@ -110,12 +112,12 @@ impl PostgresApplier {
     async fn apply_folded(
         &mut self,
         batch: &ApplyBatch,
-        folded: &[FoldedTable],
+        nets: &[Net],
         counts: &mut [TableCounts],
     ) -> Result<(), BulkError> {
         let client = &self.connection.client;
         let missing = || Error::bug("a folded table without staging");
-        for table in folded {
+        for table in folded(nets) {
             let bulk = self
                 .bulk
                 .get(table.target)
@@ -126,7 +128,7 @@ impl PostgresApplier {
                 .await?;
         }
         // Children before parents when rows go, parents before children when they come.
-        for table in folded.iter().rev() {
+        for table in folded(nets).rev() {
             let bulk = self
                 .bulk
                 .get(table.target)
@@ -135,27 +137,37 @@ impl PostgresApplier {
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
             bulk.delete(client, table, counts).await?;
         }
-        for table in folded {
+        for table in folded(nets) {
             let bulk = self
                 .bulk
                 .get(table.target)
                 .and_then(Option::as_ref)
                 .ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            bulk.write(client, table, self.plan.operations.insert, counts)
-                .await?;
+            bulk.write(
+                client,
+                &batch.rows,
+                table,
+                self.plan.operations.insert,
+                counts,
+            )
+            .await?;
         }
+        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
+            .await?;
         Ok(())
     }
 
-    async fn apply_ordered(
+    async fn apply_ordered<'b>(
         &mut self,
         batch: &ApplyBatch,
+        ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
         let may_insert = self.plan.operations.insert;
         let missing = || Error::bug("an operation on a table the plan does not know");
-        for op in &batch.ordered {
+        for op in ops {
             let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
             let rows = match slot {
@@ -171,13 +183,12 @@ impl PostgresApplier {
     }
 }
 
-/// The bulk path writes every mapped column.
-fn updates_are_whole(batch: &ApplyBatch, folded: &[FoldedTable]) -> bool {
-    let whole = |row: usize| batch.rows.row(row).cells().all(|cell| cell.is_present());
-    folded
-        .iter()
-        .flat_map(|table| &table.updates)
-        .all(|(_, after)| whole(*after))
+/// The tables that were folded, parents first.
+fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
+    nets.iter().filter_map(|net| match net {
+        Net::Folded(table) => Some(table),
+        Net::InOrder(_) => None,
+    })
 }
 
 /// Operations as the source did them.
@@ -295,12 +306,35 @@ impl Applier for PostgresApplier {
         client
             .execute(
                 "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
-                 keys_pending = false \
+                 whole = false, keys_pending = false \
                  WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )
             .await
             .map_err(convert)?;
+        ledger::drop_live(client, task).await?;
         self.sql("COMMIT").await
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        let names: Vec<TableName> = targets
+            .iter()
+            .filter_map(|target| self.plan.targets.get(*target))
+            .map(|table| table.name.clone())
+            .collect();
+        let transaction = self.connection.client.transaction();
+        let transaction = transaction.await.map_err(convert)?;
+        let owned = transaction
+            .query(
+                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
+                 FOR UPDATE",
+                &[&task.server, &task.task, &epoch.0],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)?;
+        checkpoint::load_again(&transaction, task, &names).await?;
+        transaction.commit().await.map_err(convert)
     }
 }

@@ -2,7 +2,8 @@
 //! statements.
 //!
 //! The staging table is temporary, one per target table and session. A row of it says what to do
-//! (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`, `c1` …).
+//! (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`, `c1` …). Of an
+//! update that leaves columns out, `sent` has a character per column: 1 if it is there.
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
@@ -23,6 +24,8 @@ const CHUNK_BYTES: usize = 256 << 10;
 const DELETE: i16 = 1;
 const UPDATE: i16 = 2;
 const INSERT: i16 = 3;
+/// An update with some of the columns.
+const PATCH: i16 = 4;
 
 /// What the bulk path needs of one table, prepared once.
 pub(super) struct Bulk {
@@ -32,6 +35,7 @@ pub(super) struct Bulk {
     truncate: String,
     delete: Statement,
     update: Statement,
+    patch: Statement,
     insert: Statement,
     repair: Statement,
 }
@@ -74,7 +78,7 @@ impl Bulk {
                 .enumerate()
         };
         let columns = || table.columns.iter().enumerate();
-        let mut fields = vec!["op smallint".to_owned()];
+        let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
         fields.extend(keys().map(|(n, column)| format!("o{n} {}", column.native)));
         fields.extend(columns().map(|(n, column)| format!("c{n} {}", column.native)));
         let create = format!(
@@ -90,6 +94,13 @@ impl Bulk {
         let same = same.join(" AND ");
         let set: Vec<_> = columns()
             .map(|(n, c)| format!("{} = s.c{n}", quote(&c.name)))
+            .collect();
+        // A value that stays where it is out of line is not read.
+        let patch: Vec<_> = columns()
+            .map(|(n, c)| {
+                let (name, place) = (quote(&c.name), n + 1);
+                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN s.c{n} ELSE t.{name} END")
+            })
             .collect();
         let list = column_list(table.columns.iter(), "");
         let staged: Vec<_> = columns().map(|(n, _)| format!("s.c{n}")).collect();
@@ -118,6 +129,11 @@ impl Bulk {
                 set.join(", ")
             ))
             .await?,
+            patch: prepare(format!(
+                "UPDATE {name} t SET {} FROM {stage} s WHERE s.op = {PATCH} AND {same}",
+                patch.join(", ")
+            ))
+            .await?,
             // An insert that meets its own key is drift: the source's row wins and it is counted.
             insert: prepare(format!(
                 "WITH w AS ({} RETURNING xmax = 0 AS new) SELECT count(*) FILTER (WHERE NOT new) FROM w",
@@ -141,7 +157,7 @@ impl Bulk {
         if reused {
             client.batch_execute(&self.truncate).await?;
         }
-        let width = i16::try_from(1 + self.key.len() + self.encoder.width())
+        let width = i16::try_from(2 + self.key.len() + self.encoder.width())
             .map_err(|_| Error::bug("too many columns"))?;
         let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
         let mut sink = Box::pin(sink);
@@ -151,13 +167,17 @@ impl Bulk {
                 folded
                     .updates
                     .iter()
-                    .map(|(before, row)| (UPDATE, Some(*before), Some(*row))),
+                    .map(|(before, row)| (update(rows, *row), Some(*before), Some(*row))),
             )
             .chain(folded.inserts.iter().map(|row| (INSERT, None, Some(*row))));
         for (op, old, new) in ops {
             bytes.extend(width.to_be_bytes());
             bytes.extend(2i32.to_be_bytes());
             bytes.extend(op.to_be_bytes());
+            match new.filter(|_| op == PATCH) {
+                Some(row) => sent(rows, row, &mut bytes),
+                None => nulls(1, &mut bytes),
+            }
             match old {
                 Some(row) => {
                     self.encoder
@@ -166,6 +186,7 @@ impl Bulk {
                 None => nulls(self.key.len(), &mut bytes),
             }
             match new {
+                Some(row) if op == PATCH => self.encoder.staged(rows.row(row), &mut bytes)?,
                 Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
                 None => nulls(self.encoder.width(), &mut bytes),
             }
@@ -198,13 +219,21 @@ impl Bulk {
     pub(super) async fn write(
         &self,
         client: &Client,
+        rows: &RowBatch,
         folded: &FoldedTable,
         may_insert: bool,
         counts: &mut TableCounts,
     ) -> Result<(), BulkError> {
-        if !folded.updates.is_empty() {
+        let patches = folded.updates.iter().map(|(_, row)| update(rows, *row));
+        let patches = patches.filter(|op| *op == PATCH).count();
+        if patches > 0 {
+            let found = client.execute(&self.patch, &[]).await?;
+            counts.missing += (patches as u64).saturating_sub(found);
+        }
+        let whole = folded.updates.len() - patches;
+        if whole > 0 {
             let found = client.execute(&self.update, &[]).await?;
-            let lacking = (folded.updates.len() as u64).saturating_sub(found);
+            let lacking = (whole as u64).saturating_sub(found);
             if lacking > 0 && may_insert {
                 counts.repaired += client.execute(&self.repair, &[]).await?;
             } else {
@@ -216,6 +245,29 @@ impl Bulk {
             counts.repaired += u64::try_from(met).unwrap_or(0);
         }
         Ok(())
+    }
+}
+
+/// Whether an update has all columns.
+fn update(rows: &RowBatch, row: usize) -> i16 {
+    match rows.row(row).cells().all(|cell| cell.is_present()) {
+        true => UPDATE,
+        false => PATCH,
+    }
+}
+
+/// The field `sent` of a row.
+fn sent(rows: &RowBatch, row: usize, out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend([0; 4]);
+    out.extend(
+        rows.row(row)
+            .cells()
+            .map(|cell| if cell.is_present() { b'1' } else { b'0' }),
+    );
+    let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+    if let Some(slot) = out.get_mut(start..start + 4) {
+        slot.copy_from_slice(&len.to_be_bytes());
     }
 }
 

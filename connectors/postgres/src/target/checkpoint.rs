@@ -19,14 +19,19 @@
 //! the checkpoint table then has another oid as well, and what lies there is consistent: it is
 //! believed, once.
 
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use std::collections::BTreeMap;
+
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::plan::Plan;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
+use super::ledger;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -45,7 +50,13 @@ CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
   server text NOT NULL, task text NOT NULL, target_schema text NOT NULL, target_table text NOT NULL,
   phase text NOT NULL, visibility text, fingerprint text NOT NULL, loaded_rows bigint,
   keys_pending boolean NOT NULL DEFAULT false, foreign_keys text[] NOT NULL DEFAULT '{}',
-  relation text, PRIMARY KEY (server, task, target_schema, target_table))";
+  relation text, whole boolean NOT NULL DEFAULT false,
+  PRIMARY KEY (server, task, target_schema, target_table))";
+
+/// What tables of earlier versions lack.
+const COLUMNS: &str = "\
+ALTER TABLE thalweg.checkpoint_table ADD COLUMN IF NOT EXISTS relation text,
+  ADD COLUMN IF NOT EXISTS whole boolean NOT NULL DEFAULT false";
 
 /// The oid of the checkpoint table, of which `relation` begins.
 const OWN: &str = "'thalweg.checkpoint_table'::regclass::oid";
@@ -84,8 +95,9 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
         .query_one(
             "SELECT to_regnamespace('thalweg') IS NOT NULL, \
              to_regclass('thalweg.checkpoint_table') IS NOT NULL, \
-             EXISTS (SELECT FROM pg_attribute WHERE attname = 'relation' \
-               AND attrelid = to_regclass('thalweg.checkpoint_table'))",
+             EXISTS (SELECT FROM pg_attribute WHERE attname = 'whole' \
+               AND attrelid = to_regclass('thalweg.checkpoint_table')), \
+             to_regclass('thalweg.checkpoint_chunk') IS NOT NULL",
             &[],
         )
         .await
@@ -97,8 +109,11 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
     if !there.get::<_, bool>(1) {
         transaction.batch_execute(TABLES).await.map_err(convert)?;
     } else if !there.get::<_, bool>(2) {
-        let column = "ALTER TABLE thalweg.checkpoint_table ADD COLUMN relation text";
-        transaction.batch_execute(column).await.map_err(convert)?;
+        transaction.batch_execute(COLUMNS).await.map_err(convert)?;
+    }
+    if !there.get::<_, bool>(3) {
+        let chunks = transaction.batch_execute(ledger::TABLE);
+        chunks.await.map_err(convert)?;
     }
     Ok(())
 }
@@ -147,12 +162,16 @@ async fn claim_once(
         .execute(&believe, &[&task.server, &task.task])
         .await?;
     let tables = format!(
-        "SELECT target_schema, target_table, phase, visibility, fingerprint, loaded_rows, {} \
+        "SELECT target_schema, target_table, phase, whole, fingerprint, loaded_rows, {} \
          FROM thalweg.checkpoint_table c WHERE server = $1 AND task = $2",
         replaced()
     );
     let tables = client.query(&tables, &[&task.server, &task.task]).await?;
-    let tables = tables.iter().map(stored_table).collect::<Result<_>>();
+    let chunks = ledger::read(client, task).await?;
+    let tables = ledger::parse(&chunks).and_then(|mut ledgers| {
+        let stored = tables.iter().map(|row| stored_table(row, &mut ledgers));
+        stored.collect::<Result<_>>()
+    });
     let applied = row.get::<_, Option<String>>(1).map(Position::new);
     Ok(tables.map(|tables| Checkpoint {
         epoch: Epoch(row.get(0)),
@@ -184,7 +203,28 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
         .map_err(convert)?;
     let all: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &all).await?;
+    ledger::drop_waiting(&transaction, task).await?;
     transaction.commit().await.map_err(convert)
+}
+
+/// Marks tables as not loaded, and to be loaded as one chunk.
+pub(super) async fn load_again(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    wait_for_load(transaction, task, tables).await?;
+    for table in tables {
+        transaction
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET whole = true \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+                &[&task.server, &task.task, &table.schema, &table.name],
+            )
+            .await
+            .map_err(convert)?;
+    }
+    ledger::drop_waiting(transaction, task).await
 }
 
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
@@ -203,6 +243,7 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     });
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;
+    ledger::drop_waiting(&transaction, task).await?;
     transaction.commit().await.map_err(convert)?;
     Ok(lost || !stale.is_empty())
 }
@@ -336,6 +377,7 @@ pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<Table
 pub(super) async fn release(client: &mut Client, task: &TaskKey) -> Result<()> {
     // A transaction of its own: it may wait for an owner's transaction, and others may not wait
     // behind that.
+    ledger::release(client, task).await?;
     on_rows(
         client,
         task,
@@ -372,9 +414,12 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
     let wait = transaction.batch_execute(REMOVE_WAIT);
     wait.await.map_err(convert)?;
     take_turns(&transaction).await?;
-    let ours = "SELECT count(*) = 2 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-                WHERE n.nspname = 'thalweg' AND c.relname IN ('checkpoint', 'checkpoint_table') \
-                AND pg_has_role(c.relowner, 'USAGE') AND has_schema_privilege(n.oid, 'CREATE')";
+    let ours = "SELECT count(*) FILTER (WHERE c.relname <> 'checkpoint_chunk') = 2 \
+                AND bool_and(pg_has_role(c.relowner, 'USAGE') \
+                  AND has_schema_privilege(n.oid, 'CREATE')) \
+                FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+                WHERE n.nspname = 'thalweg' \
+                AND c.relname IN ('checkpoint', 'checkpoint_table', 'checkpoint_chunk')";
     if !yes(&transaction, ours).await? || in_use(&transaction).await? {
         return transaction.commit().await.map_err(convert);
     }
@@ -383,7 +428,10 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
     // A claim may have come between the first look and the lock.
     if !in_use(&transaction).await? {
         transaction
-            .batch_execute("DROP TABLE thalweg.checkpoint_table, thalweg.checkpoint")
+            .batch_execute(
+                "DROP TABLE IF EXISTS thalweg.checkpoint_chunk; \
+                 DROP TABLE thalweg.checkpoint_table, thalweg.checkpoint",
+            )
             .await
             .map_err(convert)?;
         drop_schema(&transaction).await?;
@@ -423,19 +471,28 @@ async fn yes(transaction: &Transaction<'_>, question: &str) -> Result<bool> {
     Ok(row.map_err(convert)?.get(0))
 }
 
-fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
-    let phase: &str = row.get(2);
-    let phase = match (phase, row.get::<_, Option<String>>(3)) {
-        ("waiting", _) => TablePhase::Waiting,
-        ("loaded", Some(seen)) => TablePhase::Loaded(Visibility::new(seen)),
-        ("live", _) => TablePhase::Live,
+fn stored_table(
+    row: &tokio_postgres::Row,
+    ledgers: &mut BTreeMap<TableName, Vec<LoadedChunk>>,
+) -> Result<TableCheckpoint> {
+    let target = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+    let ledger = ledgers.remove(&target);
+    let mut rows = row.get::<_, Option<i64>>(5);
+    let phase = match row.get(2) {
+        "waiting" => TablePhase::Waiting,
+        "loading" => {
+            let ledger = ledger.unwrap_or_default();
+            let loaded: u64 = ledger.iter().map(|chunk| chunk.rows).sum();
+            rows = Some(i64::try_from(loaded).unwrap_or(i64::MAX));
+            TablePhase::Loading(ledger)
+        }
+        "live" => TablePhase::Live,
         _ => {
             return Err(Error::config(
                 "the checkpoint has a phase this version does not know",
             ));
         }
     };
-    let target = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
     if row.get::<_, bool>(6) {
         return Err(
             Error::schema(format!("{target} is not the table that was loaded"))
@@ -447,8 +504,7 @@ fn stored_table(row: &tokio_postgres::Row) -> Result<TableCheckpoint> {
         target,
         phase,
         fingerprint: row.get(4),
-        loaded_rows: row
-            .get::<_, Option<i64>>(5)
-            .map(|rows| u64::try_from(rows).unwrap_or(0)),
+        loaded_rows: rows.map(|rows| u64::try_from(rows).unwrap_or(0)),
+        whole: row.get(3),
     })
 }

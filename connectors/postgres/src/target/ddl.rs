@@ -8,8 +8,8 @@ use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
-use super::checkpoint;
 use super::encode::RowEncoder;
+use super::{checkpoint, ledger};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -17,6 +17,7 @@ use crate::schema::{quote, quote_table};
 pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<()> {
     let transaction = client.transaction().await.map_err(convert)?;
     checkpoint::prepare(&transaction).await?;
+    ledger::adopt(&transaction, task, plan).await?;
     let mut outcome = Ok(());
     for table in plan.targets.iter().filter(|table| table.create) {
         outcome = transaction.batch_execute(&create_sql(table)).await;
@@ -158,6 +159,34 @@ pub(super) fn names(table: &TargetTable, columns: &[usize]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
+/// Whether rows of a table ($1) may be of several moments. Asked of the table and its partitions:
+/// no unique index or exclusion constraint but unique indexes that hold all columns of the key ($2),
+/// and, unless nothing checks them ($3), no foreign key from it or to it.
+const LOOSE: &str = "\
+    WITH RECURSIVE t AS (SELECT $1::text::regclass::oid AS oid \
+      UNION SELECT i.inhrelid FROM pg_inherits i JOIN t ON i.inhparent = t.oid) \
+    SELECT NOT EXISTS (SELECT FROM pg_index i JOIN t ON i.indrelid = t.oid \
+      WHERE i.indisexclusion OR (i.indisunique AND NOT ($2::text[] <@ ARRAY( \
+        SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place) \
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+        WHERE k.place <= i.indnkeyatts)))) \
+    AND ($3 OR NOT EXISTS (SELECT FROM pg_constraint c JOIN t ON t.oid IN (c.conrelid, c.confrelid) \
+      WHERE c.contype = 'f'))";
+
+/// Per table of the plan, whether its rows may be of several moments.
+pub(super) async fn loose(client: &Client, plan: &Plan) -> Result<Vec<bool>> {
+    let mut loose = Vec::new();
+    let replica = plan.options.foreign_keys == ForeignKeys::Replica;
+    for table in &plan.targets {
+        let key = table.key.iter().filter_map(|c| table.columns.get(*c));
+        let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+        let name = quote_table(&table.name);
+        let row = client.query_one(LOOSE, &[&name, &key, &replica]).await;
+        loose.push(!key.is_empty() && row.map_err(convert)?.get(0));
+    }
+    Ok(loose)
+}
+
 /// Preflight at the target.
 pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
@@ -182,6 +211,14 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
             ));
         }
         privileges(client, table, &mut findings).await?;
+        if table.merged() {
+            findings.push(Finding::error(
+                "several_sources",
+                subject.clone(),
+                "several tables are mapped to it, which this target cannot merge yet",
+                "keep one of the mappings, or map the others to tables of their own",
+            ));
+        }
         if table.create {
             continue;
         }
@@ -248,7 +285,8 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
         .query_one(
             "SELECT current_setting('server_version_num')::int4, \
              current_setting('transaction_read_only'), current_setting('server_encoding'), \
-             coalesce(to_regclass('thalweg.checkpoint_table') IS NOT NULL \
+             coalesce((to_regclass('thalweg.checkpoint_table') IS NOT NULL \
+                 AND to_regclass('thalweg.checkpoint_chunk') IS NOT NULL) \
                OR has_schema_privilege(to_regnamespace('thalweg')::oid, 'CREATE'), \
                has_database_privilege(current_database(), 'CREATE')), \
              to_regnamespace('thalweg') IS NOT NULL, quote_ident(current_database()), quote_ident(current_user)",

@@ -261,6 +261,19 @@ impl RowEncoder {
         Ok(())
     }
 
+    /// Appends all fields of a row; a cell that was not sent as NULL.
+    pub(crate) fn staged(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        for (index, cell) in row.cells().enumerate() {
+            let cell = if cell.is_present() {
+                cell
+            } else {
+                CellRef::Null
+            };
+            self.field(index, cell, out)?;
+        }
+        Ok(())
+    }
+
     fn field(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
         let encoder = self
             .columns

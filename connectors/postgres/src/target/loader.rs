@@ -1,4 +1,4 @@
-//! Loading: one table in one transaction, by `COPY BINARY` straight into it.
+//! Loading: one chunk in one transaction, by `COPY BINARY` straight into the table.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,16 +6,17 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use thalweg_core::plan::Plan;
+use thalweg_core::checkpoint::LoadedChunk;
+use thalweg_core::mapping::ExistingRows;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::Loader;
-use thalweg_core::position::Visibility;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
-use super::{Owner, checkpoint, copy_sql};
+use super::{Owner, copy_sql, ledger};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -24,12 +25,14 @@ pub(super) struct PostgresLoader {
     connection: Connection,
     owner: Owner,
     plan: Arc<Plan>,
-    open: Option<Open>,
+    /// Index of the table that the open transaction writes.
+    open: Option<usize>,
+    /// The rows under way in it.
+    copy: Option<Copy>,
 }
 
-/// The table being loaded.
-struct Open {
-    target: usize,
+/// A `COPY` under way.
+struct Copy {
     encoder: RowEncoder,
     sink: Pin<Box<CopyInSink<Bytes>>>,
     rows: u64,
@@ -42,101 +45,111 @@ impl PostgresLoader {
             owner,
             plan,
             open: None,
+            copy: None,
         }
     }
 
-    /// Begins the transaction and the `COPY`.
-    async fn open(&self, target: usize, replace: bool) -> Result<Open> {
-        let table = self
-            .plan
-            .targets
-            .get(target)
-            .ok_or_else(|| Error::bug("no such target"))?;
-        let encoder = RowEncoder::new(table)?;
+    fn table(&self) -> Result<&TargetTable> {
+        let table = self.open.and_then(|target| self.plan.targets.get(target));
+        table.ok_or_else(|| Error::bug("no transaction was begun"))
+    }
+
+    async fn empty_table(&self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        let table = self.table()?;
         let client = &self.connection.client;
         let name = quote_table(&table.name);
-        client.batch_execute("BEGIN").await.map_err(convert)?;
-        if replace {
-            client
-                .batch_execute(&format!("DELETE FROM {name}"))
-                .await
-                .map_err(convert)?;
+        if existing == ExistingRows::Replace {
+            let rows = format!("DELETE FROM {name}");
+            client.batch_execute(&rows).await.map_err(convert)?;
         } else {
             let any = format!("SELECT 1 FROM {name} LIMIT 1");
-            if client
-                .query_opt(any.as_str(), &[])
-                .await
-                .map_err(convert)?
-                .is_some()
-            {
+            let any = client.query_opt(any.as_str(), &[]).await;
+            if any.map_err(convert)?.is_some() {
                 return Err(Error::config(format!("{} has rows already", table.name))
                     .with_hint(format!("TRUNCATE {name}, or set existing_rows to replace"))
                     .at(Side::Target));
             }
         }
-        let sink = client
-            .copy_in(copy_sql(table).as_str())
-            .await
-            .map_err(convert)?;
+        ledger::begin(client, &self.owner.task, &table.name, fingerprint).await
+    }
+
+    async fn open_copy(&self) -> Result<Copy> {
+        let table = self.table()?;
+        let encoder = RowEncoder::new(table)?;
+        let (client, sql) = (&self.connection.client, copy_sql(table));
+        let sink = client.copy_in(sql.as_str()).await.map_err(convert)?;
         let mut sink = Box::pin(sink);
-        sink.send(Bytes::from_static(HEADER))
-            .await
-            .map_err(convert)?;
-        Ok(Open {
-            target,
+        let header = sink.send(Bytes::from_static(HEADER));
+        header.await.map_err(convert)?;
+        Ok(Copy {
             encoder,
             sink,
             rows: 0,
         })
     }
+
+    /// Ends the `COPY`; gives the rows it had.
+    async fn end_copy(mut copy: Copy) -> Result<u64> {
+        let trailer = copy.sink.send(Bytes::from_static(TRAILER));
+        trailer.await.map_err(convert)?;
+        let rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        if rows != copy.rows {
+            return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
+        }
+        Ok(rows)
+    }
 }
 
 #[async_trait]
 impl Loader for PostgresLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
-        match self.open(target, replace).await {
-            Ok(open) => {
-                self.open = Some(open);
-                Ok(())
-            }
+    async fn begin(&mut self, target: usize, _feed: usize) -> Result<()> {
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        let begin = self.connection.client.batch_execute("BEGIN");
+        begin.await.map_err(convert)?;
+        self.open = Some(target);
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        match self.empty_table(existing, fingerprint).await {
+            Ok(()) => Ok(()),
             Err(error) => Err(explain(&self.connection.client, &self.plan, error).await),
         }
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        let open = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
+        if self.copy.is_none() {
+            self.copy = Some(match self.open_copy().await {
+                Ok(copy) => copy,
+                Err(error) => {
+                    return Err(explain(&self.connection.client, &self.plan, error).await);
+                }
+            });
+        }
+        let copy = self.copy.as_mut();
+        let copy = copy.ok_or_else(|| Error::bug("no copy was begun"))?;
         let width =
-            i16::try_from(open.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
+            i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
         let mut bytes = Vec::with_capacity(rows.bytes());
         for row in rows.iter() {
             bytes.extend(width.to_be_bytes());
-            open.encoder.row(row, &mut bytes)?;
+            copy.encoder.row(row, &mut bytes)?;
         }
-        open.rows += rows.len() as u64;
-        open.sink.send(Bytes::from(bytes)).await.map_err(convert)
+        copy.rows += rows.len() as u64;
+        copy.sink.send(Bytes::from(bytes)).await.map_err(convert)
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let mut open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
-        open.sink
-            .send(Bytes::from_static(TRAILER))
-            .await
-            .map_err(convert)?;
-        let rows = open.sink.as_mut().finish().await.map_err(convert)?;
-        if rows != open.rows {
-            return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let rows = match self.copy.take() {
+            Some(copy) => Self::end_copy(copy).await?,
+            None => 0,
+        };
+        if rows != chunk.map_or(0, |chunk| chunk.rows) {
+            return Err(Error::bug("a chunk says other rows than were loaded").at(Side::Target));
         }
-        let table = self
-            .plan
-            .targets
-            .get(open.target)
-            .ok_or_else(|| Error::bug("no such target"))?;
+        let table = self.table()?;
         let client = &self.connection.client;
         let Owner { task, epoch } = &self.owner;
         // FOR SHARE: other loaders may commit beside us, a new owner has to wait.
@@ -149,32 +162,11 @@ impl Loader for PostgresLoader {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned.len() as u64)?;
-        let count = i64::try_from(rows).unwrap_or(i64::MAX);
-        let loaded = format!(
-            "INSERT INTO thalweg.checkpoint_table (server, task, target_schema, target_table, \
-             phase, visibility, fingerprint, loaded_rows, relation) \
-             VALUES ($1, $2, $3, $4, 'loaded', $5, $6, $7, {}) \
-             ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
-             phase = 'loaded', visibility = $5, fingerprint = $6, loaded_rows = $7, \
-             relation = excluded.relation",
-            checkpoint::relation("$3", "$4")
-        );
-        client
-            .execute(
-                &loaded,
-                &[
-                    &task.server,
-                    &task.task,
-                    &table.name.schema,
-                    &table.name.name,
-                    &seen.as_str(),
-                    &fingerprint,
-                    &count,
-                ],
-            )
-            .await
-            .map_err(convert)?;
+        if let Some(chunk) = chunk {
+            ledger::add(client, task, &table.name, chunk).await?;
+        }
         client.batch_execute("COMMIT").await.map_err(convert)?;
-        Ok(rows)
+        self.open = None;
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@ mod bulk;
 mod checkpoint;
 mod ddl;
 mod encode;
+mod ledger;
 mod loader;
 mod rows;
 
@@ -161,6 +162,10 @@ impl Target for PostgresTarget {
 
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
         checkpoint::claim(&mut self.connect().await?.client, task).await
+    }
+
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        ddl::loose(&self.connect().await?.client, plan).await
     }
 
     async fn open_applier(

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use thalweg_core::Kind;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::checkpoint::TablePhase;
 use thalweg_core::plan::Plan;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{Calendar, ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::value::{CellRef, Date, DecimalRef, Interval, RowBatch};
 
-use crate::world::{World, column, pair, plan, source};
+use crate::world::{World, column, load_whole, pair, plan, source, whole};
 
 fn int() -> ColumnType {
     ColumnType::Int {
@@ -25,7 +25,13 @@ fn two_columns(world: &World, unique: &[usize]) -> Arc<Plan> {
 }
 
 fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
-    ops.iter().map(|&op| TableOp { target: 0, op }).collect()
+    ops.iter()
+        .map(|&op| TableOp {
+            target: 0,
+            feed: 0,
+            op,
+        })
+        .collect()
 }
 
 fn at(number: u32) -> Option<Position> {
@@ -187,12 +193,8 @@ async fn every_type_arrives_as_it_is() {
         .open_loader(&world.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    loader.begin(0, false).await.unwrap();
-    loader.load(&load).await.unwrap();
-    assert_eq!(
-        loader.commit(&Visibility::new("7"), "print").await.unwrap(),
-        1
-    );
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &load, "7").await;
+    loaded.unwrap();
     let mut applier = world
         .target
         .open_applier(&world.key, epoch, Arc::clone(&plan))
@@ -224,14 +226,14 @@ async fn every_type_arrives_as_it_is() {
     assert_eq!(again.applied, at(1));
     assert_eq!(
         again.tables[0].phase,
-        TablePhase::Loaded(Visibility::new("7"))
+        TablePhase::Loading(vec![whole(&plan, 0, "7", 1)])
     );
     assert_eq!(
         (
             again.tables[0].loaded_rows,
             again.tables[0].fingerprint.as_str()
         ),
-        (Some(1), "print")
+        (Some(1), plan.fingerprint(0).as_str())
     );
 }
 
@@ -247,10 +249,10 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     }
     let ops: Vec<_> = inserts.iter().map(|&row| RowOp::Insert(row)).collect();
     first.ordered = ordered(&ops);
-    first.folded = Some(vec![FoldedTable {
+    first.folded = Some(vec![Net::Folded(FoldedTable {
         inserts,
         ..FoldedTable::default()
-    }]);
+    })]);
 
     let mut second = ApplyBatch {
         position: at(2),
@@ -289,7 +291,7 @@ fn mixed() -> (ApplyBatch, ApplyBatch) {
     folded.inserts.push(there);
     ops.push(RowOp::Insert(there));
     second.ordered = ordered(&ops);
-    second.folded = Some(vec![folded]);
+    second.folded = Some(vec![Net::Folded(folded)]);
     (first, second)
 }
 
@@ -370,7 +372,7 @@ async fn rows_that_swap_unique_values_fall_back_to_commit_order() {
         folded.updates.extend([(a, a_new), (b, b_new)]);
     }
     batch.ordered = ordered(&ops);
-    batch.folded = Some(vec![folded]);
+    batch.folded = Some(vec![Net::Folded(folded)]);
     let applied = applier.apply(&batch).await.unwrap();
     assert_eq!(applied.counts[0].updates, 150);
     let swapped = "SELECT count(*) FROM public.t WHERE v = id + 1 - 2 * (id % 2)";
@@ -405,13 +407,8 @@ async fn an_older_owner_writes_nothing() {
     );
     // What it wrote before it was told is rolled back with its connection.
     drop(applier);
-    loader.begin(0, false).await.unwrap();
-    loader.load(&first.rows).await.unwrap();
-    let error = loader
-        .commit(&Visibility::new("7"), "print")
-        .await
-        .unwrap_err();
-    assert_eq!(error.kind(), Kind::Fenced);
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &first.rows, "7").await;
+    assert_eq!(loaded.unwrap_err().kind(), Kind::Fenced);
     drop(loader);
     assert_eq!(
         world.server.sql("SELECT count(*) FROM public.t").unwrap(),
@@ -490,10 +487,14 @@ async fn parents_come_first_and_go_last() {
                 } else {
                     RowOp::Insert(row)
                 };
-                batch.ordered.push(TableOp { target, op });
+                batch.ordered.push(TableOp {
+                    target,
+                    feed: 0,
+                    op,
+                });
             }
         }
-        batch.folded = Some(folded);
+        batch.folded = Some(folded.into_iter().map(Net::Folded).collect());
         applier.apply(&batch).await.unwrap();
         let counts = "SELECT (SELECT count(*) FROM parent) + (SELECT count(*) FROM child)";
         assert_eq!(

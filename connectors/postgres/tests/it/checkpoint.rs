@@ -6,10 +6,11 @@ use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
+use thalweg_core::value::RowBatch;
 
-use crate::world::{World, column, one_table_at, plan, source};
+use crate::world::{World, column, load_whole, one_table_at, plan, source};
 
 const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
 const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'thalweg'";
@@ -76,7 +77,7 @@ async fn what_an_administrator_prepared_stays() {
         limited.claim(&world.key).await.unwrap();
         limited.release(&world.key).await.unwrap();
         assert_eq!(count(&world, SCHEMAS), 1);
-        assert_eq!(count(&world, TABLES), if owned { 0 } else { 2 });
+        assert_eq!(count(&world, TABLES), if owned { 0 } else { 3 });
         world.claim(&plan).await;
         world
             .server
@@ -158,9 +159,8 @@ async fn a_reset_remembers_which_tables_were_loaded() {
         .open_loader(&world.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    loader.begin(0, false).await.unwrap();
-    let seen = Visibility::new("1");
-    assert_eq!(loader.commit(&seen, "print").await.unwrap(), 0);
+    let loaded = load_whole(loader.as_mut(), &plan, 0, &RowBatch::new(), "1").await;
+    loaded.unwrap();
     world.target.forget(&world.key).await.unwrap();
     // An empty load is a load: what the stream wrote after it is the task's own.
     let (_, phase, loaded) = stored().await;
@@ -195,10 +195,8 @@ async fn go_live(world: &World, plan: &Arc<Plan>) {
             .open_loader(&world.key, epoch, Arc::clone(plan))
             .await
             .unwrap();
-        loader.begin(target, true).await.unwrap();
-        let seen = Visibility::new("1");
-        let print = plan.fingerprint(target);
-        loader.commit(&seen, &print).await.unwrap();
+        let loaded = load_whole(loader.as_mut(), plan, target, &RowBatch::new(), "1").await;
+        loaded.unwrap();
     }
     let applier = world
         .target
@@ -239,7 +237,7 @@ async fn tables_that_left_the_plan_or_are_mapped_anew_are_set_aside() {
     let child = plan.targets.iter().position(|t| t.name.name == "child");
     let child = child.unwrap();
     narrower.targets[child].columns.pop();
-    let source = narrower.targets[child].source;
+    let source = narrower.targets[child].feeds[0].source;
     narrower.sources[source].routes[0].cells.pop();
     assert!(world.target.set_aside(&world.key, &narrower).await.unwrap());
     let phases = |checkpoint: Checkpoint| {

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::ports::{Connector, DataSourceConfig};
 use thalweg_core::position::Position;
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result};
 
-use crate::world::{self, World, one_table_at};
+use crate::world::{self, World, load_whole, one_table_at};
 
 /// Makes a good configuration bad.
 type Change = fn(&mut DataSourceConfig);
@@ -31,6 +31,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
         let row = batch.rows.end_row();
         batch.ordered.push(TableOp {
             target: 0,
+            feed: 0,
             op: RowOp::Insert(row),
         });
     }
@@ -133,8 +134,13 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
     world.server.sql(some).unwrap();
     let limited = world.target_as("loader", "secret");
     let epoch = world.claim(&plan).await.epoch;
-    let loader = limited.open_loader(&world.key, epoch, plan).await;
-    let error = loader.unwrap().begin(0, true).await.unwrap_err();
+    let loader = limited
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await;
+    let mut loader = loader.unwrap();
+    let rows = RowBatch::new();
+    let error = load_whole(loader.as_mut(), &plan, 0, &rows, "1").await;
+    let error = error.unwrap_err();
     says(&error, Kind::Config, "42501", grant);
     world.server.sql(error.hint().unwrap()).unwrap();
     apply_after(&world, "SELECT 1", user).await.unwrap();
@@ -172,10 +178,10 @@ async fn a_table_dropped_while_streaming_stops_the_task() {
         let batch = |from: i64| {
             let mut batch = rows(from..from + 100);
             if bulk {
-                batch.folded = Some(vec![thalweg_core::batch::FoldedTable {
+                batch.folded = Some(vec![Net::Folded(FoldedTable {
                     inserts: (0..100).collect(),
                     ..Default::default()
-                }]);
+                })]);
             }
             batch
         };
@@ -206,16 +212,14 @@ async fn a_row_the_target_refuses_is_named_without_its_value() {
     let epoch = world.claim(&plan).await.epoch;
     let mut loader = world
         .target
-        .open_loader(&world.key, epoch, plan)
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    loader.begin(0, false).await.unwrap();
     let mut rows = RowBatch::new();
     rows.push(CellRef::I64(987_654_321));
     rows.end_row();
-    loader.load(&rows).await.unwrap();
-    let seen = thalweg_core::position::Visibility::new("1");
-    let error = loader.commit(&seen, "print").await.unwrap_err();
+    let error = load_whole(loader.as_mut(), &plan, 0, &rows, "1").await;
+    let error = error.unwrap_err();
     says(
         &error,
         Kind::Data,

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_core::checkpoint::{Checkpoint, TaskKey};
-use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::Result;
+use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TaskKey};
+use thalweg_core::mapping::{ExistingRows, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
-use thalweg_core::ports::{Connector, DataSourceConfig, Target};
+use thalweg_core::ports::{Connector, DataSourceConfig, Loader, Target};
+use thalweg_core::position::Visibility;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch};
@@ -52,6 +54,32 @@ impl World {
     pub(crate) async fn claim(&self, plan: &Plan) -> Checkpoint {
         self.target.prepare(&self.key, plan).await.unwrap();
         self.target.claim(&self.key).await.unwrap()
+    }
+}
+
+/// Loads `rows` as all of a target table, replacing what is there.
+pub(crate) async fn load_whole(
+    loader: &mut dyn Loader,
+    plan: &Plan,
+    target: usize,
+    rows: &RowBatch,
+    seen: &str,
+) -> Result<()> {
+    loader.begin(target, 0).await?;
+    let print = plan.fingerprint(target);
+    loader.empty(ExistingRows::Replace, &print).await?;
+    loader.load(rows).await?;
+    let chunk = whole(plan, target, seen, rows.len());
+    loader.commit(Some(&chunk)).await
+}
+
+/// All of the source table behind a target as a chunk.
+pub(crate) fn whole(plan: &Plan, target: usize, seen: &str, rows: usize) -> LoadedChunk {
+    LoadedChunk {
+        source: plan.source_of(target, 0).unwrap().schema.name.clone(),
+        range: None,
+        seen: Visibility::new(seen),
+        rows: rows as u64,
     }
 }
 

@@ -468,6 +468,9 @@ impl App {
                 ),
                 statements: vec![
                     format!(
+                        "DELETE FROM thalweg.checkpoint_chunk WHERE server = '{server}' AND task = '{task}';"
+                    ),
+                    format!(
                         "DELETE FROM thalweg.checkpoint_table WHERE server = '{server}' AND task = '{task}';"
                     ),
                     format!(

@@ -197,9 +197,12 @@ impl Run {
         };
         record.remark(&listed(&found)).await;
         let name = |table: &thalweg_core::plan::TargetTable| {
-            let source = plan.sources.get(table.source);
-            let source = source.map_or(String::new(), |s| s.schema.name.to_string());
-            (source, table.name.to_string())
+            let sources = table
+                .feeds
+                .iter()
+                .filter_map(|feed| plan.sources.get(feed.source));
+            let sources: Vec<_> = sources.map(|s| s.schema.name.to_string()).collect();
+            (sources.join(", "), table.name.to_string())
         };
         self.tables
             .send_replace(plan.targets.iter().map(name).collect());

@@ -6,11 +6,12 @@
 //! Applying it to changes ([`Plan::project`], [`Plan::project_rows`]) is pure.
 
 mod convert;
+mod key;
 mod project;
 mod resolve;
 
 pub use convert::{ConvertError, Converter, Verdict};
-pub use project::Projected;
+pub use project::{Fate, Projected};
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};
@@ -43,11 +44,30 @@ pub struct SourceTable {
 pub struct Route {
     /// Index into [`Plan::targets`].
     pub target: usize,
-    /// For each of [`TargetTable::columns`]: the source column's index and the converter.
-    pub cells: Vec<(usize, Converter)>,
+    /// Index into that table's [`TargetTable::feeds`].
+    pub feed: usize,
+    /// For each of [`TargetTable::columns`]: where its cell comes from.
+    pub cells: Vec<Cell>,
+}
+
+/// Where a cell of a target row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Cell {
+    /// From the source column of this index, by this converter.
+    Column(usize, Converter),
+    /// From another of the table's sources: rows of this one leave it `Absent`.
+    Absent,
 }
 
 /// One target table.
+///
+/// Most have one source, whose rows are its rows. A table with several (*merged*) is their full outer
+/// join over its key: a row is there while at least one source has a row of that key, and the columns
+/// of a source that has none are at their defaults. With a *row owner* it is a left join: only keys
+/// of which the owner has a row are shown; rows of others are kept aside until it comes.
+///
+/// What a merged row is depends on each source's own rows only, so changes of different sources
+/// commute, and a batch may be applied source by source.
 #[derive(Clone, Debug)]
 pub struct TargetTable {
     /// Its name.
@@ -68,8 +88,37 @@ pub struct TargetTable {
     pub create: bool,
     /// Whether the table has columns that are not mapped.
     pub has_unmapped: bool,
-    /// Index into [`Plan::sources`] of the table that feeds it.
+    /// The sources that fill it, in the order of the mappings; never empty. No source stands twice.
+    pub feeds: Vec<Feed>,
+    /// Of a merged table the source that decides which rows are shown, as an index into `feeds`;
+    /// `None`: every source.
+    pub row_owner: Option<usize>,
+}
+
+/// What one source table gives to one target table: the unit of the load and of merging.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Feed {
+    /// Index into [`Plan::sources`].
     pub source: usize,
+    /// The columns it fills, as indexes into [`TargetTable::columns`], in that order. All key
+    /// columns are among them; any other column is filled by this source alone.
+    pub columns: Vec<usize>,
+}
+
+/// Sources that one merged table may have: each is a bit of a signed 64-bit number.
+pub const FEEDS_MAX: usize = 62;
+
+impl TargetTable {
+    /// Whether several sources fill it, so that each owns some columns of a row.
+    pub fn merged(&self) -> bool {
+        self.feeds.len() > 1
+    }
+
+    /// The columns that `feed` owns: those it fills, without the key. As indexes into `columns`.
+    pub fn owned(&self, feed: usize) -> impl Iterator<Item = usize> + '_ {
+        let columns = self.feeds.get(feed).into_iter().flat_map(|f| &f.columns);
+        columns.copied().filter(|column| !self.key.contains(column))
+    }
 }
 
 impl Plan {
@@ -78,28 +127,58 @@ impl Plan {
         self.sources.iter().map(|s| s.schema.clone()).collect()
     }
 
-    /// The fingerprint kept in the checkpoint for a target table: that of its source table's schema,
-    /// a `/`, and one of how the columns are mapped.
+    /// All pairs of a target table and one of its sources, as (index into [`Plan::targets`], index
+    /// into [`TargetTable::feeds`]).
+    pub fn feeds(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+        let feeds = |(target, table): (usize, &TargetTable)| {
+            (0..table.feeds.len()).map(move |feed| (target, feed))
+        };
+        self.targets.iter().enumerate().flat_map(feeds)
+    }
+
+    /// The source table behind a feed; `None` if there is no such feed.
+    pub fn source_of(&self, target: usize, feed: usize) -> Option<&SourceTable> {
+        let feed = self.targets.get(target)?.feeds.get(feed)?;
+        self.sources.get(feed.source)
+    }
+
+    /// The fingerprint kept in the checkpoint for a target table: those of its source tables'
+    /// schemas, joined with commas, a `/`, and one of how the target's columns are mapped.
     ///
     /// # Panics
-    /// If `target` is not an index into [`Plan::targets`].
+    /// If there is no such target.
     pub fn fingerprint(&self, target: usize) -> String {
-        let table = self
-            .targets
-            .get(target)
-            .expect("an index into the plan's targets");
-        let source = self.sources.get(table.source).expect("plans are closed");
-        let mut mapped = String::new();
-        let route = source.routes.iter().find(|route| route.target == target);
-        for ((from, _), column) in route.iter().flat_map(|r| &r.cells).zip(&table.columns) {
-            mapped.push_str(&format!("{from} {:?};", column.name));
+        let table = self.targets.get(target).expect("a target of the plan");
+        let (mut schemas, mut mapped) = (Vec::new(), String::new());
+        for (index, feed) in table.feeds.iter().enumerate() {
+            let source = self.sources.get(feed.source).expect("plans are closed");
+            schemas.push(source.schema.fingerprint());
+            if table.merged() {
+                let owner = if table.row_owner == Some(index) {
+                    "owner"
+                } else {
+                    ""
+                };
+                mapped.push_str(&format!("{} {owner};", source.schema.name));
+            }
+            let mut routes = source.routes.iter();
+            let route = routes.find(|r| r.target == target && r.feed == index);
+            let cells = route.into_iter().flat_map(|route| &route.cells);
+            for (cell, column) in cells.zip(&table.columns) {
+                if let Cell::Column(from, _) = cell {
+                    mapped.push_str(&format!("{from} {:?};", column.name));
+                }
+            }
         }
-        format!("{}/{}", source.schema.fingerprint(), fnv1a(&mapped))
+        format!("{}/{}", schemas.join(","), fnv1a(&mapped))
     }
 }
 
-/// Whether two fingerprints speak of the same source schema.
+/// Whether two fingerprints speak of the same source schemas, as far as both name a source.
 pub fn same_schema(a: &str, b: &str) -> bool {
-    let schema = |text: &str| text.split('/').next().unwrap_or_default().to_owned();
-    schema(a) == schema(b)
+    let schemas = |text: &str| {
+        let schemas = text.split('/').next().unwrap_or_default();
+        schemas.split(',').map(str::to_owned).collect::<Vec<_>>()
+    };
+    schemas(a).iter().zip(&schemas(b)).all(|(a, b)| a == b)
 }

@@ -1,10 +1,10 @@
 //! From source changes to target operations.
 
-use super::{Plan, Route, TargetTable};
+use super::{Cell, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeBatch, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
-use crate::value::{RowBatch, RowRef};
+use crate::value::{CellRef, RowBatch, RowRef, decode_raw};
 
 /// Figures of one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -12,24 +12,42 @@ pub struct Projected {
     /// Changes read per index of [`Plan::sources`], by kind (`repaired`, `missing` unused),
     /// whether selected or not.
     pub read: Vec<TableCounts>,
+    /// Targets that have to be loaded again, because a change could not be placed ([`Fate::Again`],
+    /// or [`Fate::New`] without the whole row); each once.
+    pub again: Vec<usize>,
+}
+
+/// What becomes of a change at one target table. Before a table is Live, the two keys of a change can
+/// lie in chunks of different snapshots, of which one has the change and the other has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Neither chunk has it: it is applied as it is.
+    Apply,
+    /// Both have it: nothing is to do.
+    Drop,
+    /// Only the row before is to be seen to: it goes.
+    Old,
+    /// Only the row after is to be seen to: it comes.
+    New,
+    /// It is in some chunks and not in others in a way that no operation on rows makes up for.
+    Again,
 }
 
 impl Plan {
     /// Turns source changes into target operations in commit order, appended to `rows` and `ops`.
     ///
-    /// `wanted(target)` says whether the transaction is to be applied to that target table (false
-    /// while its load already contains the transaction); it is asked once per target and call.
-    /// Operations that are not selected are dropped before any cost is paid; TRUNCATE follows
+    /// `judge(target, change)` says what becomes of a change at that target table; it is asked for
+    /// selected operations only. Operations that are not selected are dropped before any cost is paid; TRUNCATE follows
     /// DELETE. A `Data` error names target table and column, never the value.
     pub fn project(
         &self,
         changes: &ChangeBatch,
-        wanted: &mut dyn FnMut(usize) -> bool,
+        judge: &mut dyn FnMut(usize, &Change) -> Result<Fate>,
         rows: &mut RowBatch,
         ops: &mut Vec<TableOp>,
     ) -> Result<Projected> {
         let mut read = vec![TableCounts::default(); self.sources.len()];
-        let wanted: Vec<bool> = (0..self.targets.len()).map(wanted).collect();
+        let mut again: Vec<usize> = Vec::new();
         let mut scratch = Vec::new();
         for change in &changes.changes {
             let Some(source) = self.sources.get(change.table) else {
@@ -47,29 +65,38 @@ impl Plan {
                 continue;
             }
             for route in &source.routes {
-                if wanted.get(route.target).copied().unwrap_or(false) {
-                    let op = self.route(route, change, changes, rows, &mut scratch)?;
-                    ops.push(TableOp {
-                        target: route.target,
-                        op,
-                    });
+                let (target, feed) = (route.target, route.feed);
+                let op = match judge(target, change)? {
+                    Fate::Drop => continue,
+                    Fate::Again => None,
+                    fate => self.route(route, fate, change, changes, rows, &mut scratch)?,
+                };
+                match op {
+                    Some(op) => ops.push(TableOp { target, feed, op }),
+                    None if again.contains(&target) => {}
+                    None => again.push(target),
                 }
             }
         }
-        Ok(Projected { read })
+        Ok(Projected { read, again })
     }
 
-    /// Converts loaded rows of the source table that feeds `target`, appended to `out`.
-    pub fn project_rows(&self, target: usize, rows: &RowBatch, out: &mut RowBatch) -> Result<()> {
-        let table = self.target(target)?;
-        let route = self
-            .sources
-            .get(table.source)
-            .and_then(|source| source.routes.iter().find(|route| route.target == target))
-            .ok_or_else(|| Error::bug("a target without a route"))?;
+    /// Converts loaded rows of the source table behind a feed of `target`, appended to `out`.
+    pub fn project_rows(
+        &self,
+        target: usize,
+        feed: usize,
+        rows: &RowBatch,
+        out: &mut RowBatch,
+    ) -> Result<()> {
+        let source = self.source_of(target, feed);
+        let mut routes = source.into_iter().flat_map(|source| &source.routes);
+        let route = routes
+            .find(|route| route.target == target && route.feed == feed)
+            .ok_or_else(|| Error::bug("a feed without a route"))?;
         let mut scratch = Vec::new();
         for row in rows.iter() {
-            self.image(route, row, out, &mut scratch)?;
+            self.image(route, row, None, out, &mut scratch)?;
         }
         Ok(())
     }
@@ -80,46 +107,70 @@ impl Plan {
             .ok_or_else(|| Error::bug("a target the plan does not know"))
     }
 
+    /// The operation that a change makes; `None` if it needs cells that nobody has.
     fn route<'a>(
         &self,
         route: &Route,
+        fate: Fate,
         change: &Change,
         changes: &'a ChangeBatch,
         rows: &mut RowBatch,
         scratch: &mut Vec<&'a [u8]>,
-    ) -> Result<RowOp> {
+    ) -> Result<Option<RowOp>> {
         let image = |index: Option<usize>| {
             index
                 .map(|index| changes.rows.row(index))
                 .ok_or_else(|| Error::bug("a change without the row image its kind needs"))
         };
-        Ok(match change.kind {
-            ChangeKind::Insert => {
-                RowOp::Insert(self.image(route, image(change.after)?, rows, scratch)?)
+        let mut convert = |row, fallback| self.image(route, row, fallback, rows, scratch);
+        Ok(Some(match (change.kind, fate) {
+            (ChangeKind::Insert, _) => RowOp::Insert(convert(image(change.after)?, None)?),
+            (ChangeKind::Update, Fate::Old) | (ChangeKind::Delete, _) => {
+                RowOp::Delete(convert(image(change.before)?, None)?)
             }
-            ChangeKind::Update => {
-                let before = self.image(route, image(change.before)?, rows, scratch)?;
-                let after = self.image(route, image(change.after)?, rows, scratch)?;
+            (ChangeKind::Update, Fate::New) => {
+                // What did not change stands in the image before, if anywhere.
+                let row = convert(image(change.after)?, Some(image(change.before)?))?;
+                let cells = rows.row(row).cells().zip(&route.cells);
+                let mut sent = cells.map(|(cell, from)| *from == Cell::Absent || cell.is_present());
+                if !sent.all(|sent| sent) {
+                    return Ok(None);
+                }
+                RowOp::Insert(row)
+            }
+            (ChangeKind::Update, _) => {
+                let before = convert(image(change.before)?, None)?;
+                let after = convert(image(change.after)?, None)?;
                 RowOp::Update { before, after }
             }
-            ChangeKind::Delete => {
-                RowOp::Delete(self.image(route, image(change.before)?, rows, scratch)?)
-            }
-            ChangeKind::Truncate => RowOp::Truncate,
-        })
+            (ChangeKind::Truncate, _) => RowOp::Truncate,
+        }))
     }
 
-    /// Converts one row image; gives its index in `out`.
+    /// Converts one row image; gives its index in `out`. Cells that it leaves out are taken from
+    /// `fallback`.
     fn image<'a>(
         &self,
         route: &Route,
         row: RowRef<'a>,
+        fallback: Option<RowRef<'a>>,
         out: &mut RowBatch,
         scratch: &mut Vec<&'a [u8]>,
     ) -> Result<usize> {
         scratch.clear();
         scratch.extend(row.raw_cells());
-        for (column, (source, converter)) in route.cells.iter().enumerate() {
+        if let Some(fallback) = fallback {
+            for (raw, other) in scratch.iter_mut().zip(fallback.raw_cells()) {
+                if decode_raw(raw).is_some_and(|cell| !cell.is_present()) {
+                    *raw = other;
+                }
+            }
+        }
+        for (column, cell) in route.cells.iter().enumerate() {
+            let Cell::Column(source, converter) = cell else {
+                out.push(CellRef::Absent);
+                continue;
+            };
             let raw = scratch.get(*source).ok_or_else(|| {
                 Error::new(
                     Kind::Schema,

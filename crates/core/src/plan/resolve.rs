@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Converter, Plan, Route, SourceTable, TargetTable, Verdict};
+use super::{Cell, Converter, Feed, Plan, Route, SourceTable, TargetTable, Verdict, key};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
 use crate::schema::{ForeignKey, TableName, TableSchema, UniqueKey};
@@ -54,49 +54,169 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
             "add a mapping",
         ));
     }
-    let mut fed: BTreeMap<TableName, TableName> = BTreeMap::new();
-    for pair in &pairs {
-        let (from, to) = (&pair.mapping.source, &pair.mapping.target);
-        if let Some(first) = fed.insert(to.clone(), from.clone()) {
-            findings.push(Finding::error(
-                "several_sources",
-                to.to_string(),
-                format!(
-                    "both {first} and {from} are mapped to it; one target table takes its \
-                         rows from one mapping until merging is built"
-                ),
-                "keep one of the mappings, or map the other to a table of its own",
-            ));
+    owners(&pairs, &options, &mut findings);
+    let links = foreign_keys(&pairs, &options);
+    let mut groups: Vec<Vec<TablePair>> = Vec::new();
+    for pair in pairs {
+        let same = |group: &&mut Vec<TablePair>| {
+            group
+                .iter()
+                .any(|p| p.mapping.target == pair.mapping.target)
+        };
+        match groups.iter_mut().find(same) {
+            Some(group) => group.push(pair),
+            None => groups.push(vec![pair]),
         }
     }
-    let links = foreign_keys(&pairs);
     let mut resolved = Vec::new();
-    for pair in pairs {
-        let found = findings.len();
-        if let Some(table) = resolve_pair(&pair, &links, &mut findings) {
-            resolved.push(table);
-        }
-        debug_assert!(found <= findings.len());
+    for group in &groups {
+        resolved.extend(resolve_group(
+            group,
+            operations,
+            &options,
+            &links,
+            &mut findings,
+        ));
     }
     let plan =
         (!findings.iter().any(Finding::refuses)).then(|| assemble(resolved, operations, options));
     Resolution { plan, findings }
 }
 
-/// A resolved pair before indexes are known.
+/// A target table before the indexes of its sources are known.
 struct Resolved {
-    source: TableSchema,
     target: TargetTable,
-    cells: Vec<(usize, Converter)>,
+    sources: Vec<(TableSchema, Vec<Cell>)>,
 }
 
-fn resolve_pair(
-    pair: &TablePair,
+/// One mapping whose tables and columns exist.
+pub(super) struct Mapped<'a> {
+    pub(super) mapping: &'a Mapping,
+    pub(super) source: &'a TableSchema,
+    /// Target column, source column (as indexes into the schemas) and converter, in the mapping's
+    /// order.
+    pub(super) cells: Vec<(usize, usize, Converter)>,
+}
+
+impl Mapped<'_> {
+    /// The source column behind a target column.
+    pub(super) fn behind(&self, target: usize) -> Option<usize> {
+        let mut cells = self.cells.iter();
+        cells.find(|cell| cell.0 == target).map(|cell| cell.1)
+    }
+}
+
+/// All mappings to one target table.
+fn resolve_group(
+    group: &[TablePair],
+    operations: Operations,
+    options: &TaskOptions,
     links: &BTreeMap<TableName, Vec<ForeignKey>>,
     findings: &mut Vec<Finding>,
 ) -> Option<Resolved> {
+    let before = findings.len();
+    let mut mapped = Vec::new();
+    let mut there = None;
+    for pair in group {
+        let Some((source, target)) = exists(pair, findings) else {
+            continue;
+        };
+        there = Some((target, pair.create));
+        mapped.push(Mapped {
+            mapping: &pair.mapping,
+            source,
+            cells: columns(&pair.mapping, source, target, findings),
+        });
+    }
+    let (target, create) = there?;
+    let key = key::choose(target, &mapped, operations, findings);
+    let owner = owner_of(&target.name, options);
+    let row_owner = owner
+        .and_then(|owner| mapped.iter().position(|m| is_named(&m.source.name, owner)))
+        .filter(|_| mapped.len() > 1);
+    if group.len() > 1 {
+        key::merge(
+            target,
+            &mapped,
+            &key.columns,
+            row_owner,
+            operations,
+            findings,
+        );
+    }
+    let mut columns: Vec<usize> = Vec::new();
+    for (column, ..) in mapped.iter().flat_map(|m| &m.cells) {
+        if !columns.contains(column) {
+            columns.push(*column);
+        }
+    }
+    unmapped(target, &columns, findings);
+    if findings.iter().skip(before).any(Finding::refuses) {
+        return None;
+    }
+    let places = |wanted: &[usize]| places(wanted, &columns);
+    let key_places = places(&key.columns)?;
+    let unique = |unique: &UniqueKey| {
+        Some(UniqueKey {
+            name: unique.name.clone(),
+            columns: places(&unique.columns)?,
+        })
+    };
+    let unique_keys = target.unique_keys.iter().filter_map(unique);
+    let unique_keys = unique_keys
+        .filter(|unique| key.is_primary || unique.columns != key_places)
+        .collect();
+    let cell = |mapped: &Mapped<'_>, column: &usize| {
+        let mut cells = mapped.cells.iter();
+        let found = cells.find(|(to, ..)| to == column);
+        found.map_or(Cell::Absent, |(_, from, converter)| {
+            Cell::Column(*from, *converter)
+        })
+    };
+    let sources: Vec<(TableSchema, Vec<Cell>)> = mapped
+        .iter()
+        .map(|mapped| {
+            let cells = columns.iter().map(|column| cell(mapped, column));
+            (mapped.source.clone(), cells.collect())
+        })
+        .collect();
+    let feed = |(_, cells): &(TableSchema, Vec<Cell>)| {
+        let filled = cells
+            .iter()
+            .enumerate()
+            .filter(|(_, cell)| **cell != Cell::Absent);
+        Feed {
+            source: 0,
+            columns: filled.map(|(index, _)| index).collect(),
+        }
+    };
+    Some(Resolved {
+        target: TargetTable {
+            name: target.name.clone(),
+            columns: columns
+                .iter()
+                .filter_map(|&c| target.columns.get(c).cloned())
+                .collect(),
+            key: key_places,
+            key_is_primary: key.is_primary,
+            unique_keys,
+            foreign_keys: links.get(&target.name).cloned().unwrap_or_default(),
+            create,
+            has_unmapped: columns.len() < target.columns.len(),
+            feeds: sources.iter().map(feed).collect(),
+            row_owner,
+        },
+        sources,
+    })
+}
+
+/// The two tables of a mapping, or what is to be said of one that is missing.
+fn exists<'a>(
+    pair: &'a TablePair,
+    findings: &mut Vec<Finding>,
+) -> Option<(&'a TableSchema, &'a TableSchema)> {
     let mapping = &pair.mapping;
-    let Some(source) = &pair.source else {
+    if pair.source.is_none() {
         findings.push(Finding::error(
             "source_table_missing",
             mapping.source.to_string(),
@@ -106,63 +226,53 @@ fn resolve_pair(
                 mapping.id
             ),
         ));
-        return None;
-    };
-    let Some(target) = &pair.target else {
+    } else if pair.target.is_none() {
         findings.push(Finding::error(
             "target_table_missing",
             mapping.target.to_string(),
             "the target has no such table",
             "create it, or set the task's option create_tables to missing",
         ));
-        return None;
-    };
-    let before = findings.len();
-    let (columns, cells, sources) = columns(mapping, source, target, findings);
-    let (key, key_is_primary) = key(mapping, source, target, &columns, &sources, findings);
-    unmapped(target, &columns, findings);
-    if findings.iter().skip(before).any(Finding::refuses) {
-        return None;
     }
-    let unique_keys = target
-        .unique_keys
-        .iter()
-        .filter_map(|unique| {
-            Some(UniqueKey {
-                name: unique.name.clone(),
-                columns: places(&unique.columns, &columns)?,
-            })
-        })
-        .filter(|unique| key_is_primary || unique.columns != key)
-        .collect();
-    Some(Resolved {
-        source: source.clone(),
-        cells,
-        target: TargetTable {
-            name: target.name.clone(),
-            columns: columns
-                .iter()
-                .filter_map(|&c| target.columns.get(c).cloned())
-                .collect(),
-            key,
-            key_is_primary,
-            unique_keys,
-            foreign_keys: links.get(&target.name).cloned().unwrap_or_default(),
-            create: pair.create,
-            has_unmapped: columns.len() < target.columns.len(),
-            source: 0,
-        },
-    })
+    Some((pair.source.as_ref()?, pair.target.as_ref()?))
 }
 
-/// The mapped target columns, their converters, and the source column behind each.
+/// The source table that the options make the owner of a target table's rows.
+fn owner_of<'a>(target: &TableName, options: &'a TaskOptions) -> Option<&'a str> {
+    let mut owners = options.row_owner.iter();
+    let owner = owners.find(|(named, _)| is_named(target, named));
+    owner.map(|(_, owner)| owner.as_str())
+}
+
+/// Whether an option's text names a table.
+fn is_named(table: &TableName, text: &str) -> bool {
+    text == table.to_string() || text == table.name
+}
+
+/// Row owners that the mappings do not have.
+fn owners(pairs: &[TablePair], options: &TaskOptions, findings: &mut Vec<Finding>) {
+    for (target, owner) in &options.row_owner {
+        let known = pairs
+            .iter()
+            .any(|p| is_named(&p.mapping.target, target) && is_named(&p.mapping.source, owner));
+        if !known {
+            findings.push(Finding::error(
+                "row_owner_unknown",
+                target.clone(),
+                format!("the option row_owner names {owner}, which is not mapped to it"),
+                format!("map {owner} to {target}, or correct the option row_owner"),
+            ));
+        }
+    }
+}
+
+/// The mapped columns and their converters.
 fn columns(
     mapping: &Mapping,
     source: &TableSchema,
     target: &TableSchema,
     findings: &mut Vec<Finding>,
-) -> (Vec<usize>, Vec<(usize, Converter)>, Vec<usize>) {
-    let mut columns = Vec::new();
+) -> Vec<(usize, usize, Converter)> {
     let mut cells = Vec::new();
     let mut seen = HashSet::new();
     for pair in mapping.pairs(source) {
@@ -236,10 +346,9 @@ fn columns(
                 format!("allow NULL in {subject}"),
             ));
         }
-        columns.push(to);
-        cells.push((from, converter));
+        cells.push((to, from, converter));
     }
-    if columns.is_empty() {
+    if cells.is_empty() {
         findings.push(Finding::error(
             "no_columns",
             mapping.target.to_string(),
@@ -247,86 +356,7 @@ fn columns(
             format!("map at least the key columns in mapping {}", mapping.id),
         ));
     }
-    let sources = cells.iter().map(|(from, _)| *from).collect();
-    (columns, cells, sources)
-}
-
-/// The columns that identify a target row: its primary key, or else a unique key of not-null
-/// columns, fully mapped. Two source rows must never meet in one target row, so the source columns
-/// behind it have to hold a unique key of the source.
-fn key(
-    mapping: &Mapping,
-    source: &TableSchema,
-    target: &TableSchema,
-    columns: &[usize],
-    sources: &[usize],
-    findings: &mut Vec<Finding>,
-) -> (Vec<usize>, bool) {
-    let subject = mapping.target.to_string();
-    let primary = &target.primary_key;
-    let candidates = std::iter::once((primary, true))
-        .filter(|(key, _)| !key.is_empty())
-        .chain(
-            target
-                .unique_keys
-                .iter()
-                .map(|unique| (&unique.columns, false))
-                .filter(|(key, _)| {
-                    key.iter()
-                        .all(|c| target.columns.get(*c).is_some_and(|c| !c.nullable))
-                }),
-        );
-    let source_keys: Vec<&Vec<usize>> = std::iter::once(&source.primary_key)
-        .filter(|key| !key.is_empty())
-        .chain(source.unique_keys.iter().map(|u| &u.columns).filter(|key| {
-            key.iter()
-                .all(|c| source.columns.get(*c).is_some_and(|c| !c.nullable))
-        }))
-        .collect();
-    let mut mapped_any = false;
-    for (key, is_primary) in candidates {
-        let Some(places) = places(key, columns) else {
-            continue;
-        };
-        mapped_any = true;
-        let behind: Vec<usize> = places
-            .iter()
-            .filter_map(|p| sources.get(*p).copied())
-            .collect();
-        if source_keys
-            .iter()
-            .any(|unique| unique.iter().all(|c| behind.contains(c)))
-        {
-            return (places, is_primary);
-        }
-    }
-    if mapped_any {
-        findings.push(Finding::error(
-            "key_not_unique",
-            subject,
-            "the source columns mapped to its key are not unique at the source, so two source \
-             rows could meet in one target row",
-            format!(
-                "map the primary key of {} to the key of the target",
-                mapping.source
-            ),
-        ));
-    } else if !primary.is_empty() {
-        findings.push(Finding::error(
-            "key_not_mapped",
-            subject,
-            "its primary key is not fully mapped, so its rows cannot be told apart",
-            format!("map every key column in mapping {}", mapping.id),
-        ));
-    } else {
-        findings.push(Finding::warning(
-            "no_key",
-            subject.clone(),
-            "it has no primary key: rows are found by all their columns, one by one, which is slow",
-            format!("add a primary key to {subject}"),
-        ));
-    }
-    (Vec::new(), false)
+    cells
 }
 
 /// Where each of `wanted` stands among `columns`; `None` if one is missing.
@@ -354,9 +384,12 @@ fn unmapped(target: &TableSchema, columns: &[usize], findings: &mut Vec<Finding>
 
 /// Foreign keys of target tables to other targets of the task, in target names. For a table that is
 /// to be created they come from the source's foreign keys whose two ends are mapped.
-fn foreign_keys(pairs: &[TablePair]) -> BTreeMap<TableName, Vec<ForeignKey>> {
+fn foreign_keys(
+    pairs: &[TablePair],
+    options: &TaskOptions,
+) -> BTreeMap<TableName, Vec<ForeignKey>> {
     let targets: HashSet<&TableName> = pairs.iter().map(|p| &p.mapping.target).collect();
-    let mut links = BTreeMap::new();
+    let mut links: BTreeMap<TableName, Vec<ForeignKey>> = BTreeMap::new();
     for pair in pairs {
         let (Some(source), Some(target)) = (&pair.source, &pair.target) else {
             continue;
@@ -365,7 +398,7 @@ fn foreign_keys(pairs: &[TablePair]) -> BTreeMap<TableName, Vec<ForeignKey>> {
             source
                 .foreign_keys
                 .iter()
-                .filter_map(|key| mapped_key(key, pair, source, pairs))
+                .filter_map(|key| mapped_key(key, pair, source, pairs, options))
                 .collect()
         } else {
             target
@@ -375,16 +408,24 @@ fn foreign_keys(pairs: &[TablePair]) -> BTreeMap<TableName, Vec<ForeignKey>> {
                 .cloned()
                 .collect()
         };
-        links.insert(target.name.clone(), keys);
+        let known = links.entry(target.name.clone()).or_default();
+        for key in keys {
+            if !known.contains(&key) {
+                known.push(key);
+            }
+        }
     }
     links
 }
 
+/// A foreign key of the source in target names: to the first table that its parent fills whole (all
+/// of the parent's rows are shown there) and where the referenced columns are a key.
 fn mapped_key(
     key: &ForeignKey,
     child: &TablePair,
     source: &TableSchema,
     pairs: &[TablePair],
+    options: &TaskOptions,
 ) -> Option<ForeignKey> {
     let rename = |pairs: &[ColumnPair], names: &[String]| -> Option<Vec<String>> {
         let of = |name: &String| {
@@ -395,17 +436,38 @@ fn mapped_key(
         };
         names.iter().map(of).collect()
     };
-    let parent = pairs.iter().find(|p| p.mapping.source == key.parent)?;
+    let columns = rename(&child.mapping.pairs(source), &key.columns)?;
+    let to = |parent: &TablePair| {
+        let owner = owner_of(&parent.mapping.target, options);
+        if owner.is_some_and(|owner| !is_named(&key.parent, owner)) {
+            return None;
+        }
+        let from = parent.source.as_ref()?;
+        let names = rename(&parent.mapping.pairs(from), &key.parent_columns)?;
+        is_key(parent.target.as_ref()?, &names).then_some(names)
+    };
+    let mut parents = pairs.iter().filter(|p| p.mapping.source == key.parent);
+    let (parent, parent_columns) = parents.find_map(|parent| Some((parent, to(parent)?)))?;
     Some(ForeignKey {
         name: key.name.clone(),
-        columns: rename(&child.mapping.pairs(source), &key.columns)?,
+        columns,
         parent: parent.mapping.target.clone(),
-        parent_columns: rename(
-            &parent.mapping.pairs(parent.source.as_ref()?),
-            &key.parent_columns,
-        )?,
+        parent_columns,
         on_delete: key.on_delete,
         on_update: key.on_update,
+    })
+}
+
+/// Whether these columns, in any order, are the primary or a unique key of a table.
+fn is_key(table: &TableSchema, names: &[String]) -> bool {
+    let keys =
+        std::iter::once(&table.primary_key).chain(table.unique_keys.iter().map(|k| &k.columns));
+    let mut keys = keys.filter(|key| !key.is_empty() && key.len() == names.len());
+    keys.any(|key| {
+        let columns = key.iter().filter_map(|c| table.columns.get(*c));
+        columns
+            .into_iter()
+            .all(|column| names.contains(&column.name))
     })
 }
 
@@ -423,25 +485,25 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
         });
         // A cycle has no order: the first of it goes, and the row-by-row path sorts it out.
         let mut table = tables.remove(free.unwrap_or(0));
-        let source = match sources
-            .iter()
-            .position(|s| s.schema.name == table.source.name)
-        {
-            Some(index) => index,
-            None => {
+        for (index, (source, cells)) in table.sources.into_iter().enumerate() {
+            let known = sources.iter().position(|s| s.schema.name == source.name);
+            let known = known.unwrap_or_else(|| {
                 sources.push(SourceTable {
-                    schema: table.source,
+                    schema: source,
                     routes: Vec::new(),
                 });
                 sources.len() - 1
-            }
-        };
-        table.target.source = source;
-        if let Some(feeding) = sources.get_mut(source) {
-            feeding.routes.push(Route {
-                target: targets.len(),
-                cells: table.cells,
             });
+            if let Some(feed) = table.target.feeds.get_mut(index) {
+                feed.source = known;
+            }
+            if let Some(feeding) = sources.get_mut(known) {
+                feeding.routes.push(Route {
+                    target: targets.len(),
+                    feed: index,
+                    cells,
+                });
+            }
         }
         targets.push(table.target);
     }
@@ -452,3 +514,6 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
         options,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,5 +6,5 @@ mod source;
 mod target;
 
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
-pub use source::{ChangeStream, Chunk, ChunkReader, Confirm, Source, StreamLimits};
+pub use source::{ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Source, StreamLimits};
 pub use target::{Applied, Applier, Capabilities, Loader, Target};

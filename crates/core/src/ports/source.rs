@@ -31,6 +31,16 @@ pub struct StreamLimits {
     pub row_bytes_max: u64,
 }
 
+/// How large the chunks of a load may become: about so many rows, and about so many bytes, whichever
+/// is less. Estimates are good enough: only what a crash repeats depends on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChunkSize {
+    /// Rows.
+    pub rows: u64,
+    /// Bytes of rows.
+    pub bytes: u64,
+}
+
 /// A system changes are read from. It takes no table lock and writes nothing to the source.
 #[async_trait]
 pub trait Source: Inspect {
@@ -42,9 +52,33 @@ pub trait Source: Inspect {
     /// not decided at that place must not exist (it waits for them, then refuses naming them).
     async fn secure(&self) -> Result<Position>;
 
-    /// Opens one chunk in a consistent snapshot of its own. Rows have one cell per column of the
-    /// chunk's schema, in the same encodings as the stream gives.
-    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>>;
+    /// Cuts a chunk into chunks of about `size`: ranges over the first column of the table's primary
+    /// key, in key order, that together hold exactly the keys of `chunk`, whatever rows there are or
+    /// will be: the first begins where `chunk` begins, each other where the one before it ends, and
+    /// the last ends where `chunk` ends. The chunk itself if it is small, or if the system orders
+    /// the column's values in another way than [`crate::range::compare`] does. Costs no more than
+    /// a few statements per chunk that read no rows: estimates, statistics, places in an index.
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        let _ = size;
+        Ok(vec![chunk.clone()])
+    }
+
+    /// What every chunk read from now on has seen, as long as they all share one snapshot (such as
+    /// the one exported with a new replication slot). `None`: each has a snapshot of its own.
+    fn shared_snapshot(&self) -> Option<Visibility> {
+        None
+    }
+
+    /// Opens one chunk in a consistent snapshot that has seen every transaction before `from`, the
+    /// place where the stream will begin: those are never streamed again. Rows have one cell per
+    /// column of the chunk's schema, in the same encodings as the stream gives. Chunks are read
+    /// concurrently.
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        from: &Position,
+        limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>>;
 
     /// Whether the rows of `tx` are already in what a snapshot with `seen` read.
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool>;

@@ -6,12 +6,12 @@ use async_trait::async_trait;
 
 use super::Inspect;
 use crate::batch::{ApplyBatch, TableCounts};
-use crate::checkpoint::{Checkpoint, Epoch, TaskKey};
+use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, TaskKey};
 use crate::error::Result;
 use crate::finding::Finding;
-use crate::mapping::ColumnPair;
+use crate::mapping::{ColumnPair, ExistingRows};
 use crate::plan::Plan;
-use crate::position::{Position, Visibility};
+use crate::position::Position;
 use crate::schema::{TableName, TableSchema};
 use crate::value::RowBatch;
 
@@ -55,6 +55,16 @@ pub trait Target: Inspect {
     /// owner has open), and only then reads what the target has. Needs [`Target::prepare`].
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint>;
 
+    /// Per index of [`Plan::targets`], whether its rows may be of different moments for a while: no
+    /// row can stand in the way of a row with another key. So there is no unique key (index,
+    /// exclusion constraint) in place but such as hold all columns of the plan's key, and no foreign
+    /// key from or to the table that is checked when this task writes. Keys that are made only at
+    /// [`Applier::go_live`] do not count. A target that cannot tell says `false`. Needs
+    /// [`Target::prepare`].
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        Ok(vec![false; plan.targets.len()])
+    }
+
     /// One writer of the stream. Every transaction it commits checks the epoch; `Fenced` if a
     /// newer one exists.
     async fn open_applier(
@@ -87,19 +97,31 @@ pub trait Target: Inspect {
     async fn release(&self, task: &TaskKey) -> Result<()>;
 }
 
-/// Loads whole tables. One table is one target transaction: rows that were there and have to go,
-/// all rows, and the table's checkpoint (`Loaded`) commit together, so that a crash leaves nothing
-/// to clean up.
+/// Loads chunks, one target transaction after the other. The rows of a chunk and its entry in the
+/// table's ledger commit together, so that a crash leaves nothing to clean up and costs no more than
+/// the chunks in flight. A table that is one chunk is emptied in the transaction that loads it; one
+/// of several chunks in a transaction of its own before the first of them:
+///
+/// - one chunk: `begin`, `empty`, `load`…, `commit(Some)`
+/// - several: once `begin`, `empty`, `commit(None)`; then for each, by any loader, in any order and
+///   beside each other, `begin`, `load`…, `commit(Some)`
+///
+/// After an error, or when it is dropped between `begin` and `commit`, whatever is not committed is
+/// rolled back and the loader is of no more use.
 #[async_trait]
 pub trait Loader: Send {
-    /// Begins the load of `plan.targets[target]`. With `replace`, rows already there are removed in
-    /// the same transaction.
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()>;
+    /// Begins a target transaction for rows that feed `feed` brings to `plan.targets[target]`.
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()>;
+    /// Makes the table ready for a new load: rows that are there, of all feeds, go (`Replace`), or are a `Config`
+    /// error (`Refuse`); the ledger is emptied, and the table's checkpoint becomes `Loading` with
+    /// this fingerprint and zero rows.
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()>;
     /// Writes rows in the form of [`crate::batch`].
     async fn load(&mut self, rows: &RowBatch) -> Result<()>;
-    /// Writes the checkpoint and commits; the epoch is checked in the same transaction. Returns
-    /// the rows loaded.
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64>;
+    /// Enters the chunk into the ledger, if one was loaded, and commits; the epoch is checked in the
+    /// same transaction (`Fenced`). A `Bug` error if the target counted other rows than the chunk
+    /// says.
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()>;
 }
 
 /// What [`Applier::apply`] did.
@@ -125,6 +147,12 @@ pub trait Applier: Send {
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied>;
 
     /// Between transactions: creates the keys that waited for the end of the load, for all
-    /// tables of the plan, and marks them `Live`. Repeatable.
+    /// tables of the plan, marks them `Live` and drops their ledgers, keeping the sum of their rows.
+    /// Repeatable.
     async fn go_live(&mut self) -> Result<()>;
+
+    /// Between transactions: gives up the load of these targets, which becomes `Waiting` and
+    /// [`crate::checkpoint::TableCheckpoint::whole`] until it is Live, its rows this task's own to
+    /// replace. The epoch is checked. Repeatable.
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()>;
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
-use thalweg_core::batch::{FoldedTable, RowOp, TableOp};
+use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::mapping::{Operations, TaskOptions};
-use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::plan::{Feed, Plan, TargetTable};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
 use thalweg_core::value::{CellRef, RowBatch};
 
@@ -37,7 +37,11 @@ fn plan(key: Vec<usize>) -> Plan {
         foreign_keys: Vec::new(),
         create: false,
         has_unmapped: false,
-        source: 0,
+        feeds: vec![Feed {
+            source: 0,
+            columns: vec![0, 1, 2],
+        }],
+        row_owner: None,
     };
     Plan {
         sources: Vec::new(),
@@ -105,7 +109,11 @@ fn history(rng: &mut SmallRng, start: &Model) -> (RowBatch, Vec<TableOp>, Model)
                 }
             }
         };
-        ops.push(TableOp { target: 0, op });
+        ops.push(TableOp {
+            target: 0,
+            feed: 0,
+            op,
+        });
     }
     (rows, ops, model)
 }
@@ -166,6 +174,16 @@ fn apply(rows: &RowBatch, folded: &FoldedTable, start: &Model) -> Model {
     model
 }
 
+/// The only table of a batch.
+fn folded(plan: &Plan, rows: &mut RowBatch, ops: &[TableOp]) -> FoldedTable {
+    let mut nets = fold(plan, rows, ops).expect("nothing keeps it from being folded");
+    assert_eq!(nets.len(), 1);
+    match nets.remove(0) {
+        Net::Folded(table) => table,
+        Net::InOrder(_) => panic!("a correct history folds: {ops:?}"),
+    }
+}
+
 #[test]
 fn folded_histories_end_like_ordered_ones() {
     let seed = std::env::var("SEED")
@@ -187,14 +205,12 @@ fn folded_histories_end_like_ordered_ones() {
             }
         }
         let (mut rows, ops, end) = history(&mut rng, &start);
-        let folded = fold(&plan, &mut rows, &ops).expect("a correct history folds");
-        assert_eq!(folded.len(), 1);
+        let table = &folded(&plan, &mut rows, &ops);
         assert_eq!(
-            apply(&rows, &folded[0], &start),
+            apply(&rows, table, &start),
             end,
-            "round {round}: {ops:?} {folded:?}"
+            "round {round}: {ops:?} {table:?}"
         );
-        let table = &folded[0];
         folds += ops.len() - table.deletes.len() - table.updates.len() - table.inserts.len();
     }
     assert!(
@@ -212,17 +228,18 @@ fn a_swap_of_keys_is_two_updates() {
         let after = image(&mut rows, [to, 0, 0], FULL);
         ops.push(TableOp {
             target: 0,
+            feed: 0,
             op: RowOp::Update { before, after },
         });
     }
-    let folded = fold(&plan(vec![0]), &mut rows, &ops).unwrap();
-    let moves: Vec<_> = folded[0]
+    let folded = folded(&plan(vec![0]), &mut rows, &ops);
+    let moves: Vec<_> = folded
         .updates
         .iter()
         .map(|&(a, b)| (key(&rows, a), key(&rows, b)))
         .collect();
     assert_eq!(moves, [(1, 2), (2, 1)]);
-    assert!(folded[0].deletes.is_empty() && folded[0].inserts.is_empty());
+    assert!(folded.deletes.is_empty() && folded.inserts.is_empty());
 }
 
 #[test]
@@ -230,12 +247,13 @@ fn a_replaced_row_is_deleted_and_inserted() {
     let mut rows = RowBatch::new();
     let old = image(&mut rows, [1, 2, 3], FULL);
     let new = image(&mut rows, [1, 5, 6], FULL);
-    let ops = [RowOp::Delete(old), RowOp::Insert(new)].map(|op| TableOp { target: 0, op });
-    let folded = fold(&plan(vec![0]), &mut rows, &ops).unwrap();
-    assert_eq!(
-        (&folded[0].deletes, &folded[0].inserts),
-        (&vec![old], &vec![new])
-    );
+    let ops = [RowOp::Delete(old), RowOp::Insert(new)].map(|op| TableOp {
+        target: 0,
+        feed: 0,
+        op,
+    });
+    let folded = folded(&plan(vec![0]), &mut rows, &ops);
+    assert_eq!((&folded.deletes, &folded.inserts), (&vec![old], &vec![new]));
 }
 
 #[test]
@@ -244,8 +262,15 @@ fn what_cannot_be_folded_is_left_in_order() {
     let row = image(&mut rows, [1, 2, 3], FULL);
     let other = image(&mut rows, [2, 2, 3], FULL);
     let unfolded = |key: Vec<usize>, ops: &[RowOp]| {
-        let ops: Vec<_> = ops.iter().map(|&op| TableOp { target: 0, op }).collect();
-        fold(&plan(key), &mut rows.clone(), &ops).is_none()
+        let ops: Vec<_> = ops
+            .iter()
+            .map(|&op| TableOp {
+                target: 0,
+                feed: 0,
+                op,
+            })
+            .collect();
+        fold(&plan(key), &mut rows.clone(), &ops) == Some(vec![Net::InOrder(0)])
     };
     let update = RowOp::Update {
         before: row,

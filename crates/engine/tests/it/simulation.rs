@@ -167,8 +167,13 @@ impl Source for Hasty {
     async fn secure(&self) -> Result<Position> {
         self.0.secure().await
     }
-    async fn read(&self, chunk: &Chunk, limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
-        self.0.read(chunk, limits).await
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        from: &Position,
+        limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
+        self.0.read(chunk, from, limits).await
     }
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
         self.0.contains(seen, tx)

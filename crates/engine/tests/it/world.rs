@@ -81,7 +81,7 @@ impl World {
     /// The `n`th of a series of transactions, all of which keep the total: a transfer between the
     /// tables, accounts that open, close, change their key, or all rows at once.
     pub(crate) fn transact(&self, n: i64) {
-        let amount = |table: usize, id: i64| self.source.rows(table)[&id][1];
+        let amount = |table: usize, id: i64| self.source.rows(table)[[id].as_slice()][1];
         let (savings, current) = (amount(0, 1), amount(1, 1));
         let moved = n % 7 + 1;
         match n % 4 {
@@ -102,9 +102,9 @@ impl World {
             _ => {
                 let mut all: Vec<_> = Vec::new();
                 for table in 0..2 {
-                    for (id, row) in self.source.rows(table) {
+                    for row in self.source.rows(table).into_values() {
                         let change = if table == 0 { -1 } else { 1 };
-                        all.push((table, Ok(vec![id, row[1] + change])));
+                        all.push((table, Ok(vec![row[0], row[1] + change])));
                     }
                 }
                 self.source.commit(&all);
@@ -165,9 +165,13 @@ impl World {
     pub(crate) fn equal(&self) -> bool {
         let now = self.target.now();
         self.plan.targets.iter().enumerate().all(|(index, target)| {
-            let rows = self.plan.sources[target.source].schema.name.name.as_str();
+            let rows = self.plan.sources[target.feeds[0].source]
+                .schema
+                .name
+                .name
+                .as_str();
             let table = schemas("bank").iter().position(|s| s.name.name == rows);
-            table.is_some_and(|table| self.source.rows(table) == now.tables[&target.name])
+            table.is_some_and(|table| self.source.rows(table) == now.tables()[&target.name])
                 && index < self.plan.targets.len()
         })
     }
@@ -175,7 +179,7 @@ impl World {
     /// The oracle, part two: from Live on, no committed state shows half a transaction.
     pub(crate) fn half_transactions(&self) -> usize {
         let half = |state: &&Committed| {
-            let rows = state.tables.values().flat_map(|rows| rows.values());
+            let rows = state.tables().values().flat_map(|rows| rows.values());
             state.live && rows.map(|row| row[1]).sum::<i64>() != TOTAL
         };
         self.target.history().iter().filter(half).count()

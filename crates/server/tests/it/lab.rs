@@ -1,18 +1,18 @@
-//! A MariaDB, a PostgreSQL, and the built server between them, driven through its API only.
+//! Two databases of any kind, and the built server between them, driven through its API only.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
-use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use thalweg_testkit::compare::Ends;
+use thalweg_testkit::servers::{Account, Place, System};
 use thalweg_testkit::thalweg::Thalweg;
 use thalweg_testkit::workload::DATABASE;
 
 /// The target's database.
-pub(crate) const TARGET: &str = "postgres";
+const TARGET: &str = "warehouse";
 
 /// How long anything may take that is waited for.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
@@ -27,8 +27,10 @@ pub(crate) fn binary() -> &'static Path {
 /// Everything one test needs; dropped from top to bottom.
 pub(crate) struct Lab {
     pub(crate) thalweg: Thalweg,
-    pub(crate) source: Arc<MariaDb>,
-    pub(crate) target: Postgres,
+    pub(crate) source: Place,
+    pub(crate) target: Place,
+    /// Who the server is at the source and at the target: no more than the README asks for.
+    pub(crate) accounts: [Account; 2],
     pub(crate) client: Client,
     pub(crate) app: String,
     /// The data sources, source and target.
@@ -36,20 +38,32 @@ pub(crate) struct Lab {
 }
 
 impl Lab {
+    /// From MariaDB to PostgreSQL; see [`between`](Self::between).
+    pub(crate) fn start(fill: impl FnOnce(&Place) -> Result<()>) -> Result<Self> {
+        Self::between(System::MariaDb, System::Postgres, fill)
+    }
+
     /// Starts all three; `fill` makes the source's tables.
-    pub(crate) fn start(fill: impl FnOnce(&MariaDb) -> Result<()>) -> Result<Self> {
-        let source = Arc::new(MariaDb::start(MariaDbOptions::default())?);
-        let target = Postgres::start(PostgresOptions::default())?;
+    pub(crate) fn between(
+        source: System,
+        target: System,
+        fill: impl FnOnce(&Place) -> Result<()>,
+    ) -> Result<Self> {
+        let source = Place::start(source, DATABASE)?;
+        let target = Place::start(target, TARGET)?;
         fill(&source)?;
+        let accounts = [source.source_account()?, target.target_account()?];
         let thalweg = Thalweg::start(binary())?;
         let client = thalweg.client();
         let app = client.create_app("lab")?;
-        let from = client.create_data_source("shop", &app, &End::mariadb(&source, DATABASE))?;
-        let to = client.create_data_source("copy", &app, &End::postgres(&target, TARGET))?;
+        let [reader, writer] = &accounts;
+        let from = client.create_data_source("shop", &app, &End::of(&source, reader))?;
+        let to = client.create_data_source("copy", &app, &End::of(&target, writer))?;
         Ok(Self {
             thalweg,
             source,
             target,
+            accounts,
             client,
             app,
             ends: (from, to),
@@ -57,18 +71,38 @@ impl Lab {
     }
 
     /// A task that copies tables of the source to new tables of the same names; its id.
-    pub(crate) fn task(&self, name: &str, tables: &[String]) -> Result<String> {
+    pub(crate) fn task<T: AsRef<str>>(&self, name: &str, tables: &[T]) -> Result<String> {
         let (from, to) = (self.ends.0.as_str(), self.ends.1.as_str());
         let task = self.client.init_task(from, to)?;
         for table in tables {
-            let names = (format!("{DATABASE}.{table}"), format!("public.{table}"));
+            let table = table.as_ref();
+            let names = (self.source.table(table), self.target.table(table));
             self.client
-                .map_table(&task, (from, to), (&names.0, &names.1))?;
+                .map_table(&task, (from, to), (&names.0, &names.1))
+                .with_context(|| format!("mapping {table}"))?;
         }
         let options = json!({"create_tables": "missing"});
         self.client.set_options(&task, &options)?;
         self.client.create_task(&task, name, &self.app)?;
         Ok(task)
+    }
+
+    /// The judge of what the target holds.
+    pub(crate) fn judge(&self) -> Ends<'_> {
+        Ends {
+            source: &self.source,
+            target: &self.target,
+        }
+    }
+
+    /// The ends of the logs of all three, for the message of a failed test.
+    pub(crate) fn logs(&self) -> String {
+        format!(
+            "the end of the server's log:\n{}\nof the source's:\n{}\nof the target's:\n{}",
+            self.thalweg.log_tail(),
+            self.source.server.log_tail(),
+            self.target.server.log_tail()
+        )
     }
 
     /// What a task says of itself.

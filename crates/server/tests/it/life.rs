@@ -6,13 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use serde_json::{Value, json};
-use thalweg_testkit::client::{End, Kind};
-use thalweg_testkit::servers::MariaDb;
+use thalweg_testkit::client::End;
+use thalweg_testkit::servers::Place;
 use thalweg_testkit::thalweg::Thalweg;
-use thalweg_testkit::workload::DATABASE;
 
 use crate::bank;
-use crate::lab::{Lab, PATIENCE, Status, TARGET, binary};
+use crate::lab::{Lab, PATIENCE, Status, binary};
 
 /// How long the server may take to end when it is asked to.
 const TERM_MAX: Duration = Duration::from_secs(8);
@@ -22,12 +21,11 @@ const IDLE_BYTES_MAX: u64 = 100 << 20;
 const READY_MAX: Duration = Duration::from_secs(10);
 
 /// The bank, and a table that takes a moment to copy.
-fn fill(source: &MariaDb) -> Result<()> {
-    source.sql(&format!("CREATE DATABASE {DATABASE}"))?;
+fn fill(source: &Place) -> Result<()> {
     bank::create(source)?;
     let big = "CREATE TABLE big (id INT PRIMARY KEY, text VARCHAR(200) NOT NULL); \
                INSERT INTO big SELECT seq, repeat('x', 1 + seq % 200) FROM seq_1_to_200000;";
-    source.sql_in(DATABASE, big).map(drop)
+    source.sql(big).map(drop)
 }
 
 fn tables() -> Vec<String> {
@@ -75,7 +73,7 @@ fn sigterm_ends_a_load_and_a_stream_within_seconds() {
     let caught_up =
         |status: &Status| status.live(tables.len()) && status.number("backlog_bytes") == Some(0);
     lab.wait(&task, "caught up", caught_up).unwrap();
-    let total = lab.target.sql_in(TARGET, bank::SNAPSHOT).unwrap();
+    let total = lab.target.sql(bank::SNAPSHOT).unwrap();
     let parts: Vec<i64> = total
         .split_whitespace()
         .map(|part| part.parse().unwrap())
@@ -111,8 +109,8 @@ impl Secrets {
         let identity = lab.thalweg.identity();
         let plain = |name, secret: &str| (name, secret.as_bytes().to_vec());
         Self(vec![
-            plain("the source's password", lab.source.password()),
-            plain("the target's password", lab.target.password()),
+            plain("the source's password", &lab.accounts[0].password),
+            plain("the target's password", &lab.accounts[1].password),
             plain("a wrong password", WRONG),
             plain("the secret key", &identity.sk),
             plain("the first user's password", &identity.password),
@@ -183,9 +181,8 @@ fn secrets_stay_in() {
     let lab = Lab::start(fill).unwrap();
     let task = live(&lab);
     let wrong = End {
-        kind: Kind::Mysql,
         password: WRONG.into(),
-        ..End::mariadb(&lab.source, DATABASE)
+        ..End::of(&lab.source, &lab.accounts[0])
     };
     // Refused or taken: either way it has to be kept to itself.
     let wrong = lab.client.create_data_source("wrong", &lab.app, &wrong);
@@ -246,7 +243,7 @@ fn a_deleted_task_leaves_nothing_but_its_rows() {
     }
     let status = lab.client.show_task(&task);
     assert!(status.is_err(), "{status:?}");
-    let rows = lab.target.sql_in(TARGET, "SELECT count(*) FROM big");
+    let rows = lab.target.sql("SELECT count(*) FROM big");
     assert_eq!(rows.unwrap().trim(), "200000");
 }
 

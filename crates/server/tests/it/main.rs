@@ -8,6 +8,7 @@
 
 mod bank;
 mod check;
+mod conn;
 mod crash;
 mod docs;
 mod http;

@@ -1,4 +1,4 @@
-//! A private MariaDB, a private PostgreSQL, and a task between them.
+//! Two private databases of any kind, and a task between them in this process.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,26 +13,28 @@ use thalweg_core::{Error, Result};
 use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::status::{TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
-use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use thalweg_testkit::compare::Ends;
+use thalweg_testkit::servers::{Account, Place, System};
+use thalweg_testkit::workload::DATABASE;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) struct Pair {
-    pub(crate) mariadb: MariaDb,
-    pub(crate) postgres: Postgres,
+    pub(crate) from: Place,
+    pub(crate) to: Place,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) target: Arc<dyn Target>,
     pub(crate) spec: TaskSpec,
 }
 
-fn config(host: &str, port: u16, database: &str, user: &str, password: &str) -> DataSourceConfig {
+fn config(place: &Place, account: &Account) -> DataSourceConfig {
     DataSourceConfig {
-        host: host.into(),
-        port,
-        database: database.into(),
-        user: user.into(),
-        password: Secret::new(password),
+        host: place.server.host().into(),
+        port: place.server.port(),
+        database: place.database.clone(),
+        user: account.user.clone(),
+        password: Secret::new(account.password.as_str()),
         tls: Default::default(),
         allow_cleartext_password: false,
         timeout: Duration::from_secs(10),
@@ -41,32 +43,45 @@ fn config(host: &str, port: u16, database: &str, user: &str, password: &str) -> 
     }
 }
 
+fn connector(system: System) -> Box<dyn Connector> {
+    match system {
+        System::MariaDb => Box::new(thalweg_mysql::connector()),
+        System::Postgres => Box::new(thalweg_postgres::connector()),
+    }
+}
+
 impl Pair {
-    /// Runs `setup` in a new database `shop` and plans to carry over `tables` of it.
+    /// From MariaDB to PostgreSQL; see [`between`](Self::between).
     pub(crate) async fn start(setup: &str, tables: &[&str]) -> Self {
-        let mariadb = MariaDb::start(MariaDbOptions::default()).unwrap();
-        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
-        mariadb
-            .sql(&format!("CREATE DATABASE shop; USE shop; {setup}"))
-            .unwrap();
-        let (m, p) = (&mariadb, &postgres);
-        let from = config(m.host(), m.port(), "shop", m.user(), m.password());
-        let to = config(p.host(), p.port(), "postgres", p.user(), p.password());
-        let source = thalweg_mysql::connector().source(&from).unwrap();
-        let target = thalweg_postgres::connector().target(&to).unwrap();
+        Self::between(System::MariaDb, System::Postgres, setup, tables).await
+    }
+
+    /// Runs `setup` in a new database of the source and plans to carry over `tables` of it.
+    pub(crate) async fn between(
+        source: System,
+        target: System,
+        setup: &str,
+        tables: &[&str],
+    ) -> Self {
+        let from = Place::start(source, DATABASE).unwrap();
+        let to = Place::start(target, "warehouse").unwrap();
+        from.sql(setup).unwrap();
+        let (reader, writer) = (from.source_account().unwrap(), to.target_account().unwrap());
+        let source = connector(source).source(&config(&from, &reader)).unwrap();
+        let target = connector(target).target(&config(&to, &writer)).unwrap();
         let spec = TaskSpec {
             key: TaskKey {
                 server: "test".into(),
                 task: "shop".into(),
             },
-            plan: plan(source.as_ref(), target.as_ref(), tables).await,
+            plan: plan((&from, source.as_ref()), (&to, target.as_ref()), tables).await,
             source: Arc::clone(&source),
             target: Arc::clone(&target),
             expects_checkpoint: false,
         };
         Pair {
-            mariadb,
-            postgres,
+            from,
+            to,
             source,
             target,
             spec,
@@ -102,17 +117,26 @@ impl Pair {
 
     /// The answers of both sides to a query they understand alike.
     pub(crate) fn both(&self, query: &str) -> (String, String) {
-        (
-            self.mariadb.sql_in("shop", query).unwrap(),
-            self.postgres.sql(query).unwrap(),
-        )
+        (self.from.sql(query).unwrap(), self.to.sql(query).unwrap())
+    }
+
+    /// The judge of what the target holds.
+    pub(crate) fn judge(&self) -> Ends<'_> {
+        Ends {
+            source: &self.from,
+            target: &self.to,
+        }
     }
 }
 
-async fn plan(source: &dyn Source, target: &dyn Target, tables: &[&str]) -> Arc<Plan> {
+async fn plan(
+    (from, source): (&Place, &dyn Source),
+    (to, target): (&Place, &dyn Target),
+    tables: &[&str],
+) -> Arc<Plan> {
     let names: Vec<_> = tables
         .iter()
-        .map(|name| TableName::new("shop", *name))
+        .map(|name| TableName::new(from.schema(), *name))
         .collect();
     let findings = source.check(&names).await.unwrap();
     assert!(
@@ -121,7 +145,7 @@ async fn plan(source: &dyn Source, target: &dyn Target, tables: &[&str]) -> Arc<
     );
     let described = source.describe(&names).await.unwrap();
     let pairs = described.into_iter().map(|source| {
-        let name = TableName::new("public", &source.name.name);
+        let name = TableName::new(to.schema(), &source.name.name);
         let mapping = Mapping {
             id: source.name.name.clone(),
             source: source.name.clone(),

@@ -35,14 +35,12 @@ async fn a_full_disk_at_the_target_is_waited_out() {
     let full = "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                 RAISE EXCEPTION 'could not extend file' USING ERRCODE = '53100'; END $$; \
                 CREATE TRIGGER full_disk BEFORE INSERT ON t EXECUTE FUNCTION full_disk()";
-    pair.postgres.sql(full).unwrap();
-    pair.mariadb
-        .sql("INSERT INTO shop.t VALUES (2, 2)")
-        .unwrap();
+    pair.to.sql(full).unwrap();
+    pair.from.sql("INSERT INTO shop.t VALUES (2, 2)").unwrap();
     let told = |status: &TaskStatus| waits(status, Side::Target, "disk is full");
     running.wait(SOON, told).await;
     assert_eq!(running.status.borrow().lag_ms, None, "nobody measures now");
-    pair.postgres.sql("DROP TRIGGER full_disk ON t").unwrap();
+    pair.to.sql("DROP TRIGGER full_disk ON t").unwrap();
     pair.caught_up(&mut running, SOON).await;
     running.wait(SOON, streams).await;
     let (source, target) = pair.both(ROWS);
@@ -58,7 +56,7 @@ async fn a_source_that_vanishes_while_streaming_is_waited_for() {
     pair.caught_up(&mut running, SOON).await;
     // The probe has measured: a number, not a guess.
     running.wait(SOON, |status| status.lag_ms.is_some()).await;
-    pair.mariadb.kill().unwrap();
+    pair.from.server.kill().unwrap();
     let gone = |status: &TaskStatus| status.phase == TaskPhase::Waiting;
     running.wait(SOON, gone).await;
     {
@@ -71,10 +69,8 @@ async fn a_source_that_vanishes_while_streaming_is_waited_for() {
         );
         assert_eq!((status.lag_ms, status.backlog_bytes), (None, None));
     }
-    pair.mariadb.restart().unwrap();
-    pair.mariadb
-        .sql("INSERT INTO shop.t VALUES (2, 2)")
-        .unwrap();
+    pair.from.server.restart().unwrap();
+    pair.from.sql("INSERT INTO shop.t VALUES (2, 2)").unwrap();
     pair.caught_up(&mut running, SOON).await;
     let (source, target) = pair.both(ROWS);
     assert_eq!(source, target);
@@ -90,11 +86,11 @@ async fn a_purged_log_is_told_and_a_reset_loads_again() {
     running.stop().await.unwrap();
     let changes = "INSERT INTO shop.t VALUES (2, 2); FLUSH BINARY LOGS; \
                    DELETE FROM shop.t WHERE id = 1; FLUSH BINARY LOGS";
-    pair.mariadb.sql(changes).unwrap();
+    pair.from.sql(changes).unwrap();
     // The server keeps a log until it has noticed that its reader is gone.
     let purge = "PURGE BINARY LOGS BEFORE now() + INTERVAL 1 DAY; SHOW BINARY LOGS";
     let since = Instant::now();
-    while pair.mariadb.sql(purge).unwrap().lines().count() > 1 {
+    while pair.from.sql(purge).unwrap().lines().count() > 1 {
         assert!(since.elapsed() < SOON, "the log is not purged");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -121,10 +117,10 @@ async fn a_value_that_does_not_fit_stops_the_task_without_being_shown() {
     let pair = Pair::start(TABLE, &["t"]).await;
     let mut running = pair.run();
     pair.caught_up(&mut running, SOON).await;
-    pair.postgres
+    pair.to
         .sql("ALTER TABLE t ALTER COLUMN v TYPE smallint")
         .unwrap();
-    pair.mariadb
+    pair.from
         .sql("INSERT INTO shop.t VALUES (2, 777777)")
         .unwrap();
     let error = running.failed().await;

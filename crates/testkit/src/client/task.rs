@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::{Value, json};
 
 use super::Client;
-use crate::servers::{MariaDb, Postgres};
+use crate::servers::{Account, MariaDb, Place, Postgres, System};
 
 /// How long to wait between two looks at a task.
 const POLL: Duration = Duration::from_millis(50);
@@ -38,6 +38,21 @@ pub struct End {
 }
 
 impl End {
+    /// A database of a private server, for this account.
+    pub fn of(place: &Place, account: &Account) -> Self {
+        Self {
+            kind: match place.system() {
+                System::MariaDb => Kind::Mysql,
+                System::Postgres => Kind::Postgresql,
+            },
+            host: place.server.host().into(),
+            port: place.server.port(),
+            database: place.database.clone(),
+            user: account.user.clone(),
+            password: account.password.clone(),
+        }
+    }
+
     /// A private MariaDB.
     pub fn mariadb(server: &MariaDb, database: &str) -> Self {
         Self {

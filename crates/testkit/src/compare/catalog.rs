@@ -6,18 +6,20 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result, bail};
 
 use super::Ends;
-use super::form::{self, Form, NULL};
+use super::form::{self, Form, NULL, Type};
 use super::rows::Row;
+use crate::servers::{Place, System};
 
 /// One column of both tables.
 #[derive(Debug)]
 struct Column {
-    name: String,
+    /// At the source and at the target.
+    names: [String; 2],
     form: Form,
     /// Whether both sides order it as a number; otherwise by the bytes of its form.
-    integer: bool,
-    mariadb: String,
-    postgres: String,
+    number: bool,
+    /// What to ask at the source and at the target.
+    asked: [String; 2],
 }
 
 /// The columns of a pair of tables.
@@ -27,125 +29,107 @@ pub(super) struct Columns {
     key: Vec<usize>,
     /// Whether the key is one; otherwise all columns stand in for it.
     pub(super) keyed: bool,
-    mariadb_table: String,
-    postgres_table: String,
+    /// Whether both servers can give the rows in the order of the key.
+    pub(super) ordered: bool,
+    systems: [System; 2],
+    /// Quoted.
+    tables: [String; 2],
 }
 
 impl Columns {
-    /// Asks both servers.
-    pub(super) fn read(ends: &Ends<'_>, source: &str, target: &str) -> Result<Self> {
-        let (schema, table) = source
-            .split_once('.')
-            .context("the source is database.table")?;
-        let found = ends.source.sql(&format!(
-            "SELECT column_name, data_type, column_type FROM information_schema.columns \
-             WHERE table_schema = {0} AND table_name = {1} AND is_generated = 'NEVER' \
-             ORDER BY ordinal_position",
-            literal(schema),
-            literal(table)
-        ))?;
-        let mut types = postgres_types(ends, target)?;
+    /// Asks both servers. Columns of one name belong together, or those that `pairs` names.
+    pub(super) fn read(
+        ends: &Ends<'_>,
+        source: &str,
+        target: &str,
+        pairs: Option<&[(&str, &str)]>,
+    ) -> Result<Self> {
+        let here = types(ends.source, source, true)?;
+        let mut there: BTreeMap<String, Type> =
+            types(ends.target, target, false)?.into_iter().collect();
+        if here.is_empty() {
+            bail!("{source} is no table, or does not exist");
+        }
         let mut columns = Vec::new();
-        for line in found.lines() {
-            let fields: Vec<&str> = line.split('\t').collect();
-            let &[name, data, full] = fields.as_slice() else {
-                bail!("{source}: the catalogue says {line:?}");
-            };
-            let there = types
-                .remove(name)
-                .with_context(|| format!("{target} has no {name}"))?;
-            columns.push(column(name, (data, full), &there).with_context(|| {
-                format!("{source}.{name}: {full} and {there} have no common form")
+        for (name, from) in here {
+            let mut other = name.as_str();
+            if let Some(pairs) = pairs {
+                match pairs.iter().find(|(from, _)| *from == name) {
+                    Some((_, to)) => other = to,
+                    None => continue,
+                }
+            }
+            let to = there
+                .remove(other)
+                .with_context(|| format!("{target} has no {other}"))?;
+            columns.push(column([&name, other], [&from, &to]).with_context(|| {
+                let (from, to) = (from.full(), to.full());
+                format!("{source}.{name}: {from} and {to} have no common form")
             })?);
         }
-        if columns.is_empty() {
-            bail!("{source} is no table");
+        if pairs.is_none() && !there.is_empty() {
+            bail!("{target} has more columns: {:?}", there.keys());
         }
-        if !types.is_empty() {
-            bail!("{target} has more columns: {:?}", types.keys());
+        if pairs.is_some_and(|pairs| pairs.len() != columns.len()) {
+            bail!("{source} lacks some of {pairs:?}");
         }
-        let names: Vec<&str> = columns.iter().map(|column| column.name.as_str()).collect();
-        let key = key(ends, schema, table, &names)?;
+        let key = key(ends.source, source, &columns)?;
         let keyed = !key.is_empty();
         let key = if keyed {
             key
         } else {
             (0..columns.len()).collect()
         };
-        let mut this = Self {
+        // NULL has no place among numbers, and without a key there may be NULLs.
+        let sortable = |index: &usize| {
+            let column = columns.get(*index);
+            column.is_some_and(|column| !matches!(column.form, Form::Float | Form::Json))
+        };
+        Ok(Self {
+            ordered: keyed && key.iter().all(sortable),
+            systems: [ends.source.system(), ends.target.system()],
+            tables: [
+                ends.source.system().quote_table(source),
+                ends.target.system().quote_table(target),
+            ],
             columns,
             key,
             keyed,
-            mariadb_table: quoted(source, '`'),
-            postgres_table: quoted(target, '"'),
-        };
-        this.check_key(source)?;
-        Ok(this)
+        })
     }
 
-    fn check_key(&mut self, source: &str) -> Result<()> {
-        for index in &self.key {
-            let Some(column) = self.columns.get_mut(*index) else {
-                continue;
-            };
-            if matches!(column.form, Form::Float | Form::Json) {
-                bail!(
-                    "{source}: {} cannot order rows alike on both sides",
-                    column.name
-                );
-            }
-            // NULL has no place among numbers, so without a key everything is ordered as text.
-            column.integer &= self.keyed;
+    /// The query that streams the rows of the source (0) or the target (1).
+    pub(super) fn query(&self, end: usize) -> Option<(System, String)> {
+        let system = *self.systems.get(end)?;
+        let mut fields = Vec::new();
+        for column in &self.columns {
+            fields.push(format!("coalesce({}, '{NULL}')", column.asked.get(end)?));
         }
-        Ok(())
+        let (fields, table) = (fields.join(", "), self.tables.get(end)?);
+        let order = match self.ordered {
+            true => format!(" ORDER BY {}", self.order(system, end)?),
+            false => String::new(),
+        };
+        let query = format!("SELECT {fields} FROM {table}{order}");
+        let query = match system {
+            System::MariaDb => format!("{query};\n"),
+            System::Postgres => format!("COPY ({query}) TO STDOUT;\n"),
+        };
+        Some((system, query))
     }
 
-    /// The query that streams the source's rows.
-    pub(super) fn mariadb_query(&self) -> String {
-        let fields: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| format!("IFNULL({}, '{NULL}')", column.mariadb))
-            .collect();
-        let order: Vec<String> = self
-            .key()
-            .map(|column| {
-                if column.integer {
-                    column.mariadb.clone()
-                } else {
-                    format!("CAST(IFNULL({}, '{NULL}') AS BINARY)", column.mariadb)
-                }
-            })
-            .collect();
-        let (fields, order) = (fields.join(", "), order.join(", "));
-        format!(
-            "SELECT {fields} FROM {} ORDER BY {order};\n",
-            self.mariadb_table
-        )
-    }
-
-    /// The query that streams the target's rows.
-    pub(super) fn postgres_query(&self) -> String {
-        let fields: Vec<String> = self
-            .columns
-            .iter()
-            .map(|column| format!("coalesce({}, '{NULL}')", column.postgres))
-            .collect();
-        let order: Vec<String> = self
-            .key()
-            .map(|column| {
-                if column.integer {
-                    quoted(&column.name, '"')
-                } else {
-                    format!("coalesce({}, '{NULL}') COLLATE \"C\"", column.postgres)
-                }
-            })
-            .collect();
-        let (fields, order) = (fields.join(", "), order.join(", "));
-        format!(
-            "COPY (SELECT {fields} FROM {} ORDER BY {order}) TO STDOUT;\n",
-            self.postgres_table
-        )
+    fn order(&self, system: System, end: usize) -> Option<String> {
+        let mut order = Vec::new();
+        for index in &self.key {
+            let column = self.columns.get(*index)?;
+            let asked = column.asked.get(end)?;
+            order.push(match (column.number, system) {
+                (true, _) => system.quote(column.names.get(end)?),
+                (false, System::MariaDb) => format!("CAST({asked} AS BINARY)"),
+                (false, System::Postgres) => format!("{asked} COLLATE \"C\""),
+            });
+        }
+        Some(order.join(", "))
     }
 
     /// The form of each column, in order.
@@ -153,20 +137,13 @@ impl Columns {
         self.columns.iter().map(|column| column.form)
     }
 
-    fn key(&self) -> impl Iterator<Item = &Column> {
-        self.key.iter().filter_map(|index| self.columns.get(*index))
-    }
-
     /// The order both servers were asked for.
     pub(super) fn compare_keys(&self, one: &Row, two: &Row) -> Ordering {
         for index in &self.key {
-            let integer = self
-                .columns
-                .get(*index)
-                .is_some_and(|column| column.integer);
+            let number = self.ordered && self.columns.get(*index).is_some_and(|c| c.number);
             let (one, two) = (one.field(*index), two.field(*index));
-            let order = if integer {
-                compare_integers(one, two)
+            let order = if number {
+                compare_numbers(one, two)
             } else {
                 one.cmp(two)
             };
@@ -197,98 +174,145 @@ impl Columns {
         parts.join(", ")
     }
 
-    /// The names of the columns in which two rows differ.
+    /// The names of the columns in which two rows differ, as the source has them.
     pub(super) fn different(&self, one: &Row, two: &Row) -> Vec<String> {
         self.columns
             .iter()
             .enumerate()
             .filter(|(index, _)| one.field(*index) != two.field(*index))
-            .map(|(_, column)| column.name.clone())
+            .filter_map(|(_, column)| column.names.first().cloned())
             .collect()
     }
 }
 
-fn column(name: &str, (data, full): (&str, &str), there: &str) -> Option<Column> {
-    let (form, mariadb) = form::of_mariadb(data, full, &quoted_name(name, '`'))?;
-    let (form, postgres) = form::of_postgres(form, there, &quoted_name(name, '"'))?;
-    let whole = data.ends_with("int") || data == "year";
+fn column(names: [&str; 2], [from, to]: [&Type; 2]) -> Option<Column> {
+    let form = form::common(from, to)?;
+    let [here, there] = names;
     Some(Column {
-        name: name.to_owned(),
+        asked: [
+            from.ask(form, &from.system.quote(here)),
+            to.ask(form, &to.system.quote(there)),
+        ],
+        number: form == Form::Number && from.is_number() && to.is_number(),
+        names: names.map(str::to_owned),
         form,
-        integer: whole && there != "boolean",
-        mariadb,
-        postgres,
     })
 }
 
-fn postgres_types(ends: &Ends<'_>, target: &str) -> Result<BTreeMap<String, String>> {
-    let table = literal(&quoted(target, '"'));
-    let found = ends.target.sql_in(
-        ends.database,
-        &format!(
-            "SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute \
-             WHERE attrelid = {table}::regclass AND attnum > 0 AND NOT attisdropped"
+/// The columns of a table and their types; of the source without those it computes itself.
+fn types(place: &Place, table: &str, source: bool) -> Result<Vec<(String, Type)>> {
+    let (schema, name) = table
+        .split_once('.')
+        .with_context(|| format!("{table:?} is not schema.table"))?;
+    let system = place.system();
+    let found = place.sql(&match system {
+        System::MariaDb => format!(
+            "SELECT HEX(column_name), HEX(data_type), HEX(column_type) \
+             FROM information_schema.columns WHERE table_schema = {} AND table_name = {}{} \
+             ORDER BY ordinal_position",
+            system.literal(schema),
+            system.literal(name),
+            if source {
+                " AND is_generated = 'NEVER'"
+            } else {
+                ""
+            }
         ),
-    )?;
-    let lines = found.lines().filter_map(|line| line.split_once('\t'));
-    Ok(lines
-        .map(|(name, ty)| (name.to_owned(), ty.to_owned()))
-        .collect())
+        // A domain is the type below it, however many domains are between.
+        System::Postgres => format!(
+            "WITH RECURSIVE c AS (SELECT attname, attnum, atttypid AS type, atttypmod AS mod \
+             FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped{} \
+             UNION ALL SELECT attname, attnum, typbasetype, typtypmod \
+             FROM c JOIN pg_type t ON t.oid = c.type WHERE typtype = 'd') \
+             SELECT encode(convert_to(attname::text, 'UTF8'), 'hex'), \
+             encode(convert_to(format_type(type, mod), 'UTF8'), 'hex') \
+             FROM c JOIN pg_type t ON t.oid = c.type WHERE typtype <> 'd' ORDER BY attnum",
+            system.literal(&system.quote_table(table)),
+            if source { " AND attgenerated = ''" } else { "" }
+        ),
+    })?;
+    let mut columns = Vec::new();
+    for line in found.lines() {
+        let fields = line.split('\t').map(unhex).collect::<Result<Vec<_>>>()?;
+        columns.push(match fields.as_slice() {
+            [name, data, full] => (name.clone(), Type::mariadb(data, full)),
+            [name, full] => (name.clone(), Type::postgres(full)),
+            _ => bail!("{table}: the catalogue says {line:?}"),
+        });
+    }
+    Ok(columns)
+}
+
+fn unhex(text: &str) -> Result<String> {
+    Ok(String::from_utf8(form::unhex(text.as_bytes())?)?)
 }
 
 /// The primary key, else the first unique key without NULLs, else nothing.
-fn key(ends: &Ends<'_>, schema: &str, table: &str, names: &[&str]) -> Result<Vec<usize>> {
-    let found = ends.source.sql(&format!(
-        "SELECT index_name, column_name FROM information_schema.statistics s \
-         WHERE table_schema = {0} AND table_name = {1} AND non_unique = 0 AND NOT EXISTS \
-         (SELECT 1 FROM information_schema.statistics n WHERE n.table_schema = {0} \
-         AND n.table_name = {1} AND n.index_name = s.index_name \
-         AND (n.nullable = 'YES' OR n.sub_part IS NOT NULL)) \
-         ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
-        literal(schema),
-        literal(table)
-    ))?;
+fn key(place: &Place, table: &str, columns: &[Column]) -> Result<Vec<usize>> {
+    let system = place.system();
+    let (schema, name) = table.split_once('.').unwrap_or(("", table));
+    let found = place.sql(&match system {
+        System::MariaDb => format!(
+            "SELECT HEX(index_name), HEX(column_name) FROM information_schema.statistics s \
+             WHERE table_schema = {0} AND table_name = {1} AND non_unique = 0 AND NOT EXISTS \
+             (SELECT 1 FROM information_schema.statistics n WHERE n.table_schema = {0} \
+             AND n.table_name = {1} AND n.index_name = s.index_name \
+             AND (n.nullable = 'YES' OR n.sub_part IS NOT NULL)) \
+             ORDER BY index_name <> 'PRIMARY', index_name, seq_in_index",
+            system.literal(schema),
+            system.literal(name)
+        ),
+        System::Postgres => format!(
+            "SELECT i.indexrelid, encode(convert_to(a.attname::text, 'UTF8'), 'hex') \
+             FROM pg_index i CROSS JOIN unnest(i.indkey[0:i.indnkeyatts - 1]) WITH ORDINALITY k(num, place) \
+             JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.num \
+             WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indpred IS NULL \
+             AND i.indexprs IS NULL AND NOT EXISTS (SELECT 1 FROM pg_attribute n \
+             WHERE n.attrelid = i.indrelid AND n.attnum = ANY(i.indkey) AND NOT n.attnotnull) \
+             ORDER BY NOT i.indisprimary, i.indexrelid, k.place",
+            system.literal(&system.quote_table(table))
+        ),
+    })?;
     let mut parts = found
         .lines()
         .filter_map(|line| line.split_once('\t'))
         .peekable();
     let first = parts.peek().map(|(index, _)| *index);
-    parts
-        .take_while(|(index, _)| Some(*index) == first)
-        .map(|(_, column)| {
-            let place = names.iter().position(|name| *name == column);
-            place.with_context(|| format!("the key column {column} is not compared"))
-        })
-        .collect()
+    let mut key = Vec::new();
+    for (_, name) in parts.take_while(|(index, _)| Some(*index) == first) {
+        let name = unhex(name)?;
+        let place = columns
+            .iter()
+            .position(|column| column.names.first() == Some(&name));
+        key.push(place.with_context(|| format!("the key column {name} is not compared"))?);
+    }
+    Ok(key)
 }
 
-/// Whole numbers of any length, as their digits.
-fn compare_integers(one: &[u8], two: &[u8]) -> Ordering {
-    let size = |one: &[u8], two: &[u8]| one.len().cmp(&two.len()).then_with(|| one.cmp(two));
+/// Canonical numbers by value: what is not a number comes where PostgreSQL puts it.
+fn compare_numbers(one: &[u8], two: &[u8]) -> Ordering {
+    let rank = |text: &[u8]| match text {
+        b"-Infinity" => 0,
+        b"Infinity" => 2,
+        b"NaN" => 3,
+        _ => 1,
+    };
+    let ranks = rank(one).cmp(&rank(two));
+    if ranks != Ordering::Equal || rank(one) != 1 {
+        return ranks;
+    }
     match (one.strip_prefix(b"-"), two.strip_prefix(b"-")) {
-        (None, None) => size(one, two),
-        (Some(one), Some(two)) => size(two, one),
+        (None, None) => compare_sizes(one, two),
+        (Some(one), Some(two)) => compare_sizes(two, one),
         (Some(_), None) => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
     }
 }
 
-fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
-}
-
-fn quoted_name(name: &str, mark: char) -> String {
-    let double: String = [mark, mark].iter().collect();
-    format!("{mark}{}{mark}", name.replace(mark, &double))
-}
-
-fn quoted(name: &str, mark: char) -> String {
-    match name.split_once('.') {
-        Some((schema, table)) => {
-            format!("{}.{}", quoted_name(schema, mark), quoted_name(table, mark))
-        }
-        None => quoted_name(name, mark),
-    }
+/// Of numbers without sign: the longer whole part, then digit by digit.
+fn compare_sizes(one: &[u8], two: &[u8]) -> Ordering {
+    let whole = |text: &[u8]| text.iter().take_while(|byte| **byte != b'.').count();
+    whole(one).cmp(&whole(two)).then_with(|| one.cmp(two))
 }
 
 #[cfg(test)]
@@ -296,23 +320,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_ordered_by_value() {
+    fn numbers_are_ordered_by_value() {
         let ordered = [
+            "-Infinity",
             "-100",
+            "-99.5",
             "-99",
             "-1",
             "0",
+            "0.25",
+            "0.3",
             "1",
             "9",
+            "9.000001",
             "10",
             "18446744073709551615",
+            "Infinity",
+            "NaN",
         ];
         for (at, one) in ordered.iter().enumerate() {
             for (to, two) in ordered.iter().enumerate() {
-                assert_eq!(
-                    compare_integers(one.as_bytes(), two.as_bytes()),
-                    at.cmp(&to)
-                );
+                let found = compare_numbers(one.as_bytes(), two.as_bytes());
+                assert_eq!(found, at.cmp(&to), "{one} {two}");
             }
         }
     }

@@ -5,15 +5,18 @@
 //! | number | the digits | the digits | no zeros that do not count |
 //! | float | the shortest text that reads back, of the value as `DOUBLE` | the eight bytes | the bits |
 //! | text, bytes | `HEX` | `encode(…, 'hex')` | lower-case hexadecimal |
-//! | JSON in `jsonb` | `HEX` | `encode(…, 'hex')` | keys sorted, numbers by value |
+//! | JSON where a side keeps its meaning only | `HEX` | `encode(…, 'hex')` | keys sorted, numbers by value |
 //! | dates and times | ISO text in UTC | ISO text in UTC | no zeros at the end of a fraction |
 //! | bits | binary digits | binary digits | as they come |
 //!
-//! JSON in a column of type `json` is text and compared as such, which is stricter.
+//! A type has one form or more, the strictest first; a pair of types is compared in the first form of
+//! the source's type that the target's type has too. The last resort of a type only its own engine
+//! understands is its text. JSON that both sides keep as text is compared as text, which is stricter.
 
 use anyhow::{Context as _, Result, bail};
 
 use super::json;
+use crate::servers::System;
 
 /// Stands for NULL. No form contains it otherwise.
 pub(super) const NULL: &str = "~";
@@ -27,7 +30,7 @@ pub(super) enum Form {
     Float,
     /// Characters.
     Text,
-    /// JSON whose text the target does not keep.
+    /// JSON whose text one side does not keep.
     Json,
     /// Octets.
     Bytes,
@@ -45,86 +48,158 @@ pub(super) enum Form {
     Bits,
 }
 
-/// Which server gave a text.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// The source.
-    MariaDb,
-    /// The target.
-    Postgres,
+/// A column's type as its server's catalogue has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Type {
+    pub(super) system: System,
+    /// Without length: `data_type` of MariaDB's catalogue, `format_type` without what is in brackets
+    /// of PostgreSQL's; of a domain, the type below it.
+    name: String,
+    /// With everything: `column_type` or `format_type`.
+    full: String,
 }
 
-/// The form of a MariaDB column (`data_type` and `column_type` of `information_schema.columns`), and
-/// the expression that gives it.
-pub(super) fn of_mariadb(data: &str, full: &str, column: &str) -> Option<(Form, String)> {
-    Some(match data {
-        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "decimal" => {
-            (Form::Number, column.into())
+impl Type {
+    /// Of MariaDB, from `data_type` and `column_type` of `information_schema.columns`.
+    pub(super) fn mariadb(data: &str, full: &str) -> Self {
+        Self {
+            system: System::MariaDb,
+            name: data.to_owned(),
+            full: full.to_owned(),
         }
-        "float" | "double" => (Form::Float, format!("CAST({column} AS DOUBLE)")),
-        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" | "enum" | "set" => {
-            (Form::Text, format!("HEX(CONVERT({column} USING utf8mb4))"))
+    }
+
+    /// Of PostgreSQL, from what `format_type` says.
+    pub(super) fn postgres(full: &str) -> Self {
+        let name = match full.split_once('(') {
+            Some((name, rest)) => {
+                let after = rest.split_once(')').map_or("", |(_, after)| after);
+                format!("{}{after}", name.trim_end())
+            }
+            None => full.to_owned(),
+        };
+        Self {
+            system: System::Postgres,
+            name,
+            full: full.to_owned(),
         }
-        "inet4" | "inet6" => (Form::Text, format!("HEX(CAST({column} AS CHAR))")),
-        "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" | "geometry"
-        | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
-        | "multipolygon" | "geometrycollection" => (Form::Bytes, format!("HEX({column})")),
-        "date" => (Form::Day, column.into()),
-        "time" => (Form::Time, column.into()),
-        "datetime" => (Form::Civil, column.into()),
-        "timestamp" => (Form::Moment, column.into()),
-        "uuid" => (Form::Uuid, format!("LOWER(CAST({column} AS CHAR))")),
-        "bit" => {
-            let length = full.strip_prefix("bit(")?.strip_suffix(')')?;
-            (Form::Bits, format!("LPAD(BIN({column}), {length}, '0')"))
+    }
+
+    /// The type for people.
+    pub(super) fn full(&self) -> &str {
+        &self.full
+    }
+
+    /// Whether its values are numbers for the server's own order.
+    pub(super) fn is_number(&self) -> bool {
+        self.forms().contains(&Form::Number) && self.name != "boolean"
+    }
+
+    /// The forms it has, the strictest first.
+    fn forms(&self) -> &'static [Form] {
+        use Form::{Bits, Bytes, Civil, Day, Float, Json, Moment, Number, Text, Time, Uuid};
+        match (self.system, self.name.as_str()) {
+            (
+                System::MariaDb,
+                "tinyint" | "smallint" | "mediumint" | "int" | "bigint" | "year" | "decimal",
+            )
+            | (System::Postgres, "smallint" | "integer" | "bigint" | "numeric" | "oid") => {
+                &[Number, Text]
+            }
+            (System::Postgres, "boolean") => &[Number, Bits, Text],
+            (System::MariaDb, "float" | "double")
+            | (System::Postgres, "real" | "double precision") => &[Float, Text],
+            (System::MariaDb, "longtext") | (System::Postgres, "json") => &[Text, Json],
+            (
+                System::MariaDb,
+                "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "enum" | "set",
+            ) => &[Text, Json],
+            (System::MariaDb, "inet4" | "inet6") => &[Text],
+            (System::Postgres, "jsonb") => &[Json],
+            (
+                System::MariaDb,
+                "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob"
+                | "geometry" | "point" | "linestring" | "polygon" | "multipoint"
+                | "multilinestring" | "multipolygon" | "geometrycollection",
+            )
+            | (System::Postgres, "bytea") => &[Bytes],
+            (_, "date") => &[Day, Text],
+            (System::MariaDb, "time")
+            | (System::Postgres, "time without time zone" | "interval") => &[Time, Text],
+            (System::MariaDb, "datetime") => &[Civil, Moment, Text],
+            (System::MariaDb, "timestamp") | (System::Postgres, "timestamp with time zone") => {
+                &[Moment, Text]
+            }
+            (System::Postgres, "timestamp without time zone") => &[Civil, Text],
+            (_, "uuid") => &[Uuid, Text],
+            (_, "bit") | (System::Postgres, "bit varying") => &[Bits, Text],
+            (System::MariaDb, _) => &[],
+            // Characters, labels of a user's own type, and what only PostgreSQL understands.
+            (System::Postgres, "text" | "character varying" | "character") => &[Text, Json],
+            (System::Postgres, _) => &[Text],
         }
-        _ => return None,
-    })
+    }
+
+    /// The expression that gives a column of this type in a form it has.
+    pub(super) fn ask(&self, form: Form, column: &str) -> String {
+        match self.system {
+            System::MariaDb => self.ask_mariadb(form, column),
+            System::Postgres => self.ask_postgres(form, column),
+        }
+    }
+
+    fn ask_mariadb(&self, form: Form, column: &str) -> String {
+        let characters = self.forms().contains(&Form::Json);
+        match form {
+            Form::Number | Form::Day | Form::Time | Form::Civil | Form::Moment => column.into(),
+            Form::Float => format!("CAST({column} AS DOUBLE)"),
+            Form::Text | Form::Json if characters => {
+                format!("HEX(CONVERT({column} USING utf8mb4))")
+            }
+            Form::Text | Form::Json => format!("HEX(CAST({column} AS CHAR CHARACTER SET utf8mb4))"),
+            Form::Bytes => format!("HEX({column})"),
+            Form::Uuid => format!("LOWER(CAST({column} AS CHAR))"),
+            Form::Bits => {
+                let length = self.full.strip_prefix("bit(");
+                let length = length.and_then(|rest| rest.strip_suffix(')'));
+                format!("LPAD(BIN({column}), {}, '0')", length.unwrap_or("1"))
+            }
+        }
+    }
+
+    fn ask_postgres(&self, form: Form, column: &str) -> String {
+        let plain = format!("{column}::text");
+        match form {
+            Form::Number | Form::Bits if self.name == "boolean" => format!("{column}::int::text"),
+            Form::Float => format!("encode(float8send({column}::float8), 'hex')"),
+            Form::Bytes => format!("encode({column}, 'hex')"),
+            Form::Moment => format!("({column} AT TIME ZONE 'UTC')::text"),
+            // A cast always tells the length of the network, the type's own text only if there is one.
+            Form::Text if self.name == "inet" => format!(
+                "encode(convert_to(CASE WHEN masklen({column}) = CASE family({column}) WHEN 4 \
+                 THEN 32 ELSE 128 END THEN host({column}) ELSE {plain} END, 'UTF8'), 'hex')"
+            ),
+            Form::Text | Form::Json => format!("encode(convert_to({plain}, 'UTF8'), 'hex')"),
+            Form::Number | Form::Day | Form::Time | Form::Civil | Form::Uuid | Form::Bits => plain,
+        }
+    }
 }
 
-/// The form of a PostgreSQL column (its `format_type`) that holds values of `form`, and the
-/// expression that gives it.
-pub(super) fn of_postgres(form: Form, full: &str, column: &str) -> Option<(Form, String)> {
-    let name = full.split('(').next().unwrap_or_default().trim_end();
-    let name = if full.ends_with("with time zone") && name == "timestamp" {
-        "timestamp with time zone"
-    } else {
-        name
-    };
-    let plain = format!("{column}::text");
-    let text = format!("encode(convert_to({column}::text, 'UTF8'), 'hex')");
-    Some(match (form, name) {
-        (Form::Number, "smallint" | "integer" | "bigint" | "numeric") => (form, plain),
-        (Form::Number | Form::Bits, "boolean") => (form, format!("{column}::int::text")),
-        (Form::Float, "real" | "double precision") => {
-            (form, format!("encode(float8send({column}::float8), 'hex')"))
-        }
-        (Form::Text, "text" | "character varying" | "character" | "json" | "inet") => (form, text),
-        (Form::Text, "jsonb") => (Form::Json, text),
-        (Form::Bytes, "bytea") => (form, format!("encode({column}, 'hex')")),
-        (Form::Day, "date")
-        | (Form::Time, "interval" | "time" | "time without time zone")
-        | (Form::Civil, "timestamp" | "timestamp without time zone")
-        | (Form::Uuid, "uuid" | "text" | "character varying")
-        | (Form::Bits, "bit" | "bit varying") => (form, plain),
-        (Form::Moment, "timestamp with time zone") => {
-            (form, format!("({column} AT TIME ZONE 'UTC')::text"))
-        }
-        // A user's own type, such as an enumeration, for labels.
-        (Form::Text, name) if !name.starts_with("timestamp") && name != "bytea" => (form, text),
-        _ => return None,
-    })
+/// The form in which values of two types are compared; `None`: there is none.
+pub(super) fn common(from: &Type, to: &Type) -> Option<Form> {
+    let both = |form: &&Form| to.forms().contains(form);
+    from.forms().iter().find(both).copied()
 }
 
 /// Appends the canonical form of what a server said.
-pub(super) fn canonical(form: Form, origin: Origin, said: &[u8], out: &mut Vec<u8>) -> Result<()> {
+pub(super) fn canonical(form: Form, origin: System, said: &[u8], out: &mut Vec<u8>) -> Result<()> {
     if said == NULL.as_bytes() {
         out.extend_from_slice(said);
         return Ok(());
     }
     match form {
         Form::Number => number(said, out),
-        Form::Float if origin == Origin::MariaDb => {
+        Form::Float if origin == System::MariaDb => {
             let text = std::str::from_utf8(said)?;
             let value: f64 = text
                 .parse()
@@ -199,8 +274,8 @@ mod tests {
 
     #[test]
     fn what_means_the_same_becomes_the_same() {
-        use Origin::{MariaDb, Postgres};
-        let cases: [(Form, Origin, &str, &str); 16] = [
+        use System::{MariaDb, Postgres};
+        let cases: [(Form, System, &str, &str); 16] = [
             (Form::Number, MariaDb, "0000", "0"),
             (Form::Number, MariaDb, "007", "7"),
             (Form::Number, MariaDb, "-0.50", "-0.5"),
@@ -245,12 +320,38 @@ mod tests {
     }
 
     #[test]
-    fn types_without_a_common_form_are_refused() {
-        assert!(of_mariadb("polyhedron", "polyhedron", "c").is_none());
-        assert!(of_postgres(Form::Number, "text", "c").is_none());
-        assert!(of_postgres(Form::Civil, "timestamp(6) with time zone", "c").is_none());
-        assert!(of_postgres(Form::Moment, "timestamp(6) with time zone", "c").is_some());
-        assert!(of_postgres(Form::Civil, "timestamp(6) without time zone", "c").is_some());
-        assert!(of_postgres(Form::Text, "bytea", "c").is_none());
+    fn a_pair_of_types_has_the_strictest_common_form_or_none() {
+        let maria = |data: &str| Type::mariadb(data, data);
+        let postgres = Type::postgres;
+        let cases = [
+            (maria("polyhedron"), postgres("text"), None),
+            (maria("int"), postgres("numeric(20,0)"), Some(Form::Number)),
+            (maria("int"), postgres("text"), Some(Form::Text)),
+            (maria("blob"), postgres("text"), None),
+            (maria("text"), postgres("bytea"), None),
+            (maria("double"), postgres("real"), Some(Form::Float)),
+            (
+                maria("datetime"),
+                postgres("timestamp(6) without time zone"),
+                Some(Form::Civil),
+            ),
+            (
+                maria("datetime"),
+                postgres("timestamp(6) with time zone"),
+                Some(Form::Moment),
+            ),
+            (postgres("jsonb"), maria("longtext"), Some(Form::Json)),
+            (maria("longtext"), postgres("jsonb"), Some(Form::Json)),
+            (maria("longtext"), postgres("json"), Some(Form::Text)),
+            (postgres("json"), maria("longtext"), Some(Form::Text)),
+            (postgres("integer[]"), maria("longtext"), Some(Form::Text)),
+            (postgres("integer[]"), maria("blob"), None),
+            (maria("bit"), postgres("boolean"), Some(Form::Bits)),
+            (postgres("boolean"), maria("tinyint"), Some(Form::Number)),
+            (postgres("mood"), postgres("mood"), Some(Form::Text)),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(common(&from, &to), expected, "{from:?} {to:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! Whether a table of PostgreSQL holds exactly the rows of a table of MariaDB.
+//! Whether a table of the target holds exactly the rows of a table of the source, whichever servers
+//! they are in.
 //!
 //! The judge shares nothing with the product. Each side is asked in SQL through its own
 //! command-line client, each value as text of a form that both sides can give without loss
@@ -6,7 +7,8 @@
 //! client's escaping matters), moments in UTC. Rows come ordered by key and are merged as they
 //! stream, so memory does not grow with the table. The order is not trusted: a row that is not
 //! greater than the one before it ends the comparison with an error, because a merge of unordered
-//! rows proves nothing.
+//! rows proves nothing. Only the rows of a table without a key that both servers order alike are
+//! gathered and sorted here.
 //!
 //! Both tables must be at rest; the comparison takes no lock and no common snapshot.
 
@@ -22,22 +24,22 @@ use anyhow::{Result, bail};
 use ring::digest::{Context as Hash, SHA256};
 
 use crate::client::hex;
-use crate::servers::{MariaDb, Postgres};
+use crate::servers::Place;
 use catalog::Columns;
 use rows::{Row, Rows};
 
 /// How many differences are named; all are counted.
 const NAMED_MAX: usize = 10;
+/// What the rows of a table without a usable key may take in memory.
+const SORTED_BYTES_MAX: usize = 1 << 30;
 
-/// The two servers whose tables are compared.
+/// The two databases whose tables are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct Ends<'a> {
     /// The source.
-    pub source: &'a MariaDb,
+    pub source: &'a Place,
     /// The target.
-    pub target: &'a Postgres,
-    /// The target's database.
-    pub database: &'a str,
+    pub target: &'a Place,
 }
 
 /// One difference, by key. Values other than keys are not shown.
@@ -54,7 +56,7 @@ pub enum Difference {
 /// What was found in one pair of tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The source's table, `database.table`.
+    /// The source's table, `schema.table`.
     pub source: String,
     /// The target's table, `schema.table`.
     pub target: String,
@@ -104,20 +106,60 @@ impl fmt::Display for Report {
 }
 
 impl Ends<'_> {
-    /// Compares all columns of `source` (`database.table`) with the columns of the same names of
-    /// `target` (`schema.table`).
+    /// Compares all columns of `source` (`schema.table`) with the columns of the same names of
+    /// `target` (`schema.table`). The schema ends at the first dot.
     ///
     /// # Errors
     /// When a table cannot be read, the columns are not the same, or two types have no common
     /// form. Rows that differ are not an error.
     pub fn compare(&self, source: &str, target: &str) -> Result<Report> {
-        let columns = Columns::read(self, source, target)?;
-        let mut left = Side::new(Rows::mariadb(self.source, &columns)?, &columns, source);
-        let mut right = Side::new(
-            Rows::postgres(self.target, self.database, &columns)?,
-            &columns,
-            target,
-        );
+        self.compare_columns(source, target, None)
+    }
+
+    /// Like [`compare`](Self::compare), of these pairs of columns only, the source's name first. They
+    /// must hold a key of the source's table, if it has one.
+    ///
+    /// # Errors
+    /// As [`compare`](Self::compare).
+    pub fn compare_mapped(
+        &self,
+        source: &str,
+        target: &str,
+        pairs: &[(&str, &str)],
+    ) -> Result<Report> {
+        self.compare_columns(source, target, Some(pairs))
+    }
+
+    /// Compares tables of the same name in both; an error names those that are not equal.
+    ///
+    /// # Errors
+    /// As [`compare`](Self::compare), and when one is not equal.
+    pub fn all_equal<T: AsRef<str>>(&self, tables: &[T]) -> Result<Vec<Report>> {
+        let mut reports = Vec::new();
+        for table in tables {
+            let (from, to) = (
+                self.source.table(table.as_ref()),
+                self.target.table(table.as_ref()),
+            );
+            reports.push(self.compare(&from, &to)?);
+        }
+        let unequal = reports.iter().filter(|report| !report.equal());
+        let unequal: Vec<String> = unequal.map(Report::to_string).collect();
+        match unequal.is_empty() {
+            true => Ok(reports),
+            false => bail!("not equal:\n{}", unequal.join("\n")),
+        }
+    }
+
+    fn compare_columns(
+        &self,
+        source: &str,
+        target: &str,
+        pairs: Option<&[(&str, &str)]>,
+    ) -> Result<Report> {
+        let columns = Columns::read(self, source, target, pairs)?;
+        let mut left = Side::new(Rows::start(self.source, &columns, 0)?, &columns, source)?;
+        let mut right = Side::new(Rows::start(self.target, &columns, 1)?, &columns, target)?;
         let mut report = Report {
             source: source.into(),
             target: target.into(),
@@ -192,6 +234,8 @@ impl Report {
 /// One side of the merge: the row at hand, and what was counted and hashed.
 struct Side<'a> {
     rows: Rows,
+    /// All of them, last first, if they could not be had in order.
+    sorted: Option<Vec<Row>>,
     columns: &'a Columns,
     name: String,
     now: Row,
@@ -202,9 +246,23 @@ struct Side<'a> {
 }
 
 impl<'a> Side<'a> {
-    fn new(rows: Rows, columns: &'a Columns, name: &str) -> Self {
-        Self {
+    fn new(mut rows: Rows, columns: &'a Columns, name: &str) -> Result<Self> {
+        let mut sorted = None;
+        if !columns.ordered {
+            let (mut all, mut bytes, mut row) = (Vec::new(), 0, Row::default());
+            while rows.next(columns, &mut row)? {
+                bytes += row.text().len();
+                if bytes > SORTED_BYTES_MAX {
+                    bail!("{name} has no key to order rows by, and is too large to be sorted here");
+                }
+                all.push(std::mem::take(&mut row));
+            }
+            all.sort_by(|one, two| columns.compare_keys(two, one));
+            sorted = Some(all);
+        }
+        Ok(Self {
             rows,
+            sorted,
             columns,
             name: name.to_owned(),
             now: Row::default(),
@@ -212,7 +270,7 @@ impl<'a> Side<'a> {
             there: false,
             count: 0,
             hash: Hash::new(&SHA256),
-        }
+        })
     }
 
     fn row(&self) -> Option<&Row> {
@@ -221,7 +279,16 @@ impl<'a> Side<'a> {
 
     fn advance(&mut self) -> Result<()> {
         std::mem::swap(&mut self.now, &mut self.before);
-        self.there = self.rows.next(self.columns, &mut self.now)?;
+        self.there = match &mut self.sorted {
+            None => self.rows.next(self.columns, &mut self.now)?,
+            Some(rows) => match rows.pop() {
+                Some(row) => {
+                    self.now = row;
+                    true
+                }
+                None => false,
+            },
+        };
         if !self.there {
             return Ok(());
         }

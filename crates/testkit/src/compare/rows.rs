@@ -2,23 +2,23 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use super::catalog::Columns;
-use super::form::{self, Origin};
+use super::form;
 use crate::servers::process;
-use crate::servers::{MariaDb, Postgres};
+use crate::servers::{Place, System};
 
 /// What is read from a client at once.
 const BUFFER_BYTES: usize = 1 << 20;
-/// What the source's session is told: moments in UTC, whole keys sorted, patience with a reader
+/// What a session of MariaDB is told: moments in UTC, whole keys sorted, patience with a reader
 /// that waits for the other side.
 const MARIADB_SESSION: &str = "--init-command=SET SESSION time_zone='+00:00', sql_mode='', \
                                max_sort_length=1048576, sort_buffer_size=67108864, \
                                net_write_timeout=3600";
-/// What the target's session is told.
+/// What a session of PostgreSQL is told.
 const POSTGRES_SESSION: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres";
 
 /// A row in canonical form: fields with a tab after each.
@@ -48,7 +48,7 @@ impl Row {
 /// A running query.
 #[derive(Debug)]
 pub(super) struct Rows {
-    origin: Origin,
+    system: System,
     child: Child,
     output: BufReader<ChildStdout>,
     errors: std::fs::File,
@@ -56,21 +56,14 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Starts the source's query.
-    pub(super) fn mariadb(server: &MariaDb, columns: &Columns) -> Result<Self> {
-        let mut client = server.client(None);
-        client.arg("--quick").arg(MARIADB_SESSION);
-        Self::start(Origin::MariaDb, client, &columns.mariadb_query())
-    }
-
-    /// Starts the target's query.
-    pub(super) fn postgres(server: &Postgres, database: &str, columns: &Columns) -> Result<Self> {
-        let mut client = server.client(database);
-        client.env("PGOPTIONS", OsStr::new(POSTGRES_SESSION));
-        Self::start(Origin::Postgres, client, &columns.postgres_query())
-    }
-
-    fn start(origin: Origin, mut client: Command, query: &str) -> Result<Self> {
+    /// Starts the query of the source (0) or the target (1).
+    pub(super) fn start(place: &Place, columns: &Columns, end: usize) -> Result<Self> {
+        let (system, query) = columns.query(end).context("there are two ends")?;
+        let mut client = place.client();
+        match system {
+            System::MariaDb => client.arg("--quick").arg(MARIADB_SESSION),
+            System::Postgres => client.env("PGOPTIONS", OsStr::new(POSTGRES_SESSION)),
+        };
         let (errors, theirs) = unnamed_file()?;
         client
             .stdin(Stdio::piped())
@@ -83,7 +76,7 @@ impl Rows {
         input.write_all(query.as_bytes())?;
         drop(input);
         Ok(Self {
-            origin,
+            system,
             child,
             output: BufReader::with_capacity(BUFFER_BYTES, output),
             errors,
@@ -109,7 +102,7 @@ impl Rows {
         let mut fields = line.split(|byte| *byte == b'\t');
         for form in forms {
             let said = fields.next().context("a row with too few fields")?;
-            form::canonical(form, self.origin, said, &mut row.text)?;
+            form::canonical(form, self.system, said, &mut row.text)?;
             row.ends.push(row.text.len());
             row.text.push(b'\t');
         }
@@ -127,7 +120,7 @@ impl Rows {
         if !status.success() || !told.is_empty() {
             bail!(
                 "the client of {:?} ended with {status}: {told}",
-                self.origin
+                self.system
             );
         }
         Ok(false)

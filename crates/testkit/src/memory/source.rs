@@ -16,7 +16,7 @@ use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::Notify;
 
-use super::{Faults, Row, Rows};
+use super::{Faults, NULL, Row, Rows};
 
 /// One change of a committed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +82,8 @@ impl MemorySource {
         }
     }
 
-    /// Commits a transaction: writes these rows (`Ok`) and removes these keys (`Err`).
+    /// Commits a transaction on tables whose key is the first column: writes these rows (`Ok`) and
+    /// removes these keys (`Err`).
     ///
     /// # Panics
     /// If a table does not exist or a key to remove has no row.
@@ -94,15 +95,44 @@ impl MemorySource {
             let (before, after) = match write {
                 Ok(row) => {
                     let key = *row.first().expect("a row has a key");
-                    (rows.insert(key, row.clone()), Some(row.clone()))
+                    (rows.insert(vec![key], row.clone()), Some(row.clone()))
                 }
-                Err(key) => (Some(rows.remove(key).expect("the row to remove")), None),
+                Err(key) => {
+                    let old = rows.remove([*key].as_slice());
+                    (Some(old.expect("the row to remove")), None)
+                }
             };
             changes.push(MemoryChange {
                 table: *table,
                 before,
                 after,
             });
+        }
+        state.log.push_back(changes);
+        drop(state);
+        self.shared.more.notify_waiters();
+    }
+
+    /// Commits a transaction of any changes. One with neither row before nor after is a TRUNCATE.
+    ///
+    /// # Panics
+    /// If a table does not exist, a row before is not there, or one after is there already.
+    pub fn commit_changes(&self, changes: Vec<MemoryChange>) {
+        let mut state = self.state();
+        for change in &changes {
+            let schema = state.schemas.get(change.table).expect("a table").clone();
+            let rows = state.tables.get_mut(change.table).expect("a table");
+            if change.before.is_none() && change.after.is_none() {
+                rows.clear();
+            }
+            if let Some(before) = &change.before {
+                let old = rows.remove(&place(&schema, rows, before, false));
+                assert_eq!(old.as_ref(), Some(before), "the row before a change");
+            }
+            if let Some(after) = &change.after {
+                let old = rows.insert(place(&schema, rows, after, true), after.clone());
+                assert_eq!(old, None, "the row after a change has a place");
+            }
         }
         state.log.push_back(changes);
         drop(state);
@@ -142,6 +172,19 @@ impl MemorySource {
     fn step(&self) -> Result<()> {
         self.shared.faults.step()
     }
+}
+
+/// Where a row lies: under its key, or without one under all cells and the next free number.
+fn place(schema: &TableSchema, rows: &Rows, row: &Row, free: bool) -> Row {
+    if schema.primary_key.is_empty() {
+        let like = |n: i64| row.iter().copied().chain([n]).collect::<Row>();
+        let next = (0..)
+            .find(|n| !rows.contains_key(&like(*n)))
+            .expect("a free number");
+        return like(if free { next } else { next - 1 });
+    }
+    let cell = |c: &usize| *row.get(*c).expect("a row has all columns");
+    schema.primary_key.iter().map(cell).collect()
 }
 
 fn number(text: &str) -> Result<u64> {
@@ -185,7 +228,12 @@ impl Source for MemorySource {
         Ok(Position::new(self.state().head().to_string()))
     }
 
-    async fn read(&self, chunk: &Chunk, _limits: StreamLimits) -> Result<Box<dyn ChunkReader>> {
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        _limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
         self.step()?;
         let state = self.state();
         let index = state
@@ -243,7 +291,10 @@ impl Source for MemorySource {
         let wanted = state
             .schemas
             .iter()
-            .map(|schema| tables.iter().position(|table| table.name == schema.name))
+            .map(|schema| {
+                let index = tables.iter().position(|table| table.name == schema.name)?;
+                Some((index, schema.old_image.clone()))
+            })
             .collect();
         let shared = Arc::clone(&self.shared);
         let part_changes = self.part_changes.max(1);
@@ -287,8 +338,9 @@ impl ChunkReader for Snapshot {
 
 struct Stream {
     shared: Arc<Shared>,
-    /// Per table of the source its index in the task, if it has one.
-    wanted: Vec<Option<usize>>,
+    /// Per table of the source its index in the task, if it has one, and the columns whose old
+    /// values are logged.
+    wanted: Vec<Option<(usize, Option<Vec<usize>>)>>,
     at: u64,
     /// Changes of the transaction after `at` that were delivered in parts.
     sent: usize,
@@ -317,13 +369,21 @@ impl Stream {
         let mut changes = ChangeBatch::default();
         for change in all.iter().skip(self.sent).take(self.part_changes) {
             self.sent += 1;
-            let Some(table) = self.wanted.get(change.table).copied().flatten() else {
+            let Some(Some((table, logged))) = self.wanted.get(change.table) else {
                 continue;
             };
-            let mut image =
-                |row: &Option<Row>| row.as_ref().map(|row| push(&mut changes.rows, row));
-            let (before, after) = (image(&change.before), image(&change.after));
+            let (table, rows) = (*table, &mut changes.rows);
+            let before = change.before.as_ref().map(|row| {
+                let sent = |c: usize| logged.as_ref().is_none_or(|logged| logged.contains(&c));
+                image(rows, row, sent, CellRef::Absent)
+            });
+            let after = change.after.as_ref().map(|row| {
+                let old = change.before.as_ref().filter(|_| logged.is_some());
+                let sent = |c: usize| old.is_none_or(|old| old.get(c) != row.get(c));
+                image(rows, row, sent, CellRef::Unchanged)
+            });
             let kind = match (before, after) {
+                (None, None) => ChangeKind::Truncate,
                 (None, _) => ChangeKind::Insert,
                 (_, None) => ChangeKind::Delete,
                 _ => ChangeKind::Update,
@@ -393,8 +453,22 @@ impl Confirm for Forget {
 }
 
 fn push(rows: &mut RowBatch, row: &[i64]) -> usize {
-    for cell in row {
-        rows.push(CellRef::I64(*cell));
+    image(rows, row, |_| true, CellRef::Absent)
+}
+
+/// Appends a row; cells that are not `sent` as `left_out`.
+fn image(
+    rows: &mut RowBatch,
+    row: &[i64],
+    sent: impl Fn(usize) -> bool,
+    left_out: CellRef<'static>,
+) -> usize {
+    for (column, cell) in row.iter().enumerate() {
+        rows.push(match *cell {
+            _ if !sent(column) => left_out,
+            NULL => CellRef::Null,
+            cell => CellRef::I64(cell),
+        });
     }
     rows.end_row()
 }

@@ -4,30 +4,39 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, RowOp, TableCounts};
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::batch::{ApplyBatch, Net, TableCounts, TableOp};
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::ColumnPair;
+use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::Position;
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::value::{CellRef, RowBatch, RowRef};
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
-use super::{Faults, Row, Rows};
+use super::rows::Store;
+use super::{Faults, Rows};
 
 /// A state the target committed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    /// Rows per table.
-    pub tables: BTreeMap<TableName, Rows>,
+    store: Store,
     /// Whether every table was Live.
     pub live: bool,
     epoch: i64,
     applied: Option<Position>,
     checkpoints: BTreeMap<TableName, TableCheckpoint>,
+}
+
+impl Committed {
+    /// Rows per table.
+    pub fn tables(&self) -> &BTreeMap<TableName, Rows> {
+        &self.store.tables
+    }
 }
 
 /// A target in memory. Clones share one state.
@@ -45,10 +54,8 @@ impl MemoryTarget {
             .iter()
             .map(|name| (name.clone(), Rows::new()))
             .collect();
-        let first = Committed {
-            tables,
-            ..Committed::default()
-        };
+        let mut first = Committed::default();
+        first.store.tables = tables;
         MemoryTarget {
             history: Arc::new(Mutex::new(vec![first])),
             held: Arc::new(watch::Sender::new(false)),
@@ -123,7 +130,7 @@ impl Inspect for MemoryTarget {
 
     async fn tables(&self) -> Result<Vec<TableName>> {
         self.faults.step()?;
-        Ok(self.now().tables.into_keys().collect())
+        Ok(self.now().store.tables.into_keys().collect())
     }
 
     async fn describe(&self, _tables: &[TableName]) -> Result<Vec<TableSchema>> {
@@ -243,54 +250,95 @@ struct MemoryLoader {
     target: MemoryTarget,
     epoch: Epoch,
     plan: Arc<Plan>,
-    open: Option<(usize, bool, Rows)>,
+    open: Option<Open>,
+}
+
+/// What a loader's open transaction has done.
+struct Open {
+    target: usize,
+    feed: usize,
+    emptied: Option<(ExistingRows, String)>,
+    rows: RowBatch,
+}
+
+impl MemoryLoader {
+    fn open(&mut self) -> Result<&mut Open> {
+        let open = self.open.as_mut();
+        open.ok_or_else(|| Error::bug("no transaction was begun"))
+    }
 }
 
 #[async_trait]
 impl Loader for MemoryLoader {
-    async fn begin(&mut self, target: usize, replace: bool) -> Result<()> {
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
         self.target.faults.step()?;
-        self.open = Some((target, replace, Rows::new()));
+        if self.open.is_some() {
+            return Err(Error::bug("a transaction is open"));
+        }
+        self.open = Some(Open {
+            target,
+            feed,
+            emptied: None,
+            rows: RowBatch::new(),
+        });
+        Ok(())
+    }
+
+    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
+        self.target.faults.step()?;
+        self.open()?.emptied = Some((existing, fingerprint.to_owned()));
         Ok(())
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
         self.target.faults.step()?;
-        let (.., open) = self
-            .open
-            .as_mut()
-            .ok_or_else(|| Error::bug("load before begin"))?;
         for row in rows.iter() {
-            let row = whole(row)?;
-            open.insert(key(&row), row);
+            self.open()?.rows.append(row);
         }
+        tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn commit(&mut self, seen: &Visibility, fingerprint: &str) -> Result<u64> {
-        let open = self
-            .open
-            .take()
-            .ok_or_else(|| Error::bug("commit before begin"))?;
-        let (target, replace, rows) = open;
-        let name = name(&self.plan, target)?;
-        let count = rows.len() as u64;
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+        let open = self.open.take();
+        let open = open.ok_or_else(|| Error::bug("commit before begin"))?;
+        let (plan, target) = (Arc::clone(&self.plan), open.target);
+        let name = name(&plan, target)?;
+        if chunk.map_or(0, |chunk| chunk.rows) != open.rows.len() as u64 {
+            return Err(Error::bug("the target counted other rows"));
+        }
         self.target.commit_as(self.epoch, |state| {
-            let there = state.tables.entry(name.clone()).or_default();
-            if !replace && !there.is_empty() {
-                return Err(Error::config("the table has rows"));
+            let known = state
+                .checkpoints
+                .entry(name.clone())
+                .or_insert_with(|| waiting(name.clone()));
+            if let Some((existing, fingerprint)) = open.emptied {
+                let there = state.store.tables.entry(name).or_default();
+                if existing != ExistingRows::Replace && !there.is_empty() {
+                    return Err(Error::config("the table has rows"));
+                }
+                state.store.clear(&plan, target)?;
+                known.phase = TablePhase::Loading(Vec::new());
+                known.fingerprint = fingerprint;
             }
-            *there = rows;
-            let checkpoint = TableCheckpoint {
-                target: name.clone(),
-                phase: TablePhase::Loaded(seen.clone()),
-                fingerprint: fingerprint.to_owned(),
-                loaded_rows: Some(count),
+            state.store.load(&plan, (target, open.feed), &open.rows)?;
+            let TablePhase::Loading(ledger) = &mut known.phase else {
+                return Err(Error::bug("a chunk of a table that was not emptied"));
             };
-            state.checkpoints.insert(name, checkpoint);
+            ledger.extend(chunk.cloned());
+            known.loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
             Ok(())
-        })?;
-        Ok(count)
+        })
+    }
+}
+
+fn waiting(target: TableName) -> TableCheckpoint {
+    TableCheckpoint {
+        target,
+        phase: TablePhase::Waiting,
+        fingerprint: String::new(),
+        loaded_rows: None,
+        whole: false,
     }
 }
 
@@ -299,7 +347,7 @@ struct MemoryApplier {
     epoch: Epoch,
     plan: Arc<Plan>,
     /// Rows as the open transaction has them.
-    open: Option<BTreeMap<TableName, Rows>>,
+    open: Option<Store>,
 }
 
 #[async_trait]
@@ -313,12 +361,7 @@ impl Applier for MemoryApplier {
                 let entry = state
                     .checkpoints
                     .entry(target.clone())
-                    .or_insert(TableCheckpoint {
-                        target,
-                        phase: TablePhase::Waiting,
-                        fingerprint: String::new(),
-                        loaded_rows: None,
-                    });
+                    .or_insert_with(|| waiting(target));
                 entry.fingerprint.clone_from(fingerprint);
                 if *live {
                     entry.phase = TablePhase::Live;
@@ -333,29 +376,35 @@ impl Applier for MemoryApplier {
         let mut held = self.target.held.subscribe();
         let free = held.wait_for(|held| !held).await;
         free.map_err(|_| Error::bug("the target is gone"))?;
-        let mut tables = self.open.take().unwrap_or_else(|| self.target.now().tables);
+        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
-        let mut in_order = tables.clone();
-        apply_ordered(&self.plan, batch, &mut in_order, &mut counts)?;
-        if let Some(folded) = &batch.folded {
-            for table in folded {
-                apply_folded(&self.plan, &batch.rows, table, &mut tables)?;
+        let mut folded = store.clone();
+        let all = batch.ordered.iter();
+        apply_ordered(&self.plan, batch, all, &mut store, &mut counts)?;
+        if let Some(nets) = &batch.folded {
+            let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+            let rest = batch.ordered.iter().filter(rest);
+            apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
+            for net in nets {
+                if let Net::Folded(table) = net {
+                    folded.apply_folded(&self.plan, &batch.rows, table)?;
+                }
             }
             // The engine's fold is checked against the truth at every single batch.
-            if tables != in_order {
+            if folded != store {
                 return Err(Error::bug("the folded batch differs from the ordered one"));
             }
         }
         tokio::task::yield_now().await;
         let Some(position) = batch.position.clone() else {
-            self.open = Some(in_order);
+            self.open = Some(store);
             return Ok(Applied {
                 durable: None,
                 counts,
             });
         };
         self.target.commit_as(self.epoch, |state| {
-            state.tables = in_order;
+            state.store = store;
             state.applied = Some(position.clone());
             Ok(())
         })?;
@@ -370,82 +419,41 @@ impl Applier for MemoryApplier {
             state.live = true;
             for table in state.checkpoints.values_mut() {
                 table.phase = TablePhase::Live;
+                table.whole = false;
+            }
+            Ok(())
+        })
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let names: Vec<_> = targets
+            .iter()
+            .map(|target| name(&self.plan, *target))
+            .collect::<Result<_>>()?;
+        self.target.commit_as(self.epoch, |state| {
+            for name in names {
+                if let Some(table) = state.checkpoints.get_mut(&name) {
+                    table.phase = TablePhase::Waiting;
+                    table.whole = true;
+                }
             }
             Ok(())
         })
     }
 }
 
-fn apply_ordered(
+fn apply_ordered<'a>(
     plan: &Plan,
     batch: &ApplyBatch,
-    tables: &mut BTreeMap<TableName, Rows>,
+    ops: impl Iterator<Item = &'a TableOp>,
+    store: &mut Store,
     counts: &mut [TableCounts],
 ) -> Result<()> {
-    for op in &batch.ordered {
-        let table = tables.entry(name(plan, op.target)?).or_default();
+    for op in ops {
         let counts = counts
             .get_mut(op.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        match op.op {
-            RowOp::Insert(row) => {
-                let row = whole(batch.rows.row(row))?;
-                counts.inserts += 1;
-                counts.repaired += u64::from(table.insert(key(&row), row).is_some());
-            }
-            RowOp::Update { before, after } => {
-                counts.updates += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(before))?));
-                counts.repaired += u64::from(old.is_none());
-                let row = whole(batch.rows.row(after))?;
-                table.insert(key(&row), row);
-            }
-            RowOp::Delete(row) => {
-                counts.deletes += 1;
-                let old = table.remove(&key(&whole(batch.rows.row(row))?));
-                counts.missing += u64::from(old.is_none());
-            }
-            RowOp::Truncate => table.clear(),
-        }
+        store.apply(plan, &batch.rows, op, counts)?;
     }
     Ok(())
-}
-
-fn apply_folded(
-    plan: &Plan,
-    rows: &RowBatch,
-    folded: &FoldedTable,
-    tables: &mut BTreeMap<TableName, Rows>,
-) -> Result<()> {
-    let table = tables.entry(name(plan, folded.target)?).or_default();
-    let read = |row: usize| whole(rows.row(row));
-    for row in &folded.deletes {
-        table.remove(&key(&read(*row)?));
-    }
-    for (before, _) in &folded.updates {
-        table.remove(&key(&read(*before)?));
-    }
-    let written = folded
-        .updates
-        .iter()
-        .map(|(_, after)| after)
-        .chain(&folded.inserts);
-    for row in written {
-        let row = read(*row)?;
-        table.insert(key(&row), row);
-    }
-    Ok(())
-}
-
-fn key(row: &Row) -> i64 {
-    *row.first().expect("a row has a key")
-}
-
-fn whole(row: RowRef<'_>) -> Result<Row> {
-    row.cells()
-        .map(|cell| match cell {
-            CellRef::I64(value) => Ok(value),
-            other => Err(Error::bug(format!("a cell of kind {}", other.kind_name()))),
-        })
-        .collect()
 }

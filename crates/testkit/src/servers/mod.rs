@@ -32,6 +32,8 @@
 mod mariadb;
 mod postgres;
 pub(crate) mod process;
+mod system;
 
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use postgres::{Postgres, PostgresOptions};
+pub use system::{Account, Place, Server, System};

@@ -13,8 +13,8 @@ use rand::SeedableRng as _;
 use rand::rngs::SmallRng;
 
 use super::tables::{self, Sizes};
-use super::{DATABASE, sysbench, types};
-use crate::servers::{MariaDb, process};
+use super::{postgres, sysbench, types, types_postgres};
+use crate::servers::{Place, System, process};
 
 /// How busy the shop is.
 #[derive(Debug, Clone)]
@@ -80,7 +80,7 @@ impl Load {
     ///
     /// # Errors
     /// When a client cannot be started.
-    pub fn start(server: &Arc<MariaDb>, options: &LoadOptions) -> Result<Self> {
+    pub fn start(place: &Place, options: &LoadOptions) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut load = Self {
             shared: Arc::clone(&shared),
@@ -88,27 +88,8 @@ impl Load {
             start: Instant::now(),
         };
         let sizes = Sizes::of(options.rows);
-        let ours: [(&'static str, Next); 5] = [
-            (
-                "shop",
-                Box::new(move |random, _| tables::shop(random, sizes)),
-            ),
-            (
-                "seat",
-                Box::new(move |random, number| tables::seat(random, sizes, number)),
-            ),
-            ("every_type", Box::new(|random, _| types::change(random))),
-            (
-                "bank 1",
-                Box::new(move |random, _| tables::bank(random, sizes)),
-            ),
-            (
-                "bank 2",
-                Box::new(move |random, _| tables::bank(random, sizes)),
-            ),
-        ];
-        for (index, (name, next)) in (0u64..).zip(ours) {
-            let session = Session::start(server)?;
+        for (index, (name, next)) in (0u64..).zip(workers(place.system(), sizes)) {
+            let session = Session::start(place)?;
             let random = SmallRng::seed_from_u64(options.seed.wrapping_mul(31).wrapping_add(index));
             let (shared, rate) = (Arc::clone(&shared), options.rate);
             let body = move || {
@@ -118,10 +99,9 @@ impl Load {
             load.spawn(name, body)?;
         }
         if options.sysbench_rate != Some(0) {
-            let (shared, server, options) =
-                (Arc::clone(&shared), Arc::clone(server), options.clone());
+            let (shared, place, options) = (Arc::clone(&shared), place.clone(), options.clone());
             let body = move || {
-                let done = work_sysbench(&server, &shared, &options);
+                let done = work_sysbench(&place, &shared, &options);
                 done.inspect_err(|error| shared.fail(error))
             };
             load.spawn("sysbench", body)?;
@@ -191,6 +171,35 @@ impl Drop for Load {
     }
 }
 
+/// Our workers, each the only one of its tables but for the bank's.
+fn workers(system: System, sizes: Sizes) -> [(&'static str, Next); 5] {
+    let bank = || -> Next {
+        match system {
+            System::MariaDb => Box::new(move |random, _| tables::bank(random, sizes)),
+            System::Postgres => Box::new(move |random, _| postgres::bank(random, sizes)),
+        }
+    };
+    let [shop, seat, every_type]: [Next; 3] = match system {
+        System::MariaDb => [
+            Box::new(move |random, _| tables::shop(random, sizes)),
+            Box::new(move |random, number| tables::seat(random, sizes, number)),
+            Box::new(|random, _| types::change(random)),
+        ],
+        System::Postgres => [
+            Box::new(move |random, _| postgres::shop(random, sizes)),
+            Box::new(move |random, number| postgres::seat(random, sizes, number)),
+            Box::new(|random, _| types_postgres::change(random)),
+        ],
+    };
+    [
+        ("shop", shop),
+        ("seat", seat),
+        ("every_type", every_type),
+        ("bank 1", bank()),
+        ("bank 2", bank()),
+    ]
+}
+
 fn work(
     mut session: Session,
     shared: &Shared,
@@ -214,11 +223,11 @@ fn work(
     Ok(done)
 }
 
-fn work_sysbench(server: &MariaDb, shared: &Shared, options: &LoadOptions) -> Result<u64> {
+fn work_sysbench(place: &Place, shared: &Shared, options: &LoadOptions) -> Result<u64> {
     let mut done = 0;
     let mut seed = options.seed;
     while !shared.stopped() {
-        let slice = sysbench::slice(server, options.rows, options.sysbench_rate, seed)?;
+        let slice = sysbench::slice(place, options.rows, options.sysbench_rate, seed)?;
         seed = seed.wrapping_add(1);
         done += slice;
         shared.done.fetch_add(slice, Ordering::Relaxed);
@@ -237,10 +246,13 @@ struct Session {
 }
 
 impl Session {
-    fn start(server: &MariaDb) -> Result<Self> {
-        let mut client = server.client(Some(DATABASE));
+    fn start(place: &Place) -> Result<Self> {
+        let mut client = place.client();
+        // The other's client writes each answer at once anyway.
+        if place.system() == System::MariaDb {
+            client.arg("--unbuffered");
+        }
         client
-            .arg("--unbuffered")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

@@ -1,12 +1,15 @@
 //! A shop that is busy while it is copied: the load of the demo, the crash tests and benchmarks.
 //!
-//! | tables of [`DATABASE`] | what they are for |
+//! The tables, transactions and invariants are the same in MariaDB and PostgreSQL, but for the types.
+//!
+//! | table | what it is for |
 //! | --- | --- |
 //! | `sbtest1` … | sysbench's `oltp_read_write`: updates, and the same key deleted and inserted again |
 //! | `customer`, `invoice` | a foreign key that does not cascade; parents and children come and go together |
 //! | `seat` | unique values swapped and rotated inside a transaction |
 //! | `every_type` | a column of every type the product carries today |
 //! | `account` | a bank: every committed state has the same [`total`](bank_total) |
+//! | `mark` | one row; the [`mark`] set last tells when a target has everything |
 //!
 //! Each worker sends its transactions through one client process that lives as long as the load,
 //! and waits for each to be committed, so what is counted is what happened. Workers never wait for
@@ -15,18 +18,19 @@
 //! transactions of a worker depend on the seed alone; how far it comes depends on the machine.
 
 mod load;
+mod postgres;
 mod sysbench;
 mod tables;
 mod types;
+mod types_postgres;
 
 use anyhow::{Context as _, Result};
 
-use crate::servers::{MariaDb, Postgres};
+use crate::servers::{Place, System};
 
 pub use load::{Load, LoadOptions, Summary};
-pub use types::COLUMNS as EVERY_TYPE_COLUMNS;
 
-/// The database all tables are in.
+/// The name the source's database usually gets.
 pub const DATABASE: &str = "shop";
 /// How many tables sysbench gets.
 pub const SYSBENCH_TABLES: u32 = 4;
@@ -34,36 +38,71 @@ pub const SYSBENCH_TABLES: u32 = 4;
 /// The names of all tables, parents before children.
 pub fn tables() -> Vec<String> {
     let sysbench = (1..=SYSBENCH_TABLES).map(|number| format!("sbtest{number}"));
-    let ours = ["customer", "invoice", "seat", "every_type", "account"];
+    let ours = [
+        "customer",
+        "invoice",
+        "seat",
+        "every_type",
+        "account",
+        "mark",
+    ];
     sysbench.chain(ours.map(str::to_owned)).collect()
 }
 
-/// Creates the database and fills it: `rows` in each table of sysbench, in proportion elsewhere.
+/// The columns of `every_type` but for its key.
+pub fn every_type_columns(system: System) -> Vec<&'static str> {
+    match system {
+        System::MariaDb => types::COLUMNS.iter().map(|column| column.0).collect(),
+        System::Postgres => types_postgres::COLUMNS
+            .iter()
+            .map(|column| column.0)
+            .collect(),
+    }
+}
+
+/// Makes the tables in an empty database: `rows` in each of sysbench's, in proportion elsewhere.
 ///
 /// # Errors
 /// When sysbench is not installed, or the server refuses something.
-pub fn create(server: &MariaDb, rows: u32) -> Result<()> {
-    server.sql(&format!("CREATE DATABASE {DATABASE} CHARACTER SET utf8mb4"))?;
-    server.sql_in(DATABASE, &tables::create_sql(rows))?;
-    server.sql_in(DATABASE, &types::create_sql(rows))?;
-    sysbench::prepare(server, rows)
+pub fn create(place: &Place, rows: u32) -> Result<()> {
+    match place.system() {
+        System::MariaDb => {
+            place.sql(&tables::create_sql(rows))?;
+            place.sql(&types::create_sql(rows))?;
+        }
+        System::Postgres => {
+            place.sql(&postgres::create_sql(rows))?;
+            place.sql(&types_postgres::create_sql(rows))?;
+        }
+    }
+    place.sql("CREATE TABLE mark (id INT PRIMARY KEY, n BIGINT NOT NULL); INSERT INTO mark VALUES (1, 0);")?;
+    sysbench::prepare(place, rows)
 }
 
-/// What all accounts hold together, at the source.
-///
-/// # Errors
-/// When the server cannot be asked.
-pub fn bank_total(server: &MariaDb) -> Result<String> {
-    server.sql_in(DATABASE, "SELECT SUM(balance) FROM account")
-}
-
-/// What all accounts hold together, at a target; the same as at the source in every state a reader
+/// What all accounts hold together: the same at the source and in every state a reader of the target
 /// may see once the table is Live.
 ///
 /// # Errors
 /// When the server cannot be asked.
-pub fn bank_total_at_target(server: &Postgres, database: &str, table: &str) -> Result<String> {
-    server
-        .sql_in(database, &format!("SELECT sum(balance) FROM {table}"))
-        .context("the bank's total at the target")
+pub fn bank_total(place: &Place) -> Result<String> {
+    place.sql("SELECT sum(balance) FROM account")
+}
+
+/// Commits a new mark at the source; what it is now. A target that [`has`](marked) it has everything
+/// that was committed before.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn mark(place: &Place) -> Result<u64> {
+    place.sql("UPDATE mark SET n = n + 1")?;
+    marked(place)
+}
+
+/// The last mark a database has.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub fn marked(place: &Place) -> Result<u64> {
+    let told = place.sql("SELECT n FROM mark")?;
+    told.trim().parse().context("the mark")
 }

@@ -9,21 +9,21 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{DATABASE, SYSBENCH_TABLES};
-use crate::servers::MariaDb;
+use super::SYSBENCH_TABLES;
 use crate::servers::process::{self, command, find_binary};
+use crate::servers::{Place, System};
 
 const MISSING: &str =
     "sysbench is not found on this machine: run `cargo x setup`, or install the package sysbench";
 
 /// Makes and fills the tables.
-pub(super) fn prepare(server: &MariaDb, rows: u32) -> Result<()> {
+pub(super) fn prepare(place: &Place, rows: u32) -> Result<()> {
     let threads = SYSBENCH_TABLES.min(2).to_string();
-    run(server, rows, &["--threads", &threads], "prepare").map(drop)
+    run(place, rows, &["--threads", &threads], "prepare").map(drop)
 }
 
 /// One second of load; the transactions committed.
-pub(super) fn slice(server: &MariaDb, rows: u32, rate: Option<u32>, seed: u64) -> Result<u64> {
+pub(super) fn slice(place: &Place, rows: u32, rate: Option<u32>, seed: u64) -> Result<u64> {
     // The seed is a 32-bit number there, and 0 means the time of day.
     let seed = (seed % 0x7fff_fff0 + 1).to_string();
     let rate = rate.unwrap_or(0).to_string();
@@ -36,21 +36,26 @@ pub(super) fn slice(server: &MariaDb, rows: u32, rate: Option<u32>, seed: u64) -
         "--rate",
         &rate,
     ];
-    let told = run(server, rows, &args, "run")?;
+    let told = run(place, rows, &args, "run")?;
     transactions(&told).with_context(|| format!("sysbench did not tell its transactions:\n{told}"))
 }
 
-fn run(server: &MariaDb, rows: u32, more: &[&str], action: &str) -> Result<String> {
+fn run(place: &Place, rows: u32, more: &[&str], action: &str) -> Result<String> {
     let program = find_binary(&["sysbench"], &[]).context(MISSING)?;
+    let driver = match place.system() {
+        System::MariaDb => "mysql",
+        System::Postgres => "pgsql",
+    };
+    let server = &place.server;
     let mut args = vec![
         OsString::from("oltp_read_write"),
-        "--db-driver=mysql".into(),
+        format!("--db-driver={driver}").into(),
         "--db-ps-mode=disable".into(),
-        format!("--mysql-host={}", server.host()).into(),
-        format!("--mysql-port={}", server.port()).into(),
-        format!("--mysql-user={}", server.user()).into(),
-        format!("--mysql-password={}", server.password()).into(),
-        format!("--mysql-db={DATABASE}").into(),
+        format!("--{driver}-host={}", server.host()).into(),
+        format!("--{driver}-port={}", server.port()).into(),
+        format!("--{driver}-user={}", server.user()).into(),
+        format!("--{driver}-password={}", server.password()).into(),
+        format!("--{driver}-db={}", place.database).into(),
         format!("--tables={SYSBENCH_TABLES}").into(),
         format!("--table-size={rows}").into(),
     ];

@@ -1,11 +1,20 @@
 //! The judge: equal tables are equal, and everything that is broken on purpose is found.
 
+use System::{MariaDb, Postgres};
 use thalweg_testkit::compare::{Difference, Ends, Report};
-use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
+use thalweg_testkit::servers::{Place, System};
 
 /// Type and value at the source, type and value at the target, another value at the target. Each is
-/// a column of one table; a value that is the same in SQL of both sides stands once.
-const TYPES: &[(&str, &str, &str, &str, &str)] = &[
+/// a column of one table.
+type Types = &'static [(
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static str,
+)];
+
+const MARIADB_TO_POSTGRES: Types = &[
     ("TINYINT", "-128", "smallint", "-128", "-127"),
     ("INT(6) ZEROFILL", "7", "bigint", "7", "70"),
     (
@@ -124,41 +133,242 @@ const TYPES: &[(&str, &str, &str, &str, &str)] = &[
     ("INET6", "'::1'", "text", "'::1'", "'::2'"),
 ];
 
+const POSTGRES_TO_MARIADB: Types = &[
+    ("smallint", "-32768", "SMALLINT", "-32768", "0"),
+    ("boolean", "true", "TINYINT(1)", "1", "0"),
+    ("boolean", "true", "BIT(1)", "b'1'", "b'0'"),
+    ("numeric(10,2)", "1.50", "DECIMAL(10,2)", "1.5", "1.51"),
+    ("numeric", "'NaN'", "TEXT", "'NaN'", "'Infinity'"),
+    ("real", "1.1", "FLOAT", "1.1", "1.1000001"),
+    (
+        "double precision",
+        "0.1",
+        "DOUBLE",
+        "0.1",
+        "0.10000000000000002",
+    ),
+    ("varchar(9)", "'ž🦊\\'", "VARCHAR(9)", "'ž🦊\\\\'", "'ž🦊'"),
+    ("char(5)", "'a'", "CHAR(5)", "'a'", "'b'"),
+    ("bytea", "'\\x00ff'", "LONGBLOB", "x'00ff'", "x'00'"),
+    (
+        "date",
+        "'2024-02-29'",
+        "DATE",
+        "'2024-02-29'",
+        "'2024-02-28'",
+    ),
+    (
+        "time(6)",
+        "'23:59:59.5'",
+        "TIME(6)",
+        "'23:59:59.5'",
+        "'23:59:59'",
+    ),
+    (
+        "timestamp(6)",
+        "'2024-02-29 01:02:03.000001'",
+        "DATETIME(6)",
+        "'2024-02-29 01:02:03.000001'",
+        "'2024-02-29 01:02:03'",
+    ),
+    (
+        "timestamptz",
+        "'2024-02-29 01:02:03+02'",
+        "DATETIME(6)",
+        "'2024-02-28 23:02:03'",
+        "'2024-02-29 01:02:03'",
+    ),
+    (
+        "uuid",
+        "'123e4567-e89b-12d3-a456-426655440000'",
+        "UUID",
+        "'123e4567-e89b-12d3-a456-426655440000'",
+        "'123e4567-e89b-12d3-a456-426655440001'",
+    ),
+    (
+        "jsonb",
+        "'{\"b\": 1.0, \"a\": 2}'",
+        "JSON",
+        "'{\"a\":2,\"b\":1}'",
+        "'{\"a\":2,\"b\":2}'",
+    ),
+    (
+        "json",
+        "'{\"b\": 1}'",
+        "JSON",
+        "'{\"b\": 1}'",
+        "'{\"b\":1}'",
+    ),
+    ("integer[]", "'{1,NULL}'", "TEXT", "'{1,NULL}'", "'{1}'"),
+    ("inet", "'::1'", "TEXT", "'::1'", "'::1/128'"),
+    ("inet", "'10.0.0.1/8'", "TEXT", "'10.0.0.1/8'", "'10.0.0.1'"),
+    ("bit varying(9)", "B'101'", "TEXT", "'101'", "'1010'"),
+    (
+        "interval",
+        "'1 mon 2 days'",
+        "TEXT",
+        "'1 mon 2 days'",
+        "'1 mon'",
+    ),
+    ("amount", "7", "DECIMAL(9,1)", "7", "7.1"),
+];
+
+const POSTGRES_TO_POSTGRES: Types = &[
+    ("numeric", "'NaN'", "numeric", "'NaN'", "'Infinity'"),
+    ("numeric", "1.50", "numeric", "1.5", "1.51"),
+    ("real", "'NaN'", "real", "'NaN'", "'-Infinity'"),
+    ("double precision", "'-0'", "double precision", "'-0'", "0"),
+    ("text", "'a '", "text", "'a '", "'a'"),
+    ("date", "'infinity'", "date", "'infinity'", "'-infinity'"),
+    (
+        "date",
+        "'0044-03-15 BC'",
+        "date",
+        "'0044-03-15 BC'",
+        "'0044-03-15'",
+    ),
+    (
+        "timestamptz",
+        "'infinity'",
+        "timestamptz",
+        "'infinity'",
+        "'-infinity'",
+    ),
+    ("interval", "'1 mon'", "interval", "'1 mon'", "'30 days'"),
+    ("timetz", "'12:00+02'", "timetz", "'12:00+02'", "'11:00+01'"),
+    ("jsonb", "'{\"a\": 1.0}'", "jsonb", "'{\"a\": 1.0}'", "'{}'"),
+    (
+        "text[]",
+        "'{a,NULL}'",
+        "text[]",
+        "'{a,NULL}'",
+        "'{a,\"NULL\"}'",
+    ),
+    ("int4range", "'[1,5)'", "int4range", "'[1,4]'", "'empty'"),
+    ("point", "'(1,2)'", "point", "'(1,2)'", "'(1,3)'"),
+    ("bit(3)", "B'101'", "bit(3)", "B'101'", "B'100'"),
+    ("mood", "'sad'", "mood", "'sad'", "'glad'"),
+    ("pair", "'(1,a)'", "pair", "'(1,a)'", "'(1,b)'"),
+];
+
+const MARIADB_TO_MARIADB: Types = &[
+    (
+        "BIGINT UNSIGNED",
+        "18446744073709551615",
+        "BIGINT UNSIGNED",
+        "18446744073709551615",
+        "0",
+    ),
+    ("FLOAT", "1.1", "FLOAT", "1.1", "1.1000001"),
+    (
+        "TIME(6)",
+        "'-838:59:59'",
+        "TIME(6)",
+        "'-838:59:59'",
+        "'838:59:59'",
+    ),
+    ("DATE", "'0000-00-00'", "DATE", "'0000-00-00'", "NULL"),
+    (
+        "TEXT CHARACTER SET latin1",
+        "'é€'",
+        "TEXT CHARACTER SET utf8mb4",
+        "'é€'",
+        "'é'",
+    ),
+    ("VARCHAR(3)", "'a '", "VARCHAR(3)", "'a '", "'a'"),
+    (
+        "BIT(10)",
+        "b'1000000001'",
+        "BIT(10)",
+        "b'1000000001'",
+        "b'1'",
+    ),
+    (
+        "POINT",
+        "ST_GeomFromText('POINT(1 2)', 4326)",
+        "POINT",
+        "ST_GeomFromText('POINT(1 2)', 4326)",
+        "ST_GeomFromText('POINT(1 2)', 0)",
+    ),
+    ("INET6", "'::1'", "INET6", "'::1'", "'::2'"),
+    ("SET('a','b')", "'b,a'", "SET('a','b')", "'a,b'", "'b'"),
+    ("YEAR", "2024", "YEAR", "2024", "2023"),
+    (
+        "JSON",
+        "'{\"b\": 1}'",
+        "JSON",
+        "'{\"b\": 1}'",
+        "'{\"b\":1}'",
+    ),
+];
+
+/// What some of the columns need in either server.
+const PREPARED: &str = "CREATE DOMAIN amount AS numeric(9,1); CREATE TYPE mood AS ENUM ('sad', 'glad'); \
+                        CREATE TYPE pair AS (a int, b text);";
+
 struct Pair {
-    mariadb: MariaDb,
-    postgres: Postgres,
+    source: Place,
+    target: Place,
 }
 
 impl Pair {
     fn start() -> Self {
-        let mariadb = MariaDb::start(MariaDbOptions::default()).unwrap();
-        mariadb
-            .sql("CREATE DATABASE shop CHARACTER SET utf8mb4")
-            .unwrap();
-        let postgres = Postgres::start(PostgresOptions::default()).unwrap();
-        Self { mariadb, postgres }
+        Self::between(MariaDb, Postgres)
+    }
+
+    fn between(source: System, target: System) -> Self {
+        let start = |system, database| Place::start(system, database).unwrap();
+        Self {
+            source: start(source, "shop"),
+            target: start(target, "copy"),
+        }
     }
 
     fn ends(&self) -> Ends<'_> {
         Ends {
-            source: &self.mariadb,
-            target: &self.postgres,
-            database: "postgres",
+            source: &self.source,
+            target: &self.target,
         }
     }
 
     fn compare(&self, table: &str) -> Report {
-        let names = (format!("shop.{table}"), format!("public.{table}"));
+        let names = (self.source.table(table), self.target.table(table));
         self.ends().compare(&names.0, &names.1).unwrap()
     }
 }
 
 #[test]
-fn every_type_has_a_common_form_and_no_change_of_it_is_missed() {
-    let pair = Pair::start();
+fn every_type_from_mariadb_to_postgres_is_compared_and_no_change_missed() {
+    every_type(MariaDb, Postgres, MARIADB_TO_POSTGRES);
+}
+
+#[test]
+fn every_type_from_postgres_to_mariadb_is_compared_and_no_change_missed() {
+    every_type(Postgres, MariaDb, POSTGRES_TO_MARIADB);
+}
+
+#[test]
+fn every_type_from_postgres_to_postgres_is_compared_and_no_change_missed() {
+    every_type(Postgres, Postgres, POSTGRES_TO_POSTGRES);
+}
+
+#[test]
+fn every_type_from_mariadb_to_mariadb_is_compared_and_no_change_missed() {
+    every_type(MariaDb, MariaDb, MARIADB_TO_MARIADB);
+}
+
+fn every_type(source: System, target: System, types: Types) {
+    let pair = Pair::between(source, target);
+    for place in [&pair.source, &pair.target] {
+        let prepared = match place.system() {
+            MariaDb => "SET GLOBAL sql_mode = ''",
+            Postgres => PREPARED,
+        };
+        place.sql(prepared).unwrap();
+    }
     let mut columns = (Vec::new(), Vec::new());
     let mut values = (Vec::new(), Vec::new());
-    for (index, (from, value, to, same, _)) in TYPES.iter().enumerate() {
+    for (index, (from, value, to, same, _)) in types.iter().enumerate() {
         columns.0.push(format!("c{index} {from}"));
         columns.1.push(format!("c{index} {to}"));
         values.0.push(*value);
@@ -178,22 +388,20 @@ fn every_type_has_a_common_form_and_no_change_of_it_is_missed() {
         )
     };
     let (from, to) = (create(&columns.0), create(&columns.1));
-    pair.mariadb
-        .sql_in("shop", &(from + &insert(&values.0)))
-        .unwrap();
-    pair.postgres.sql(&(to + &insert(&values.1))).unwrap();
+    pair.source.sql(&(from + &insert(&values.0))).unwrap();
+    pair.target.sql(&(to + &insert(&values.1))).unwrap();
     let report = pair.compare("t");
     assert!(report.equal(), "{report}");
     assert_eq!((report.source_rows, report.target_rows), (2, 2));
     assert_eq!(report.source_sha256, report.target_sha256);
-    for (index, (from, _, _, same, other)) in TYPES.iter().enumerate() {
+    for (index, (from, _, _, same, other)) in types.iter().enumerate() {
         let set = |value: &str| format!("UPDATE t SET c{index} = {value} WHERE id = 1;");
-        pair.postgres.sql(&set(other)).unwrap();
+        pair.target.sql(&set(other)).unwrap();
         let report = pair.compare("t");
         let expected = Difference::Different("1".into(), vec![format!("c{index}")]);
         assert_eq!(report.first, [expected], "{from}: {same} and {other}");
         assert_ne!(report.source_sha256, report.target_sha256);
-        pair.postgres.sql(&set(same)).unwrap();
+        pair.target.sql(&set(same)).unwrap();
     }
 }
 
@@ -208,8 +416,8 @@ fn missing_extra_and_different_rows_are_counted_and_named() {
         INSERT INTO word VALUES ('B', 2, 'x'), ('a', 10, 'x'), ('a', 9, 'x'), ('é', 1, 'x'),
           ('Z ', 1, 'x'), ('🦊', 1, 'x'), ('\u{ffff}', 1, 'x'), ('', 1, 'x');";
     let binary = both.replace("VARCHAR(20)", "VARCHAR(20) COLLATE utf8mb4_nopad_bin");
-    pair.mariadb.sql_in("shop", &binary).unwrap();
-    pair.postgres.sql(both).unwrap();
+    pair.source.sql(&binary).unwrap();
+    pair.target.sql(both).unwrap();
     for table in ["number", "word"] {
         let report = pair.compare(table);
         assert!(report.equal(), "{report}");
@@ -218,7 +426,7 @@ fn missing_extra_and_different_rows_are_counted_and_named() {
         INSERT INTO number VALUES (11, 1);
         UPDATE word SET v = 'y' WHERE a = 'é'; DELETE FROM word WHERE a = '🦊';
         INSERT INTO word VALUES ('A', 1, 'x');";
-    pair.postgres.sql(broken).unwrap();
+    pair.target.sql(broken).unwrap();
     let expect = |table: &str, changed: &str, missing: &str, extra: &str| {
         let report = pair.compare(table);
         assert_eq!(
@@ -244,10 +452,10 @@ fn without_a_key_rows_count_as_often_as_they_are_there() {
     let pair = Pair::start();
     let both = "CREATE TABLE t (a INT NULL, b TEXT NULL);
         INSERT INTO t VALUES (1, 'x'), (1, 'x'), (NULL, 'y'), (10, NULL), (9, '~');";
-    pair.mariadb.sql_in("shop", both).unwrap();
-    pair.postgres.sql(both).unwrap();
+    pair.source.sql(both).unwrap();
+    pair.target.sql(both).unwrap();
     assert!(pair.compare("t").equal());
-    pair.postgres.sql("INSERT INTO t VALUES (1, 'x')").unwrap();
+    pair.target.sql("INSERT INTO t VALUES (1, 'x')").unwrap();
     let report = pair.compare("t");
     assert_eq!(
         (report.missing, report.extra, report.different),
@@ -261,10 +469,10 @@ fn what_cannot_be_compared_is_an_error_and_not_equal() {
     let pair = Pair::start();
     let source = "CREATE TABLE a (id INT PRIMARY KEY, v INT); CREATE TABLE b LIKE a;
         CREATE TABLE c LIKE a; CREATE TABLE d LIKE a;";
-    pair.mariadb.sql_in("shop", source).unwrap();
-    let target = "CREATE TABLE a (id int, v text); CREATE TABLE b (id int);
+    pair.source.sql(source).unwrap();
+    let target = "CREATE TABLE a (id int, v bytea); CREATE TABLE b (id int);
         CREATE TABLE c (id int, v int, w int);";
-    pair.postgres.sql(target).unwrap();
+    pair.target.sql(target).unwrap();
     for (table, words) in [
         ("a", "no common form"),
         ("b", "has no v"),
@@ -272,7 +480,7 @@ fn what_cannot_be_compared_is_an_error_and_not_equal() {
         ("d", "does not exist"),
         ("e", "does not exist"),
     ] {
-        let names = (format!("shop.{table}"), format!("public.{table}"));
+        let names = (pair.source.table(table), pair.target.table(table));
         let error = pair.ends().compare(&names.0, &names.1).unwrap_err();
         assert!(format!("{error:#}").contains(words), "{table}: {error:#}");
     }
@@ -283,16 +491,13 @@ fn what_cannot_be_compared_is_an_error_and_not_equal() {
 fn a_large_table_is_streamed() {
     let rows: u32 = std::env::var("ROWS").map_or(200_000, |rows| rows.parse().unwrap());
     let pair = Pair::start();
-    pair.mariadb
-        .sql_in(
-            "shop",
-            &format!(
-                "CREATE TABLE t (id INT PRIMARY KEY, v BIGINT, s VARCHAR(20), d DOUBLE); INSERT INTO t \
+    pair.source
+        .sql(&format!(
+            "CREATE TABLE t (id INT PRIMARY KEY, v BIGINT, s VARCHAR(20), d DOUBLE); INSERT INTO t \
                  SELECT seq, seq * 7919, concat('row ', seq), seq / 4 FROM seq_1_to_{rows}"
-            ),
-        )
+        ))
         .unwrap();
-    pair.postgres
+    pair.target
         .sql(&format!(
             "CREATE TABLE t (id int PRIMARY KEY, v bigint, s text, d double precision); INSERT INTO t \
              SELECT n, n * 7919::bigint, 'row ' || n, n / 4.0 FROM generate_series(1, {rows}) n"

@@ -248,9 +248,7 @@ fn sizes(column: &ColumnSchema) -> (Option<u32>, Option<u32>) {
         ColumnType::Bytes { max_bytes } => (*max_bytes, None),
         ColumnType::Bits { len, .. } => (*len, None),
         ColumnType::Decimal {
-            precision,
-            scale,
-            special: false,
+            precision, scale, ..
         } => (*precision, *scale),
         ColumnType::Int { .. } => (None, Some(0)),
         _ => (None, None),

@@ -5,13 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
-use thalweg_testkit::servers::Postgres;
+use thalweg_testkit::servers::{Place, System};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, Config, NoTls};
 
 use crate::bank::{SNAPSHOT, TOTAL};
-use crate::lab::TARGET;
+use crate::conn::Conn;
 
 /// Between two samples of one reader, so that looking is not most of the work.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -38,21 +37,13 @@ pub(super) struct Readers {
 impl Readers {
     /// Two that ask for everything in one statement, two that ask piece by piece in one
     /// transaction with one snapshot. When this returns they are connected.
-    pub(super) fn start(runtime: &Handle, server: &Postgres) -> Result<Self> {
-        let mut config = Config::new();
-        config
-            .host(server.host())
-            .port(server.port())
-            .user(server.user())
-            .password(server.password())
-            .dbname(TARGET);
+    pub(super) fn start(runtime: &Handle, place: &Place) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let mut tasks = JoinSet::new();
         for number in 0..4 {
-            let (client, connection) = runtime.block_on(config.connect(NoTls))?;
-            // Its error reaches the client as well.
-            tasks.spawn_on(async move { drop(connection.await) }, runtime);
-            tasks.spawn_on(read(client, number % 2 == 0, Arc::clone(&shared)), runtime);
+            // In the runtime, because a connection may want a task of its own.
+            let conn = runtime.block_on(Conn::open(place))?;
+            tasks.spawn_on(read(conn, number % 2 == 0, Arc::clone(&shared)), runtime);
         }
         Ok(Self {
             shared,
@@ -73,12 +64,12 @@ impl Readers {
     }
 }
 
-async fn read(mut client: Client, whole: bool, shared: Arc<Shared>) {
+async fn read(mut conn: Conn, whole: bool, shared: Arc<Shared>) {
     let mut before = 0;
     loop {
         let seen = match whole {
-            true => one_statement(&client).await,
-            false => one_transaction(&mut client).await,
+            true => one_statement(&mut conn).await,
+            false => one_transaction(&mut conn).await,
         };
         match seen.and_then(|sample| judge(&sample, &mut before)) {
             Ok(()) => drop(shared.samples.fetch_add(1, Ordering::Relaxed)),
@@ -111,32 +102,39 @@ fn judge(sample: &Sample, before: &mut i64) -> Result<()> {
     Ok(())
 }
 
-async fn one_statement(client: &Client) -> Result<Sample> {
-    let row = client.query_one(SNAPSHOT, &[]).await?;
-    Ok(Sample {
-        parts: [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?],
-        ticks: row.try_get(3)?,
-    })
+async fn one_statement(conn: &mut Conn) -> Result<Sample> {
+    let row = conn.first(SNAPSHOT).await?.context("no row")?;
+    let mut numbers = Vec::new();
+    for cell in row {
+        numbers.push(cell.context("NULL")?.parse::<i64>()?);
+    }
+    match numbers.as_slice() {
+        [one, two, three, ticks] => Ok(Sample {
+            parts: [*one, *two, *three],
+            ticks: *ticks,
+        }),
+        _ => bail!("{} columns", numbers.len()),
+    }
 }
 
-async fn one_transaction(client: &mut Client) -> Result<Sample> {
-    let build = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead);
-    let transaction = build.read_only(true).start().await?;
+async fn one_transaction(conn: &mut Conn) -> Result<Sample> {
+    match conn.system() {
+        System::MariaDb => conn.change("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"),
+        System::Postgres => conn.change("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY"),
+    }
+    .await?;
     let mut found = [0; 4];
     for (found, query) in found.iter_mut().zip([
-        "SELECT (sum(balance) * 100)::bigint FROM checking",
-        "SELECT sum(cents)::bigint FROM savings",
-        "SELECT (sum(amount) * 100)::bigint FROM vault",
+        "SELECT CAST(sum(balance) * 100 AS DECIMAL(30,0)) FROM checking",
+        "SELECT sum(cents) FROM savings",
+        "SELECT CAST(sum(amount) * 100 AS DECIMAL(30,0)) FROM vault",
         "SELECT ticks FROM clock",
     ]) {
-        let value: Option<i64> = transaction.query_one(query, &[]).await?.try_get(0)?;
-        *found = value.context("an empty table")?;
+        *found = conn.number(query).await?.context("an empty table")?;
         // Time for a commit between two statements.
         tokio::task::yield_now().await;
     }
-    transaction.commit().await?;
+    conn.change("COMMIT").await?;
     let [one, two, three, ticks] = found;
     Ok(Sample {
         parts: [one, two, three],
