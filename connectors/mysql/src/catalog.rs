@@ -136,7 +136,7 @@ fn constant(column: &ColumnSchema, text: &str) -> Option<Bound> {
             rows.push(CellRef::Text(text));
         }
         ColumnType::Enum { labels } => {
-            rows.push(CellRef::Text(labels.iter().find(|l| *l == text)?))
+            rows.push(CellRef::Text(labels.iter().find(|l| *l == text)?));
         }
         ColumnType::Set { labels } => {
             let known = |one: &str| labels.iter().any(|l| l == one);

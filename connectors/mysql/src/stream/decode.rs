@@ -645,11 +645,11 @@ impl Decoder {
         let mut rows = Rows::new(op, columns, &event, data, self.limits.row_bytes_max);
         loop {
             match rows.next(&mut batch.rows) {
-                Ok(Some((before, after))) => batch.changes.push(Change {
+                Ok(Some(images)) => batch.changes.push(Change {
                     table: *table,
                     kind,
-                    before,
-                    after,
+                    before: images.before,
+                    after: images.after,
                 }),
                 Ok(None) => break,
                 Err(why) => return Err(unreadable(&why, self.tables.get(*table), &at)),

@@ -253,6 +253,13 @@ pub(super) fn bit(map: &[u8], i: usize) -> bool {
     map.get(i / 8).is_some_and(|b| b >> (i % 8) & 1 == 1)
 }
 
+/// The images of one row, as indexes into the batch they were read into.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Images {
+    pub(crate) before: Option<usize>,
+    pub(crate) after: Option<usize>,
+}
+
 /// Reads the rows of an event one after the other.
 pub(crate) struct Rows<'a> {
     op: RowOp,
@@ -289,19 +296,22 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The next row, as indexes of its images in `out`; `None` at the end. After an error the row
-    /// that was begun is taken back.
-    pub(crate) fn next(
-        &mut self,
-        out: &mut RowBatch,
-    ) -> Result<Option<(Option<usize>, Option<usize>)>, Unreadable> {
+    /// The next row, read into `out`; `None` at the end. After an error the image that was begun is
+    /// taken back.
+    pub(crate) fn next(&mut self, out: &mut RowBatch) -> Result<Option<Images>, Unreadable> {
         if self.data.0.is_empty() {
             return Ok(None);
         }
         let left = self.data.0.len();
         let read = match self.op {
-            RowOp::Write => self.insert(out).map(|after| (None, Some(after))),
-            RowOp::Delete => self.before(out, false).map(|before| (Some(before), None)),
+            RowOp::Write => self.insert(out).map(|after| Images {
+                before: None,
+                after: Some(after),
+            }),
+            RowOp::Delete => self.before(out, false).map(|before| Images {
+                before: Some(before),
+                after: None,
+            }),
             RowOp::Update | RowOp::PartialUpdate => self.update(out),
         };
         let read = read.inspect_err(|_| out.discard_open_row())?;
@@ -353,7 +363,7 @@ impl<'a> Rows<'a> {
         Ok(out.end_row())
     }
 
-    fn update(&mut self, out: &mut RowBatch) -> Result<(Option<usize>, Option<usize>), Unreadable> {
+    fn update(&mut self, out: &mut RowBatch) -> Result<Images, Unreadable> {
         let partial_json = self.op == RowOp::PartialUpdate;
         if partial_json {
             self.documents.clear();
@@ -402,7 +412,10 @@ impl<'a> Rows<'a> {
                 cell(&mut self.data, column, null, self.max, out).map_err(at(i))?;
             }
         }
-        Ok((Some(before), Some(out.end_row())))
+        Ok(Images {
+            before: Some(before),
+            after: Some(out.end_row()),
+        })
     }
 
     /// A column the after image of an update lacks.
