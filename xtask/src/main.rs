@@ -7,6 +7,7 @@ mod prove;
 mod setup;
 mod steps;
 mod tidy;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -19,7 +20,8 @@ const USAGE: &str = "usage: cargo x COMMAND
           takes --pair SOURCE:TARGET (each mariadb or postgres), --rows N (in each of sysbench's tables),
           --seconds N (of streaming), --seed N
   bench   backlog: how fast a backlog drains beside MariaDB's own replication; bench --help
-  prove   every proof at full size, or the one named; results go to docs/internals/proofs.md";
+  prove   every proof at full size, or those named, of every pair or of --pair SOURCE:TARGET; results go
+          to docs/internals/proofs.md";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! `cargo x prove [NAME]`: the tests at their full size, one after the other. Each result becomes a line
-//! of `docs/internals/proofs.md`. Resumable: a proof that held at this commit is not run again.
+//! `cargo x prove [NAME …] [--pair SOURCE:TARGET]`: the tests at their full size, one after the other.
+//! Each result becomes a line of `docs/internals/proofs.md`. Resumable: a proof that held at this commit
+//! is not run again unless it is named.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,14 +11,20 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::setup;
+use crate::{setup, versions};
 
 /// What a proof runs at full size.
 enum Run {
     /// The server's tests in the module of the proof's name.
     Server,
+    /// The server's test of each pair in the module of the proof's name.
+    Pairs,
     /// A cargo command.
     Cargo(&'static [&'static str]),
+    /// The demo of each pair.
+    Demos,
+    /// The tests of PostgreSQL against its other versions.
+    Versions,
 }
 
 /// In the order they are run: the quick ones first.
@@ -36,13 +43,25 @@ const PROOFS: &[(&str, Run)] = &[
     ("sdk", Run::Server),
     ("http", Run::Server),
     ("life", Run::Server),
-    ("huge", Run::Server),
-    ("crash", Run::Server),
-    ("demo", Run::Cargo(&["x", "demo"])),
+    ("replicates", Run::Pairs),
+    ("matrix", Run::Pairs),
+    ("idle", Run::Server),
+    ("versions", Run::Versions),
+    ("huge", Run::Pairs),
+    ("crash", Run::Pairs),
+    ("demo", Run::Demos),
     ("bench", Run::Cargo(&["x", "bench", "backlog"])),
 ];
 
-/// Before and after the name of a module of the server's tests.
+/// Source and target of every pair that is proved live.
+const PAIRS: [[&str; 2]; 4] = [
+    ["mariadb", "postgres"],
+    ["postgres", "postgres"],
+    ["postgres", "mariadb"],
+    ["mariadb", "mariadb"],
+];
+
+/// Before and after the filter of the server's tests.
 const SERVER: (&[&str], &[&str]) = (
     &[
         "test",
@@ -56,6 +75,121 @@ const SERVER: (&[&str], &[&str]) = (
     &["--nocapture"],
 );
 
+/// What runs against each version of PostgreSQL: both ports of its connector, and a path end to end.
+const VERSION: [&[&str]; 2] = [
+    &["test", "--release", "-p", "thalweg-postgres"],
+    &[
+        "test",
+        "--release",
+        "-p",
+        "thalweg-server",
+        "--test",
+        "it",
+        "--",
+        "replicates::postgres_to_postgres",
+        "matrix::postgres_to_postgres",
+    ],
+];
+
+/// One proof, as it is run and written down.
+struct Proof {
+    name: String,
+    /// Cargo's arguments, and for which version of PostgreSQL if not the distribution's.
+    steps: Vec<(Vec<String>, Option<u32>)>,
+}
+
+impl Proof {
+    fn new(name: String, args: &[&str]) -> Self {
+        let steps = vec![(owned(args), None)];
+        Proof { name, steps }
+    }
+
+    /// All there are of a line of [`PROOFS`].
+    fn all(name: &str, run: &Run) -> Vec<Proof> {
+        let pairs = |args: &dyn Fn(&str, &str) -> Vec<String>| {
+            let one = |[from, to]: &[&str; 2]| Proof {
+                name: format!("{name}-{from}-{to}"),
+                steps: vec![(args(from, to), None)],
+            };
+            PAIRS.iter().map(one).collect()
+        };
+        match run {
+            Run::Cargo(args) => vec![Proof::new(name.to_owned(), args)],
+            Run::Server => {
+                let filter = format!("{name}::");
+                let args = [SERVER.0, &[&filter], SERVER.1].concat();
+                vec![Proof::new(name.to_owned(), &args)]
+            }
+            Run::Pairs => pairs(&|from, to| {
+                let filter = format!("{name}::{from}_to_{to}");
+                owned(&[SERVER.0, &[&filter], SERVER.1].concat())
+            }),
+            Run::Demos => {
+                pairs(&|from, to| owned(&["x", "demo", "--pair", &format!("{from}:{to}")]))
+            }
+            Run::Versions => vec![Proof {
+                name: name.to_owned(),
+                steps: versions::VERSIONS
+                    .iter()
+                    .flat_map(|version| VERSION.map(|args| (owned(args), Some(*version))))
+                    .collect(),
+            }],
+        }
+    }
+}
+
+fn owned(args: &[&str]) -> Vec<String> {
+    args.iter().map(|arg| (*arg).to_owned()).collect()
+}
+
+/// The proofs that these words name: all without any; `crash` for every pair, `crash-postgres-mariadb`
+/// or `crash --pair postgres:mariadb` for one.
+fn chosen(words: &[String]) -> Result<Vec<Proof>> {
+    let all: Vec<(&str, Proof)> = PROOFS
+        .iter()
+        .flat_map(|(name, run)| {
+            Proof::all(name, run)
+                .into_iter()
+                .map(move |one| (*name, one))
+        })
+        .collect();
+    let mut names = Vec::new();
+    let mut pair = String::new();
+    let mut words = words.iter().filter(|word| !word.is_empty());
+    while let Some(word) = words.next() {
+        if word == "--pair" {
+            let told = words.next().context("--pair needs SOURCE:TARGET")?;
+            pair = format!("-{}", told.replace(':', "-"));
+        } else {
+            names.push(word.as_str());
+        }
+    }
+    let known = |name: &&str| {
+        all.iter()
+            .any(|(of, proof)| name == of || **name == proof.name)
+    };
+    if let Some(strange) = names.iter().find(|name| !known(name)) {
+        let names: Vec<_> = PROOFS.iter().map(|(name, _)| *name).collect();
+        bail!(
+            "there is no proof {strange}; there are {}",
+            names.join(", ")
+        );
+    }
+    let wanted = |(of, proof): &(&str, Proof)| {
+        (names.is_empty() || names.iter().any(|name| name == of || *name == proof.name))
+            && proof.name.ends_with(&pair)
+    };
+    let chosen: Vec<Proof> = all
+        .into_iter()
+        .filter(wanted)
+        .map(|(_, proof)| proof)
+        .collect();
+    if chosen.is_empty() {
+        bail!("no proof is of this pair; the pairs are {PAIRS:?}");
+    }
+    Ok(chosen)
+}
+
 /// How the demo's last line begins when it went well.
 const DEMO_VERDICT: &str = "every table is equal";
 
@@ -64,35 +198,29 @@ const PAGE: &str = "docs/internals/proofs.md";
 const HEAD: &str = "# Proofs\n\nWhat `make prove` ran at full size, newest last. A line says what the proof itself printed;\n\
     seeds are among it.\n\n| date | commit | proof | seconds | result |\n| --- | --- | --- | --- | --- |\n";
 
-/// Runs all proofs, or the one named on the command line.
+/// Runs all proofs, or those named on the command line.
 pub(crate) fn run() -> Result<()> {
-    let name = std::env::args().nth(2).filter(|name| !name.is_empty());
-    let chosen: Vec<_> = PROOFS
-        .iter()
-        .filter(|(proof, _)| name.as_ref().is_none_or(|name| name == proof))
-        .collect();
-    if chosen.is_empty() {
-        let names: Vec<_> = PROOFS.iter().map(|(proof, _)| *proof).collect();
-        bail!("there is no such proof; there are {}", names.join(", "));
-    }
+    let words: Vec<String> = std::env::args().skip(2).collect();
+    let named = words.iter().any(|word| !word.is_empty());
+    let chosen = chosen(&words)?;
     setup::run()?;
     let commit = output("git", &["rev-parse", "--short", "HEAD"])?;
     let mut failed = Vec::new();
-    for (proof, run) in chosen {
-        let done = Path::new("target/proofs").join(format!("{proof}-{commit}"));
-        if name.is_none() && done.exists() {
-            println!("== {proof}: held at {commit} already");
+    for proof in chosen {
+        let done = Path::new("target/proofs").join(format!("{}-{commit}", proof.name));
+        if !named && done.exists() {
+            println!("== {}: held at {commit} already", proof.name);
             continue;
         }
-        println!("== {proof}");
+        println!("== {}", proof.name);
         let start = Instant::now();
-        let (held, said) = prove(proof, run)?;
-        write(proof, &commit, start.elapsed().as_secs(), held, &said)?;
+        let (held, said) = prove(&proof)?;
+        write(&proof.name, &commit, start.elapsed().as_secs(), held, &said)?;
         if held {
             fs::create_dir_all("target/proofs")?;
             fs::write(done, "")?;
         } else {
-            failed.push(*proof);
+            failed.push(proof.name);
         }
     }
     if !failed.is_empty() {
@@ -102,18 +230,32 @@ pub(crate) fn run() -> Result<()> {
 }
 
 /// Runs it, showing what it prints; whether it held, and the lines that begin with `proof: `.
-fn prove(proof: &str, run: &Run) -> Result<(bool, Vec<String>)> {
-    let args = match run {
-        Run::Server => [SERVER.0, &[proof], SERVER.1].concat(),
-        Run::Cargo(args) => args.to_vec(),
-    };
+fn prove(proof: &Proof) -> Result<(bool, Vec<String>)> {
+    let (mut held, mut said) = (true, Vec::new());
+    for (args, version) in &proof.steps {
+        let (good, mut lines) = step(args, *version)?;
+        // A filter that finds no test proves nothing.
+        held &= good && !lines.is_empty();
+        if let Some(version) = version {
+            lines = vec![format!("PostgreSQL {version}: {}", lines.join(", "))];
+        }
+        said.append(&mut lines);
+    }
+    Ok((held, said))
+}
+
+fn step(args: &[String], version: Option<u32>) -> Result<(bool, Vec<String>)> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    command
         .args(args)
         .env("THALWEG_PROVE", "1")
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("cannot start cargo")?;
+        .stdout(Stdio::piped());
+    if let Some(version) = version {
+        versions::install()?;
+        command.env("THALWEG_POSTGRES_BIN", versions::bin(version)?);
+    }
+    let mut child = command.spawn().context("cannot start cargo")?;
     let mut said = Vec::new();
     let output = child.stdout.take().context("no output")?;
     for line in BufReader::new(output).lines() {
@@ -162,4 +304,26 @@ fn write(name: &str, commit: &str, seconds: u64, held: bool, said: &[String]) ->
 fn output(program: &str, args: &[&str]) -> Result<String> {
     let output = Command::new(program).args(args).output()?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(words: &[&str]) -> Vec<String> {
+        let chosen = chosen(&owned(words)).unwrap();
+        chosen.into_iter().map(|proof| proof.name).collect()
+    }
+
+    #[test]
+    fn a_proof_is_named_whole_or_by_pair() {
+        assert_eq!(names(&["life"]), ["life"]);
+        assert_eq!(names(&["crash"]).len(), PAIRS.len());
+        let one = ["crash-postgres-mariadb"];
+        assert_eq!(names(&["crash", "--pair", "postgres:mariadb"]), one);
+        assert_eq!(names(&one), one);
+        assert!(names(&[]).len() > PROOFS.len());
+        assert!(chosen(&owned(&["crush"])).is_err());
+        assert!(chosen(&owned(&["life", "--pair", "postgres:mariadb"])).is_err());
+    }
 }

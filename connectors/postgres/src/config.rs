@@ -16,8 +16,8 @@ pub(crate) struct Connection {
     _driver: JoinSet<()>,
 }
 
-/// Connects, logs in and pins the session: no time zone, date style or time limit of the server's
-/// configuration can change what we write.
+/// Connects, logs in and pins the session: no time zone, style of text or time limit of the server's
+/// configuration can change what we read or write.
 pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
     let mode = tls::mode(config)?;
     let tls = tls::connector(&config.tls)?;
@@ -52,7 +52,9 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
     // statements compiled to machine code first, for a third of a second.
     client
         .batch_execute(
-            "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET statement_timeout = 0; \
+            "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
+             SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
+             SET xmloption = content; SET statement_timeout = 0; \
              SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
              SET enable_material = off; SET jit = off",

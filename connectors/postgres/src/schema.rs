@@ -53,6 +53,18 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
         "text" => ColumnType::Text { max_chars: None },
         "character varying" | "character" => ColumnType::Text { max_chars: first },
         "bytea" => ColumnType::Bytes { max_bytes: None },
+        "oid" => ColumnType::Int {
+            bits: 32,
+            unsigned: true,
+        },
+        "bit" => ColumnType::Bits {
+            len: first.or(Some(1)),
+            varying: false,
+        },
+        "bit varying" => ColumnType::Bits {
+            len: first,
+            varying: true,
+        },
         "date" => ColumnType::Date { calendar },
         "time without time zone" => ColumnType::Time {
             precision,
@@ -77,9 +89,10 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
     }
 }
 
-/// The type a column of a created table gets, and its text; `None`: no counterpart.
-pub(crate) fn native(ty: &ColumnType) -> Option<String> {
-    Some(match ty {
+/// The type a column of a created table gets, as text. It need not exist there: see
+/// [`crate::target`]'s `settle`.
+pub(crate) fn native(ty: &ColumnType) -> String {
+    match ty {
         ColumnType::Bool => "boolean".into(),
         ColumnType::Int { bits, unsigned } => match (bits, unsigned) {
             (..=8, _) | (16, false) => "smallint".into(),
@@ -106,7 +119,8 @@ pub(crate) fn native(ty: &ColumnType) -> Option<String> {
         ColumnType::Bytes { .. } => "bytea".into(),
         ColumnType::Date { .. } => "date".into(),
         // A MySQL TIME may be negative and exceed 24 hours, which no time of day can.
-        ColumnType::Time { .. } | ColumnType::Interval => "interval".into(),
+        ColumnType::Time { of_day: false, .. } | ColumnType::Interval => "interval".into(),
+        ColumnType::Time { precision, .. } => format!("time({precision}) without time zone"),
         ColumnType::Timestamp { precision, .. } => {
             format!("timestamp({precision}) without time zone")
         }
@@ -115,9 +129,21 @@ pub(crate) fn native(ty: &ColumnType) -> Option<String> {
         // json keeps the text as it came; jsonb would reorder keys and drop repeated ones.
         ColumnType::Json { normalised: false } => "json".into(),
         ColumnType::Json { normalised: true } => "jsonb".into(),
-        ColumnType::Bits { .. } | ColumnType::Geometry | ColumnType::Other { .. } => return None,
-    })
+        ColumnType::Bits { len, varying } => {
+            let name = if *varying { "bit varying" } else { "bit" };
+            len.map_or_else(|| name.to_owned(), |len| format!("{name}({len})"))
+        }
+        ColumnType::Geometry => GEOMETRY.into(),
+        ColumnType::Other { system, name } => match (*system, name.as_str()) {
+            ("postgres", name) => name.to_owned(),
+            ("mysql", "inet4" | "inet6") => "inet".into(),
+            _ => "text".into(),
+        },
+    }
 }
+
+/// The type of PostGIS.
+pub(crate) const GEOMETRY: &str = "geometry";
 
 /// All base tables the user can see.
 pub(crate) async fn tables(client: &Client) -> Result<Vec<TableName>> {
@@ -296,16 +322,31 @@ mod tests {
             ColumnType::Uuid,
             ColumnType::Json { normalised: false },
             ColumnType::Json { normalised: true },
+            ColumnType::Time {
+                precision: 0,
+                of_day: true,
+            },
+            ColumnType::Bits {
+                len: Some(70),
+                varying: false,
+            },
+            ColumnType::Bits {
+                len: None,
+                varying: true,
+            },
+            ColumnType::Other {
+                system: "postgres",
+                name: "integer[]".into(),
+            },
         ] {
-            assert_eq!(neutral(&native(&ty).unwrap()), ty);
+            assert_eq!(neutral(&native(&ty)), ty);
         }
         assert!(matches!(neutral("point"), ColumnType::Other { .. }));
         assert_eq!(
             native(&ColumnType::Int {
                 bits: 64,
                 unsigned: true
-            })
-            .unwrap(),
+            }),
             "numeric(20,0)"
         );
     }

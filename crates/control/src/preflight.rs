@@ -63,7 +63,12 @@ pub async fn preflight(
         let to = match (&from, found) {
             (Some(from), None) if create => {
                 match target.propose(from, &mapping.target, &mapping.pairs(from)) {
-                    Ok(proposal) => Some(proposal),
+                    Ok(proposal) => {
+                        let settled = target.settle(proposal).await;
+                        let (proposal, findings) = settled.map_err(at_target)?;
+                        out.add(Side::Target, findings);
+                        Some(proposal)
+                    }
                     Err(findings) => {
                         out.add(Side::Target, findings);
                         continue;

@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use thalweg_core::value::{DecimalRef, RowBatch};
+use thalweg_core::value::{DecimalRef, RowBatch, Varying};
 
 use super::{Buf, Malformed, numbers};
 
@@ -24,7 +24,7 @@ const BAD: Malformed = Malformed("a JSON document does not have MySQL's binary f
 /// Appends a document as a JSON cell. An empty value, which `INSERT IGNORE` can leave, is `null`.
 pub(crate) fn push(out: &mut RowBatch, document: &[u8]) -> Result<(), Malformed> {
     let limit = document.len().saturating_mul(6).saturating_add(64);
-    out.push_json_with(|to| {
+    out.push_with(Varying::Json, |to| {
         let mut printer = Printer {
             end: to.len().saturating_add(limit),
             to,
@@ -66,7 +66,7 @@ pub(crate) fn push_changed(
     let limit = (old.len() + changes.len())
         .saturating_mul(6)
         .saturating_add(64);
-    out.push_json_with(|to| {
+    out.push_with(Varying::Json, |to| {
         let mut printer = Printer {
             end: to.len().saturating_add(limit),
             to,

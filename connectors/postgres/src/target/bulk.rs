@@ -15,6 +15,7 @@ use tokio_postgres::{Client, Statement};
 
 use super::column_list;
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -68,19 +69,17 @@ impl From<Error> for BulkError {
 impl Bulk {
     /// Creates the staging table and prepares the statements. The table has a key.
     pub(super) async fn new(client: &Client, target: usize, table: &TargetTable) -> Result<Self> {
-        let encoder = RowEncoder::new(table)?;
+        let encoder = RowEncoder::new(table);
+        let types = Stage::of(client, table).await?;
         let stage = format!("pg_temp.thalweg_stage_{target}");
         let keys = || {
-            table
-                .key
-                .iter()
-                .filter_map(|k| table.columns.get(*k))
-                .enumerate()
+            let column = |k: &usize| table.columns.get(*k).map(|column| (*k, column));
+            table.key.iter().filter_map(column).enumerate()
         };
         let columns = || table.columns.iter().enumerate();
         let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
-        fields.extend(keys().map(|(n, column)| format!("o{n} {}", column.native)));
-        fields.extend(columns().map(|(n, column)| format!("c{n} {}", column.native)));
+        fields.extend(keys().map(|(n, (k, _))| format!("o{n} {}", types.staged(k))));
+        fields.extend(columns().map(|(n, _)| format!("c{n} {}", types.staged(n))));
         let create = format!(
             "CREATE TEMP TABLE thalweg_stage_{target} ({}) ON COMMIT DELETE ROWS",
             fields.join(", ")
@@ -88,30 +87,34 @@ impl Bulk {
         client.batch_execute(&create).await.map_err(convert)?;
 
         let name = quote_table(&table.name);
+        let staged = |n: usize| types.value(n, &format!("s.c{n}"));
         let same: Vec<_> = keys()
-            .map(|(n, c)| format!("t.{} = s.o{n}", quote(&c.name)))
+            .map(|(n, (k, c))| {
+                let staged = types.value(k, &format!("s.o{n}"));
+                format!("t.{} = {staged}", quote(&c.name))
+            })
             .collect();
         let same = same.join(" AND ");
         let set: Vec<_> = columns()
-            .map(|(n, c)| format!("{} = s.c{n}", quote(&c.name)))
+            .map(|(n, c)| format!("{} = {}", quote(&c.name), staged(n)))
             .collect();
         // A value that stays where it is out of line is not read.
         let patch: Vec<_> = columns()
             .map(|(n, c)| {
-                let (name, place) = (quote(&c.name), n + 1);
-                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN s.c{n} ELSE t.{name} END")
+                let (name, place, value) = (quote(&c.name), n + 1, staged(n));
+                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN {value} ELSE t.{name} END")
             })
             .collect();
         let list = column_list(table.columns.iter(), "");
-        let staged: Vec<_> = columns().map(|(n, _)| format!("s.c{n}")).collect();
-        let staged = staged.join(", ");
+        let values: Vec<_> = columns().map(|(n, _)| staged(n)).collect();
+        let values = values.join(", ");
         let key_list = super::ddl::names(table, &table.key);
         let excluded: Vec<_> = columns()
             .map(|(_, c)| format!("{0} = excluded.{0}", quote(&c.name)))
             .collect();
         let insert = |op: i16, conflict: &str| {
             format!(
-                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {staged} FROM {stage} s \
+                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} s \
                  WHERE s.op = {op} ON CONFLICT ({key_list}) {conflict}"
             )
         };

@@ -8,7 +8,6 @@ use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
-use super::encode::RowEncoder;
 use super::{checkpoint, ledger};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
@@ -201,15 +200,6 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         .get::<_, bool>(0);
     for table in &plan.targets {
         let subject = table.name.to_string();
-        if let Err(error) = RowEncoder::new(table) {
-            let fix = error.hint().unwrap_or_default().to_owned();
-            findings.push(Finding::error(
-                "type_not_written",
-                subject.clone(),
-                error.message(),
-                fix,
-            ));
-        }
         privileges(client, table, &mut findings).await?;
         if table.merged() {
             findings.push(Finding::error(

@@ -5,7 +5,7 @@
 //! per field a 32-bit length (-1: NULL) and the bytes, at the end -1 as a count.
 
 use thalweg_core::plan::TargetTable;
-use thalweg_core::schema::ColumnSchema;
+use thalweg_core::schema::{ColumnSchema, ColumnType};
 use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef};
 use thalweg_core::{Error, Result, Side};
 
@@ -25,9 +25,11 @@ pub(crate) enum Encoder {
     Int2,
     Int4,
     Int8,
+    Oid,
     Float4,
     Float8,
     Numeric,
+    /// `text`, `varchar`, `char`, `citext`, `name`, `json` and enumerations: all receive text.
     Text,
     Jsonb,
     Bytea,
@@ -37,37 +39,45 @@ pub(crate) enum Encoder {
     Timestamptz,
     Interval,
     Uuid,
+    Bits,
+    /// The text form of a type whose binary form we do not know, which the type's input function
+    /// reads: arrays, ranges, composites, `inet`, `money`, `hstore` and whatever else there is.
+    Form,
 }
 
 impl Encoder {
-    /// The encoder of a column; `None` for a type whose binary form we do not know.
-    pub(crate) fn of(column: &ColumnSchema) -> Option<Encoder> {
-        let name = column
-            .native
-            .split('(')
-            .next()
-            .unwrap_or_default()
-            .trim_end();
-        Some(match name {
-            "boolean" => Encoder::Bool,
-            "smallint" => Encoder::Int2,
-            "integer" => Encoder::Int4,
-            "bigint" => Encoder::Int8,
-            "real" => Encoder::Float4,
-            "double precision" => Encoder::Float8,
-            "numeric" => Encoder::Numeric,
-            "text" | "character varying" | "character" | "json" => Encoder::Text,
-            "jsonb" => Encoder::Jsonb,
-            "bytea" => Encoder::Bytea,
-            "date" => Encoder::Date,
-            "time" | "time without time zone" => Encoder::Time,
-            "timestamp" if column.native.ends_with("with time zone") => Encoder::Timestamptz,
-            "timestamp with time zone" => Encoder::Timestamptz,
-            "timestamp" | "timestamp without time zone" => Encoder::Timestamp,
-            "interval" => Encoder::Interval,
-            "uuid" => Encoder::Uuid,
-            _ => return None,
-        })
+    /// The encoder of cells of a neutral type, as [`crate::schema::neutral`] gives it. A domain's
+    /// `recv` function is that of its base type.
+    pub(crate) fn of(ty: &ColumnType) -> Encoder {
+        match ty {
+            ColumnType::Bool => Encoder::Bool,
+            ColumnType::Int { bits, unsigned } => match (bits, unsigned) {
+                (16, false) => Encoder::Int2,
+                (32, false) => Encoder::Int4,
+                (64, false) => Encoder::Int8,
+                (32, true) => Encoder::Oid,
+                _ => Encoder::Form,
+            },
+            ColumnType::Float32 { .. } => Encoder::Float4,
+            ColumnType::Float64 { .. } => Encoder::Float8,
+            ColumnType::Decimal { .. } => Encoder::Numeric,
+            ColumnType::Text { .. } | ColumnType::Enum { .. } | ColumnType::Set { .. } => {
+                Encoder::Text
+            }
+            ColumnType::Json { normalised: false } => Encoder::Text,
+            ColumnType::Json { normalised: true } => Encoder::Jsonb,
+            ColumnType::Bytes { .. } => Encoder::Bytea,
+            ColumnType::Date { .. } => Encoder::Date,
+            ColumnType::Time { of_day: true, .. } => Encoder::Time,
+            ColumnType::Timestamp { .. } => Encoder::Timestamp,
+            ColumnType::Instant { .. } => Encoder::Timestamptz,
+            ColumnType::Interval => Encoder::Interval,
+            ColumnType::Uuid => Encoder::Uuid,
+            ColumnType::Bits { .. } => Encoder::Bits,
+            ColumnType::Time { of_day: false, .. }
+            | ColumnType::Geometry
+            | ColumnType::Other { .. } => Encoder::Form,
+        }
     }
 
     /// Appends the bytes of a value; `Ok(false)` for NULL. The error is a reason without the value.
@@ -83,10 +93,14 @@ impl Encoder {
                 out.extend(i32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
             }
             (Encoder::Int8, CellRef::I64(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Oid, CellRef::U64(v)) => {
+                out.extend(u32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+            }
             (Encoder::Float4, CellRef::F32(v)) => out.extend(v.to_be_bytes()),
             (Encoder::Float8, CellRef::F64(v)) => out.extend(v.to_be_bytes()),
             (Encoder::Numeric, CellRef::Decimal(v)) => numeric(v, out)?,
             (Encoder::Text, CellRef::Text(v) | CellRef::Json(v)) => text(v, out)?,
+            (Encoder::Form, CellRef::Other(v) | CellRef::Text(v)) => text(v, out)?,
             (Encoder::Jsonb, CellRef::Json(v)) => {
                 out.push(1);
                 text(v, out)?;
@@ -125,6 +139,10 @@ impl Encoder {
                 out.extend(v.months.to_be_bytes());
             }
             (Encoder::Uuid, CellRef::Uuid(v)) => out.extend_from_slice(&v),
+            (Encoder::Bits, CellRef::Bits(len, v)) => {
+                out.extend(i32::try_from(len).map_err(|_| RANGE)?.to_be_bytes());
+                out.extend_from_slice(v);
+            }
             _ => return Err("the value is not of the column's type"),
         }
         Ok(true)
@@ -211,27 +229,27 @@ pub(crate) struct RowEncoder {
 }
 
 impl RowEncoder {
-    /// `Schema` error for a column whose type has no encoder.
-    pub(crate) fn new(table: &TargetTable) -> Result<Self> {
-        let encoder = |column: &ColumnSchema| {
-            Encoder::of(column).ok_or_else(|| {
-                Error::schema(format!(
-                    "column {} of {} has type {}, which cannot be written yet",
-                    column.name, table.name, column.native
-                ))
-                .with_hint("leave the column out of the mapping, or change its type")
-                .at(Side::Target)
-            })
-        };
-        Ok(RowEncoder {
-            columns: table.columns.iter().map(encoder).collect::<Result<_>>()?,
+    pub(crate) fn new(table: &TargetTable) -> Self {
+        let column = |column: &ColumnSchema| Encoder::of(&column.ty);
+        RowEncoder {
+            columns: table.columns.iter().map(column).collect(),
             table: table.name.to_string(),
             names: table
                 .columns
                 .iter()
                 .map(|column| column.name.clone())
                 .collect(),
-        })
+        }
+    }
+
+    /// Whether a column's cells are written in their text form.
+    pub(crate) fn is_form(&self, index: usize) -> bool {
+        self.columns.get(index) == Some(&Encoder::Form)
+    }
+
+    /// Whether some column's cells are.
+    pub(crate) fn has_forms(&self) -> bool {
+        self.columns.contains(&Encoder::Form)
     }
 
     /// Number of columns.

@@ -1,4 +1,5 @@
-//! Loading: one chunk in one transaction, by `COPY BINARY` straight into the table.
+//! Loading: one chunk in one transaction, by `COPY BINARY`: straight into the table, or
+//! through a staging table where a type has no binary form we know ([`super::stage`]).
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::stage::Stage;
 use super::{Owner, copy_sql, ledger};
 use crate::config::Connection;
 use crate::error::convert;
@@ -35,6 +37,8 @@ pub(super) struct PostgresLoader {
 struct Copy {
     encoder: RowEncoder,
     sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// Rows go to a staging table, and this statement brings them into their table.
+    staged: Option<String>,
     rows: u64,
 }
 
@@ -75,8 +79,19 @@ impl PostgresLoader {
 
     async fn open_copy(&self) -> Result<Copy> {
         let table = self.table()?;
-        let encoder = RowEncoder::new(table)?;
-        let (client, sql) = (&self.connection.client, copy_sql(table));
+        let encoder = RowEncoder::new(table);
+        let client = &self.connection.client;
+        let (sql, staged) = match encoder.has_forms() {
+            false => (copy_sql(table), None),
+            true => {
+                let types = Stage::of(client, table).await?;
+                let name = format!("thalweg_load_{}", self.open.unwrap_or_default());
+                let through = types.through(&name, table);
+                let create = client.batch_execute(&through.create);
+                create.await.map_err(convert)?;
+                (through.copy, Some(through.insert))
+            }
+        };
         let sink = client.copy_in(sql.as_str()).await.map_err(convert)?;
         let mut sink = Box::pin(sink);
         let header = sink.send(Bytes::from_static(HEADER));
@@ -84,15 +99,20 @@ impl PostgresLoader {
         Ok(Copy {
             encoder,
             sink,
+            staged,
             rows: 0,
         })
     }
 
     /// Ends the `COPY`; gives the rows it had.
-    async fn end_copy(mut copy: Copy) -> Result<u64> {
+    async fn end_copy(&self, mut copy: Copy) -> Result<u64> {
         let trailer = copy.sink.send(Bytes::from_static(TRAILER));
         trailer.await.map_err(convert)?;
-        let rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        let mut rows = copy.sink.as_mut().finish().await.map_err(convert)?;
+        if let Some(insert) = &copy.staged {
+            let client = &self.connection.client;
+            rows = client.execute(insert, &[]).await.map_err(convert)?;
+        }
         if rows != copy.rows {
             return Err(Error::bug("the target counted other rows than were sent").at(Side::Target));
         }
@@ -143,7 +163,7 @@ impl Loader for PostgresLoader {
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
         let rows = match self.copy.take() {
-            Some(copy) => Self::end_copy(copy).await?,
+            Some(copy) => self.end_copy(copy).await?,
             None => 0,
         };
         if rows != chunk.map_or(0, |chunk| chunk.rows) {

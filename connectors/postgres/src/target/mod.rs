@@ -8,6 +8,7 @@ mod encode;
 mod ledger;
 mod loader;
 mod rows;
+mod stage;
 
 use std::sync::Arc;
 
@@ -17,12 +18,12 @@ use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
-use thalweg_core::schema::{ColumnSchema, TableName, TableSchema, UniqueKey};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Kind, Result, Side};
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
-use crate::schema::{self, native, neutral, quote_table};
+use crate::schema::{self, GEOMETRY, native, neutral, quote_table};
 
 /// A PostgreSQL database as a target. It connects anew for every call.
 #[derive(Debug)]
@@ -103,25 +104,14 @@ impl Target for PostgresTarget {
             let Some(column) = source.columns.get(index) else {
                 continue;
             };
-            let Some(text) = native(&column.ty) else {
-                findings.push(Finding::error(
-                    "type_without_counterpart",
-                    format!("{}.{}", source.name, column.name),
-                    format!(
-                        "type {} has no counterpart in PostgreSQL yet",
-                        column.native
-                    ),
-                    "leave the column out of the mapping",
-                ));
-                continue;
-            };
             let subject = format!("{name}.{}", pair.target);
             findings.extend(too_long(&subject, &pair.target, "column"));
             origins.push(index);
+            let (ty, text) = counterpart(column);
             proposed.columns.push(ColumnSchema {
                 nullable: column.nullable,
                 comment: column.comment.clone(),
-                ..ColumnSchema::new(&pair.target, neutral(&text), text)
+                ..ColumnSchema::new(&pair.target, ty, text)
             });
         }
         if !findings.is_empty() {
@@ -144,6 +134,35 @@ impl Target for PostgresTarget {
             })
             .collect();
         Ok(proposed)
+    }
+
+    async fn settle(&self, mut proposed: TableSchema) -> Result<(TableSchema, Vec<Finding>)> {
+        let connection = self.connect().await?;
+        let mut findings = Vec::new();
+        for column in &mut proposed.columns {
+            let known = "SELECT to_regtype($1::text) IS NOT NULL";
+            let known = connection.client.query_one(known, &[&column.native]).await;
+            if known.map_err(convert)?.get(0) {
+                continue;
+            }
+            let stand_in = if column.native == GEOMETRY {
+                "bytea"
+            } else {
+                "text"
+            };
+            findings.push(Finding::warning(
+                "type_missing",
+                format!("{}.{}", proposed.name, column.name),
+                format!(
+                    "the target has no type {}; the column is made as {stand_in}",
+                    column.native
+                ),
+                "create the type or its extension at the target first, if the column is to have it",
+            ));
+            column.ty = neutral(stand_in);
+            stand_in.clone_into(&mut column.native);
+        }
+        Ok((proposed, findings))
     }
 
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
@@ -216,6 +235,22 @@ impl Target for PostgresTarget {
     async fn release(&self, task: &TaskKey) -> Result<()> {
         checkpoint::release(&mut self.connect().await?.client, task).await
     }
+}
+
+/// The type that a column made for a column of a source gets. Types that another PostgreSQL's user
+/// or extension made keep their names, and all of its types their lengths.
+fn counterpart(column: &ColumnSchema) -> (ColumnType, String) {
+    let named = match &column.ty {
+        // MySQL's have no name.
+        ColumnType::Enum { .. } => !column.native.starts_with("enum("),
+        ColumnType::Other { system, .. } => *system == "postgres",
+        _ => false,
+    };
+    if named {
+        return (column.ty.clone(), column.native.clone());
+    }
+    let text = native(&column.ty);
+    (neutral(&text), text)
 }
 
 /// Bytes of a name; the server cuts longer ones.

@@ -2,22 +2,28 @@
 //! did one after the other meets no constraint that the source did not meet.
 
 use bytes::BytesMut;
-use postgres_types::{IsNull, ToSql, Type, to_sql_checked};
+use postgres_types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{RowOp, TableCounts};
 use thalweg_core::plan::TargetTable;
+use thalweg_core::schema::ColumnType;
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
 
 use super::column_list;
 use super::encode::RowEncoder;
+use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
-/// A parameter in its binary form; `None`: NULL.
+/// A parameter; without bytes, NULL.
 #[derive(Debug)]
-struct Raw<'a>(Option<&'a [u8]>);
+struct Raw<'a> {
+    bytes: Option<&'a [u8]>,
+    /// Whether the bytes are the type's text form, otherwise its binary one.
+    form: bool,
+}
 
 impl ToSql for Raw<'_> {
     fn to_sql(
@@ -25,7 +31,7 @@ impl ToSql for Raw<'_> {
         _ty: &Type,
         out: &mut BytesMut,
     ) -> std::result::Result<IsNull, Box<dyn std::error::Error + Sync + Send>> {
-        let Some(bytes) = self.0 else {
+        let Some(bytes) = self.bytes else {
             return Ok(IsNull::Yes);
         };
         out.extend_from_slice(bytes);
@@ -36,12 +42,21 @@ impl ToSql for Raw<'_> {
         true
     }
 
+    fn encode_format(&self, _ty: &Type) -> Format {
+        if self.form {
+            Format::Text
+        } else {
+            Format::Binary
+        }
+    }
+
     to_sql_checked!();
 }
 
 /// What the row path needs of one table.
 pub(super) struct Rows {
     encoder: RowEncoder,
+    types: Stage,
     /// Columns that identify a row: the key, or all of them.
     identity: Vec<usize>,
     insert: Statement,
@@ -78,9 +93,12 @@ impl Rows {
              RETURNING xmax = 0",
             values.join(", ")
         );
-        let delete = format!("DELETE FROM {name} WHERE {}", find(table, &identity, 1));
+        let types = Stage::of(client, table).await?;
+        let found = find(table, &types, &identity, 1);
+        let delete = format!("DELETE FROM {name} WHERE {found}");
         Ok(Rows {
-            encoder: RowEncoder::new(table)?,
+            encoder: RowEncoder::new(table),
+            types,
             insert: client.prepare(&insert).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
@@ -107,7 +125,7 @@ impl Rows {
                 let mut bytes = Vec::new();
                 self.encoder
                     .fields(rows.row(row), self.identity.iter().copied(), &mut bytes)?;
-                let params = split(&bytes);
+                let params = self.params(self.identity.iter().copied(), &bytes);
                 let found = client
                     .execute_raw(&self.delete, &params)
                     .await
@@ -131,8 +149,9 @@ impl Rows {
                     .fields(row, present.iter().copied(), &mut bytes)?;
                 let old = self.identity.iter().copied();
                 self.encoder.fields(rows.row(before), old, &mut bytes)?;
-                let statement = self.update(client, table, present).await?;
-                let params = split(&bytes);
+                let statement = self.update(client, table, &present).await?;
+                let written = present.iter().chain(&self.identity);
+                let params = self.params(written.copied(), &bytes);
                 let found = client
                     .execute_raw(&statement, &params)
                     .await
@@ -160,7 +179,7 @@ impl Rows {
         }
         let mut bytes = Vec::new();
         self.encoder.row(row, &mut bytes)?;
-        let params = split(&bytes);
+        let params = self.params(0..self.encoder.width(), &bytes);
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
         let new: bool = client
             .query_one(&self.insert, &params)
@@ -174,9 +193,9 @@ impl Rows {
         &mut self,
         client: &Client,
         table: &TargetTable,
-        present: Vec<usize>,
+        present: &[usize],
     ) -> Result<Statement> {
-        if let Some(statement) = self.updates.get(&present) {
+        if let Some(statement) = self.updates.get(present) {
             return Ok(statement.clone());
         }
         let set: Vec<_> = present
@@ -189,54 +208,98 @@ impl Rows {
             "UPDATE {} SET {} WHERE {}",
             quote_table(&table.name),
             set.join(", "),
-            find(table, &self.identity, present.len() + 1)
+            find(table, &self.types, &self.identity, present.len() + 1)
         );
         let statement = client.prepare(&sql).await.map_err(convert)?;
-        self.updates.insert(present, statement.clone());
+        self.updates.insert(present.to_vec(), statement.clone());
         Ok(statement)
+    }
+
+    /// Length-prefixed fields of these columns as parameters.
+    fn params<'a>(
+        &self,
+        columns: impl Iterator<Item = usize>,
+        mut bytes: &'a [u8],
+    ) -> Vec<Raw<'a>> {
+        let mut params = Vec::new();
+        for column in columns {
+            let (len, rest) = bytes
+                .split_first_chunk::<4>()
+                .expect("RowEncoder wrote a field for each column");
+            let field = match usize::try_from(i32::from_be_bytes(*len)) {
+                Err(_) => {
+                    bytes = rest;
+                    None
+                }
+                Ok(len) => {
+                    let (field, rest) = rest
+                        .split_at_checked(len)
+                        .expect("RowEncoder wrote the length");
+                    bytes = rest;
+                    Some(field)
+                }
+            };
+            params.push(Raw {
+                bytes: field,
+                form: self.encoder.is_form(column),
+            });
+        }
+        params
     }
 }
 
 /// The condition that finds a row; parameters from `first` on. Without a key, one of the rows that
 /// are equal in every column.
-fn find(table: &TargetTable, identity: &[usize], first: usize) -> String {
+fn find(table: &TargetTable, types: &Stage, identity: &[usize], first: usize) -> String {
     let names = identity
         .iter()
-        .filter_map(|index| table.columns.get(*index))
+        .filter_map(|index| Some((*index, table.columns.get(*index)?)))
         .enumerate();
-    let equals = if table.key.is_empty() {
-        "IS NOT DISTINCT FROM"
-    } else {
-        "="
-    };
+    let keyless = table.key.is_empty();
     let each: Vec<_> = names
-        .map(|(n, c)| format!("{} {equals} ${}", quote(&c.name), first + n))
+        .map(|(n, (index, column))| {
+            let (name, parameter) = (quote(&column.name), first + n);
+            if !keyless {
+                format!("{name} = ${parameter}")
+            } else if has_identity(&column.ty) {
+                format!("{name} IS NOT DISTINCT FROM ${parameter}")
+            } else {
+                let text = types.text_of(index, parameter);
+                format!("{name}::text COLLATE \"C\" IS NOT DISTINCT FROM {text} COLLATE \"C\"")
+            }
+        })
         .collect();
     let condition = each.join(" AND ");
-    if table.key.is_empty() {
+    if keyless {
         let name = quote_table(&table.name);
         return format!("ctid = (SELECT ctid FROM {name} WHERE {condition} LIMIT 1)");
     }
     condition
 }
 
-/// Splits length-prefixed fields into parameters.
-fn split(mut bytes: &[u8]) -> Vec<Raw<'_>> {
-    let mut fields = Vec::new();
-    while let Some((len, rest)) = bytes.split_first_chunk::<4>() {
-        match usize::try_from(i32::from_be_bytes(*len)) {
-            Err(_) => {
-                fields.push(Raw(None));
-                bytes = rest;
-            }
-            Ok(len) => {
-                let (field, rest) = rest
-                    .split_at_checked(len)
-                    .expect("RowEncoder wrote the length");
-                fields.push(Raw(Some(field)));
-                bytes = rest;
-            }
-        }
+/// Whether values that the type's `=` finds equal are the same. Other types have no `=` (`json`,
+/// `xml`, `point`), or one that looks at less than the whole value (text that folds case, `1.0` and
+/// `1.00`, 0 and -0, a month and 30 days), and are compared by their text.
+fn has_identity(ty: &ColumnType) -> bool {
+    match ty {
+        ColumnType::Bool
+        | ColumnType::Int { .. }
+        | ColumnType::Bytes { .. }
+        | ColumnType::Date { .. }
+        | ColumnType::Time { .. }
+        | ColumnType::Timestamp { .. }
+        | ColumnType::Instant { .. }
+        | ColumnType::Uuid
+        | ColumnType::Bits { .. }
+        | ColumnType::Enum { .. } => true,
+        ColumnType::Decimal { .. }
+        | ColumnType::Float32 { .. }
+        | ColumnType::Float64 { .. }
+        | ColumnType::Text { .. }
+        | ColumnType::Interval
+        | ColumnType::Json { .. }
+        | ColumnType::Set { .. }
+        | ColumnType::Geometry
+        | ColumnType::Other { .. } => false,
     }
-    fields
 }

@@ -9,4 +9,5 @@ mod apply;
 mod checkpoint;
 mod errors;
 mod tls;
+mod types;
 mod world;

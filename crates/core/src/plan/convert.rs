@@ -1,22 +1,69 @@
 //! Converters: chosen once per mapped column from source type × target type.
 //!
-//! A converter never changes a value silently. It either carries it over as it is, perhaps in
-//! another kind of cell, or refuses it with a reason that does not show the value.
+//! [`Pair::of`] is the table: for every pair of types it says how values are carried over
+//! ([`Converter`]), what that does to them ([`Verdict`]) and, where it is not plain, what they
+//! become (the note). A converter leads *to* the target's type; the kind of the cell tells what it
+//! comes from, so that there is one converter for each kind of target and not one for each pair.
+//!
+//! A converter never changes a value silently. It carries it over, perhaps in another kind of cell,
+//! or refuses it with a reason that does not show the value. NULL, `Unchanged` and `Absent` always
+//! pass. Nothing is allocated for a cell; what is made grows in the arena of the row it is for.
 
-use crate::schema::ColumnType;
-use crate::value::{CellRef, Date, DecimalRef, Interval, RowBatch, decode_raw};
+mod number;
+mod table;
+mod text;
+mod time;
+
+use std::sync::Arc;
+
+use crate::schema::{Calendar, ColumnType};
+use crate::value::{CellRef, RowBatch, decode_raw};
 
 /// How a conversion treats values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
     /// Every value arrives as it is.
     Exact,
-    /// Every value arrives as it is in a type that could hold more.
+    /// Every value arrives, in a type that could hold more; nothing is lost.
     Widening,
-    /// A value that does not fit stops the task; one that fits arrives as it is.
+    /// A value that does not fit is refused; one that fits arrives with nothing lost.
     Narrowing,
+    /// The meaning of a value arrives, its exact form does not; the pair's note says what becomes
+    /// of it. A value that does not fit is refused.
+    Lossy,
     /// There is no conversion; the plan is refused.
     Impossible,
+}
+
+impl Verdict {
+    /// Its name in documents and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Verdict::Exact => "exact",
+            Verdict::Widening => "widening",
+            Verdict::Narrowing => "narrowing",
+            Verdict::Lossy => "lossy",
+            Verdict::Impossible => "impossible",
+        }
+    }
+}
+
+/// What the table says of a source type and a target type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// How cells are made.
+    pub converter: Converter,
+    /// What that does to values.
+    pub verdict: Verdict,
+    /// What values become, or which of them fit, as half a sentence; empty where it is plain.
+    pub note: &'static str,
+}
+
+impl Pair {
+    /// The entry of the table.
+    pub fn of(source: &ColumnType, target: &ColumnType) -> Pair {
+        table::pair(source, target)
+    }
 }
 
 /// A value a converter cannot carry. Never shows the value.
@@ -30,12 +77,25 @@ const fn refuse<T>(reason: &'static str) -> Result<T, ConvertError> {
     Err(ConvertError { reason })
 }
 
-/// What happens to the cells of one mapped column. NULL, `Unchanged` and `Absent` always pass.
+const WRONG_KIND: &str = "the value is not of the column's type";
+
+/// What text or octets a cell stands for where its kind alone does not tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Form {
+    /// The kind tells; years before 1 are written as years BC.
+    Plain,
+    /// Dates have years 0 to 9999.
+    Lenient,
+    /// Octets are a geometry in MySQL's storage form.
+    Geometry,
+}
+
+/// What happens to the cells of one mapped column: they become cells of this kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Converter {
-    /// Bytes are copied.
+    /// Cells are copied.
     Copy,
-    /// An integer to a signed or unsigned integer within these bounds.
+    /// An integer from any number or bits.
     Int {
         /// Smallest value that fits.
         min: i64,
@@ -44,205 +104,96 @@ pub enum Converter {
         /// Whether the target's cells are `U64`.
         unsigned: bool,
     },
-    /// An integer to a decimal of scale 0 with at most so many digits.
-    IntToDecimal {
-        /// Digits before the point that fit.
-        whole: u32,
+    /// A truth value from 0 or 1 or one bit.
+    Bool,
+    /// Binary floating point from any number.
+    Float {
+        /// Single precision, otherwise double.
+        single: bool,
+        /// Whether NaN and the infinities fit.
+        special: bool,
     },
-    /// An integer 0 or 1 to a truth value.
-    IntToBool,
-    /// An integer to its text.
-    IntToText,
-    /// A truth value to 0 or 1.
-    BoolToInt,
-    /// Single to double precision.
-    F32ToF64,
-    /// A decimal that must not lose digits.
+    /// A decimal from any number.
     Decimal {
-        /// Digits before the point that fit.
-        whole: u32,
-        /// Digits after the point that fit.
-        scale: u32,
+        /// Digits that fit; `None`: any number.
+        precision: Option<u32>,
+        /// Digits after the point that fit; `None`: any number.
+        scale: Option<u32>,
+        /// Whether NaN fits, and without precision the infinities.
+        special: bool,
     },
-    /// Text limited in characters.
+    /// Text from anything that has a text form.
     Text {
-        /// Limit.
-        max_chars: u32,
+        /// Characters that fit; `None`: any number.
+        max_chars: Option<u32>,
+        /// What the cells stand for.
+        form: Form,
     },
-    /// Bytes limited in length.
+    /// Octets from octets, text, bits, a UUID or a geometry.
     Bytes {
-        /// Limit.
-        max_bytes: u32,
+        /// Octets that fit; `None`: any number.
+        max_bytes: Option<u32>,
+        /// What the cells stand for.
+        form: Form,
     },
-    /// Text kept as the JSON text of a JSON column; the target checks it.
-    TextToJson,
-    /// JSON text to text.
-    JsonToText,
-    /// A real civil date.
-    Date,
-    /// A date to midnight of it.
-    DateToTimestamp,
-    /// A real civil date and time.
-    Timestamp,
-    /// A moment.
-    Instant,
-    /// A time of day: not negative, at most 24 hours.
-    TimeOfDay,
-    /// A duration to an interval of microseconds.
-    TimeToInterval,
-    /// A single bit to a truth value.
-    BitToBool,
-    /// The text form of a foreign type.
-    OtherToText,
-    /// Text to a type given by its text form; the target checks it.
-    TextToOther,
-    /// A UUID to its canonical text.
-    UuidToText,
+    /// The text of a JSON column from text; the target reads it.
+    Json,
+    /// A day.
+    Date(Calendar),
+    /// A civil time without zone; from a moment, that in UTC.
+    Timestamp {
+        /// Which days there are.
+        calendar: Calendar,
+        /// Digits of the fraction that fit.
+        precision: u8,
+    },
+    /// A moment; from a civil time, that in UTC.
+    Instant {
+        /// Which days there are.
+        calendar: Calendar,
+        /// Digits of the fraction that fit.
+        precision: u8,
+    },
+    /// A time of day or a duration.
+    Time {
+        /// Whether only 0 to 24 hours fit, otherwise ±838:59:59.999999.
+        of_day: bool,
+        /// Digits of the fraction that fit.
+        precision: u8,
+    },
+    /// An interval of microseconds from a time.
+    Interval,
+    /// A UUID from its text or its 16 octets.
+    Uuid,
+    /// Bits from bits, a number, binary digits or octets.
+    Bits {
+        /// Length, or the limit of a varying one; `None`: any.
+        len: Option<u32>,
+        /// Whether values may be shorter.
+        varying: bool,
+    },
+    /// Labels from text, exactly as the target has them.
+    Labels {
+        /// The target's labels in declaration order.
+        labels: Arc<[String]>,
+        /// Whether there may be several, joined with commas in that order.
+        several: bool,
+    },
+    /// A geometry in MySQL's storage form from EWKB, as octets or hexadecimal.
+    Geometry,
+    /// The text form of a type that its engine reads.
+    Other {
+        /// What the cells stand for.
+        form: Form,
+    },
 }
 
 impl Converter {
-    /// The converter between two column types, and how it treats values.
+    /// The converter between two column types, and how it treats values: [`Pair::of`] without the
+    /// note.
     pub fn choose(source: &ColumnType, target: &ColumnType) -> (Converter, Verdict) {
-        use ColumnType as T;
-        use Verdict::{Exact, Impossible, Narrowing, Widening};
-        match (source, target) {
-            (
-                T::Int {
-                    bits: s,
-                    unsigned: su,
-                },
-                T::Int {
-                    bits: t,
-                    unsigned: tu,
-                },
-            ) => choose_int((*s, *su), (*t, *tu)),
-            (
-                T::Int { bits, unsigned },
-                T::Decimal {
-                    precision, scale, ..
-                },
-            ) => {
-                let whole = whole_digits(*precision, *scale);
-                let verdict = if whole >= int_digits(*bits, *unsigned) {
-                    Widening
-                } else {
-                    Narrowing
-                };
-                (Converter::IntToDecimal { whole }, verdict)
-            }
-            (T::Int { .. }, T::Bool) => (Converter::IntToBool, Narrowing),
-            (T::Int { .. }, T::Text { max_chars }) if max_chars.is_none_or(|m| m >= 20) => {
-                (Converter::IntToText, Widening)
-            }
-            (T::Bool, T::Int { .. }) => (Converter::BoolToInt, Widening),
-            (T::Float32 { special: s }, T::Float64 { special: t }) => (
-                Converter::F32ToF64,
-                if *s && !*t { Narrowing } else { Widening },
-            ),
-            (T::Float32 { special: s }, T::Float32 { special: t })
-            | (T::Float64 { special: s }, T::Float64 { special: t }) => (
-                Converter::Copy,
-                match (*s, *t) {
-                    (true, false) => Narrowing,
-                    (false, true) => Widening,
-                    _ => Exact,
-                },
-            ),
-            (
-                T::Decimal {
-                    precision: sp,
-                    scale: ss,
-                    ..
-                },
-                T::Decimal {
-                    precision: tp,
-                    scale: ts,
-                    ..
-                },
-            ) => choose_decimal((*sp, *ss), (*tp, *ts)),
-            (T::Text { max_chars: s }, T::Text { max_chars: t }) => choose_text(*s, *t),
-            (T::Enum { labels } | T::Set { labels }, T::Text { max_chars }) => {
-                let longest = if matches!(source, T::Set { .. }) {
-                    labels.iter().map(|l| l.chars().count() + 1).sum::<usize>()
-                } else {
-                    labels.iter().map(|l| l.chars().count()).max().unwrap_or(0)
-                };
-                choose_text(u32::try_from(longest).ok(), *max_chars)
-            }
-            (T::Text { .. }, T::Enum { .. }) => (Converter::Copy, Narrowing),
-            (T::Enum { labels: s }, T::Enum { labels: t }) => {
-                let all = s.iter().all(|label| t.contains(label));
-                (Converter::Copy, if all { Exact } else { Narrowing })
-            }
-            (T::Bytes { max_bytes: s }, T::Bytes { max_bytes: t }) => match (s, t) {
-                (s, None) => (Converter::Copy, if s.is_some() { Widening } else { Exact }),
-                (Some(s), Some(t)) if s <= t => (Converter::Copy, Widening),
-                (_, Some(t)) => (Converter::Bytes { max_bytes: *t }, Narrowing),
-            },
-            (T::Text { .. }, T::Json { .. }) => (Converter::TextToJson, Narrowing),
-            (T::Json { .. }, T::Text { max_chars: None }) => (Converter::JsonToText, Widening),
-            (s, t) if s == t => (Converter::Copy, Exact),
-            (T::Date { .. }, T::Date { .. }) => (Converter::Date, Narrowing),
-            (T::Date { .. }, T::Timestamp { .. }) => (Converter::DateToTimestamp, Narrowing),
-            (
-                T::Timestamp {
-                    precision: s,
-                    calendar: sc,
-                },
-                T::Timestamp {
-                    precision: t,
-                    calendar: tc,
-                },
-            ) if s <= t => {
-                if sc == tc {
-                    (Converter::Copy, Widening)
-                } else {
-                    (Converter::Timestamp, Narrowing)
-                }
-            }
-            (T::Instant { precision: s, .. }, T::Instant { precision: t, .. }) if s <= t => {
-                (Converter::Instant, Narrowing)
-            }
-            (
-                T::Time { precision: s, .. },
-                T::Time {
-                    precision: t,
-                    of_day: true,
-                },
-            ) if s <= t => (Converter::TimeOfDay, Narrowing),
-            (
-                T::Time { precision: s, .. },
-                T::Time {
-                    precision: t,
-                    of_day: false,
-                },
-            ) if s <= t => (Converter::Copy, Widening),
-            (T::Time { .. }, T::Interval) => (Converter::TimeToInterval, Widening),
-            (
-                T::Bits {
-                    len: Some(1),
-                    varying: false,
-                },
-                T::Bool,
-            ) => (Converter::BitToBool, Exact),
-            (
-                T::Bits { len: s, .. },
-                T::Bits {
-                    len: t,
-                    varying: true,
-                },
-            ) if t.is_none() || s.is_some() && s <= t => (Converter::Copy, Widening),
-            (T::Other { .. }, T::Other { .. }) => (Converter::Copy, Narrowing),
-            (T::Other { .. }, T::Text { max_chars: None }) => (Converter::OtherToText, Exact),
-            (T::Text { .. } | T::Enum { .. }, T::Other { .. }) => {
-                (Converter::TextToOther, Narrowing)
-            }
-            (T::Uuid, T::Text { max_chars }) if max_chars.is_none_or(|m| m >= 36) => {
-                (Converter::UuidToText, Widening)
-            }
-            (s, t) if s == t => (Converter::Copy, Exact),
-            _ => (Converter::Copy, Impossible),
-        }
+        let pair = Pair::of(source, target);
+        (pair.converter, pair.verdict)
     }
 
     /// Appends the converted cell to `out`. `raw` is one encoded cell of a row. After an error
@@ -259,259 +210,56 @@ impl Converter {
             out.push_raw(raw);
             return Ok(());
         }
-        match (*self, cell) {
-            (Converter::Int { min, max, unsigned }, cell) => int(cell, min, max, unsigned, out),
-            (Converter::IntToDecimal { whole }, cell) => int_to_decimal(cell, whole, out),
-            (Converter::IntToBool, CellRef::I64(v @ (0 | 1))) => put(out, CellRef::Bool(v == 1)),
-            (Converter::IntToBool, CellRef::U64(v @ (0 | 1))) => put(out, CellRef::Bool(v == 1)),
-            (Converter::IntToBool, _) => refuse("the number is neither 0 nor 1"),
-            (Converter::IntToText, CellRef::I64(v)) => text(out, format_args!("{v}")),
-            (Converter::IntToText, CellRef::U64(v)) => text(out, format_args!("{v}")),
-            (Converter::BoolToInt, CellRef::Bool(v)) => put(out, CellRef::I64(i64::from(v))),
-            (Converter::F32ToF64, CellRef::F32(v)) => put(out, CellRef::F64(f64::from(v))),
-            (Converter::Decimal { whole, scale }, CellRef::Decimal(v)) => {
-                if !decimal_fits(v, whole, scale) {
-                    return refuse("the number has more digits than the target column");
-                }
-                put(out, CellRef::Decimal(v))
+        match *self {
+            Converter::Copy => out.push_raw(raw),
+            Converter::Int { min, max, unsigned } => {
+                out.push(number::int(cell, min, max, unsigned)?);
             }
-            (Converter::Text { max_chars }, CellRef::Text(v)) => {
-                // Bytes bound characters from above, so counting is needed for long values only.
-                let max = max_chars as usize;
-                if v.len() > max && v.chars().count() > max {
-                    return refuse("the text is longer than the target column");
-                }
+            Converter::Bool => out.push(CellRef::Bool(number::truth(cell)?)),
+            Converter::Float { single, special } => {
+                out.push(number::float(cell, single, special)?);
+            }
+            Converter::Decimal {
+                precision,
+                scale,
+                special,
+            } => return number::decimal(cell, precision, scale, special, out),
+            Converter::Text { max_chars, form } => {
+                return text::text(raw, cell, max_chars, form, out);
+            }
+            Converter::Bytes { max_bytes, form } => {
+                return text::bytes(raw, cell, max_bytes, form, out);
+            }
+            Converter::Json => match cell {
+                CellRef::Text(v) | CellRef::Json(v) => out.push(CellRef::Json(v)),
+                _ => return refuse(WRONG_KIND),
+            },
+            Converter::Date(calendar) => out.push(time::date(cell, calendar)?),
+            Converter::Timestamp {
+                calendar,
+                precision,
+            } => out.push(time::timestamp(cell, calendar, precision)?),
+            Converter::Instant {
+                calendar,
+                precision,
+            } => out.push(time::instant(cell, calendar, precision)?),
+            Converter::Time { of_day, precision } => {
+                out.push(time::time(cell, of_day, precision)?);
+            }
+            Converter::Interval => out.push(time::interval(cell)?),
+            Converter::Uuid => out.push(text::uuid(cell)?),
+            Converter::Bits { len, varying } => return text::bits(cell, len, varying, out),
+            Converter::Labels {
+                ref labels,
+                several,
+            } => {
+                text::labels(cell, labels, several)?;
                 out.push_raw(raw);
-                Ok(())
             }
-            (Converter::Bytes { max_bytes }, CellRef::Bytes(v)) => {
-                if v.len() > max_bytes as usize {
-                    return refuse("the value is longer than the target column");
-                }
-                out.push_raw(raw);
-                Ok(())
-            }
-            (Converter::TextToJson, CellRef::Text(v)) => put(out, CellRef::Json(v)),
-            (Converter::JsonToText, CellRef::Json(v)) => put(out, CellRef::Text(v)),
-            (Converter::Date, CellRef::Date(v)) => {
-                real_date(v)?;
-                put(out, CellRef::Date(v))
-            }
-            (Converter::DateToTimestamp, CellRef::Date(v)) => {
-                real_date(v)?;
-                put(out, CellRef::Timestamp(v, 0))
-            }
-            (Converter::Timestamp, CellRef::Timestamp(date, micros)) => {
-                real_date(date)?;
-                put(out, CellRef::Timestamp(date, micros))
-            }
-            (Converter::Instant, CellRef::Instant(v)) => put(out, CellRef::Instant(v)),
-            (Converter::Instant, CellRef::Timestamp(..)) => {
-                refuse("the zero date has no counterpart in the target")
-            }
-            (Converter::TimeOfDay, CellRef::Time(v)) => {
-                if !(0..=86_400_000_000).contains(&v) {
-                    return refuse("the time is negative or above 24 hours");
-                }
-                put(out, CellRef::Time(v))
-            }
-            (Converter::TimeToInterval, CellRef::Time(micros)) => put(
-                out,
-                CellRef::Interval(Interval {
-                    months: 0,
-                    days: 0,
-                    micros,
-                }),
-            ),
-            (Converter::BitToBool, CellRef::Bits(_, bits)) => put(
-                out,
-                CellRef::Bool(bits.first().is_some_and(|b| b & 0x80 != 0)),
-            ),
-            (Converter::OtherToText, CellRef::Other(v)) => put(out, CellRef::Text(v)),
-            (Converter::TextToOther, CellRef::Text(v)) => put(out, CellRef::Other(v)),
-            (Converter::UuidToText, CellRef::Uuid(v)) => {
-                let [a, b, c, d, e] = [(0, 4), (4, 2), (6, 2), (8, 2), (10, 6)].map(|(at, len)| {
-                    v.iter()
-                        .skip(at)
-                        .take(len)
-                        .fold(0u64, |n, byte| n << 8 | u64::from(*byte))
-                });
-                text(
-                    out,
-                    format_args!("{a:08x}-{b:04x}-{c:04x}-{d:04x}-{e:012x}"),
-                )
-            }
-            _ => refuse("the value is not of the column's type"),
+            Converter::Geometry => return text::geometry(cell, out),
+            Converter::Other { form } => return text::other(cell, form, out),
         }
-    }
-}
-
-fn put(out: &mut RowBatch, cell: CellRef<'_>) -> Result<(), ConvertError> {
-    out.push(cell);
-    Ok(())
-}
-
-fn text(out: &mut RowBatch, args: std::fmt::Arguments<'_>) -> Result<(), ConvertError> {
-    use std::io::Write;
-    out.push_text_with(|bytes| bytes.write_fmt(args))
-        .or_else(|_| refuse("the value cannot be written as text"))
-}
-
-fn choose_int(source: (u8, bool), target: (u8, bool)) -> (Converter, Verdict) {
-    if source == target {
-        return (Converter::Copy, Verdict::Exact);
-    }
-    let (smin, smax) = int_bounds(source.0, source.1);
-    let (min, max) = int_bounds(target.0, target.1);
-    let fits = smin >= min && smax <= max;
-    // Same signedness means same kind of cell: nothing to do where everything fits.
-    let converter = if fits && source.1 == target.1 {
-        Converter::Copy
-    } else {
-        Converter::Int {
-            min,
-            max,
-            unsigned: target.1,
-        }
-    };
-    (
-        converter,
-        if fits {
-            Verdict::Widening
-        } else {
-            Verdict::Narrowing
-        },
-    )
-}
-
-fn choose_decimal(
-    (sp, ss): (Option<u32>, Option<u32>),
-    (tp, ts): (Option<u32>, Option<u32>),
-) -> (Converter, Verdict) {
-    if (sp, ss) == (tp, ts) {
-        return (Converter::Copy, Verdict::Exact);
-    }
-    if tp.is_none() {
-        return (Converter::Copy, Verdict::Widening);
-    }
-    let whole = whole_digits(tp, ts);
-    let scale = ts.unwrap_or(0);
-    let fits = sp.is_some() && whole_digits(sp, ss) <= whole && ss.unwrap_or(0) <= scale;
-    let verdict = if fits {
-        Verdict::Widening
-    } else {
-        Verdict::Narrowing
-    };
-    (
-        if fits {
-            Converter::Copy
-        } else {
-            Converter::Decimal { whole, scale }
-        },
-        verdict,
-    )
-}
-
-fn choose_text(source: Option<u32>, target: Option<u32>) -> (Converter, Verdict) {
-    match (source, target) {
-        (s, t) if s == t => (Converter::Copy, Verdict::Exact),
-        (_, None) => (Converter::Copy, Verdict::Widening),
-        (Some(s), Some(t)) if s <= t => (Converter::Copy, Verdict::Widening),
-        (_, Some(max_chars)) => (Converter::Text { max_chars }, Verdict::Narrowing),
-    }
-}
-
-fn int_bounds(bits: u8, unsigned: bool) -> (i64, u64) {
-    let bits = u32::from(bits.clamp(1, 64));
-    if unsigned {
-        (0, u64::MAX >> (64 - bits))
-    } else {
-        (i64::MIN >> (64 - bits), u64::MAX >> (65 - bits))
-    }
-}
-
-fn int_digits(bits: u8, unsigned: bool) -> u32 {
-    let (_, max) = int_bounds(bits, unsigned);
-    max.ilog10() + 1
-}
-
-fn whole_digits(precision: Option<u32>, scale: Option<u32>) -> u32 {
-    precision.map_or(u32::MAX, |p| p.saturating_sub(scale.unwrap_or(0)))
-}
-
-fn int(
-    cell: CellRef<'_>,
-    min: i64,
-    max: u64,
-    unsigned: bool,
-    out: &mut RowBatch,
-) -> Result<(), ConvertError> {
-    let (fits, value) = match cell {
-        CellRef::I64(v) => (
-            v >= min && u64::try_from(v).map_or(true, |v| v <= max),
-            i128::from(v),
-        ),
-        CellRef::U64(v) => (v <= max, i128::from(v)),
-        _ => return refuse("the value is not an integer"),
-    };
-    if !fits {
-        return refuse("the number does not fit the target column");
-    }
-    if unsigned {
-        let value = u64::try_from(value).or_else(|_| refuse("the number is negative"))?;
-        put(out, CellRef::U64(value))
-    } else {
-        let value = i64::try_from(value).or_else(|_| refuse("the number does not fit"))?;
-        put(out, CellRef::I64(value))
-    }
-}
-
-fn int_to_decimal(cell: CellRef<'_>, whole: u32, out: &mut RowBatch) -> Result<(), ConvertError> {
-    let (negative, mut rest) = match cell {
-        CellRef::I64(v) => (v < 0, v.unsigned_abs()),
-        CellRef::U64(v) => (false, v),
-        _ => return refuse("the value is not an integer"),
-    };
-    let mut buffer = [b'0'; 20];
-    let mut used = 0;
-    for slot in buffer.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(rest % 10).expect("a digit");
-        rest /= 10;
-        used += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    if used > whole as usize {
-        return refuse("the number has more digits than the target column");
-    }
-    let digits = buffer.get(buffer.len() - used..).unwrap_or_default();
-    put(
-        out,
-        CellRef::Decimal(DecimalRef::Finite {
-            negative,
-            scale: 0,
-            digits,
-        }),
-    )
-}
-
-fn decimal_fits(value: DecimalRef<'_>, whole_max: u32, scale_max: u32) -> bool {
-    let DecimalRef::Finite { scale, digits, .. } = value else {
-        // PostgreSQL takes NaN in every numeric, infinities only without precision.
-        return matches!(value, DecimalRef::NaN);
-    };
-    let zeros = digits.iter().rev().take_while(|d| **d == b'0').count();
-    let needed_scale = usize::from(scale).saturating_sub(zeros);
-    let whole = digits.len().saturating_sub(usize::from(scale));
-    needed_scale <= scale_max as usize && (whole <= whole_max as usize || digits == b"0")
-}
-
-fn real_date(date: Date) -> Result<(), ConvertError> {
-    if date.is_infinite() || date.to_unix_days().is_some() {
         Ok(())
-    } else {
-        refuse("the date does not exist in the calendar (a zero date, or a day past its month)")
     }
 }
 

@@ -10,7 +10,7 @@ mod key;
 mod project;
 mod resolve;
 
-pub use convert::{ConvertError, Converter, Verdict};
+pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
 pub use resolve::{Resolution, TablePair, resolve};
 
@@ -51,7 +51,7 @@ pub struct Route {
 }
 
 /// Where a cell of a target row comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Cell {
     /// From the source column of this index, by this converter.
     Column(usize, Converter),

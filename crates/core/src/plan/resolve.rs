@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Cell, Converter, Feed, Plan, Route, SourceTable, TargetTable, Verdict, key};
+use super::{Cell, Converter, Feed, Pair, Plan, Route, SourceTable, TargetTable, Verdict, key};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
 use crate::schema::{ForeignKey, TableName, TableSchema, UniqueKey};
@@ -170,7 +170,7 @@ fn resolve_group(
         let mut cells = mapped.cells.iter();
         let found = cells.find(|(to, ..)| to == column);
         found.map_or(Cell::Absent, |(_, from, converter)| {
-            Cell::Column(*from, *converter)
+            Cell::Column(*from, converter.clone())
         })
     };
     let sources: Vec<(TableSchema, Vec<Cell>)> = mapped
@@ -316,7 +316,11 @@ fn columns(
             ));
             continue;
         }
-        let (converter, verdict) = Converter::choose(&s.ty, &t.ty);
+        let Pair {
+            converter,
+            verdict,
+            note,
+        } = Pair::of(&s.ty, &t.ty);
         match verdict {
             Verdict::Impossible => findings.push(Finding::error(
                 "type_impossible",
@@ -331,10 +335,25 @@ fn columns(
                 "type_narrowing",
                 subject.clone(),
                 format!(
-                    "not every {} fits {}; one that does not stops the task",
-                    s.native, t.native
+                    "not every {} fits {}{}; one that does not stops the task",
+                    s.native,
+                    t.native,
+                    if note.is_empty() {
+                        String::new()
+                    } else {
+                        format!(" ({note})")
+                    }
                 ),
                 "",
+            )),
+            Verdict::Lossy => findings.push(Finding::warning(
+                "type_lossy",
+                subject.clone(),
+                format!(
+                    "{} arrives in {} in another form: {note}",
+                    s.native, t.native
+                ),
+                format!("give {subject} a type that keeps every {}", s.native),
             )),
             Verdict::Exact | Verdict::Widening => {}
         }

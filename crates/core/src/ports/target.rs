@@ -39,6 +39,13 @@ pub trait Target: Inspect {
         columns: &[ColumnPair],
     ) -> std::result::Result<TableSchema, Vec<Finding>>;
 
+    /// Settles what [`Target::propose`] could not know without asking: where the proposal has a
+    /// type that this system lacks (an enumeration, a type of an extension), the column gets one
+    /// that holds the type's text, and a finding says so. A proposal is settled before it is planned.
+    async fn settle(&self, proposed: TableSchema) -> Result<(TableSchema, Vec<Finding>)> {
+        Ok((proposed, Vec::new()))
+    }
+
     /// Preflight: rights, existing rows, foreign keys, triggers. All findings at once. `written`
     /// says which of the plan's targets this task filled before: their rows are its own.
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>>;

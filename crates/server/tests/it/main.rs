@@ -15,6 +15,7 @@ mod http;
 mod huge;
 mod lab;
 mod life;
+mod matrix;
 mod pair;
 mod process;
 mod replicates;

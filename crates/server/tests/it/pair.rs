@@ -144,7 +144,8 @@ async fn plan(
         "{findings:?}"
     );
     let described = source.describe(&names).await.unwrap();
-    let pairs = described.into_iter().map(|source| {
+    let mut pairs = Vec::new();
+    for source in described {
         let name = TableName::new(to.schema(), &source.name.name);
         let mapping = Mapping {
             id: source.name.name.clone(),
@@ -154,14 +155,15 @@ async fn plan(
         };
         let columns = mapping.pairs(&source);
         let proposal = target.propose(&source, &name, &columns).unwrap();
-        TablePair {
+        let (proposal, _) = target.settle(proposal).await.unwrap();
+        pairs.push(TablePair {
             mapping,
             source: Some(source),
             target: Some(proposal),
             create: true,
-        }
-    });
-    let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());
+        });
+    }
+    let resolution = resolve(pairs, Operations::ALL, TaskOptions::default());
     let findings = resolution.findings;
     Arc::new(resolution.plan.unwrap_or_else(|| panic!("{findings:?}")))
 }

@@ -4,6 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | number | the digits | the digits | no zeros that do not count |
 //! | float | the shortest text that reads back, of the value as `DOUBLE` | the eight bytes | the bits |
+//! | geometry | EWKB in hexadecimal, made of `SUBSTR`s | `encode(…, 'hex')` of the `bytea` it is in | lower-case hexadecimal |
 //! | text, bytes | `HEX` | `encode(…, 'hex')` | lower-case hexadecimal |
 //! | JSON where a side keeps its meaning only | `HEX` | `encode(…, 'hex')` | keys sorted, numbers by value |
 //! | dates and times | ISO text in UTC | ISO text in UTC | no zeros at the end of a fraction |
@@ -34,6 +35,8 @@ pub(super) enum Form {
     Json,
     /// Octets.
     Bytes,
+    /// A geometry as EWKB.
+    Ewkb,
     /// A calendar day.
     Day,
     /// A duration or a time of day.
@@ -97,7 +100,7 @@ impl Type {
 
     /// The forms it has, the strictest first.
     fn forms(&self) -> &'static [Form] {
-        use Form::{Bits, Bytes, Civil, Day, Float, Json, Moment, Number, Text, Time, Uuid};
+        use Form::{Bits, Bytes, Civil, Day, Ewkb, Float, Json, Moment, Number, Text, Time, Uuid};
         match (self.system, self.name.as_str()) {
             (
                 System::MariaDb,
@@ -118,11 +121,14 @@ impl Type {
             (System::Postgres, "jsonb") => &[Json],
             (
                 System::MariaDb,
-                "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob"
-                | "geometry" | "point" | "linestring" | "polygon" | "multipoint"
-                | "multilinestring" | "multipolygon" | "geometrycollection",
-            )
-            | (System::Postgres, "bytea") => &[Bytes],
+                "binary" | "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob",
+            ) => &[Bytes],
+            (System::Postgres, "bytea") => &[Bytes, Ewkb],
+            (
+                System::MariaDb,
+                "geometry" | "point" | "linestring" | "polygon" | "multipoint" | "multilinestring"
+                | "multipolygon" | "geometrycollection",
+            ) => &[Ewkb],
             (_, "date") => &[Day, Text],
             (System::MariaDb, "time")
             | (System::Postgres, "time without time zone" | "interval") => &[Time, Text],
@@ -158,6 +164,13 @@ impl Type {
             }
             Form::Text | Form::Json => format!("HEX(CAST({column} AS CHAR CHARACTER SET utf8mb4))"),
             Form::Bytes => format!("HEX({column})"),
+            // Stored are the SRID and then WKB; EWKB has the SRID behind the type, whose bit 29
+            // says so.
+            Form::Ewkb => format!(
+                "IF(ST_SRID({column}) = 0, HEX(SUBSTR({column}, 5)), CONCAT(\
+                 HEX(SUBSTR({column}, 5, 4)), HEX(CHAR(ORD(SUBSTR({column}, 9, 1)) | 32)), \
+                 HEX(SUBSTR({column}, 1, 4)), HEX(SUBSTR({column}, 10))))"
+            ),
             Form::Uuid => format!("LOWER(CAST({column} AS CHAR))"),
             Form::Bits => {
                 let length = self.full.strip_prefix("bit(");
@@ -172,7 +185,7 @@ impl Type {
         match form {
             Form::Number | Form::Bits if self.name == "boolean" => format!("{column}::int::text"),
             Form::Float => format!("encode(float8send({column}::float8), 'hex')"),
-            Form::Bytes => format!("encode({column}, 'hex')"),
+            Form::Bytes | Form::Ewkb => format!("encode({column}, 'hex')"),
             Form::Moment => format!("({column} AT TIME ZONE 'UTC')::text"),
             // A cast always tells the length of the network, the type's own text only if there is one.
             Form::Text if self.name == "inet" => format!(
@@ -206,7 +219,9 @@ pub(super) fn canonical(form: Form, origin: System, said: &[u8], out: &mut Vec<u
                 .with_context(|| format!("not a number: {text:?}"))?;
             out.extend_from_slice(format!("{:016x}", value.to_bits()).as_bytes());
         }
-        Form::Text | Form::Bytes => out.extend(said.iter().map(u8::to_ascii_lowercase)),
+        Form::Text | Form::Bytes | Form::Ewkb => {
+            out.extend(said.iter().map(u8::to_ascii_lowercase));
+        }
         Form::Json => {
             let text = String::from_utf8(unhex(said)?).context("JSON is not UTF-8")?;
             let start = out.len();

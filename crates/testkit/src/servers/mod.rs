@@ -35,5 +35,5 @@ pub(crate) mod process;
 mod system;
 
 pub use mariadb::{MariaDb, MariaDbOptions};
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{POSTGRES_BIN, Postgres, PostgresOptions};
 pub use system::{Account, Place, Server, System};

@@ -14,6 +14,8 @@ const MISSING: &str = "no PostgreSQL server found on this machine: run `cargo x 
 const TEMPLATE_FORMAT: u32 = 1;
 /// How often a start is tried again on another port.
 const PORT_TRIES: usize = 5;
+/// Names the folder with `postgres` and `initdb` of another version than the newest installed one.
+pub const POSTGRES_BIN: &str = "THALWEG_POSTGRES_BIN";
 /// Debian's tree of server versions: `VERSION/bin/postgres`.
 const DEBIAN_VERSIONS: &str = "/usr/lib/postgresql";
 
@@ -44,19 +46,28 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Starts a server (the newest version found) and waits until it answers.
+    /// Starts a server (the newest version found, or the one [`POSTGRES_BIN`] names) and waits until
+    /// it answers.
     ///
     /// # Errors
     /// When PostgreSQL is not installed, or does not start; the error holds the end of its log.
     pub fn start(options: PostgresOptions) -> Result<Self> {
-        let dirs = version_dirs();
-        let server = find_binary(&["postgres"], &dirs).context(MISSING)?;
+        let server = match std::env::var_os(POSTGRES_BIN) {
+            Some(dir) => {
+                let server = Path::new(&dir).join("postgres");
+                let found = server.is_file().then_some(server);
+                found
+                    .with_context(|| format!("{POSTGRES_BIN}={} has no postgres", dir.display()))?
+            }
+            None => find_binary(&["postgres"], &version_dirs()).context(MISSING)?,
+        };
         let home = server
             .parent()
             .map(Path::to_owned)
             .into_iter()
             .collect::<Vec<_>>();
         let initdb = find_binary(&["initdb"], &home).context(MISSING)?;
+        // A client talks to every version, and some packages of a server have none.
         let client = find_binary(&["psql"], &home).context(MISSING)?;
         let account = Account::unprivileged(&["postgres", "nobody"])?;
         let template = template(&server, &initdb, account.as_ref())?;
@@ -290,7 +301,10 @@ fn set_password(
         .chain([dir.data().into()])
         .collect();
     let mut args = args;
-    args.extend(["-c", "fsync=off", "postgres"].iter().map(OsString::from));
+    // Before version 14 the default would make a password our rules do not take.
+    let settings = ["-c", "fsync=off", "-c", "password_encryption=scram-sha-256"];
+    args.extend(settings.iter().map(OsString::from));
+    args.push("postgres".into());
     let single = command(server, &args, dir.path(), account);
     let sql = format!("ALTER USER postgres PASSWORD '{password}'\n");
     process::run_sql(single, &sql, "postgres --single").map(drop)

@@ -25,6 +25,7 @@ mod types;
 mod types_postgres;
 
 use anyhow::{Context as _, Result};
+use rand::rngs::SmallRng;
 
 use crate::servers::{Place, System};
 
@@ -49,14 +50,27 @@ pub fn tables() -> Vec<String> {
     sysbench.chain(ours.map(str::to_owned)).collect()
 }
 
-/// The columns of `every_type` but for its key.
-pub fn every_type_columns(system: System) -> Vec<&'static str> {
+/// A literal of each column of `every_type` but for its key.
+pub fn every_type_literals(system: System, random: &mut SmallRng) -> Vec<(&'static str, String)> {
     match system {
-        System::MariaDb => types::COLUMNS.iter().map(|column| column.0).collect(),
-        System::Postgres => types_postgres::COLUMNS
-            .iter()
-            .map(|column| column.0)
-            .collect(),
+        System::MariaDb => types::literals(random),
+        System::Postgres => types_postgres::literals(random),
+    }
+}
+
+/// Statements that make `every_type` and its first rows, for `rows` of sysbench's.
+pub fn every_type_create(system: System, rows: u32) -> String {
+    match system {
+        System::MariaDb => types::create_sql(rows),
+        System::Postgres => types_postgres::create_sql(rows),
+    }
+}
+
+/// One transaction of `every_type`: rows come, change in every column or in a few, and go.
+pub fn every_type_change(system: System, random: &mut SmallRng) -> String {
+    match system {
+        System::MariaDb => types::change(random),
+        System::Postgres => types_postgres::change(random),
     }
 }
 
@@ -66,15 +80,10 @@ pub fn every_type_columns(system: System) -> Vec<&'static str> {
 /// When sysbench is not installed, or the server refuses something.
 pub fn create(place: &Place, rows: u32) -> Result<()> {
     match place.system() {
-        System::MariaDb => {
-            place.sql(&tables::create_sql(rows))?;
-            place.sql(&types::create_sql(rows))?;
-        }
-        System::Postgres => {
-            place.sql(&postgres::create_sql(rows))?;
-            place.sql(&types_postgres::create_sql(rows))?;
-        }
-    }
+        System::MariaDb => place.sql(&tables::create_sql(rows))?,
+        System::Postgres => place.sql(&postgres::create_sql(rows))?,
+    };
+    place.sql(&every_type_create(place.system(), rows))?;
     place.sql("CREATE TABLE mark (id INT PRIMARY KEY, n BIGINT NOT NULL); INSERT INTO mark VALUES (1, 0);")?;
     sysbench::prepare(place, rows)
 }

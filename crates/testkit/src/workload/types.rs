@@ -122,6 +122,12 @@ pub(super) fn change(random: &mut SmallRng) -> String {
     }
 }
 
+/// A literal of each column.
+pub(super) fn literals(random: &mut SmallRng) -> Vec<(&'static str, String)> {
+    let literal = |(name, _, make): &Column| (*name, literal(random, *make));
+    COLUMNS.iter().map(literal).collect()
+}
+
 fn values(random: &mut SmallRng, id: &str) -> String {
     let values: Vec<String> = COLUMNS
         .iter()

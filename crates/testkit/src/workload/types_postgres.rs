@@ -130,6 +130,12 @@ pub(super) fn change(random: &mut SmallRng) -> String {
     }
 }
 
+/// A literal of each column.
+pub(super) fn literals(random: &mut SmallRng) -> Vec<(&'static str, String)> {
+    let literal = |column: &Column| (column.0, literal(random, column));
+    COLUMNS.iter().map(literal).collect()
+}
+
 fn insert(random: &mut SmallRng, id: &str) -> String {
     let values: Vec<String> = COLUMNS
         .iter()

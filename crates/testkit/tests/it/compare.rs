@@ -214,7 +214,7 @@ const POSTGRES_TO_MARIADB: Types = &[
 ];
 
 const POSTGRES_TO_POSTGRES: Types = &[
-    ("numeric", "'NaN'", "numeric", "'NaN'", "'Infinity'"),
+    ("numeric", "'NaN'", "numeric", "'NaN'", "0"),
     ("numeric", "1.50", "numeric", "1.5", "1.51"),
     ("real", "'NaN'", "real", "'NaN'", "'-Infinity'"),
     ("double precision", "'-0'", "double precision", "'-0'", "0"),

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use rand::SeedableRng as _;
+use rand::rngs::SmallRng;
 use thalweg_testkit::servers::{Place, System};
 use thalweg_testkit::workload::{self, DATABASE, Load, LoadOptions};
 
@@ -27,7 +29,8 @@ fn busy(system: System) {
         let least = if table == "mark" { 1 } else { 20 };
         assert!(count(&table) >= least, "{table}");
     }
-    for name in workload::every_type_columns(system) {
+    let mut random = SmallRng::seed_from_u64(1);
+    for (name, _) in workload::every_type_literals(system, &mut random) {
         // Not every type has an order, but all have a text.
         let text = match system {
             System::MariaDb => name.to_owned(),
