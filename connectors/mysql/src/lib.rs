@@ -15,6 +15,7 @@ mod schema;
 mod server;
 mod snapshot;
 mod source;
+mod split;
 mod stream;
 mod wire;
 

@@ -13,21 +13,23 @@
 //! snapshot owned a GTID or had given it up by then, and so had given it up by the second look. Where
 //! transactions commit too close to each other for such a moment, it is tried again ([`TRIES`]).
 
+use std::cmp::Ordering;
+
 use async_trait::async_trait;
 use futures_util::StreamExt;
 use mysql_async::prelude::{Query, Queryable, WithParams};
 use mysql_async::{BinaryProtocol, Conn, ResultSetStream, Row, Value};
 use thalweg_core::ports::{Chunk, ChunkReader, DataSourceConfig, StreamLimits};
-use thalweg_core::position::Visibility;
-use thalweg_core::range::KeyRange;
-use thalweg_core::schema::{ColumnType, TableName, TableSchema};
-use thalweg_core::value::{CellRef, Date, RowBatch};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::{ColumnType, TableName};
+use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
-use crate::error::{from_driver, reading};
-use crate::position::{Coordinate, Seen};
-use crate::server;
+use crate::error::{from_driver, lost, reading};
+use crate::position::{Coordinate, Place, Seen};
+use crate::server::{self, gtid_at};
+use crate::split::condition;
 use crate::wire::Malformed;
 use crate::wire::cells::{self, Civil, Meaning};
 
@@ -44,11 +46,12 @@ pub(crate) struct Reader {
     done: bool,
 }
 
-fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
-fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
+fn select(chunk: &Chunk, meanings: &[(Meaning, ColumnType)]) -> Result<String> {
+    let schema = &chunk.schema;
     let list: Vec<String> = schema
         .columns
         .iter()
@@ -65,61 +68,20 @@ fn select(schema: &TableSchema, meanings: &[(Meaning, ColumnType)]) -> String {
             }
         })
         .collect();
-    format!(
+    let mut select = format!(
         "SELECT {} FROM {}.{}",
         list.join(", "),
         quote(&schema.name.schema),
         quote(&schema.name.name)
-    )
-}
-
-/// The condition of a range, with literals that the server reads as exactly these values. The session's
-/// time zone is UTC.
-fn within(schema: &TableSchema, range: &KeyRange) -> Result<String> {
-    let column = schema
-        .columns
-        .get(range.column)
-        .ok_or_else(|| Error::bug("a range over a column that is not there"))?;
-    let name = quote(&column.name);
-    let mut parts = Vec::new();
-    for (sign, bound) in [(">=", &range.from), ("<", &range.to)] {
-        let Some(bound) = bound else {
-            continue;
-        };
-        let literal = literal(bound.cell())
-            .ok_or_else(|| Error::bug("a range of values that cannot be written"))?;
-        parts.push(format!("{name} {sign} {literal}"));
+    );
+    if let Some(range) = &chunk.range {
+        let column = schema.columns.get(range.column);
+        let column = column.ok_or_else(|| Error::bug("a range over a column that is not there"))?;
+        // Otherwise a large chunk is read as a whole table of which most is thrown away.
+        select.push_str(" FORCE INDEX (PRIMARY) WHERE ");
+        select.push_str(&condition(column, range)?);
     }
-    Ok(if parts.is_empty() {
-        String::new()
-    } else {
-        format!(" WHERE {}", parts.join(" AND "))
-    })
-}
-
-fn literal(cell: CellRef<'_>) -> Option<String> {
-    let time = |us: i64| {
-        let (seconds, us) = (us / 1_000_000, us % 1_000_000);
-        let (h, m, s) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-        format!("{h:02}:{m:02}:{s:02}.{us:06}")
-    };
-    let date = |d: Date| format!("{:04}-{:02}-{:02}", d.year, d.month, d.day);
-    Some(match cell {
-        CellRef::I64(v) => v.to_string(),
-        CellRef::U64(v) => v.to_string(),
-        CellRef::Date(d) => format!("DATE '{}'", date(d)),
-        CellRef::Timestamp(d, us) => format!("TIMESTAMP '{} {}'", date(d), time(us)),
-        CellRef::Instant(us) => {
-            let day = Date::from_unix_days(us.div_euclid(86_400_000_000))?;
-            let time = time(us.rem_euclid(86_400_000_000));
-            format!("TIMESTAMP '{} {time}'", date(day))
-        }
-        CellRef::Bytes(bytes) => {
-            let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-            format!("X'{hex}'")
-        }
-        _ => return None,
-    })
+    Ok(select)
 }
 
 /// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has on MariaDB.
@@ -193,9 +155,25 @@ pub(crate) const GTID_MODE_ON: &str = "SET GLOBAL enforce_gtid_consistency = ON;
      SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; \
      SET GLOBAL gtid_mode = ON;";
 
+/// Whether a snapshot has seen all that was committed before a place, which may be one of another
+/// server that this one has replaced: then GTIDs tell.
+async fn holds(conn: &mut Conn, seen: &Seen, place: &Place) -> Result<bool> {
+    let seen = match seen {
+        Seen::At(at) => at,
+        Seen::Gtids(seen) => return Ok(place.set.as_ref().is_some_and(|p| seen.contains_all(p))),
+    };
+    if let Ok(order) = seen.compare(&place.at) {
+        return Ok(order != Ordering::Less);
+    }
+    let there = gtid_at(conn, seen).await?;
+    let mut domains = place.gtid.iter();
+    Ok(domains.all(|(domain, (_, seq))| there.get(domain).is_some_and(|(_, at)| at >= seq)))
+}
+
 pub(crate) async fn open(
     config: &DataSourceConfig,
     chunk: &Chunk,
+    from: &Position,
     limits: StreamLimits,
 ) -> Result<Reader> {
     let schema = &chunk.schema;
@@ -223,12 +201,14 @@ pub(crate) async fn open(
         "SET SESSION max_execution_time = 0"
     };
     conn.query_drop(no_limit).await.map_err(from_driver)?;
-    let seen = begin(&mut conn).await?.visibility();
-    let mut statement = select(schema, &columns);
-    if let Some(range) = &chunk.range {
-        statement.push_str(&within(schema, range)?);
+    let seen = begin(&mut conn).await?;
+    if !holds(&mut conn, &seen, &Place::of_position(from)?).await? {
+        return Err(lost(
+            "the server's log ends before the place where the task is",
+        ));
     }
-    let rows = statement
+    let seen = seen.visibility();
+    let rows = select(chunk, &columns)?
         .with(())
         .stream::<Row, _>(conn)
         .await
@@ -279,7 +259,7 @@ impl ChunkReader for Reader {
     }
 }
 
-fn push(
+pub(crate) fn push(
     out: &mut RowBatch,
     meaning: &Meaning,
     ty: &ColumnType,

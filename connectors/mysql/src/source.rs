@@ -7,7 +7,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, Confirm, DataSourceConfig, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
+    StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -17,7 +18,7 @@ use tokio::sync::Mutex;
 use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
-use crate::{check, schema, server, snapshot, stream};
+use crate::{check, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -147,13 +148,20 @@ impl Source for MySqlSource {
         Ok(place.position())
     }
 
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        let mut conn = connect(&self.config).await?;
+        let chunks = split::split(&mut conn, &self.config, chunk, size).await?;
+        drop(conn.disconnect().await);
+        Ok(chunks)
+    }
+
     async fn read(
         &self,
         chunk: &Chunk,
-        _from: &Position,
+        from: &Position,
         limits: StreamLimits,
     ) -> Result<Box<dyn ChunkReader>> {
-        let reader = Box::pin(snapshot::open(&self.config, chunk, limits)).await?;
+        let reader = Box::pin(snapshot::open(&self.config, chunk, from, limits)).await?;
         Ok(Box::new(reader))
     }
 

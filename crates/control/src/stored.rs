@@ -28,6 +28,7 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
         },
         "row_owner": options.row_owner,
         "workers": options.workers,
+        "chunk_rows": options.chunk_rows,
         "row_bytes_max": options.row_bytes_max,
     })
     .to_string()
@@ -63,6 +64,7 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
         workers: number("workers")
             .and_then(|n| u16::try_from(n).ok())
             .unwrap_or(defaults.workers),
+        chunk_rows: number("chunk_rows").unwrap_or(defaults.chunk_rows),
         row_bytes_max: number("row_bytes_max").unwrap_or(defaults.row_bytes_max),
     })
 }
@@ -171,6 +173,7 @@ mod tests {
             foreign_keys: ForeignKeys::Replica,
             row_owner: [("a.b".to_owned(), "c \"d".to_owned())].into(),
             workers: 7,
+            chunk_rows: 5_000,
             row_bytes_max: 12_345,
             ..TaskOptions::default()
         };

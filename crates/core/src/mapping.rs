@@ -102,8 +102,11 @@ pub struct TaskOptions {
     /// source has one. Tables are written `schema.table`, or `table` alone where no other mapped
     /// table has that name.
     pub row_owner: BTreeMap<String, String>,
-    /// Tables loaded at the same time, 1..=16.
+    /// Chunks of tables loaded at the same time, 1..=16.
     pub workers: u16,
+    /// Rows of a chunk of the load, about: what a crash repeats, for each worker. Each chunk costs
+    /// a snapshot and a target transaction.
+    pub chunk_rows: u64,
     /// The largest row taken, in bytes; a larger one is a data error before it is read.
     pub row_bytes_max: u64,
 }
@@ -117,6 +120,7 @@ impl Default for TaskOptions {
             on_bad_row: OnBadRow::default(),
             row_owner: BTreeMap::new(),
             workers: 2,
+            chunk_rows: 200_000,
             row_bytes_max: 64 << 20,
         }
     }

@@ -20,9 +20,8 @@ pub struct Limits {
     pub queue_bytes: u64,
     /// Size of one part of a huge transaction, in bytes.
     pub part_bytes: usize,
-    /// How large the chunks of a load may become: what a crash repeats, once for each worker. Each
-    /// costs a snapshot and a target transaction.
-    pub chunk: ChunkSize,
+    /// How large the chunks of a load may become in bytes; in rows, the task's options say it.
+    pub chunk_bytes: u64,
     /// First wait after a transient error; doubled each time.
     pub backoff_first: Duration,
     /// Longest wait after a transient error.
@@ -37,10 +36,7 @@ impl Default for Limits {
             queue: 4_096,
             queue_bytes: 32 << 20,
             part_bytes: 4 << 20,
-            chunk: ChunkSize {
-                rows: 200_000,
-                bytes: 256 << 20,
-            },
+            chunk_bytes: 256 << 20,
             backoff_first: Duration::from_millis(200),
             backoff_max: Duration::from_secs(30),
         }
@@ -48,6 +44,14 @@ impl Default for Limits {
 }
 
 impl Limits {
+    /// How large a chunk of `rows` may become.
+    pub(crate) fn chunk(&self, rows: u64) -> ChunkSize {
+        ChunkSize {
+            rows,
+            bytes: self.chunk_bytes,
+        }
+    }
+
     /// What a stream has to keep to.
     pub(crate) fn stream(&self, row_bytes_max: u64) -> StreamLimits {
         StreamLimits {

@@ -279,7 +279,8 @@ impl Desk {
             return Ok(vec![range]);
         }
         let whole = self.as_chunk(source, range)?;
-        let parts = self.spec.source.split(&whole, self.limits.chunk).await;
+        let size = self.limits.chunk(self.plan().options.chunk_rows);
+        let parts = self.spec.source.split(&whole, size).await;
         let parts = parts.map_err(|e| e.at(Side::Source))?;
         let ranges: Vec<_> = parts.into_iter().map(|part| part.range).collect();
         let first_of_key = whole.schema.primary_key.first();

@@ -11,6 +11,7 @@ mod position;
 mod recordings;
 mod refused;
 mod source;
+mod split;
 mod storage;
 mod texts;
 mod tls;

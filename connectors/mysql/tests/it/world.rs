@@ -161,7 +161,7 @@ impl World {
             schema: table.clone(),
             range: None,
         };
-        let from = self.here().await;
+        let from = self.source().head().await.unwrap();
         let mut reader = self.source().read(&chunk, &from, LIMITS).await.unwrap();
         let (mut all, mut some) = (RowBatch::new(), RowBatch::new());
         while reader.next(&mut some).await.unwrap() {

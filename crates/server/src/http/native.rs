@@ -16,6 +16,7 @@ use super::error::Failure;
 use super::route::{Call, Reply};
 
 const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
+const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 100..=1_000_000_000;
 const ROW_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
 const CA_CHARS_MAX: usize = 256 << 10;
 
@@ -118,6 +119,9 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
     if let Some(workers) = fields.int("workers", WORKERS)? {
         options.workers = u16::try_from(workers).unwrap_or(options.workers);
     }
+    if let Some(rows) = fields.int("chunk_rows", CHUNK_ROWS)? {
+        options.chunk_rows = rows;
+    }
     if let Some(bytes) = fields.int("row_bytes_max", ROW_BYTES)? {
         options.row_bytes_max = bytes;
     }
@@ -177,6 +181,7 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
         "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
         "workers": options.workers,
+        "chunk_rows": options.chunk_rows,
         "row_bytes_max": options.row_bytes_max,
     })
 }
@@ -283,6 +288,8 @@ fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Val
         "target": target,
         "phase": table_phase(table.phase),
         "loaded_rows": table.loaded_rows,
+        "loaded_chunks": table.chunks_loaded,
+        "chunks": table.chunks,
         "estimated_rows": table.estimated_rows,
         "inserts": table.written.inserts,
         "updates": table.written.updates,

@@ -131,6 +131,9 @@ impl Crash {
         let mut tables = workload::tables();
         tables.extend(bank::TABLES.map(str::to_owned));
         let task = lab.task("crash", &tables)?;
+        // So that a kill in a load comes between chunks of a table as well as between tables.
+        let options = serde_json::json!({"chunk_rows": size.rows / 12});
+        lab.client.set_options(&task, &options)?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
