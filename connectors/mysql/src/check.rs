@@ -2,10 +2,10 @@
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
-use thalweg_core::Result;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::schema::{ForeignKey, ReferenceAction, TableName};
+use thalweg_core::{Result, Side};
 
 use crate::error::from_driver;
 use crate::snapshot::GTID_MODE_ON;
@@ -345,7 +345,10 @@ async fn one_table(
     out: &mut Vec<Finding>,
 ) -> Result<()> {
     let subject = table.to_string();
-    let Some(found) = schema::describe(conn, table).await? else {
+    let Some(found) = schema::describe(conn, table)
+        .await
+        .map_err(|error| error.at(Side::Source))?
+    else {
         let unreadable = |f: &Finding| f.code == "grant_select" && f.subject == subject;
         // Who may not read a table cannot see it either.
         if !out.iter().any(unreadable) {

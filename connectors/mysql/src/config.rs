@@ -1,10 +1,15 @@
 //! From a data source's configuration to a connection.
 
+use std::time::Duration;
+
 use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts};
 use thalweg_core::ports::{DataSourceConfig, TlsMode};
 use thalweg_core::{Error, Result, Side};
 
 use crate::error::at_login;
+
+/// How often the system asks a silent target whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(10);
 
 fn is_loopback(host: &str) -> bool {
     host.eq_ignore_ascii_case("localhost")
@@ -62,15 +67,34 @@ fn options(config: &DataSourceConfig, tls: bool) -> OptsBuilder {
     opts
 }
 
-/// Connects and logs in within the configuration's timeout.
+/// Connects to a source and logs in within the configuration's timeout.
 pub(crate) async fn connect(config: &DataSourceConfig) -> Result<Conn> {
+    log_in(config, |opts| opts)
+        .await
+        .map_err(|error| error.at(Side::Source))
+}
+
+/// Connects to a target and logs in within the configuration's timeout. The server counts the rows
+/// that a statement has found, not only those that it changed.
+pub(crate) async fn connect_target(config: &DataSourceConfig) -> Result<Conn> {
+    let wanted = |opts: OptsBuilder| opts.client_found_rows(true).tcp_keepalive(Some(KEEPALIVE));
+    log_in(config, wanted)
+        .await
+        .map_err(|error| error.at(Side::Target))
+}
+
+async fn log_in(
+    config: &DataSourceConfig,
+    wanted: impl Fn(OptsBuilder) -> OptsBuilder,
+) -> Result<Conn> {
+    let open = |tls: bool| Conn::new(wanted(options(config, tls)));
     let attempt = async {
         match config.tls.mode {
-            TlsMode::Off => Conn::new(options(config, false)).await,
-            TlsMode::Require | TlsMode::VerifyFull => Conn::new(options(config, true)).await,
-            TlsMode::Prefer => match Conn::new(options(config, true)).await {
+            TlsMode::Off => open(false).await,
+            TlsMode::Require | TlsMode::VerifyFull => open(true).await,
+            TlsMode::Prefer => match open(true).await {
                 Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) => {
-                    Conn::new(options(config, false)).await
+                    open(false).await
                 }
                 other => other,
             },
@@ -81,8 +105,7 @@ pub(crate) async fn connect(config: &DataSourceConfig) -> Result<Conn> {
         Err(_) => Err(Error::transient(format!(
             "no connection to {}:{} within {:?}",
             config.host, config.port, config.timeout
-        ))
-        .at(Side::Source)),
+        ))),
     }
 }
 

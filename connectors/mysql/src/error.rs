@@ -84,9 +84,14 @@ pub(crate) fn lost(message: impl Into<String>) -> Error {
     }
 }
 
-/// A driver error as ours.
+/// A driver error as ours, at the source.
 pub(crate) fn from_driver(error: My) -> Error {
-    let out = match &error {
+    plain(error).at(Side::Source)
+}
+
+/// A driver error as ours, with no side yet.
+pub(crate) fn plain(error: My) -> Error {
+    match &error {
         My::Server(server) => {
             let errno = server.code;
             let (kind, hint) = match errno {
@@ -125,11 +130,10 @@ pub(crate) fn from_driver(error: My) -> Error {
             other => Error::config(format!("driver: {other}")),
         },
         other => Error::config(format!("driver: {other}")),
-    };
-    out.at(Side::Source)
+    }
 }
 
-/// An error of connecting: here the names are known that belong into a hint.
+/// An error of connecting, with no side yet: here the names are known that belong into a hint.
 pub(crate) fn at_login(error: My, config: &DataSourceConfig) -> Error {
     let user = account(config);
     let database = config.database.replace('`', "``");
@@ -145,14 +149,14 @@ pub(crate) fn at_login(error: My, config: &DataSourceConfig) -> Error {
             1049 => format!(
                 "correct the data source's database, or on the server: CREATE DATABASE `{database}`;"
             ),
-            _ => return from_driver(error),
+            _ => return plain(error),
         },
         My::Io(IoError::Io(io)) if io.kind() == ErrorKind::ConnectionRefused => {
             "start the server, or correct the data source's host and port".to_owned()
         }
-        _ => return from_driver(error),
+        _ => return plain(error),
     };
-    from_driver(error).with_hint(hint)
+    plain(error).with_hint(hint)
 }
 
 /// An error of reading `what` (as GRANT names it), for which `right` is needed.
@@ -169,7 +173,7 @@ pub(crate) fn reading(error: My, config: &DataSourceConfig, right: &str, what: &
 }
 
 /// The account as the check's statements name it.
-fn account(config: &DataSourceConfig) -> String {
+pub(crate) fn account(config: &DataSourceConfig) -> String {
     format!("'{}'@'%'", config.user.replace('\'', "''"))
 }
 

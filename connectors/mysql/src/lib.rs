@@ -1,4 +1,4 @@
-//! MariaDB (and MySQL, unproven) as a source: row binlog and consistent snapshots.
+//! MariaDB (and MySQL, unproven) as a source, by row binlog and consistent snapshots, and as a target.
 //!
 //! The driver moves bytes; the decoders of [`wire`] are plain functions from bytes to cells and are
 //! shared by the stream and the snapshot, so that a row looks the same on both paths.
@@ -17,12 +17,13 @@ mod snapshot;
 mod source;
 mod split;
 mod stream;
+mod target;
 mod wire;
 
 use std::sync::Arc;
 
+use thalweg_core::Result;
 use thalweg_core::ports::{Connector, DataSourceConfig, Inspect, Roles, Source, Target};
-use thalweg_core::{Error, Result, Side};
 
 /// The connector for `MYSQL` data sources.
 pub fn connector() -> impl Connector {
@@ -39,7 +40,7 @@ impl Connector for MySql {
     fn roles(&self) -> Roles {
         Roles {
             source: true,
-            target: false,
+            target: true,
         }
     }
 
@@ -55,10 +56,7 @@ impl Connector for MySql {
         Ok(Arc::new(source::MySqlSource::new(config)))
     }
 
-    fn target(&self, _config: &DataSourceConfig) -> Result<Arc<dyn Target>> {
-        Err(
-            Error::config("MySQL and MariaDB cannot be written to yet: only POSTGRESQL can")
-                .at(Side::Target),
-        )
+    fn target(&self, config: &DataSourceConfig) -> Result<Arc<dyn Target>> {
+        Ok(Arc::new(target::MySqlTarget::new(config)))
     }
 }

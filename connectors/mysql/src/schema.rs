@@ -8,7 +8,7 @@ use thalweg_core::schema::{
 };
 use thalweg_core::{Error, Result};
 
-use crate::error::from_driver;
+use crate::error::plain;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
@@ -20,7 +20,7 @@ pub(crate) async fn tables(conn: &mut Conn) -> Result<Vec<TableName>> {
              WHERE table_type = 'BASE TABLE' AND table_schema NOT IN {SYSTEM} LIMIT 100000"
         ))
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let mut names: Vec<TableName> = rows
         .into_iter()
         .map(|(schema, name)| TableName::new(schema, name))
@@ -54,7 +54,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     // The comparison above may ignore case; names here do not.
     let Some((_, _, estimated_rows)) = found
         .into_iter()
@@ -73,7 +73,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let maria = conn.server_version() >= (10, 0, 0);
     let checks: Vec<String> = if maria {
         conn.exec(
@@ -82,7 +82,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?
+        .map_err(plain)?
     } else {
         Vec::new()
     };
@@ -97,7 +97,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             key(),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
     for (key_name, non_unique, column, part) in stats {
         if non_unique != 0 {
@@ -153,7 +153,7 @@ async fn old_image(
     let image: Option<String> = conn
         .query_first("SELECT @@GLOBAL.binlog_row_image")
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let image = image.unwrap_or_default();
     if !matches!(image.as_str(), "MINIMAL" | "NOBLOB") {
         return Ok(None);
@@ -193,7 +193,7 @@ async fn first_key(
         quoted(&table.schema),
         quoted(&table.name)
     );
-    let rows: Vec<Row> = conn.query(show).await.map_err(from_driver)?;
+    let rows: Vec<Row> = conn.query(show).await.map_err(plain)?;
     let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
     for row in rows {
         let text = |name: &str| row.get::<Option<String>, _>(name).flatten();
@@ -240,19 +240,19 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
             (name.schema.as_str(), name.name.as_str()),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     if rows.is_empty() {
         return Ok(Vec::new());
     }
     conn.query_drop("SET SESSION sql_mode = '', sql_quote_show_create = 1")
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let show = format!(
         "SHOW CREATE TABLE {}.{}",
         quoted(&name.schema),
         quoted(&name.name)
     );
-    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(from_driver)?;
+    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
     let create = shown.map_or(String::new(), |(_, create)| create);
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {

@@ -91,14 +91,23 @@ impl Inspect for MySqlSource {
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        ask(&self.config, async |conn| schema::tables(conn).await).await
+        ask(&self.config, async |conn| {
+            schema::tables(conn)
+                .await
+                .map_err(|error| error.at(Side::Source))
+        })
+        .await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         ask(&self.config, async |conn| {
             let mut out = Vec::new();
             for table in tables {
-                out.extend(schema::describe(conn, table).await?);
+                out.extend(
+                    schema::describe(conn, table)
+                        .await
+                        .map_err(|error| error.at(Side::Source))?,
+                );
             }
             Ok(out)
         })

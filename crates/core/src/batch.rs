@@ -18,7 +18,7 @@ pub enum RowOp {
     Update {
         /// The row as it was: its key cells are present.
         before: usize,
-        /// The row as it is now.
+        /// The row as it is now: its key cells are present.
         after: usize,
     },
     /// Remove the row with this key.

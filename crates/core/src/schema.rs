@@ -300,7 +300,7 @@ impl TableSchema {
 
 /// FNV-1a as hexadecimal digits: stable across versions and platforms, which the standard hasher does
 /// not promise.
-pub(crate) fn fnv1a(text: &str) -> String {
+pub fn fnv1a(text: &str) -> String {
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in text.bytes() {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);

@@ -19,6 +19,12 @@
 //! [`TargetTable`]), and within one source the argument above holds for the part of the row that the
 //! source owns.
 //!
+//! A task that does not carry over all operations leaves rows at the target under keys that the source
+//! has given up, so "the batch has not touched this key" does not say that no row is there. A row
+//! that moves onto such a key replaces what is there, and a row that comes there and goes takes it
+//! along; both would be lost in a net effect, so they are left in order: changes of a key without
+//! DELETE, and a delete of a row that came in the batch without UPDATE.
+//!
 //! Some tables cannot be folded: one without key, one with a TRUNCATE, and one whose history no
 //! correct source has (a change of a row that is not there, a second row under one key), which is a
 //! sign of drift: row by row in commit order each such case is counted. Such a table is left in
@@ -27,6 +33,7 @@
 
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
+use thalweg_core::mapping::Operations;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::value::{RowBatch, RowRef, decode_raw};
 
@@ -42,7 +49,7 @@ pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec
         let target = target.expect("operations name targets of the plan");
         let slot = tables.get_mut(op.target).expect("one slot per target");
         if matches!(slot, Slot::Untouched) {
-            *slot = Slot::new(target);
+            *slot = Slot::new(target, plan.operations);
         }
         let Slot::Folded(feeds) = slot else {
             continue;
@@ -96,12 +103,12 @@ enum Slot<'p> {
 }
 
 impl<'p> Slot<'p> {
-    fn new(target: &'p TargetTable) -> Self {
+    fn new(target: &'p TargetTable, operations: Operations) -> Self {
         if target.key.is_empty() {
             return Slot::InOrder;
         }
         let count = target.feeds.len().max(1);
-        let feeds = (0..count).map(|_| Table::new(target));
+        let feeds = (0..count).map(|_| Table::new(target, operations));
         Slot::Folded(feeds.collect())
     }
 }
@@ -121,6 +128,7 @@ struct Entry {
 /// The entries of one source of a target table that has a key.
 struct Table<'p> {
     target: &'p TargetTable,
+    operations: Operations,
     entries: Vec<Entry>,
     by_key: FxHashMap<Box<[u8]>, usize>,
     key: Vec<u8>,
@@ -128,9 +136,10 @@ struct Table<'p> {
 }
 
 impl<'p> Table<'p> {
-    fn new(target: &'p TargetTable) -> Self {
+    fn new(target: &'p TargetTable, operations: Operations) -> Self {
         Table {
             target,
+            operations,
             entries: Vec::new(),
             by_key: FxHashMap::default(),
             key: Vec::new(),
@@ -172,6 +181,9 @@ impl<'p> Table<'p> {
             }
             Some(&index) => {
                 let entry = self.entries.get_mut(index)?;
+                if entry.origin.is_none() && !self.operations.update {
+                    return None;
+                }
                 entry.current.take()?;
                 entry.replaced = false;
             }
@@ -183,6 +195,9 @@ impl<'p> Table<'p> {
         key_of(self.target, rows.row(before), None, &mut self.old_key)?;
         let old = rows.row(before);
         key_of(self.target, rows.row(after), Some(old), &mut self.key)?;
+        if self.key != self.old_key && !self.operations.delete {
+            return None;
+        }
         let index = match self.by_key.get(self.old_key.as_slice()) {
             Some(&index) => {
                 let older = self.entries.get(index)?.current?;

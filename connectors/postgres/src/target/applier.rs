@@ -8,14 +8,17 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result};
+use tokio_postgres::Client;
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
+use super::merged::{Merged, Ops};
 use super::rows::Rows;
 use super::{Owner, checkpoint, ledger};
 use crate::config::Connection;
@@ -28,25 +31,88 @@ pub(super) struct PostgresApplier {
     connection: Connection,
     owner: Owner,
     plan: Arc<Plan>,
-    bulk: Vec<Option<Bulk>>,
+    /// Per target table and source.
+    staged: Vec<Vec<Option<Staged>>>,
     rows: Vec<Option<Rows>>,
     /// A transaction is open: a part of a huge one was applied.
     open: bool,
-    /// Staging tables filled in the open transaction.
-    staged: Vec<bool>,
+}
+
+/// A target table, or the part of it that one source fills, with its staging table.
+struct Staged {
+    way: Way,
+    /// The staging table was filled in the open transaction.
+    filled: bool,
+}
+
+enum Way {
+    /// Its only source.
+    Plain(Bulk),
+    /// One source of several, and what is staged of it.
+    Merged(Arc<Merged>, Ops),
+}
+
+impl Staged {
+    async fn stage(
+        &mut self,
+        client: &Client,
+        rows: &RowBatch,
+        table: &FoldedTable,
+    ) -> Result<(), BulkError> {
+        let reused = std::mem::replace(&mut self.filled, true);
+        match &mut self.way {
+            Way::Plain(bulk) => bulk.stage(client, rows, table, reused).await,
+            Way::Merged(merged, ops) => {
+                *ops = merged.stage(client, rows, table, reused).await?;
+                Ok(())
+            }
+        }
+    }
+
+    async fn stage_all(&mut self, client: &Client) -> Result<(), BulkError> {
+        let reused = std::mem::replace(&mut self.filled, true);
+        if let Way::Merged(merged, ops) = &mut self.way {
+            *ops = merged.stage_all(client, reused).await?;
+        }
+        Ok(())
+    }
+
+    async fn delete(
+        &self,
+        client: &Client,
+        table: &FoldedTable,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        match &self.way {
+            Way::Plain(bulk) => bulk.delete(client, table, counts).await,
+            Way::Merged(merged, ops) => merged.delete(client, *ops, counts).await,
+        }
+    }
+
+    async fn write(
+        &self,
+        client: &Client,
+        rows: &RowBatch,
+        table: &FoldedTable,
+        may_insert: bool,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        match &self.way {
+            Way::Plain(bulk) => bulk.write(client, rows, table, may_insert, counts).await,
+            Way::Merged(merged, ops) => merged.write(client, *ops, may_insert, counts).await,
+        }
+    }
 }
 
 impl PostgresApplier {
     pub(super) async fn new(connection: Connection, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
-        let targets = plan.targets.len();
-        let none = |_| None;
+        let feeds = |table: &TargetTable| table.feeds.iter().map(|_| None).collect();
         Ok(PostgresApplier {
             connection,
             owner,
-            bulk: (0..targets).map(none).collect(),
-            rows: (0..targets).map(|_| None).collect(),
+            staged: plan.targets.iter().map(feeds).collect(),
+            rows: plan.targets.iter().map(|_| None).collect(),
             open: false,
-            staged: vec![false; targets],
             plan,
         })
     }
@@ -61,15 +127,23 @@ impl PostgresApplier {
 
     /// Applies the rows of a batch in the open transaction.
     async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
-        let folded = batch
+        let merged = |net: &Net| match net {
+            Net::Folded(table) => self
+                .plan
+                .targets
+                .get(table.target)
+                .is_some_and(|t| t.merged()),
+            Net::InOrder(_) => false,
+        };
+        let nets = batch
             .folded
             .as_deref()
-            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
-        if let Some(folded) = folded {
-            self.prepare_bulk(folded).await?;
+            .filter(|nets| batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged));
+        if let Some(nets) = nets {
+            self.prepare_stages(nets).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
-            match self.apply_folded(batch, folded, &mut bulk_counts).await {
+            match self.apply_folded(batch, nets, &mut bulk_counts).await {
                 Ok(()) => {
                     self.sql("RELEASE SAVEPOINT thalweg").await?;
                     for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
@@ -91,20 +165,38 @@ impl PostgresApplier {
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
-    async fn prepare_bulk(&mut self, nets: &[Net]) -> Result<()> {
-        for FoldedTable { target, .. } in folded(nets) {
-            let table = self
-                .plan
-                .targets
-                .get(*target)
-                .ok_or_else(|| Error::bug("no such target"))?;
-            let slot = self
-                .bulk
-                .get_mut(*target)
-                .ok_or_else(|| Error::bug("no such target"))?;
-            if slot.is_none() {
-                *slot = Some(Bulk::new(&self.connection.client, *target, table).await?);
+    async fn prepare_stages(&mut self, nets: &[Net]) -> Result<()> {
+        for net in nets {
+            match net {
+                Net::Folded(table) => self.prepare_stage((table.target, table.feed)).await?,
+                Net::InOrder(target) => {
+                    let table = self.plan.targets.get(*target).filter(|t| t.merged());
+                    for feed in 0..table.map_or(0, |table| table.feeds.len()) {
+                        self.prepare_stage((*target, feed)).await?;
+                    }
+                }
             }
+        }
+        Ok(())
+    }
+
+    async fn prepare_stage(&mut self, (target, feed): (usize, usize)) -> Result<()> {
+        let missing = || Error::bug("an operation on a table the plan does not know");
+        let table = self.plan.targets.get(target).ok_or_else(missing)?;
+        let slot = self
+            .staged
+            .get_mut(target)
+            .and_then(|feeds| feeds.get_mut(feed));
+        let slot = slot.ok_or_else(missing)?;
+        if slot.is_none() {
+            let client = &self.connection.client;
+            let way = if table.merged() {
+                let merged = Merged::new(client, &self.owner.task, (target, feed), table);
+                Way::Merged(Arc::new(merged.await?), Ops::default())
+            } else {
+                Way::Plain(Bulk::new(client, target, table).await?)
+            };
+            *slot = Some(Staged { way, filled: false });
         }
         Ok(())
     }
@@ -118,40 +210,22 @@ impl PostgresApplier {
         let client = &self.connection.client;
         let missing = || Error::bug("a folded table without staging");
         for table in folded(nets) {
-            let bulk = self
-                .bulk
-                .get(table.target)
-                .and_then(Option::as_ref)
-                .ok_or_else(missing)?;
-            let reused = self.staged.get_mut(table.target).ok_or_else(missing)?;
-            bulk.stage(client, &batch.rows, table, std::mem::replace(reused, true))
-                .await?;
+            let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
+            staged.stage(client, &batch.rows, table).await?;
         }
         // Children before parents when rows go, parents before children when they come.
         for table in folded(nets).rev() {
-            let bulk = self
-                .bulk
-                .get(table.target)
-                .and_then(Option::as_ref)
-                .ok_or_else(missing)?;
+            let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            bulk.delete(client, table, counts).await?;
+            staged.delete(client, table, counts).await?;
         }
+        let may_insert = self.plan.operations.insert;
         for table in folded(nets) {
-            let bulk = self
-                .bulk
-                .get(table.target)
-                .and_then(Option::as_ref)
-                .ok_or_else(missing)?;
+            let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            bulk.write(
-                client,
-                &batch.rows,
-                table,
-                self.plan.operations.insert,
-                counts,
-            )
-            .await?;
+            staged
+                .write(client, &batch.rows, table, may_insert, counts)
+                .await?;
         }
         let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
         self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
@@ -165,22 +239,65 @@ impl PostgresApplier {
         ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
-        let may_insert = self.plan.operations.insert;
+        let operations = self.plan.operations;
         let missing = || Error::bug("an operation on a table the plan does not know");
         for op in ops {
+            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
+            if table.merged() {
+                let done = self.apply_merged(&batch.rows, op, counts).await;
+                done.map_err(|error| error.error)?;
+                continue;
+            }
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
             let rows = match slot {
                 Some(rows) => rows,
                 None => slot.insert(Rows::new(&self.connection.client, table).await?),
             };
-            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let client = &self.connection.client;
-            rows.apply(client, table, &batch.rows, op.op, may_insert, counts)
+            rows.apply(client, table, &batch.rows, op.op, operations, counts)
                 .await?;
         }
         Ok(())
     }
+
+    /// One operation on a merged table: the same statements as for many.
+    async fn apply_merged(
+        &mut self,
+        rows: &RowBatch,
+        op: &TableOp,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        self.prepare_stage((op.target, op.feed)).await?;
+        let mut one = FoldedTable {
+            target: op.target,
+            feed: op.feed,
+            ..FoldedTable::default()
+        };
+        match op.op {
+            RowOp::Insert(row) => one.inserts.push(row),
+            RowOp::Update { before, after } => one.updates.push((before, after)),
+            RowOp::Delete(row) => one.deletes.push(row),
+            RowOp::Truncate => {}
+        }
+        let client = &self.connection.client;
+        let missing = || Error::bug("a folded table without staging");
+        let staged = stage_of(&mut self.staged, &one).ok_or_else(missing)?;
+        match op.op {
+            RowOp::Truncate => staged.stage_all(client).await?,
+            _ => staged.stage(client, rows, &one).await?,
+        }
+        staged.delete(client, &one, counts).await?;
+        let may_insert = self.plan.operations.insert;
+        staged.write(client, rows, &one, may_insert, counts).await
+    }
+}
+
+fn stage_of<'a>(
+    staged: &'a mut [Vec<Option<Staged>>],
+    table: &FoldedTable,
+) -> Option<&'a mut Staged> {
+    staged.get_mut(table.target)?.get_mut(table.feed)?.as_mut()
 }
 
 /// The tables that were folded, parents first.
@@ -282,7 +399,9 @@ impl Applier for PostgresApplier {
         self.owner.expect_one(owned)?;
         self.sql("COMMIT").await?;
         self.open = false;
-        self.staged.fill(false);
+        for staged in self.staged.iter_mut().flatten().flatten() {
+            staged.filled = false;
+        }
         Ok(Applied {
             durable: Some(position),
             counts,

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::plan::TargetTable;
-use thalweg_core::value::RowBatch;
+use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
 
@@ -178,7 +178,7 @@ impl Bulk {
             bytes.extend(2i32.to_be_bytes());
             bytes.extend(op.to_be_bytes());
             match new.filter(|_| op == PATCH) {
-                Some(row) => sent(rows, row, &mut bytes),
+                Some(row) => sent(rows.row(row), &mut bytes),
                 None => nulls(1, &mut bytes),
             }
             match old {
@@ -189,7 +189,11 @@ impl Bulk {
                 None => nulls(self.key.len(), &mut bytes),
             }
             match new {
-                Some(row) if op == PATCH => self.encoder.staged(rows.row(row), &mut bytes)?,
+                Some(row) if op == PATCH => {
+                    for column in 0..self.encoder.width() {
+                        self.encoder.staged(rows.row(row), column, &mut bytes)?;
+                    }
+                }
                 Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
                 None => nulls(self.encoder.width(), &mut bytes),
             }
@@ -260,21 +264,19 @@ fn update(rows: &RowBatch, row: usize) -> i16 {
 }
 
 /// The field `sent` of a row.
-fn sent(rows: &RowBatch, row: usize, out: &mut Vec<u8>) {
+pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend([0; 4]);
-    out.extend(
-        rows.row(row)
-            .cells()
-            .map(|cell| if cell.is_present() { b'1' } else { b'0' }),
-    );
+    let mark = |present: bool| if present { b'1' } else { b'0' };
+    out.extend(row.cells().map(|cell| mark(cell.is_present())));
     let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(start..start + 4) {
         slot.copy_from_slice(&len.to_be_bytes());
     }
 }
 
-fn nulls(count: usize, out: &mut Vec<u8>) {
+/// So many fields that are NULL.
+pub(super) fn nulls(count: usize, out: &mut Vec<u8>) {
     for _ in 0..count {
         out.extend([0xff; 4]);
     }

@@ -31,7 +31,7 @@ use thalweg_core::{Error, Result, Side};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::ledger;
+use super::{ledger, side};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -375,6 +375,11 @@ pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<Table
 
 /// Removes the rows of a task, and with the last task's the tables and the schema.
 pub(super) async fn release(client: &mut Client, task: &TaskKey) -> Result<()> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    let wait = transaction.batch_execute(REMOVE_WAIT);
+    wait.await.map_err(convert)?;
+    side::release(&transaction, task).await?;
+    transaction.commit().await.map_err(convert)?;
     // A transaction of its own: it may wait for an owner's transaction, and others may not wait
     // behind that.
     ledger::release(client, task).await?;

@@ -8,7 +8,7 @@ use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 
-use super::{checkpoint, ledger};
+use super::{checkpoint, ledger, side};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -19,17 +19,23 @@ pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) ->
     ledger::adopt(&transaction, task, plan).await?;
     let mut outcome = Ok(());
     for table in plan.targets.iter().filter(|table| table.create) {
-        outcome = transaction.batch_execute(&create_sql(table)).await;
+        outcome = transaction
+            .batch_execute(&create_sql(table))
+            .await
+            .map_err(convert);
         if outcome.is_err() {
             break;
         }
         checkpoint::note_pending(&transaction, task, &table.name).await?;
     }
+    if outcome.is_ok() {
+        outcome = side::prepare(&transaction, task, plan).await;
+    }
     match outcome {
         Ok(()) => transaction.commit().await.map_err(convert),
         Err(error) => {
             drop(transaction);
-            Err(explain(client, plan, convert(error)).await)
+            Err(explain(client, plan, error).await)
         }
     }
 }
@@ -201,14 +207,6 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
     for table in &plan.targets {
         let subject = table.name.to_string();
         privileges(client, table, &mut findings).await?;
-        if table.merged() {
-            findings.push(Finding::error(
-                "several_sources",
-                subject.clone(),
-                "several tables are mapped to it, which this target cannot merge yet",
-                "keep one of the mappings, or map the others to tables of their own",
-            ));
-        }
         if table.create {
             continue;
         }

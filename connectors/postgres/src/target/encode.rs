@@ -279,17 +279,10 @@ impl RowEncoder {
         Ok(())
     }
 
-    /// Appends all fields of a row; a cell that was not sent as NULL.
-    pub(crate) fn staged(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
-        for (index, cell) in row.cells().enumerate() {
-            let cell = if cell.is_present() {
-                cell
-            } else {
-                CellRef::Null
-            };
-            self.field(index, cell, out)?;
-        }
-        Ok(())
+    /// Appends one field of a row; a cell that was not sent as NULL.
+    pub(crate) fn staged(&self, row: RowRef<'_>, index: usize, out: &mut Vec<u8>) -> Result<()> {
+        let cell = row.cell(index).filter(CellRef::is_present);
+        self.field(index, cell.unwrap_or(CellRef::Null), out)
     }
 
     fn field(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {

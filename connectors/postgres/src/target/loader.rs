@@ -1,12 +1,15 @@
 //! Loading: one chunk in one transaction, by `COPY BINARY`: straight into the table, or
-//! through a staging table where a type has no binary form we know ([`super::stage`]).
+//! through a staging table where a type has no binary form we know ([`super::stage`]). Rows of one
+//! source of several go by a staging table as well and meet the others' there ([`super::merged`]).
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use thalweg_core::batch::TableCounts;
 use thalweg_core::checkpoint::LoadedChunk;
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Plan, TargetTable};
@@ -17,8 +20,9 @@ use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::merged::{Merged, Staging};
 use super::stage::Stage;
-use super::{Owner, copy_sql, ledger};
+use super::{Owner, copy_sql, ledger, side};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -27,10 +31,18 @@ pub(super) struct PostgresLoader {
     connection: Connection,
     owner: Owner,
     plan: Arc<Plan>,
-    /// Index of the table that the open transaction writes.
-    open: Option<usize>,
+    /// The table that the open transaction writes, and the feed of it, as indexes.
+    open: Option<(usize, usize)>,
     /// The rows under way in it.
-    copy: Option<Copy>,
+    copy: Option<Under>,
+    /// Feeds that are staged, made once each.
+    merged: BTreeMap<(usize, usize), Arc<Merged>>,
+}
+
+/// Rows under way.
+enum Under {
+    Copy(Copy),
+    Staging(Staging),
 }
 
 /// A `COPY` under way.
@@ -50,11 +62,13 @@ impl PostgresLoader {
             plan,
             open: None,
             copy: None,
+            merged: BTreeMap::new(),
         }
     }
 
     fn table(&self) -> Result<&TargetTable> {
-        let table = self.open.and_then(|target| self.plan.targets.get(target));
+        let open = self.open.as_ref();
+        let table = open.and_then(|(target, _)| self.plan.targets.get(*target));
         table.ok_or_else(|| Error::bug("no transaction was begun"))
     }
 
@@ -74,6 +88,9 @@ impl PostgresLoader {
                     .at(Side::Target));
             }
         }
+        if table.merged() {
+            side::empty(client, &self.owner.task, &table.name).await?;
+        }
         ledger::begin(client, &self.owner.task, &table.name, fingerprint).await
     }
 
@@ -85,7 +102,7 @@ impl PostgresLoader {
             false => (copy_sql(table), None),
             true => {
                 let types = Stage::of(client, table).await?;
-                let name = format!("thalweg_load_{}", self.open.unwrap_or_default());
+                let name = format!("thalweg_load_{}", self.open.unwrap_or_default().0);
                 let through = types.through(&name, table);
                 let create = client.batch_execute(&through.create);
                 create.await.map_err(convert)?;
@@ -102,6 +119,44 @@ impl PostgresLoader {
             staged,
             rows: 0,
         })
+    }
+
+    /// Begins to take rows.
+    async fn take(&mut self) -> Result<Under> {
+        let table = self.table()?;
+        if !table.merged() {
+            return Ok(Under::Copy(self.open_copy().await?));
+        }
+        let open = self
+            .open
+            .ok_or_else(|| Error::bug("no transaction was begun"))?;
+        let client = &self.connection.client;
+        let merged = match self.merged.get(&open) {
+            Some(merged) => Arc::clone(merged),
+            None => Arc::new(Merged::new(client, &self.owner.task, open, table).await?),
+        };
+        let staging = merged.staging(client).await.map_err(|e| e.error)?;
+        self.merged.insert(open, merged);
+        Ok(Under::Staging(staging))
+    }
+
+    /// Ends what is under way; gives the rows it had.
+    async fn end(&self, under: Under) -> Result<u64> {
+        let staging = match under {
+            Under::Copy(copy) => return self.end_copy(copy).await,
+            Under::Staging(staging) => staging,
+        };
+        let merged = self.open.and_then(|open| self.merged.get(&open));
+        let merged = merged.ok_or_else(|| Error::bug("rows were staged for another table"))?;
+        let (rows, client) = (staging.rows(), &self.connection.client);
+        let write = async {
+            let ops = staging.finish().await?;
+            merged
+                .write(client, ops, true, &mut TableCounts::default())
+                .await
+        };
+        write.await.map_err(|e| e.error)?;
+        Ok(rows)
     }
 
     /// Ends the `COPY`; gives the rows it had.
@@ -122,13 +177,13 @@ impl PostgresLoader {
 
 #[async_trait]
 impl Loader for PostgresLoader {
-    async fn begin(&mut self, target: usize, _feed: usize) -> Result<()> {
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::bug("a transaction is open"));
         }
         let begin = self.connection.client.batch_execute("BEGIN");
         begin.await.map_err(convert)?;
-        self.open = Some(target);
+        self.open = Some((target, feed));
         Ok(())
     }
 
@@ -141,15 +196,23 @@ impl Loader for PostgresLoader {
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
         if self.copy.is_none() {
-            self.copy = Some(match self.open_copy().await {
+            self.copy = Some(match self.take().await {
                 Ok(copy) => copy,
                 Err(error) => {
                     return Err(explain(&self.connection.client, &self.plan, error).await);
                 }
             });
         }
-        let copy = self.copy.as_mut();
-        let copy = copy.ok_or_else(|| Error::bug("no copy was begun"))?;
+        let copy = match self.copy.as_mut() {
+            Some(Under::Copy(copy)) => copy,
+            Some(Under::Staging(staging)) => {
+                for row in rows.iter() {
+                    staging.insert(row).await.map_err(|e| e.error)?;
+                }
+                return Ok(());
+            }
+            None => return Err(Error::bug("no copy was begun")),
+        };
         let width =
             i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
         let mut bytes = Vec::with_capacity(rows.bytes());
@@ -163,7 +226,7 @@ impl Loader for PostgresLoader {
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
         let rows = match self.copy.take() {
-            Some(copy) => self.end_copy(copy).await?,
+            Some(under) => self.end(under).await?,
             None => 0,
         };
         if rows != chunk.map_or(0, |chunk| chunk.rows) {

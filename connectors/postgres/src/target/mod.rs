@@ -7,7 +7,9 @@ mod ddl;
 mod encode;
 mod ledger;
 mod loader;
+mod merged;
 mod rows;
+mod side;
 mod stage;
 
 use std::sync::Arc;

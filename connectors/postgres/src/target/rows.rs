@@ -5,6 +5,7 @@ use bytes::BytesMut;
 use postgres_types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{RowOp, TableCounts};
+use thalweg_core::mapping::Operations;
 use thalweg_core::plan::TargetTable;
 use thalweg_core::schema::ColumnType;
 use thalweg_core::value::{RowBatch, RowRef};
@@ -59,6 +60,8 @@ pub(super) struct Rows {
     types: Stage,
     /// Columns that identify a row: the key, or all of them.
     identity: Vec<usize>,
+    /// Whether that is a key.
+    keyed: bool,
     insert: Statement,
     delete: Statement,
     /// One UPDATE per set of columns that are present.
@@ -102,6 +105,7 @@ impl Rows {
             insert: client.prepare(&insert).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
+            keyed: !table.key.is_empty(),
             updates: FxHashMap::default(),
         })
     }
@@ -113,7 +117,7 @@ impl Rows {
         table: &TargetTable,
         rows: &RowBatch,
         op: RowOp,
-        may_insert: bool,
+        operations: Operations,
         counts: &mut TableCounts,
     ) -> Result<()> {
         match op {
@@ -122,14 +126,8 @@ impl Rows {
                 counts.repaired += u64::from(met);
             }
             RowOp::Delete(row) => {
-                let mut bytes = Vec::new();
-                self.encoder
-                    .fields(rows.row(row), self.identity.iter().copied(), &mut bytes)?;
-                let params = self.params(self.identity.iter().copied(), &bytes);
-                let found = client
-                    .execute_raw(&self.delete, &params)
-                    .await
-                    .map_err(convert)?;
+                let row = rows.row(row);
+                let found = self.delete(client, row, row).await?;
                 counts.missing += u64::from(found == 0);
             }
             RowOp::Update { before, after } => {
@@ -144,6 +142,11 @@ impl Rows {
                     return Ok(());
                 }
                 let whole = present.len() == self.encoder.width();
+                if !operations.delete && self.moves(rows.row(before), row) {
+                    // A row that the source has deleted and that was kept makes way, as it does for
+                    // one that is inserted.
+                    self.delete(client, row, rows.row(before)).await?;
+                }
                 let mut bytes = Vec::new();
                 self.encoder
                     .fields(row, present.iter().copied(), &mut bytes)?;
@@ -156,7 +159,7 @@ impl Rows {
                     .execute_raw(&statement, &params)
                     .await
                     .map_err(convert)?;
-                if found == 0 && whole && may_insert {
+                if found == 0 && whole && operations.insert {
                     self.insert(client, row).await?;
                     counts.repaired += 1;
                 } else {
@@ -170,6 +173,30 @@ impl Rows {
             }
         }
         Ok(())
+    }
+
+    /// Removes the row that `row` identifies, whose left-out cells are those of `old`; how many
+    /// there were.
+    async fn delete(&self, client: &Client, row: RowRef<'_>, old: RowRef<'_>) -> Result<u64> {
+        let mut bytes = Vec::new();
+        for &column in &self.identity {
+            let sent = row.cell(column).is_some_and(|cell| cell.is_present());
+            let from = if sent { row } else { old };
+            let column = std::iter::once(column);
+            self.encoder.fields(from, column, &mut bytes)?;
+        }
+        let params = self.params(self.identity.iter().copied(), &bytes);
+        let deleted = client.execute_raw(&self.delete, &params).await;
+        deleted.map_err(convert)
+    }
+
+    /// Whether an update gives a row another key.
+    fn moves(&self, old: RowRef<'_>, new: RowRef<'_>) -> bool {
+        let moved = |column: &usize| {
+            let (old, new) = (old.cell(*column), new.cell(*column));
+            new.is_some_and(|cell| cell.is_present()) && new != old
+        };
+        self.keyed && self.identity.iter().any(moved)
     }
 
     /// Inserts a row; whether its key was there already.

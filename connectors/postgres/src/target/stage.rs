@@ -97,6 +97,14 @@ impl Stage {
         }
     }
 
+    /// What a column holds (SQL), as its staging column has it.
+    pub(super) fn as_staged(&self, index: usize, held: &str) -> String {
+        match self.columns.get(index) {
+            Some(Column { form: true, .. }) => format!("({held})::text"),
+            _ => held.to_owned(),
+        }
+    }
+
     /// The text of a parameter as the column's text would be if it held the value.
     pub(super) fn text_of(&self, index: usize, parameter: usize) -> String {
         match self.columns.get(index) {

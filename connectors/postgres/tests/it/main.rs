@@ -8,6 +8,7 @@
 mod apply;
 mod checkpoint;
 mod errors;
+mod merged;
 mod tls;
 mod types;
 mod world;

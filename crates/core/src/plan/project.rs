@@ -130,7 +130,8 @@ impl Plan {
             }
             (ChangeKind::Update, Fate::New) => {
                 // What did not change stands in the image before, if anywhere.
-                let row = convert(image(change.after)?, Some(image(change.before)?))?;
+                let old = (image(change.before)?, Fill::All);
+                let row = convert(image(change.after)?, Some(old))?;
                 let cells = rows.row(row).cells().zip(&route.cells);
                 let mut sent = cells.map(|(cell, from)| *from == Cell::Absent || cell.is_present());
                 if !sent.all(|sent| sent) {
@@ -139,29 +140,37 @@ impl Plan {
                 RowOp::Insert(row)
             }
             (ChangeKind::Update, _) => {
-                let before = convert(image(change.before)?, None)?;
-                let after = convert(image(change.after)?, None)?;
+                let old = image(change.before)?;
+                let before = convert(old, None)?;
+                let after = convert(image(change.after)?, Some((old, Fill::Key)))?;
                 RowOp::Update { before, after }
             }
             (ChangeKind::Truncate, _) => RowOp::Truncate,
         }))
     }
 
-    /// Converts one row image; gives its index in `out`. Cells that it leaves out are taken from
-    /// `fallback`.
+    /// Converts one row image; gives its index in `out`. Of the cells that it leaves out those to
+    /// fill are taken from the other image.
     fn image<'a>(
         &self,
         route: &Route,
         row: RowRef<'a>,
-        fallback: Option<RowRef<'a>>,
+        fallback: Option<(RowRef<'a>, Fill)>,
         out: &mut RowBatch,
         scratch: &mut Vec<&'a [u8]>,
     ) -> Result<usize> {
         scratch.clear();
         scratch.extend(row.raw_cells());
-        if let Some(fallback) = fallback {
-            for (raw, other) in scratch.iter_mut().zip(fallback.raw_cells()) {
-                if decode_raw(raw).is_some_and(|cell| !cell.is_present()) {
+        if let Some((fallback, fill)) = fallback {
+            let key = &self.target(route.target)?.key;
+            let in_key = |column: usize| {
+                let mut cells = key.iter().filter_map(|place| route.cells.get(*place));
+                cells.any(|cell| matches!(cell, Cell::Column(from, _) if *from == column))
+            };
+            let images = scratch.iter_mut().zip(fallback.raw_cells());
+            for (column, (raw, other)) in images.enumerate() {
+                let left_out = decode_raw(raw).is_some_and(|cell| !cell.is_present());
+                if left_out && (fill == Fill::All || in_key(column)) {
                     *raw = other;
                 }
             }
@@ -197,6 +206,15 @@ impl Plan {
         }
         Ok(out.end_row())
     }
+}
+
+/// Which left-out cells are filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fill {
+    /// All that the other image has.
+    All,
+    /// Those of the target's key: a row that is changed always says which it is then.
+    Key,
 }
 
 fn count(counts: &mut TableCounts, kind: ChangeKind) {

@@ -6,6 +6,7 @@
 )]
 
 mod figures;
+mod mappings;
 mod reset;
 mod simulation;
 mod world;

@@ -108,6 +108,11 @@ fn mariadb_to_postgres() {
     the_server_is_killed_again_and_again_and_nothing_is_lost([System::MariaDb, System::Postgres]);
 }
 
+#[test]
+fn postgres_to_postgres() {
+    the_server_is_killed_again_and_again_and_nothing_is_lost([System::Postgres, System::Postgres]);
+}
+
 fn the_server_is_killed_again_and_again_and_nothing_is_lost(pair: [System; 2]) {
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = seed.unwrap_or(20_260_101);

@@ -30,6 +30,11 @@ fn mariadb_to_postgres() {
     a_transaction_of_any_size_fits_into_the_memory(System::MariaDb, System::Postgres);
 }
 
+#[test]
+fn postgres_to_postgres() {
+    a_transaction_of_any_size_fits_into_the_memory(System::Postgres, System::Postgres);
+}
+
 fn a_transaction_of_any_size_fits_into_the_memory(from: System, to: System) {
     let full = std::env::var_os("THALWEG_PROVE").is_some();
     run(from, to, if full { FULL } else { GATE }).unwrap();

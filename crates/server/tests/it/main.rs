@@ -13,6 +13,7 @@ mod crash;
 mod docs;
 mod http;
 mod huge;
+mod idle;
 mod lab;
 mod life;
 mod matrix;

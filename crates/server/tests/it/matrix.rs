@@ -27,6 +27,11 @@ fn mariadb_to_postgres() {
     every_case_arrives(System::MariaDb, System::Postgres);
 }
 
+#[test]
+fn postgres_to_postgres() {
+    every_case_arrives(System::Postgres, System::Postgres);
+}
+
 fn every_case_arrives(from: System, to: System) {
     let begin = Instant::now();
     let mut matrix = Matrix::start(from, to).unwrap();

@@ -65,6 +65,12 @@ async fn mariadb_to_postgres() {
     a_live_database_is_copied_and_followed_through_crashes(System::MariaDb, System::Postgres).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn postgres_to_postgres() {
+    a_live_database_is_copied_and_followed_through_crashes(System::Postgres, System::Postgres)
+        .await;
+}
+
 async fn a_live_database_is_copied_and_followed_through_crashes(from: System, to: System) {
     let [setup, changes] = match from {
         System::MariaDb => MARIADB,

@@ -150,6 +150,11 @@ impl MemorySource {
         }
     }
 
+    /// The end of the log.
+    pub fn position(&self) -> Position {
+        Position::new(self.state().head().to_string())
+    }
+
     /// The present rows of a table.
     ///
     /// # Panics

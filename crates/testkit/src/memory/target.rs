@@ -33,6 +33,11 @@ pub struct Committed {
 }
 
 impl Committed {
+    /// The position that is durable.
+    pub fn applied(&self) -> Option<&Position> {
+        self.applied.as_ref()
+    }
+
     /// Rows per table.
     pub fn tables(&self) -> &BTreeMap<TableName, Rows> {
         &self.store.tables

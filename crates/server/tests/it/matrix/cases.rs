@@ -411,7 +411,8 @@ fn identities() -> Case {
         "identities",
         &tables,
         &format!(
-            "{create} ALTER TABLE id_index REPLICA IDENTITY USING INDEX id_index_other;
+            "{create} ALTER TABLE id_index DROP CONSTRAINT id_index_pkey;
+             ALTER TABLE id_index REPLICA IDENTITY USING INDEX id_index_other;
              ALTER TABLE id_full REPLICA IDENTITY FULL;"
         ),
         &each(

@@ -1,0 +1,282 @@
+//! Applying batches: exactly once, with the checkpoint in the same transaction.
+//!
+//! A folded batch goes by the bulk path behind a savepoint. If the server refuses a row on the way,
+//! which may be for the order of the rows only (two that swap a unique value), it is rolled back to
+//! the savepoint and the same changes are applied row by row in commit order.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Applied, Applier};
+use thalweg_core::position::Position;
+use thalweg_core::{Error, Kind, Result};
+
+use super::check::explain;
+use super::checkpoint::{self, Again, Place};
+use super::ddl::make_keys;
+use super::session::Session;
+use super::table::{Rules, Table};
+use super::{Owner, bulk, ledger, rows};
+
+/// Below this many operations the savepoint costs more than it saves.
+const BULK_OPS_MIN: usize = 10;
+
+pub(super) struct MySqlApplier {
+    session: Session,
+    owner: Owner,
+    plan: Arc<Plan>,
+    place: Place,
+    /// Per target, as soon as it is needed; anew when keys were made.
+    tables: Vec<Option<(Table, Rules)>>,
+    /// A transaction is open: a part of a huge one was applied.
+    open: bool,
+}
+
+fn missing() -> Error {
+    Error::bug("an operation on a table the plan does not know")
+}
+
+impl MySqlApplier {
+    pub(super) async fn new(mut session: Session, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
+        let place = owner.place(&mut session).await?;
+        session.run("ROLLBACK").await?;
+        Ok(MySqlApplier {
+            session,
+            owner,
+            place,
+            tables: plan.targets.iter().map(|_| None).collect(),
+            plan,
+            open: false,
+        })
+    }
+
+    /// Makes sure that a table's ways of writing are known.
+    async fn know(&mut self, target: usize) -> Result<()> {
+        let slot = self.tables.get_mut(target).ok_or_else(missing)?;
+        if slot.is_none() {
+            let table = self.plan.targets.get(target).ok_or_else(missing)?;
+            let rules = Rules::read(&mut self.session, table).await?;
+            *slot = Some((Table::new(table, self.session.facts.flavor)?, rules));
+        }
+        Ok(())
+    }
+
+    /// Applies the rows of a batch in the open transaction.
+    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+        for op in &batch.ordered {
+            self.know(op.target).await?;
+        }
+        let folded = batch
+            .folded
+            .as_deref()
+            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
+        if let Some(folded) = folded {
+            self.session.run("SAVEPOINT thalweg").await?;
+            let mut bulk_counts = vec![TableCounts::default(); counts.len()];
+            match self.apply_folded(batch, folded, &mut bulk_counts).await {
+                Ok(()) => {
+                    self.session.run("RELEASE SAVEPOINT thalweg").await?;
+                    for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
+                        sum.add(more);
+                    }
+                    return Ok(());
+                }
+                Err(error) if error.kind() == Kind::Data => {
+                    self.session.run("ROLLBACK TO SAVEPOINT thalweg").await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.apply_ordered(batch, batch.ordered.iter(), counts)
+            .await
+    }
+
+    async fn apply_folded(
+        &mut self,
+        batch: &ApplyBatch,
+        nets: &[Net],
+        counts: &mut [TableCounts],
+    ) -> Result<()> {
+        let session = &mut self.session;
+        // Children before parents when rows go, parents before children when they come.
+        for part in folded(nets).rev() {
+            let known = self.tables.get(part.target).and_then(Option::as_ref);
+            let (table, _) = known.ok_or_else(missing)?;
+            let counts = counts.get_mut(part.target).ok_or_else(missing)?;
+            bulk::delete(session, table, &batch.rows, part, counts).await?;
+        }
+        for part in folded(nets) {
+            let known = self.tables.get(part.target).and_then(Option::as_ref);
+            let (table, rules) = known.ok_or_else(missing)?;
+            let counts = counts.get_mut(part.target).ok_or_else(missing)?;
+            let may_insert = self.plan.operations.insert;
+            bulk::write(session, table, rules, &batch.rows, part, may_insert, counts).await?;
+        }
+        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
+            .await
+    }
+
+    async fn apply_ordered<'b>(
+        &mut self,
+        batch: &ApplyBatch,
+        ops: impl Iterator<Item = &'b TableOp>,
+        counts: &mut [TableCounts],
+    ) -> Result<()> {
+        let may_insert = self.plan.operations.insert;
+        for op in ops {
+            let known = self.tables.get(op.target).and_then(Option::as_ref);
+            let (table, rules) = known.ok_or_else(missing)?;
+            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
+            let session = &mut self.session;
+            rows::apply(
+                session,
+                table,
+                rules,
+                &batch.rows,
+                op.op,
+                may_insert,
+                counts,
+            )
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// Moves the position in the open transaction, if it is still ours to move.
+    async fn advance(&mut self, position: &Position) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        let advance = format!(
+            "UPDATE {} SET applied = ? WHERE server = ? AND task = ? AND epoch = ?",
+            self.place.checkpoint()
+        );
+        let key = (position.as_str(), &task.server, &task.task, epoch.0);
+        let owned = self.session.exec(&advance, key).await?;
+        self.owner.expect_one(owned)
+    }
+}
+
+/// The tables that were folded, parents first.
+fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
+    nets.iter().filter_map(|net| match net {
+        Net::Folded(table) => Some(table),
+        Net::InOrder(_) => None,
+    })
+}
+
+/// Operations as the source did them.
+fn count(batch: &ApplyBatch, counts: &mut [TableCounts]) {
+    for op in &batch.ordered {
+        let Some(counts) = counts.get_mut(op.target) else {
+            continue;
+        };
+        match op.op {
+            RowOp::Insert(_) => counts.inserts += 1,
+            RowOp::Update { .. } => counts.updates += 1,
+            RowOp::Delete(_) | RowOp::Truncate => counts.deletes += 1,
+        }
+    }
+}
+
+#[async_trait]
+impl Applier for MySqlApplier {
+    async fn start(&mut self, at: &Position, tables: &[(usize, String, bool)]) -> Result<()> {
+        self.session.run("START TRANSACTION").await?;
+        self.advance(at).await?;
+        let first = format!(
+            "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
+             foreign_keys, relation) VALUES (?, ?, ?, ?, ?, ?, '', ?) ON DUPLICATE KEY UPDATE \
+             phase = ?, fingerprint = ?, relation = ?",
+            self.place.tables()
+        );
+        for (target, fingerprint, live) in tables {
+            let name = &self.plan.targets.get(*target).ok_or_else(missing)?.name;
+            let phase = if *live { "live" } else { "waiting" };
+            let relation = match live {
+                true => checkpoint::relation(&mut self.session, name).await?,
+                false => None,
+            };
+            let task = &self.owner.task;
+            let params = (
+                &task.server,
+                &task.task,
+                &name.schema,
+                &name.name,
+                phase,
+                fingerprint,
+                &relation,
+                phase,
+                fingerprint,
+                &relation,
+            );
+            self.session.exec(&first, params).await?;
+        }
+        self.session.run("COMMIT").await
+    }
+
+    async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        if !self.open {
+            self.session.run("START TRANSACTION").await?;
+            self.open = true;
+        }
+        if let Err(error) = self.apply_rows(batch, &mut counts).await {
+            return Err(explain(&mut self.session, &self.plan, error).await);
+        }
+        count(batch, &mut counts);
+        let Some(position) = batch.position.clone() else {
+            return Ok(Applied {
+                durable: None,
+                counts,
+            });
+        };
+        self.advance(&position).await?;
+        self.session.run("COMMIT").await?;
+        self.open = false;
+        Ok(Applied {
+            durable: Some(position),
+            counts,
+        })
+    }
+
+    async fn go_live(&mut self) -> Result<()> {
+        let task = self.owner.task.clone();
+        let session = &mut self.session;
+        session.run("START TRANSACTION").await?;
+        self.owner.lock(session, &self.place, "FOR UPDATE").await?;
+        checkpoint::unnote_relations(session, &self.place, &task).await?;
+        // What follows commits. An older owner that comes here late makes keys that the newer one
+        // makes as well.
+        make_keys(session, &self.place, &task, &self.plan).await?;
+        for table in self.plan.targets.iter().filter(|table| table.create) {
+            checkpoint::note_relation(session, &self.place, &task, &table.name).await?;
+        }
+        session.run("START TRANSACTION").await?;
+        self.owner.lock(session, &self.place, "FOR UPDATE").await?;
+        let live = format!(
+            "UPDATE {} SET phase = 'live', whole = 0, keys_pending = 0 \
+             WHERE server = ? AND task = ? AND phase <> 'waiting'",
+            self.place.tables()
+        );
+        session.exec(&live, (&task.server, &task.task)).await?;
+        ledger::drop_live(session, &self.place, &task).await?;
+        session.run("COMMIT").await?;
+        self.tables.fill_with(|| None);
+        Ok(())
+    }
+
+    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+        let session = &mut self.session;
+        for target in targets {
+            let name = &self.plan.targets.get(*target).ok_or_else(missing)?.name;
+            // Dropping a foreign key commits, so that each table is a step of its own.
+            session.run("START TRANSACTION").await?;
+            self.owner.lock(session, &self.place, "FOR UPDATE").await?;
+            let task = &self.owner.task;
+            checkpoint::wait_for_load(session, &self.place, task, name, Again::Whole).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,413 @@
+//! Preflight at the target, and the rights that were missing when something was refused.
+
+use mysql_async::Error as My;
+use mysql_async::prelude::Queryable;
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{ExistingRows, ForeignKeys};
+use thalweg_core::plan::{Cell, Plan, TargetTable};
+use thalweg_core::ports::DataSourceConfig;
+use thalweg_core::schema::ColumnSchema;
+use thalweg_core::{Error, Kind, Result};
+
+use super::checkpoint;
+use super::ddl::create_sql;
+use super::error::convert;
+use super::session::{Session, quote};
+use super::table::{Rules, Table, is_empty, quote_table};
+
+/// Everything there is to say.
+pub(super) async fn check(
+    session: &mut Session,
+    config: &DataSourceConfig,
+    task: &TaskKey,
+    plan: &Plan,
+) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let user = account(session).await?;
+    server(session, &mut findings).await?;
+    place(session, config, task, &user, &mut findings).await?;
+    let known = checkpoint::find(session, task).await?;
+    for table in &plan.targets {
+        let subject = table.name.to_string();
+        if let Err(error) = Table::new(table, session.facts.flavor) {
+            findings.push(Finding::error(
+                "type_not_written",
+                subject.clone(),
+                error.message(),
+                error.hint().unwrap_or_default(),
+            ));
+        }
+        if table.merged() {
+            findings.push(Finding::error(
+                "several_sources",
+                subject.clone(),
+                "several tables are mapped to it, which this target cannot merge yet",
+                "keep one of the mappings, or map the others to tables of their own",
+            ));
+        }
+        folding(plan, table, &mut findings);
+        case(session, table, &mut findings).await?;
+        let denied = privileges(session, table, &user, &mut findings).await?;
+        if table.create || denied {
+            continue;
+        }
+        form(session, table, plan, &mut findings).await?;
+        let (ours, live) = match &known {
+            Some(place) => stored(session, place, task, table).await?,
+            None => (false, false),
+        };
+        // Once Live, every transaction is applied whole and the key is kept as at the source; the
+        // task makes such keys itself on tables it has created.
+        if !live
+            && !table.foreign_keys.is_empty()
+            && plan.options.foreign_keys == ForeignKeys::Enforce
+        {
+            findings.push(Finding::error(
+                "foreign_key_during_load",
+                subject.clone(),
+                "it references another table of the task, and tables are loaded independently",
+                "set the task's option foreign_keys to replica, or drop the foreign key until the \
+                 task is Live",
+            ));
+        }
+        if !ours
+            && plan.operations.insert
+            && plan.options.existing_rows == ExistingRows::Refuse
+            && !is_empty(session, &table.name).await?
+        {
+            findings.push(Finding::error(
+                "rows_exist",
+                subject,
+                "it has rows already",
+                format!(
+                    "TRUNCATE {}, or set the task's option existing_rows to replace",
+                    quote_table(&table.name)
+                ),
+            ));
+        }
+    }
+    Ok(findings)
+}
+
+/// The account we are logged in as, as GRANT names it.
+async fn account(session: &mut Session) -> Result<String> {
+    let found: Option<String> = session.first("SELECT CURRENT_USER()").await?;
+    let found = found.unwrap_or_default();
+    let (user, host) = found.rsplit_once('@').unwrap_or((&found, "%"));
+    let quote = |text: &str| format!("'{}'", text.replace('\'', "''"));
+    Ok(format!("{}@{}", quote(user), quote(host)))
+}
+
+async fn server(session: &mut Session, findings: &mut Vec<Finding>) -> Result<()> {
+    let flavor = session.facts.flavor;
+    let oldest = if flavor.maria { (10, 3, 0) } else { (5, 7, 0) };
+    if flavor.version < oldest {
+        findings.push(Finding::error(
+            "version",
+            "server",
+            "it is older than MariaDB 10.3 or MySQL 5.7",
+            "upgrade the server",
+        ));
+    }
+    if !flavor.maria {
+        findings.push(Finding::warning(
+            "mysql_target",
+            "server",
+            "writing to MySQL is built by its manual and has not been run against a server",
+            "try the task on a copy first",
+        ));
+    }
+    let read_only: Option<(u8, u8)> = session
+        .first("SELECT @@global.read_only, @@global.innodb_read_only")
+        .await?;
+    let grants: Vec<String> = session.ask("SHOW GRANTS", ()).await?;
+    // Who has one of these writes all the same.
+    let above = grants.iter().any(|grant| {
+        let global = grant
+            .split_once(" ON *.* ")
+            .map_or("", |(rights, _)| rights);
+        let mut rights = global.trim_start_matches("GRANT ").split(", ");
+        rights.any(|r| {
+            matches!(
+                r,
+                "ALL PRIVILEGES"
+                    | "READ_ONLY ADMIN"
+                    | "READ ONLY ADMIN"
+                    | "SUPER"
+                    | "CONNECTION_ADMIN"
+            )
+        })
+    });
+    if let Some((read_only, frozen)) = read_only
+        && (frozen != 0 || read_only != 0 && !above)
+    {
+        findings.push(Finding::error(
+            "read_only",
+            "server",
+            "it takes no writes: it is a replica, or read_only is on",
+            "connect to the primary, or SET GLOBAL read_only = OFF",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the checkpoint has a place.
+async fn place(
+    session: &mut Session,
+    config: &DataSourceConfig,
+    task: &TaskKey,
+    user: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    if checkpoint::find(session, task).await?.is_some() {
+        return Ok(());
+    }
+    let database = quote(&config.database);
+    // Who may create a table in a database may create the database.
+    for table in [
+        "thalweg.checkpoint".to_owned(),
+        format!("{database}._thalweg_checkpoint"),
+    ] {
+        if !denied(session, &format!("CREATE TABLE {table} (a int)")).await? {
+            return Ok(());
+        }
+    }
+    findings.push(Finding::error(
+        "create_database",
+        "thalweg",
+        "the user may create neither the database thalweg, where the checkpoint lies, nor tables \
+         in the data source's own",
+        format!("GRANT ALL ON thalweg.* TO {user}"),
+    ));
+    Ok(())
+}
+
+/// Whether the server would refuse a statement for want of a right. It is prepared only, and never
+/// run.
+async fn denied(session: &mut Session, sql: &str) -> Result<bool> {
+    match session.conn().prep(sql).await {
+        Ok(statement) => {
+            session.conn().close(statement).await.map_err(convert)?;
+            Ok(false)
+        }
+        Err(My::Server(error)) if matches!(error.code, 1044 | 1142 | 1143 | 1227) => Ok(true),
+        // Whatever else is wrong with it: the right was there.
+        Err(My::Server(_)) => Ok(false),
+        Err(error) => Err(convert(error)),
+    }
+}
+
+/// What keeps the user from writing a table, and the statement that gives the right; whether there
+/// is anything.
+async fn privileges(
+    session: &mut Session,
+    table: &TargetTable,
+    user: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<bool> {
+    let name = quote_table(&table.name);
+    let mut probes = Vec::new();
+    if table.create {
+        probes.push(("CREATE", create_sql(table, session.facts.flavor)));
+    } else if let Some(column) = table.columns.first() {
+        let column = quote(&column.name);
+        probes.push(("SELECT", format!("SELECT 1 FROM {name} LIMIT 0")));
+        probes.push((
+            "INSERT",
+            format!("INSERT INTO {name} ({column}) VALUES (NULL)"),
+        ));
+        probes.push((
+            "UPDATE",
+            format!("UPDATE {name} SET {column} = NULL WHERE FALSE"),
+        ));
+        probes.push(("DELETE", format!("DELETE FROM {name} WHERE FALSE")));
+    }
+    for (_, probe) in &probes {
+        if !denied(session, probe).await? {
+            continue;
+        }
+        let (rights, subject) = if table.create {
+            (
+                "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES",
+                format!("{}.*", quote(&table.name.schema)),
+            )
+        } else {
+            ("SELECT, INSERT, UPDATE, DELETE", name.clone())
+        };
+        let message = if table.create {
+            "the user may not create it"
+        } else {
+            "the user may not read and write it"
+        };
+        findings.push(Finding::error(
+            "privileges",
+            table.name.to_string(),
+            message,
+            format!("GRANT {rights} ON {subject} TO {user}"),
+        ));
+        return Ok(true);
+    }
+    Ok(false)
+}
+
+/// Keys of which the target takes two for equal that the source does not.
+fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
+    let is_it = |target: usize| {
+        let target = plan.targets.get(target);
+        target.is_some_and(|target| target.name == table.name)
+    };
+    for &index in &table.key {
+        let mut behind = plan.sources.iter().flat_map(|source| {
+            let routes = source.routes.iter().filter(|route| is_it(route.target));
+            routes.filter_map(move |route| match route.cells.get(index)? {
+                Cell::Column(from, _) => source.schema.columns.get(*from),
+                Cell::Absent => None,
+            })
+        });
+        let Some(column) = table.columns.get(index).filter(|column| column.folds) else {
+            continue;
+        };
+        let all_fold = behind.all(|column| column.folds);
+        let subject = format!("{}.{}", table.name, column.name);
+        let fix = format!(
+            "ALTER TABLE {} MODIFY {} … CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin (MySQL 8: \
+             utf8mb4_0900_bin)",
+            quote_table(&table.name),
+            quote(&column.name)
+        );
+        if folds_spaces_only(column) || all_fold {
+            findings.push(Finding::warning(
+                "key_folds",
+                subject,
+                "its collation takes different texts for equal; two rows whose keys it cannot tell \
+                 apart stop the task",
+                fix,
+            ));
+        } else {
+            findings.push(Finding::error(
+                "key_folds",
+                subject,
+                "its collation takes texts for equal that differ in case or accents, which the \
+                 source does not, so two source rows could meet in one target row",
+                fix,
+            ));
+        }
+    }
+}
+
+/// Whether a column that folds does so for trailing spaces only: a binary collation that pads.
+fn folds_spaces_only(column: &ColumnSchema) -> bool {
+    column.native.contains("_bin")
+}
+
+/// A name the server would keep in another case.
+async fn case(
+    session: &mut Session,
+    table: &TargetTable,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let folds: Option<u8> = session.first("SELECT @@lower_case_table_names").await?;
+    let lower = |name: &str| name.to_lowercase() == *name;
+    if folds == Some(1) && !(lower(&table.name.name) && lower(&table.name.schema)) {
+        findings.push(Finding::error(
+            "name_case",
+            table.name.to_string(),
+            "the server keeps names in lower case (lower_case_table_names = 1)",
+            "map to a table whose name is in lower case",
+        ));
+    }
+    Ok(())
+}
+
+/// Engine, triggers, and foreign keys of others.
+async fn form(
+    session: &mut Session,
+    table: &TargetTable,
+    plan: &Plan,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let subject = table.name.to_string();
+    let name = quote_table(&table.name);
+    let engines: Vec<Option<String>> = session
+        .ask(
+            "SELECT engine FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
+            (&table.name.schema, &table.name.name),
+        )
+        .await?;
+    let engine = engines.into_iter().next().flatten().unwrap_or_default();
+    if !engine.eq_ignore_ascii_case("InnoDB") {
+        findings.push(Finding::error(
+            "engine",
+            subject.clone(),
+            format!("its engine is {engine}: what is written to it cannot be taken back, so a transaction cannot arrive whole"),
+            format!("ALTER TABLE {name} ENGINE = InnoDB"),
+        ));
+    }
+    let rules = Rules::read(session, table).await?;
+    if rules.triggers {
+        findings.push(Finding::warning(
+            "triggers",
+            subject.clone(),
+            "its triggers run for what the task writes as well, for which they may have run at the \
+             source already",
+            "drop the triggers while the task writes",
+        ));
+    }
+    if rules.cascades && plan.options.foreign_keys == ForeignKeys::Enforce {
+        findings.push(Finding::warning(
+            "cascades",
+            subject,
+            "a foreign key with ON DELETE CASCADE or SET NULL references it, so the target changes \
+             rows of other tables by itself",
+            "make the foreign key RESTRICT, or set the task's option foreign_keys to replica",
+        ));
+    }
+    Ok(())
+}
+
+/// Whether the task has loaded a table before, and whether the table is Live.
+async fn stored(
+    session: &mut Session,
+    place: &checkpoint::Place,
+    task: &TaskKey,
+    table: &TargetTable,
+) -> Result<(bool, bool)> {
+    let read = format!(
+        "SELECT loaded_rows IS NOT NULL, phase = 'live' FROM {} WHERE server = ? AND task = ? \
+         AND target_schema = ? AND target_table = ?",
+        place.tables()
+    );
+    let key = (
+        &task.server,
+        &task.task,
+        &table.name.schema,
+        &table.name.name,
+    );
+    let found: Vec<(bool, bool)> = session.ask(&read, key).await?;
+    Ok(found.first().copied().unwrap_or_default())
+}
+
+/// An error that stops the task, with the exact statements in its hint if rights are missing. An
+/// open transaction is given up.
+pub(super) async fn explain(session: &mut Session, plan: &Plan, error: Error) -> Error {
+    if error.kind() != Kind::Config {
+        return error;
+    }
+    let mut findings = Vec::new();
+    let ask = async {
+        session.run("ROLLBACK").await?;
+        let user = account(session).await?;
+        for table in &plan.targets {
+            privileges(session, table, &user, &mut findings).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    // Who cannot be asked leaves the error as it was.
+    if ask.await.is_err() || findings.is_empty() {
+        return error;
+    }
+    let mut fixes: Vec<String> = findings.into_iter().map(|finding| finding.fix).collect();
+    fixes.dedup();
+    error.with_hint(fixes.join("; "))
+}

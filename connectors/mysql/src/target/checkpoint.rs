@@ -1,0 +1,787 @@
+//! The checkpoint tables: made, claimed, forgotten, and removed with the last task.
+//!
+//! They lie in a database of their own, `thalweg`, or, where the user may not create it, in the target
+//! database under names that begin with `_thalweg_` ([`Place`]). A task whose rows are in one of the
+//! two stays there, whatever it is granted later.
+//!
+//! MySQL commits before and after every DDL statement, so that no step here makes a table and writes
+//! of it in one transaction. The order of the steps sees to it that whatever ends in between is
+//! repeated to the same end: a table is noted before it is made, a foreign key before it is added,
+//! and what is to be made again is noted before anything is dropped.
+//!
+//! Preparing and removing take turns by a named lock. A claim does not, because it may wait long for a
+//! transaction of an older owner and must not make all other tasks wait. A removal locks the tables
+//! before it looks for rows: a claim that inserted its row before is seen, and the tables stay; one
+//! that comes after waits, finds no table, makes it and claims again.
+//!
+//! The rows speak of tables, not of names: who drops a table and makes it again has an empty one of
+//! the same name, and a stream into that would silently lack all rows of before. Neither server tells
+//! an identity of a table to everybody. `relation` keeps the time when it was created, which every
+//! `CREATE` and `ALTER TABLE` moves, so the same time is the same table; where it differs the table
+//! is another one if it is empty, and otherwise was altered (or restored together with the
+//! checkpoint) and is believed. It is null while we alter the table ourselves. The time has whole seconds only, so nothing is noted within the
+//! second in which it was created.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use mysql_async::Error as My;
+use mysql_async::prelude::Queryable;
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+};
+use thalweg_core::plan::Plan;
+use thalweg_core::position::Position;
+use thalweg_core::schema::TableName;
+use thalweg_core::{Error, Kind, Result, Side};
+
+use super::error::convert;
+use super::ledger;
+use super::session::{Session, quote, text};
+use super::table::{is_empty, is_gone, quote_table};
+
+/// Taken by every preparation and removal, so that two of them take turns.
+const LOCK: &str = "thalweg";
+/// Seconds a preparation waits for another one.
+const LOCK_WAIT_S: u32 = 20;
+/// How often a claim makes the tables that another task's removal has dropped.
+const CLAIM_TRIES: usize = 5;
+/// The database of the checkpoint.
+const DATABASE: &str = "thalweg";
+/// What the tables' names begin with in a database that is not ours.
+const PREFIX: &str = "_thalweg_";
+
+/// Where the checkpoint tables are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    database: String,
+    prefix: &'static str,
+}
+
+impl Place {
+    fn own() -> Place {
+        Place {
+            database: DATABASE.to_owned(),
+            prefix: "",
+        }
+    }
+
+    fn in_database(database: String) -> Place {
+        Place {
+            database,
+            prefix: PREFIX,
+        }
+    }
+
+    fn quoted(&self, table: &str) -> String {
+        format!(
+            "{}.{}",
+            quote(&self.database),
+            quote(&format!("{}{table}", self.prefix))
+        )
+    }
+
+    /// One row per task.
+    pub(super) fn checkpoint(&self) -> String {
+        self.quoted("checkpoint")
+    }
+
+    /// One row per table of a task.
+    pub(super) fn tables(&self) -> String {
+        self.quoted("checkpoint_table")
+    }
+
+    /// One row per chunk of a table that is being loaded.
+    pub(super) fn chunks(&self) -> String {
+        self.quoted("checkpoint_chunk")
+    }
+
+    /// The statements that make the tables, in the order of their names here.
+    fn statements(&self) -> [(String, String); 3] {
+        let key = "server varchar(64) NOT NULL, task varchar(64) NOT NULL";
+        let target = "target_schema varchar(64) NOT NULL, target_table varchar(64) NOT NULL";
+        let form = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
+        let create = |table: String, columns: &str| {
+            let create = format!("CREATE TABLE IF NOT EXISTS {table} ({columns}) {form}");
+            (table, create)
+        };
+        [
+            create(
+                self.checkpoint(),
+                &format!(
+                    "{key}, epoch bigint NOT NULL, applied longtext, PRIMARY KEY (server, task)"
+                ),
+            ),
+            create(
+                self.tables(),
+                &format!(
+                    "{key}, {target}, phase varchar(16) NOT NULL, fingerprint longtext NOT NULL, \
+                     loaded_rows bigint, whole boolean NOT NULL DEFAULT 0, \
+                     keys_pending boolean NOT NULL DEFAULT 0, foreign_keys longtext NOT NULL, \
+                     relation varchar(64), \
+                     PRIMARY KEY (server, task, target_schema, target_table)"
+                ),
+            ),
+            // Some servers take no table without a primary key; this one has nothing to be its.
+            create(
+                self.chunks(),
+                &format!(
+                    "id bigint unsigned NOT NULL AUTO_INCREMENT PRIMARY KEY, {key}, {target}, \
+                     source_schema varchar(64) NOT NULL, source_table varchar(64) NOT NULL, \
+                     range_column bigint unsigned, range_from longblob, range_to longblob, \
+                     visibility longtext NOT NULL, loaded_rows bigint unsigned NOT NULL, \
+                     KEY (server, task, target_schema, target_table)"
+                ),
+            ),
+        ]
+    }
+}
+
+/// Where the task's rows are, or else where they would be; `None`: there are no checkpoint tables.
+pub(super) async fn find(session: &mut Session, task: &TaskKey) -> Result<Option<Place>> {
+    let mut places = present(session).await?;
+    if let [first, second] = places.as_slice() {
+        for place in [first, second] {
+            let any = format!(
+                "SELECT 1 FROM {} WHERE server = ? AND task = ? UNION ALL \
+                 SELECT 1 FROM {} WHERE server = ? AND task = ? LIMIT 1",
+                place.checkpoint(),
+                place.tables()
+            );
+            let key = (&task.server, &task.task, &task.server, &task.task);
+            match session.ask::<u8>(&any, key).await {
+                Ok(found) if found.is_empty() => {}
+                Ok(_) => return Ok(Some(place.clone())),
+                // A place that is not ours to read, or half made, is not where our rows are.
+                Err(error) if matches!(error.kind(), Kind::Config | Kind::Schema) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(if places.is_empty() {
+        None
+    } else {
+        Some(places.remove(0))
+    })
+}
+
+/// The places that have checkpoint tables, the database of its own first.
+async fn present(session: &mut Session) -> Result<Vec<Place>> {
+    let database = default_database(session).await?;
+    let found: Vec<(String, String)> = session
+        .ask(
+            "SELECT table_schema, table_name FROM information_schema.tables \
+             WHERE (table_schema = ? AND table_name IN \
+               ('checkpoint', 'checkpoint_table', 'checkpoint_chunk')) \
+             OR (table_schema = ? AND table_name IN ('_thalweg_checkpoint', \
+               '_thalweg_checkpoint_table', '_thalweg_checkpoint_chunk'))",
+            (DATABASE, database.as_deref().unwrap_or_default()),
+        )
+        .await?;
+    let places = std::iter::once(Place::own()).chain(database.map(Place::in_database));
+    let there = |place: &Place| {
+        found.iter().any(|(schema, name)| {
+            *schema == place.database && name.starts_with(PREFIX) != place.prefix.is_empty()
+        })
+    };
+    Ok(places.filter(there).collect())
+}
+
+async fn default_database(session: &mut Session) -> Result<Option<String>> {
+    let found: Option<Option<String>> = session.first("SELECT DATABASE()").await?;
+    Ok(found.flatten())
+}
+
+/// Makes sure that the checkpoint tables exist, and notes tables about to be created by the task,
+/// which wait for their keys. Gives back those that were not noted before. Ends a transaction that
+/// is open.
+pub(super) async fn prepare<'a>(
+    session: &mut Session,
+    task: &TaskKey,
+    create: &[&'a TableName],
+) -> Result<(Place, Vec<&'a TableName>)> {
+    take_turns(session).await?;
+    let made = async {
+        let place = make(session, task).await?;
+        let mut new = Vec::new();
+        for table in create {
+            if note_pending(session, &place, task, table).await? {
+                new.push(*table);
+            }
+        }
+        Ok::<_, Error>((place, new))
+    };
+    let made = made.await;
+    let released = session.run(&format!("DO RELEASE_LOCK('{LOCK}')")).await;
+    let made = made?;
+    released?;
+    Ok(made)
+}
+
+async fn take_turns(session: &mut Session) -> Result<()> {
+    let lock = format!("SELECT GET_LOCK('{LOCK}', {LOCK_WAIT_S})");
+    match session.first::<Option<u8>>(&lock).await? {
+        Some(Some(1)) => Ok(()),
+        _ => Err(
+            Error::transient("another task prepares or removes the checkpoint tables")
+                .at(Side::Target),
+        ),
+    }
+}
+
+async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
+    if let Some(place) = find(session, task).await? {
+        // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
+        for (table, create) in place.statements() {
+            let probe = format!("SELECT 1 FROM {table} LIMIT 0");
+            match session.conn().query_drop(probe).await {
+                Ok(()) => {}
+                Err(error) if is_gone(&error) => session.run(&create).await?,
+                Err(error) => return Err(convert(error)),
+            }
+        }
+        return Ok(place);
+    }
+    let create = async |session: &mut Session, place: &Place, database: bool| {
+        if database {
+            let create = format!("CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4");
+            session.run(&create).await?;
+        }
+        for (_, statement) in place.statements() {
+            session.run(&statement).await?;
+        }
+        Ok::<(), Error>(())
+    };
+    let own = Place::own();
+    let refused = match create(session, &own, true).await {
+        Ok(()) => return Ok(own),
+        Err(error) if error.kind() == Kind::Config => error,
+        Err(error) => return Err(error),
+    };
+    let Some(database) = default_database(session).await? else {
+        return Err(refused);
+    };
+    let place = Place::in_database(database);
+    match create(session, &place, false).await {
+        Ok(()) => Ok(place),
+        Err(error) if error.kind() == Kind::Config => Err(refused.with_hint(format!(
+            "GRANT ALL ON {DATABASE}.* TO the user (or CREATE ON {}.*)",
+            quote(&place.database)
+        ))),
+        Err(error) => Err(error),
+    }
+}
+
+/// Raises the epoch, then reads what the target has.
+pub(super) async fn claim(session: &mut Session, task: &TaskKey) -> Result<Checkpoint> {
+    for _ in 0..CLAIM_TRIES {
+        if let Some(place) = find(session, task).await? {
+            match claim_once(session, &place, task).await {
+                Ok(claimed) => return claimed,
+                Err(error) if is_gone(&error) => session.run("ROLLBACK").await?,
+                Err(error) => return Err(convert(error)),
+            }
+        }
+        prepare(session, task, &[]).await?;
+    }
+    Err(Error::transient("the checkpoint tables are removed again and again").at(Side::Target))
+}
+
+type TableRow = (
+    String,
+    String,
+    String,
+    bool,
+    String,
+    Option<u64>,
+    Option<String>,
+);
+
+async fn claim_once(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+) -> std::result::Result<Result<Checkpoint>, My> {
+    let key = || (&task.server, &task.task);
+    let (checkpoint, tables) = (place.checkpoint(), place.tables());
+    let conn = session.conn();
+    conn.query_drop("START TRANSACTION").await?;
+    // The row lock waits for a transaction that an older owner has open.
+    let raise = format!(
+        "INSERT INTO {checkpoint} (server, task, epoch) VALUES (?, ?, 1) \
+         ON DUPLICATE KEY UPDATE epoch = epoch + 1"
+    );
+    conn.exec_drop(raise, key()).await?;
+    let read = format!("SELECT epoch, applied FROM {checkpoint} WHERE server = ? AND task = ?");
+    let row: Option<(i64, Option<String>)> = conn.exec_first(read, key()).await?;
+    let read = format!(
+        "SELECT target_schema, target_table, phase, whole, fingerprint, loaded_rows, relation \
+         FROM {tables} WHERE server = ? AND task = ?"
+    );
+    let rows: Vec<TableRow> = conn.exec(read, key()).await?;
+    let chunks = ledger::read(session, place, task).await?;
+    session.conn().query_drop("COMMIT").await?;
+    let stored = async {
+        let (epoch, applied) = row.ok_or_else(|| Error::transient("the checkpoint is gone"))?;
+        let mut ledgers = ledger::parse(chunks)?;
+        let mut stored = Vec::new();
+        for row in rows {
+            stored.push(stored_table(session, place, task, row, &mut ledgers).await?);
+        }
+        Ok(Checkpoint {
+            epoch: Epoch(epoch),
+            applied: applied.map(Position::new),
+            tables: stored,
+        })
+    };
+    Ok(stored.await)
+}
+
+async fn stored_table(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    row: TableRow,
+    ledgers: &mut BTreeMap<TableName, Vec<LoadedChunk>>,
+) -> Result<TableCheckpoint> {
+    let (schema, name, phase, whole, fingerprint, mut loaded_rows, relation) = row;
+    let target = TableName::new(schema, name);
+    let ledger = ledgers.remove(&target);
+    let phase = match phase.as_str() {
+        "waiting" => TablePhase::Waiting,
+        "loading" => {
+            let ledger = ledger.unwrap_or_default();
+            loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
+            TablePhase::Loading(ledger)
+        }
+        "live" => TablePhase::Live,
+        _ => {
+            return Err(
+                Error::config("the checkpoint has a phase this version does not know")
+                    .with_hint("run the version that wrote it, or reset the task"),
+            );
+        }
+    };
+    if phase != TablePhase::Waiting {
+        match identity(session, &target, relation.as_deref()).await? {
+            Identity::Same => {}
+            Identity::Altered => note_relation(session, place, task, &target).await?,
+            Identity::Replaced => {
+                return Err(
+                    Error::schema(format!("{target} is not the table that was loaded"))
+                        .with_hint("run the task again: it loads the new table")
+                        .at(Side::Target),
+                );
+            }
+        }
+    }
+    Ok(TableCheckpoint {
+        target,
+        phase,
+        fingerprint,
+        loaded_rows,
+        whole,
+    })
+}
+
+/// What a table is to one that was noted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Identity {
+    Same,
+    Altered,
+    Replaced,
+}
+
+async fn identity(
+    session: &mut Session,
+    table: &TableName,
+    noted: Option<&str>,
+) -> Result<Identity> {
+    let Some((created, _)) = created(session, table).await? else {
+        return Ok(Identity::Replaced);
+    };
+    match noted {
+        Some(noted) if noted == created.to_string() => return Ok(Identity::Same),
+        // We were about to alter it.
+        None => return Ok(Identity::Altered),
+        Some(_) => {}
+    }
+    Ok(match is_empty(session, table).await? {
+        true => Identity::Replaced,
+        false => Identity::Altered,
+    })
+}
+
+/// When a table was created (or altered) and the server's present time, seconds since the epoch and
+/// microseconds; `None` if it is not there.
+async fn created(session: &mut Session, table: &TableName) -> Result<Option<(i64, i64)>> {
+    let found: Vec<(Option<i64>, i64)> = session
+        .ask(
+            "SELECT CAST(UNIX_TIMESTAMP(create_time) AS SIGNED), \
+             CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED) FROM information_schema.tables \
+             WHERE table_schema = ? AND table_name = ?",
+            (&table.schema, &table.name),
+        )
+        .await?;
+    Ok(found
+        .first()
+        .map(|(created, now)| (created.unwrap_or(0), *now)))
+}
+
+/// What is to stand in `relation` for a table; waits for the end of the second in which it was
+/// created.
+pub(super) async fn relation(session: &mut Session, table: &TableName) -> Result<Option<String>> {
+    let Some((at, now)) = created(session, table).await? else {
+        return Ok(None);
+    };
+    // The file system's clock may lag behind by a few milliseconds.
+    let rest = (at + 1) * 1_000_000 + 20_000 - now;
+    if (1..=1_100_000).contains(&rest) {
+        tokio::time::sleep(Duration::from_micros(rest.unsigned_abs())).await;
+    }
+    Ok(Some(at.to_string()))
+}
+
+/// Forgets which tables were loaded of those that wait for their keys, as they are about to be altered.
+pub(super) async fn unnote_relations(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+) -> Result<()> {
+    let forget = format!(
+        "UPDATE {} SET relation = NULL WHERE server = ? AND task = ? AND keys_pending",
+        place.tables()
+    );
+    session.exec(&forget, (&task.server, &task.task)).await?;
+    session.run("COMMIT").await
+}
+
+/// Notes the present table as the one that was loaded.
+pub(super) async fn note_relation(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    let relation = relation(session, table).await?;
+    let note = format!(
+        "UPDATE {} SET relation = ? WHERE server = ? AND task = ? AND target_schema = ? \
+         AND target_table = ? AND phase <> 'waiting'",
+        place.tables()
+    );
+    let key = (
+        relation,
+        &task.server,
+        &task.task,
+        &table.schema,
+        &table.name,
+    );
+    session.exec(&note, key).await?;
+    session.run("COMMIT").await
+}
+
+/// Forgets the position: every table is to be loaded again.
+pub(super) async fn forget(session: &mut Session, task: &TaskKey) -> Result<()> {
+    let Some(place) = find(session, task).await? else {
+        return Ok(());
+    };
+    let forget = format!(
+        "UPDATE {} SET applied = NULL WHERE server = ? AND task = ?",
+        place.checkpoint()
+    );
+    let Some(_) = gone_is_none(
+        session
+            .conn()
+            .exec_drop(forget, (&task.server, &task.task))
+            .await,
+    )?
+    else {
+        return Ok(());
+    };
+    session.run("COMMIT").await?;
+    for (table, ..) in known(session, &place, task).await? {
+        wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
+    }
+    Ok(())
+}
+
+fn gone_is_none<T>(result: std::result::Result<T, My>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(convert(error)),
+    }
+}
+
+/// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
+/// tables that were loaded; says whether there were any.
+pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan) -> Result<bool> {
+    let Some(place) = find(session, task).await? else {
+        return Ok(false);
+    };
+    let mut any = false;
+    for (table, phase, fingerprint, relation) in known(session, &place, task).await? {
+        if phase == "waiting" {
+            continue;
+        }
+        let target = plan.targets.iter().position(|t| t.name == table);
+        if identity(session, &table, relation.as_deref()).await? == Identity::Replaced {
+            let lost = format!(
+                "UPDATE {} SET phase = 'waiting', loaded_rows = NULL, foreign_keys = '' WHERE server = ? AND task = ? AND target_schema = ? \
+                 AND target_table = ?",
+                place.tables()
+            );
+            let key = (&task.server, &task.task, &table.schema, &table.name);
+            session.exec(&lost, key).await?;
+            ledger::clear(session, &place, task, &table).await?;
+            session.run("COMMIT").await?;
+        } else if target.is_none_or(|target| fingerprint != plan.fingerprint(target)) {
+            wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
+        } else {
+            continue;
+        }
+        any = true;
+    }
+    Ok(any)
+}
+
+type Known = (TableName, String, String, Option<String>);
+
+/// The stored tables: name, phase, fingerprint, relation; none if there are no checkpoint tables.
+async fn known(session: &mut Session, place: &Place, task: &TaskKey) -> Result<Vec<Known>> {
+    let read = format!(
+        "SELECT target_schema, target_table, phase, fingerprint, relation FROM {} \
+         WHERE server = ? AND task = ?",
+        place.tables()
+    );
+    type Row = (String, String, String, String, Option<String>);
+    let key = (&task.server, &task.task);
+    let rows: Option<Vec<Row>> = gone_is_none(session.conn().exec(read, key).await)?;
+    let known = |(schema, name, phase, fingerprint, relation): Row| {
+        (TableName::new(schema, name), phase, fingerprint, relation)
+    };
+    Ok(rows.unwrap_or_default().into_iter().map(known).collect())
+}
+
+/// How a table is to be loaded again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Again {
+    /// As it was to be before.
+    AsBefore,
+    /// As one chunk.
+    Whole,
+}
+
+/// Marks a table as not loaded. The foreign keys that this task made go, because tables are loaded
+/// independently; they come back when the tables go Live.
+pub(super) async fn wait_for_load(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+    again: Again,
+) -> Result<()> {
+    let tables = place.tables();
+    let of = "WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ?";
+    let key = || (&task.server, &task.task, &table.schema, &table.name);
+    let read = format!("SELECT foreign_keys FROM {tables} {of}");
+    let found: Vec<String> = session.ask(&read, key()).await?;
+    let made = listed(found.first().map_or("", String::as_str));
+    if !made.is_empty() {
+        // First, so that they are made again whatever happens in between.
+        let pending = format!("UPDATE {tables} SET keys_pending = 1, relation = NULL {of}");
+        session.exec(&pending, key()).await?;
+        session.run("COMMIT").await?;
+        let there = "SELECT constraint_name FROM information_schema.table_constraints \
+                     WHERE table_schema = ? AND table_name = ? AND constraint_type = 'FOREIGN KEY'";
+        let there: Vec<String> = session.ask(there, (&table.schema, &table.name)).await?;
+        for name in made.iter().filter(|name| there.contains(name)) {
+            let table = quote_table(table);
+            let drop = format!("ALTER TABLE {table} DROP FOREIGN KEY {}", quote(name));
+            session.run(&drop).await?;
+        }
+    }
+    let whole = match again {
+        Again::AsBefore => "whole",
+        Again::Whole => "1",
+    };
+    let waiting =
+        format!("UPDATE {tables} SET phase = 'waiting', foreign_keys = '', whole = {whole} {of}");
+    session.exec(&waiting, key()).await?;
+    ledger::clear(session, place, task, table).await?;
+    session.run("COMMIT").await
+}
+
+/// Names of foreign keys as `foreign_keys` lists them: a NUL, which no name has, between them.
+fn listed(list: &str) -> Vec<String> {
+    let names = list.split('\0').filter(|name| !name.is_empty());
+    names.map(str::to_owned).collect()
+}
+
+/// Notes a foreign key that this task is about to make.
+pub(super) async fn note_foreign_key(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+    name: &str,
+) -> Result<()> {
+    let of = "WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ?";
+    let key = (&task.server, &task.task, &table.schema, &table.name);
+    let read = format!(
+        "SELECT foreign_keys FROM {} {of} FOR UPDATE",
+        place.tables()
+    );
+    let found: Vec<String> = session.ask(&read, key).await?;
+    let mut made = listed(found.first().map_or("", String::as_str));
+    if !made.iter().any(|other| other == name) {
+        made.push(name.to_owned());
+        let note = format!("UPDATE {} SET foreign_keys = ? {of}", place.tables());
+        let list = made.join("\0");
+        let key = (list, &task.server, &task.task, &table.schema, &table.name);
+        session.exec(&note, key).await?;
+    }
+    session.run("COMMIT").await
+}
+
+/// Notes that a table is about to be created; whether that was not noted before.
+async fn note_pending(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<bool> {
+    let key = || (&task.server, &task.task, &table.schema, &table.name);
+    let read = format!(
+        "SELECT 1 FROM {} WHERE server = ? AND task = ? AND target_schema = ? \
+         AND target_table = ?",
+        place.tables()
+    );
+    let new = session.ask::<u8>(&read, key()).await?.is_empty();
+    let note = format!(
+        "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
+         keys_pending, foreign_keys) VALUES (?, ?, ?, ?, 'waiting', '', 1, '') \
+         ON DUPLICATE KEY UPDATE keys_pending = 1",
+        place.tables()
+    );
+    session.exec(&note, key()).await?;
+    session.run("COMMIT").await?;
+    Ok(new)
+}
+
+/// Takes back a note of a table that could not be created.
+pub(super) async fn drop_pending(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    let drop = format!(
+        "DELETE FROM {} WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ? \
+         AND phase = 'waiting' AND fingerprint = ''",
+        place.tables()
+    );
+    let key = (&task.server, &task.task, &table.schema, &table.name);
+    session.exec(&drop, key).await?;
+    session.run("COMMIT").await
+}
+
+/// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
+pub(super) async fn pending(session: &mut Session, task: &TaskKey) -> Result<Vec<TableName>> {
+    let Some(place) = find(session, task).await? else {
+        return Ok(Vec::new());
+    };
+    let read = format!(
+        "SELECT target_schema, target_table FROM {} WHERE server = ? AND task = ? AND keys_pending",
+        place.tables()
+    );
+    let key = (&task.server, &task.task);
+    let rows: Option<Vec<(String, String)>> = gone_is_none(session.conn().exec(read, key).await)?;
+    let names = rows.unwrap_or_default().into_iter();
+    Ok(names.map(|(s, t)| TableName::new(s, t)).collect())
+}
+
+/// Removes the rows of a task, and with the last task's the tables and the database.
+pub(super) async fn release(session: &mut Session, task: &TaskKey) -> Result<()> {
+    for place in present(session).await? {
+        for table in [place.chunks(), place.tables(), place.checkpoint()] {
+            let delete = format!("DELETE FROM {table} WHERE server = ? AND task = ?");
+            let key = (&task.server, &task.task);
+            gone_is_none(session.conn().exec_drop(delete, key).await)?;
+        }
+        session.run("COMMIT").await?;
+        remove_unused(session, &place).await?;
+    }
+    Ok(())
+}
+
+/// Drops the tables if no task has a row in them, and the database if it then is empty. Who may not
+/// lock or drop them leaves them where they are.
+async fn remove_unused(session: &mut Session, place: &Place) -> Result<()> {
+    if in_use(session, place).await? {
+        return Ok(());
+    }
+    take_turns(session).await?;
+    // New work on the checkpoint waits behind this.
+    session.run("SET SESSION lock_wait_timeout = 3").await?;
+    let removed = remove_locked(session, place).await;
+    session.run("UNLOCK TABLES").await?;
+    let removed = match removed {
+        Ok(true) => drop_database(session, place).await,
+        other => other.map(drop),
+    };
+    session.run(&format!("DO RELEASE_LOCK('{LOCK}')")).await?;
+    match removed {
+        Err(error) if error.kind() == Kind::Config => Ok(()),
+        other => other,
+    }
+}
+
+async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
+    let (checkpoint, tables, chunks) = (place.checkpoint(), place.tables(), place.chunks());
+    let lock = format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE");
+    if gone_is_none(session.conn().query_drop(lock).await)?.is_none() {
+        return Ok(false);
+    }
+    // A claim may have come between the first look and the lock.
+    if in_use(session, place).await? {
+        return Ok(false);
+    }
+    session
+        .run(&format!("DROP TABLE {chunks}, {tables}, {checkpoint}"))
+        .await?;
+    Ok(true)
+}
+
+async fn in_use(session: &mut Session, place: &Place) -> Result<bool> {
+    for table in [place.checkpoint(), place.tables()] {
+        let any = format!("SELECT 1 FROM {table} LIMIT 1");
+        let found: Option<Option<u8>> = gone_is_none(session.conn().query_first(any).await)?;
+        if found.flatten().is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Drops our database if nothing is in it: it has no way to be dropped only then, so the server is
+/// asked first.
+async fn drop_database(session: &mut Session, place: &Place) -> Result<()> {
+    if !place.prefix.is_empty() {
+        return Ok(());
+    }
+    let database = text(&place.database);
+    let within = [
+        format!("information_schema.tables WHERE table_schema = {database}"),
+        format!("information_schema.routines WHERE routine_schema = {database}"),
+        format!("information_schema.events WHERE event_schema = {database}"),
+    ];
+    for objects in within {
+        let any = format!("SELECT 1 FROM {objects} LIMIT 1");
+        if session.first::<u8>(&any).await?.is_some() {
+            return Ok(());
+        }
+    }
+    let drop = format!("DROP DATABASE IF EXISTS {}", quote(&place.database));
+    session.run(&drop).await
+}

@@ -1,0 +1,258 @@
+//! Missing target tables, and the keys that wait for the end of the load.
+//!
+//! Every statement here commits by itself and may be repeated (see [`super::checkpoint`]).
+
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::mapping::ForeignKeys;
+use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::schema::{ColumnType, ForeignKey, TableName};
+use thalweg_core::{Error, Result};
+
+use super::check::explain;
+use super::checkpoint::{self, Place};
+use super::session::{Flavor, Session, quote, text};
+use super::table::quote_table;
+
+/// Creates what is missing.
+pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) -> Result<()> {
+    let create: Vec<&TargetTable> = plan.targets.iter().filter(|t| t.create).collect();
+    let names: Vec<&TableName> = create.iter().map(|table| &table.name).collect();
+    let (place, new) = checkpoint::prepare(session, task, &names).await?;
+    for table in create {
+        let sql = create_sql(table, session.facts.flavor);
+        if let Err(error) = session.run(&sql).await {
+            let error = explain(session, plan, error).await;
+            if new.contains(&&table.name) {
+                checkpoint::drop_pending(session, &place, task, &table.name).await?;
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// The statement that creates a table with its primary key.
+pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for (index, column) in table.columns.iter().enumerate() {
+        let nullable = column.nullable && !(table.key_is_primary && table.key.contains(&index));
+        // Said outright, because the server gives a TIMESTAMP without a word on it a life of its
+        // own: not null, and set to the present at every change.
+        let null = match (&column.ty, nullable) {
+            (_, true) => " NULL",
+            (ColumnType::Instant { .. }, false) => " NOT NULL DEFAULT '0000-00-00 00:00:00'",
+            (_, false) => " NOT NULL",
+        };
+        let comment = match column.comment.as_str() {
+            "" => String::new(),
+            comment => format!(" COMMENT {}", text(&cut(comment, 1024))),
+        };
+        let name = quote(&column.name);
+        parts.push(format!("{name} {}{null}{comment}", column.native));
+    }
+    if table.key_is_primary && !table.key.is_empty() {
+        parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    }
+    format!(
+        "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET \
+         utf8mb4 COLLATE {}",
+        quote_table(&table.name),
+        parts.join(", "),
+        flavor.collation()
+    )
+}
+
+fn cut(text: &str, chars: usize) -> String {
+    text.chars().take(chars).collect()
+}
+
+fn names(table: &TargetTable, columns: &[usize]) -> String {
+    let names = columns.iter().filter_map(|c| table.columns.get(*c));
+    let names: Vec<String> = names.map(|column| quote(&column.name)).collect();
+    names.join(", ")
+}
+
+fn list(names: &[String]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    names.join(", ")
+}
+
+/// Makes the keys that created tables wait for, where they are not there yet: unique keys first, as
+/// foreign keys may need them.
+pub(super) async fn make_keys(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    plan: &Plan,
+) -> Result<()> {
+    let created = || plan.targets.iter().filter(|table| table.create);
+    for table in created() {
+        for key in &table.unique_keys {
+            let columns = key.columns.iter().filter_map(|c| table.columns.get(*c));
+            let columns: Vec<String> = columns.map(|column| column.name.clone()).collect();
+            if unique_there(session, &table.name, &columns).await? {
+                continue;
+            }
+            // The server chooses the name.
+            let (name, columns) = (quote_table(&table.name), list(&columns));
+            session
+                .run(&format!("ALTER TABLE {name} ADD UNIQUE ({columns})"))
+                .await?;
+        }
+    }
+    for table in created() {
+        for key in &table.foreign_keys {
+            if foreign_there(session, &table.name, key).await? {
+                continue;
+            }
+            let name = foreign_name(session, &table.name, &key.name).await?;
+            checkpoint::note_foreign_key(session, place, task, &table.name, &name).await?;
+            // Actions stay out: what they do at the source comes as changes of its own.
+            session
+                .run(&format!(
+                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
+                    quote_table(&table.name),
+                    quote(&name),
+                    list(&key.columns),
+                    quote_table(&key.parent),
+                    list(&key.parent_columns)
+                ))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a table has a unique key of exactly these whole columns, whatever it is called.
+async fn unique_there(
+    session: &mut Session,
+    table: &TableName,
+    columns: &[String],
+) -> Result<bool> {
+    let keys = unique_keys(session, table).await?;
+    Ok(keys.iter().any(|(_, there)| there == columns))
+}
+
+/// The unique keys of a table, the primary key included: name and columns. A column of which only a
+/// part is in the key, or an expression, has no name.
+async fn unique_keys(
+    session: &mut Session,
+    table: &TableName,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let rows: Vec<(String, Option<String>, Option<u64>)> = session
+        .ask(
+            "SELECT index_name, column_name, sub_part FROM information_schema.statistics \
+             WHERE table_schema = ? AND table_name = ? AND non_unique = 0 \
+             ORDER BY index_name, seq_in_index",
+            (&table.schema, &table.name),
+        )
+        .await?;
+    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
+    for (key, column, part) in rows {
+        let column = column.filter(|_| part.is_none()).unwrap_or_default();
+        match keys.last_mut().filter(|(name, _)| *name == key) {
+            Some((_, list)) => list.push(column),
+            None => keys.push((key, vec![column])),
+        }
+    }
+    Ok(keys)
+}
+
+/// Whether a table has a foreign key of these columns to those, whatever it is called.
+async fn foreign_there(session: &mut Session, table: &TableName, key: &ForeignKey) -> Result<bool> {
+    type Row = (String, String, String, String, String);
+    let rows: Vec<Row> = session
+        .ask(
+            "SELECT constraint_name, column_name, referenced_table_schema, referenced_table_name, \
+             referenced_column_name FROM information_schema.key_column_usage \
+             WHERE table_schema = ? AND table_name = ? AND referenced_table_name IS NOT NULL \
+             ORDER BY constraint_name, ordinal_position",
+            (&table.schema, &table.name),
+        )
+        .await?;
+    let mut keys: Vec<(String, ForeignKey)> = Vec::new();
+    for (name, column, schema, parent, parent_column) in rows {
+        if keys.last().is_none_or(|(last, _)| *last != name) {
+            let empty = ForeignKey {
+                name: key.name.clone(),
+                columns: Vec::new(),
+                parent: TableName::new(schema, parent),
+                parent_columns: Vec::new(),
+                ..key.clone()
+            };
+            keys.push((name, empty));
+        }
+        if let Some((_, key)) = keys.last_mut() {
+            key.columns.push(column);
+            key.parent_columns.push(parent_column);
+        }
+    }
+    Ok(keys.iter().any(|(_, there)| there == key))
+}
+
+/// Per table of the plan, whether its rows may be of several moments: it has a key, no other unique
+/// key that does not hold all of it, and no foreign key from it or to it that is checked.
+pub(super) async fn loose(session: &mut Session, plan: &Plan) -> Result<Vec<bool>> {
+    let mut loose = Vec::new();
+    for table in &plan.targets {
+        let key = table.key.iter().filter_map(|c| table.columns.get(*c));
+        let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
+        let mut free = !key.is_empty();
+        for (_, there) in unique_keys(session, &table.name).await? {
+            free &= key.iter().all(|column| there.iter().any(|c| c == column));
+        }
+        if plan.options.foreign_keys == ForeignKeys::Enforce {
+            let name = &table.name;
+            let foreign: Vec<u8> = session
+                .ask(
+                    "SELECT 1 FROM information_schema.key_column_usage \
+                     WHERE table_schema = ? AND table_name = ? \
+                     AND referenced_table_name IS NOT NULL UNION ALL \
+                     SELECT 1 FROM information_schema.key_column_usage \
+                     WHERE referenced_table_schema = ? AND referenced_table_name = ? LIMIT 1",
+                    (&name.schema, &name.name, &name.schema, &name.name),
+                )
+                .await?;
+            free &= foreign.is_empty();
+        }
+        loose.push(free);
+    }
+    Ok(loose)
+}
+
+/// Characters of a name.
+pub(super) const NAME_CHARS_MAX: usize = 64;
+
+/// A name for a foreign key that no other one in the database has: its own, or with the table's in
+/// front.
+async fn foreign_name(session: &mut Session, table: &TableName, name: &str) -> Result<String> {
+    let long = format!("{}_{name}", table.name);
+    let candidates = [
+        name.to_owned(),
+        long.clone(),
+        format!(
+            "{}_{:08x}",
+            cut(&long, 50),
+            crc32fast::hash(long.as_bytes())
+        ),
+    ];
+    let fits = candidates
+        .into_iter()
+        .filter(|name| name.chars().count() <= NAME_CHARS_MAX);
+    for candidate in fits {
+        let taken: Vec<u8> = session
+            .ask(
+                "SELECT 1 FROM information_schema.table_constraints \
+                 WHERE constraint_schema = ? AND constraint_name = ? LIMIT 1",
+                (&table.schema, &candidate),
+            )
+            .await?;
+        if taken.is_empty() {
+            return Ok(candidate);
+        }
+    }
+    Err(
+        Error::config(format!("foreign key {name} of {table} finds no free name"))
+            .with_hint("drop foreign keys of other tables with such names"),
+    )
+}

@@ -1,0 +1,249 @@
+//! MariaDB as a target (and MySQL, unproven).
+
+mod applier;
+mod bulk;
+mod check;
+mod checkpoint;
+mod ddl;
+mod error;
+mod ledger;
+mod literal;
+mod loader;
+mod native;
+mod rows;
+mod session;
+mod table;
+
+use std::sync::{Arc, OnceLock};
+
+use async_trait::async_trait;
+use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{ColumnPair, ExistingRows};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::{Error, Kind, Result, Side};
+
+use self::checkpoint::Place;
+use self::session::{Flavor, Session};
+use crate::schema;
+
+/// A MariaDB or MySQL database as a target. It connects anew for every call.
+#[derive(Debug)]
+pub(crate) struct MySqlTarget {
+    config: DataSourceConfig,
+    /// Which server it is, as soon as one call has asked it.
+    flavor: OnceLock<Flavor>,
+}
+
+impl MySqlTarget {
+    pub(crate) fn new(config: &DataSourceConfig) -> Self {
+        MySqlTarget {
+            config: config.clone(),
+            flavor: OnceLock::new(),
+        }
+    }
+
+    async fn open(&self) -> Result<Session> {
+        let session = Session::open(&self.config).await?;
+        self.flavor.get_or_init(|| session.facts.flavor);
+        Ok(session)
+    }
+
+    /// A connection of a task's owner, so that it can be recognised at the server.
+    async fn open_owner(&self, task: &TaskKey, epoch: Epoch, plan: &Plan) -> Result<Session> {
+        let config = DataSourceConfig {
+            application_name: format!("thalweg/{}/{epoch}", task.task),
+            ..self.config.clone()
+        };
+        let mut session = Session::open(&config).await?;
+        session.enforce(plan.options.foreign_keys).await?;
+        Ok(session)
+    }
+
+    /// Does something on a connection of its own.
+    async fn with<T>(&self, work: impl AsyncFnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        let mut session = self.open().await?;
+        let done = work(&mut session).await;
+        session.close().await;
+        done
+    }
+
+    /// Puts a question that ends within the configuration's timeout.
+    async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Session) -> Result<T>) -> Result<T> {
+        tokio::time::timeout(self.config.timeout, Box::pin(self.with(question)))
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::transient("the target did not answer in time").at(Side::Target))
+            })
+    }
+}
+
+#[async_trait]
+impl Inspect for MySqlTarget {
+    async fn probe(&self) -> Result<()> {
+        self.ask(async |session| session.run("SELECT 1").await)
+            .await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.ask(async |session| schema::tables(session.conn()).await)
+            .await
+            .map_err(|error| error.at(Side::Target))
+    }
+
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        self.ask(async |session| {
+            let mut found = Vec::new();
+            for table in tables {
+                found.extend(schema::describe(session.conn(), table).await?);
+            }
+            Ok(found)
+        })
+        .await
+        .map_err(|error| error.at(Side::Target))
+    }
+}
+
+#[async_trait]
+impl Target for MySqlTarget {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { atomic: true }
+    }
+
+    fn propose(
+        &self,
+        source: &TableSchema,
+        name: &TableName,
+        columns: &[ColumnPair],
+    ) -> std::result::Result<TableSchema, Vec<Finding>> {
+        let flavor = self.flavor.get().copied().unwrap_or(Flavor::DEFAULT);
+        native::propose(source, name, columns, flavor)
+    }
+
+    async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
+        self.ask(async |session| check::check(session, &self.config, task, plan).await)
+            .await
+    }
+
+    async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()> {
+        self.with(async |session| ddl::prepare(session, task, plan).await)
+            .await
+    }
+
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
+        self.with(async |session| checkpoint::pending(session, task).await)
+            .await
+    }
+
+    async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
+        self.with(async |session| checkpoint::claim(session, task).await)
+            .await
+    }
+
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        self.with(async |session| ddl::loose(session, plan).await)
+            .await
+    }
+
+    async fn open_applier(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Applier>> {
+        let session = self.open_owner(task, epoch, &plan).await?;
+        let owner = Owner {
+            task: task.clone(),
+            epoch,
+        };
+        Ok(Box::new(
+            applier::MySqlApplier::new(session, owner, plan).await?,
+        ))
+    }
+
+    async fn open_loader(
+        &self,
+        task: &TaskKey,
+        epoch: Epoch,
+        plan: Arc<Plan>,
+    ) -> Result<Box<dyn Loader>> {
+        if plan.options.existing_rows == ExistingRows::Merge {
+            return Err(Error::config("existing_rows = merge is not built yet")
+                .with_hint("set existing_rows to refuse or replace")
+                .at(Side::Target));
+        }
+        let session = self.open_owner(task, epoch, &plan).await?;
+        let owner = Owner {
+            task: task.clone(),
+            epoch,
+        };
+        Ok(Box::new(
+            loader::MySqlLoader::new(session, owner, plan).await?,
+        ))
+    }
+
+    async fn forget(&self, task: &TaskKey) -> Result<()> {
+        self.with(async |session| checkpoint::forget(session, task).await)
+            .await
+    }
+
+    async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
+        self.with(async |session| checkpoint::set_aside(session, task, plan).await)
+            .await
+    }
+
+    async fn release(&self, task: &TaskKey) -> Result<()> {
+        self.with(async |session| checkpoint::release(session, task).await)
+            .await
+    }
+}
+
+/// Who writes: compared with the checkpoint in every transaction.
+#[derive(Clone, Debug)]
+struct Owner {
+    task: TaskKey,
+    epoch: Epoch,
+}
+
+impl Owner {
+    /// Where the checkpoint is. The owner has claimed, so it is somewhere.
+    async fn place(&self, session: &mut Session) -> Result<Place> {
+        checkpoint::find(session, &self.task)
+            .await?
+            .ok_or_else(|| self.fenced())
+    }
+
+    /// Locks the owner's checkpoint row, in the way the clause says; `Fenced` if it is not his.
+    async fn lock(&self, session: &mut Session, place: &Place, clause: &str) -> Result<()> {
+        let lock = format!(
+            "SELECT 1 FROM {} WHERE server = ? AND task = ? AND epoch = ? {clause}",
+            place.checkpoint()
+        );
+        let key = (&self.task.server, &self.task.task, self.epoch.0);
+        let owned: Vec<u8> = session.ask(&lock, key).await?;
+        self.expect_one(owned.len() as u64)
+    }
+
+    /// `Fenced` unless exactly the one checkpoint row of this owner was touched.
+    fn expect_one(&self, rows: u64) -> Result<()> {
+        if rows == 1 {
+            Ok(())
+        } else {
+            Err(self.fenced())
+        }
+    }
+
+    fn fenced(&self) -> Error {
+        Error::new(
+            Kind::Fenced,
+            format!("a newer owner has task {}", self.task),
+        )
+        .with_hint(
+            "another server with a copy of this one's data directory runs the task: end one of \
+             the two, then run the task where it is to stay",
+        )
+        .at(Side::Target)
+    }
+}

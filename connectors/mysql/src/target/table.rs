@@ -1,0 +1,474 @@
+//! One target table as statements see it.
+
+use mysql_async::Error as My;
+use thalweg_core::plan::TargetTable;
+use thalweg_core::schema::{ColumnSchema, TableName};
+use thalweg_core::value::{CellRef, RowRef};
+use thalweg_core::{Error, Result, Side};
+
+use super::error::convert_for;
+use super::literal::Literal;
+use super::session::{Facts, Flavor, Session, Written, quote};
+
+/// Statements are packed to about this size.
+const STATEMENT_BYTES: usize = 1 << 20;
+/// Room for what the protocol adds to a statement.
+const PACKET_SLACK: usize = 1 << 10;
+/// Rows (or single statements) packed together at most.
+const PACKED_MAX: usize = 2_000;
+
+/// A table as `schema`.`name`.
+pub(crate) fn quote_table(name: &TableName) -> String {
+    format!("{}.{}", quote(&name.schema), quote(&name.name))
+}
+
+/// A mapped column.
+#[derive(Debug)]
+struct Column {
+    /// Quoted.
+    name: String,
+    literal: Literal,
+    nullable: bool,
+}
+
+/// How rows of one target table are written.
+#[derive(Debug)]
+pub(super) struct Table {
+    pub(super) target: TargetTable,
+    /// Quoted, with its database.
+    pub(super) name: String,
+    columns: Vec<Column>,
+}
+
+impl Table {
+    /// `Schema` error for a column whose type we do not know how to write.
+    pub(super) fn new(target: &TargetTable, flavor: Flavor) -> Result<Self> {
+        let column = |column: &ColumnSchema| {
+            let literal = Literal::of(column, flavor.maria).ok_or_else(|| {
+                Error::schema(format!(
+                    "column {} of {} has type {}, which cannot be written yet",
+                    column.name, target.name, column.native
+                ))
+                .with_hint("leave the column out of the mapping, or change its type")
+                .at(Side::Target)
+            })?;
+            Ok(Column {
+                name: quote(&column.name),
+                literal,
+                nullable: column.nullable,
+            })
+        };
+        Ok(Table {
+            name: quote_table(&target.name),
+            columns: target.columns.iter().map(column).collect::<Result<_>>()?,
+            target: target.clone(),
+        })
+    }
+
+    /// Number of mapped columns.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
+    /// The quoted name of a column.
+    pub(super) fn column(&self, index: usize) -> &str {
+        self.columns.get(index).map_or("", |c| c.name.as_str())
+    }
+
+    /// The mapped columns as a list.
+    pub(super) fn list(&self) -> String {
+        self.names(0..self.width())
+    }
+
+    /// Some columns as a list.
+    pub(super) fn names(&self, columns: impl Iterator<Item = usize>) -> String {
+        columns
+            .map(|c| self.column(c))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    fn refuse(&self, index: usize, reason: &str) -> Error {
+        let column = self.target.columns.get(index);
+        let column = column.map_or("?", |c| c.name.as_str());
+        Error::data(format!(
+            "a value of column {column} of {}: {reason}",
+            self.target.name
+        ))
+        .with_hint(
+            "correct the row at the source, or change the target column so that it takes the \
+             value, then run the task again",
+        )
+        .at(Side::Target)
+    }
+
+    fn at(&self, index: usize) -> Result<&Column> {
+        self.columns
+            .get(index)
+            .ok_or_else(|| Error::bug("a cell without a column"))
+    }
+
+    /// Appends the literal of a value to be stored.
+    fn put(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let column = self.at(index)?;
+        if cell == CellRef::Null && !column.nullable {
+            // The server would take a NULL for the present time, or for the next number.
+            return Err(self.refuse(index, "the column takes no NULL"));
+        }
+        column
+            .literal
+            .put(cell, out)
+            .map_err(|reason| self.refuse(index, reason))
+    }
+
+    /// Appends `(…, …)` with all values of a row.
+    pub(super) fn put_values(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        out.push(b'(');
+        for (index, cell) in row.cells().enumerate() {
+            if !cell.is_present() {
+                return Err(Error::bug("a row to insert is not whole"));
+            }
+            if index > 0 {
+                out.push(b',');
+            }
+            self.put(index, cell, out)?;
+        }
+        out.push(b')');
+        Ok(())
+    }
+
+    /// Appends the key of a row: a literal, or `(…, …)` of several.
+    pub(super) fn put_key(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let several = self.target.key.len() > 1;
+        if several {
+            out.push(b'(');
+        }
+        for (n, &index) in self.target.key.iter().enumerate() {
+            if n > 0 {
+                out.push(b',');
+            }
+            self.put(index, row.cell(index).unwrap_or(CellRef::Absent), out)?;
+        }
+        if several {
+            out.push(b')');
+        }
+        Ok(())
+    }
+
+    /// Appends the condition that finds a row: by its key, or by all its columns. `exactly`: also
+    /// not one whose key the target merely takes for equal.
+    pub(super) fn put_find(&self, row: RowRef<'_>, exactly: bool, out: &mut Vec<u8>) -> Result<()> {
+        let key = self.target.key.as_slice();
+        let by_key = !key.is_empty();
+        let count = if by_key { key.len() } else { self.width() };
+        for n in 0..count {
+            let index = key.get(n).copied().unwrap_or(n);
+            if n > 0 {
+                out.extend_from_slice(b" AND ");
+            }
+            let column = self.at(index)?;
+            let cell = row.cell(index).unwrap_or(CellRef::Absent);
+            if by_key && !exactly {
+                out.extend_from_slice(column.name.as_bytes());
+                out.extend_from_slice(b" = ");
+                self.put(index, cell, out)?;
+            } else {
+                column
+                    .literal
+                    .put_same(&column.name, cell, out)
+                    .map_err(|reason| self.refuse(index, reason))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends an `UPDATE` of the row with the key (or all the cells) of `before` to what `after` has.
+    /// `touched`: columns the server would change by itself.
+    pub(super) fn put_update(
+        &self,
+        before: RowRef<'_>,
+        after: RowRef<'_>,
+        touched: &[usize],
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        out.extend_from_slice(b"UPDATE ");
+        out.extend_from_slice(self.name.as_bytes());
+        let mut word: &[u8] = b" SET ";
+        let old = before.raw_cells();
+        for (index, (cell, (new, old))) in after.cells().zip(after.raw_cells().zip(old)).enumerate()
+        {
+            let same_key = self.target.key.contains(&index) && new == old;
+            let keep = !cell.is_present() && touched.contains(&index);
+            if same_key || !cell.is_present() && !keep {
+                continue;
+            }
+            out.extend_from_slice(word);
+            word = b", ";
+            let name = self.at(index)?.name.as_bytes();
+            out.extend_from_slice(name);
+            out.extend_from_slice(b" = ");
+            if keep {
+                out.extend_from_slice(name);
+            } else {
+                self.put(index, cell, out)?;
+            }
+        }
+        if word == b" SET " {
+            // Nothing to write; whether the row is there is asked all the same.
+            let index = self.target.key.first().copied().unwrap_or(0);
+            let name = self.at(index)?.name.as_bytes();
+            for part in [word, name, b" = ", name] {
+                out.extend_from_slice(part);
+            }
+        }
+        out.extend_from_slice(b" WHERE ");
+        self.put_find(before, false, out)?;
+        if self.target.key.is_empty() {
+            out.extend_from_slice(b" LIMIT 1");
+        }
+        Ok(())
+    }
+
+    /// The beginning of an `INSERT` of mapped columns.
+    pub(super) fn insert(&self) -> String {
+        format!("INSERT INTO {} ({}) VALUES ", self.name, self.list())
+    }
+
+    /// The end of an `INSERT` that overwrites the row with the same key, and fails if it meets a row
+    /// with another one. Only for a table whose one unique key is the primary key; the condition
+    /// holds even if somebody adds another unique key meanwhile.
+    pub(super) fn overwrite(&self, flavor: Flavor) -> String {
+        let (alias, new) = if flavor.has_row_alias() {
+            (" AS thalweg_new", "thalweg_new.")
+        } else {
+            ("", "")
+        };
+        let value = |column: &str| {
+            if alias.is_empty() {
+                format!("VALUES({column})")
+            } else {
+                format!("{new}{column}")
+            }
+        };
+        let key = &self.target.key;
+        let same: Vec<String> = key
+            .iter()
+            .map(|&c| {
+                let column = self.column(c);
+                format!("{}.{column} <=> {}", self.name, value(column))
+            })
+            .collect();
+        let same = same.join(" AND ");
+        let set: Vec<String> = (0..self.width())
+            .map(|c| {
+                let column = self.column(c);
+                if key.first() == Some(&c) {
+                    // A key column takes no NULL: the statement fails.
+                    format!("{column} = IF({same}, {}, NULL)", value(column))
+                } else {
+                    format!("{column} = {}", value(column))
+                }
+            })
+            .collect();
+        format!("{alias} ON DUPLICATE KEY UPDATE {}", set.join(", "))
+    }
+
+    /// Sends a statement that writes rows of this table.
+    pub(super) async fn send(&self, session: &mut Session, sql: &[u8]) -> Result<Vec<Written>> {
+        self.fits(sql, &session.facts)?;
+        self.try_send(session, sql)
+            .await
+            .map_err(|error| convert_for(error, &self.target))
+    }
+
+    /// The same, with the driver's own error.
+    pub(super) async fn try_send(
+        &self,
+        session: &mut Session,
+        sql: &[u8],
+    ) -> std::result::Result<Vec<Written>, My> {
+        session.write(sql).await
+    }
+
+    /// `Data` error for a statement the server would not take.
+    pub(super) fn fits(&self, sql: &[u8], facts: &Facts) -> Result<()> {
+        let max = facts.packet_max.saturating_sub(PACKET_SLACK);
+        if sql.len() <= max {
+            return Ok(());
+        }
+        let needed = (sql.len() + PACKET_SLACK).next_multiple_of(1 << 20);
+        Err(Error::data(format!(
+            "a row of {} takes {} bytes as a statement, the server takes {} at most \
+             (max_allowed_packet)",
+            self.target.name,
+            sql.len(),
+            facts.packet_max
+        ))
+        .with_hint(if needed <= 1 << 30 {
+            format!("on the server: SET GLOBAL max_allowed_packet = {needed}")
+        } else {
+            "the server takes no statement above 1 GiB: leave the column out of the mapping".into()
+        })
+        .at(Side::Target))
+    }
+}
+
+/// What only the server knows of a table, and what decides how it may be written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rules {
+    /// Whether its primary key is its only unique key, those over columns that are not mapped
+    /// included.
+    pub(super) only_primary: bool,
+    /// Mapped columns that the server sets by itself whenever a row changes, as indexes.
+    pub(super) touched: Vec<usize>,
+    /// Whether it has triggers.
+    pub(super) triggers: bool,
+    /// Whether triggers run when a row is inserted.
+    pub(super) insert_triggers: bool,
+    /// Whether triggers run when a row is deleted.
+    pub(super) delete_triggers: bool,
+    /// Whether a foreign key of some table changes that table's rows when a row here goes.
+    pub(super) cascades: bool,
+}
+
+impl Rules {
+    /// Asks the server.
+    pub(super) async fn read(session: &mut Session, target: &TargetTable) -> Result<Rules> {
+        let name = || (target.name.schema.as_str(), target.name.name.as_str());
+        let uniques: Vec<String> = session
+            .ask(
+                "SELECT DISTINCT index_name FROM information_schema.statistics \
+                 WHERE table_schema = ? AND table_name = ? AND non_unique = 0",
+                name(),
+            )
+            .await?;
+        let touched: Vec<String> = session
+            .ask(
+                "SELECT column_name FROM information_schema.columns \
+                 WHERE table_schema = ? AND table_name = ? AND extra LIKE '%on update%'",
+                name(),
+            )
+            .await?;
+        let triggers: Vec<String> = session
+            .ask(
+                "SELECT event_manipulation FROM information_schema.triggers \
+                 WHERE event_object_schema = ? AND event_object_table = ?",
+                name(),
+            )
+            .await?;
+        let actions: Vec<String> = session
+            .ask(
+                "SELECT r.constraint_name FROM information_schema.referential_constraints r \
+                 WHERE r.unique_constraint_schema = ? AND r.referenced_table_name = ? \
+                 AND r.delete_rule NOT IN ('RESTRICT', 'NO ACTION')",
+                name(),
+            )
+            .await?;
+        Ok(Rules {
+            only_primary: target.key_is_primary && uniques == ["PRIMARY"],
+            touched: target
+                .columns
+                .iter()
+                .enumerate()
+                .filter(|(_, column)| touched.contains(&column.name))
+                .map(|(index, _)| index)
+                .collect(),
+            triggers: !triggers.is_empty(),
+            insert_triggers: triggers.iter().any(|event| event == "INSERT"),
+            delete_triggers: triggers.iter().any(|event| event == "DELETE"),
+            cascades: !actions.is_empty(),
+        })
+    }
+}
+
+/// Packs rows, or single statements, into statements of about a megabyte.
+#[derive(Debug)]
+pub(super) struct Pack {
+    prefix: Vec<u8>,
+    between: &'static [u8],
+    suffix: Vec<u8>,
+    limit: usize,
+    open: Vec<u8>,
+    rows: usize,
+    ready: Vec<u8>,
+    ready_rows: usize,
+}
+
+impl Pack {
+    pub(super) fn new(prefix: String, between: &'static [u8], suffix: &str, facts: &Facts) -> Self {
+        Pack {
+            open: prefix.clone().into_bytes(),
+            prefix: prefix.into_bytes(),
+            between,
+            suffix: suffix.as_bytes().to_vec(),
+            limit: STATEMENT_BYTES.min(facts.packet_max.saturating_sub(PACKET_SLACK)),
+            rows: 0,
+            ready: Vec::new(),
+            ready_rows: 0,
+        }
+    }
+
+    /// Adds one; whether that made a statement of those before it ready.
+    pub(super) fn push(&mut self, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<bool> {
+        let mark = self.open.len();
+        if self.rows > 0 {
+            self.open.extend_from_slice(self.between);
+        }
+        let start = self.open.len();
+        put(&mut self.open)?;
+        let over = self.open.len() + self.suffix.len() > self.limit || self.rows >= PACKED_MAX;
+        if self.rows == 0 || !over {
+            self.rows += 1;
+            return Ok(false);
+        }
+        std::mem::swap(&mut self.ready, &mut self.open);
+        self.open.clear();
+        self.open.extend_from_slice(&self.prefix);
+        self.open
+            .extend_from_slice(self.ready.get(start..).unwrap_or_default());
+        self.ready.truncate(mark);
+        self.ready.extend_from_slice(&self.suffix);
+        self.ready_rows = std::mem::replace(&mut self.rows, 1);
+        Ok(true)
+    }
+
+    /// Makes the last statement ready; `false` if there is none.
+    pub(super) fn finish(&mut self) -> bool {
+        if self.rows == 0 {
+            return false;
+        }
+        std::mem::swap(&mut self.ready, &mut self.open);
+        self.ready.extend_from_slice(&self.suffix);
+        self.open.clear();
+        self.open.extend_from_slice(&self.prefix);
+        self.ready_rows = std::mem::take(&mut self.rows);
+        true
+    }
+
+    /// The ready statement.
+    pub(super) fn sql(&self) -> &[u8] {
+        &self.ready
+    }
+
+    /// How many rows (or statements) are in it.
+    pub(super) fn packed(&self) -> usize {
+        self.ready_rows
+    }
+}
+
+/// Whether a table has no row.
+pub(super) async fn is_empty(session: &mut Session, name: &TableName) -> Result<bool> {
+    let any = format!("SELECT 1 FROM {} LIMIT 1", quote_table(name));
+    let found: Option<u8> = session.first(&any).await?;
+    Ok(found.is_none())
+}
+
+/// Whether an error says that a table or a database is not there.
+pub(super) fn is_gone(error: &My) -> bool {
+    matches!(error, My::Server(server) if matches!(server.code, 1146 | 1049))
+}
+
+/// Whether an error says that another row has the same unique value.
+pub(super) fn is_duplicate(error: &My) -> bool {
+    matches!(error, My::Server(server) if matches!(server.code, 1062 | 1169 | 1586))
+}

@@ -1,0 +1,735 @@
+//! Target tables that several sources fill.
+//!
+//! Which sources have a row of a key is kept in a table beside the checkpoint, one per merged table
+//! (the *side table*, see [`super::side`]): the key (`k0`, `k1` …), a bit per source (`sources`), and
+//! where the task has a row owner the columns (`c0`, `c1` …) of rows that wait for the owner's. It is
+//! written in the same transaction as the rows.
+//!
+//! Everything is done by statements over a staging table, for one row as for many. Its rows say
+//! what to do (`op`), under which key (`o0`, `o1` …), and what the row is to be (`c0`, `c1` …); `sent`
+//! as in [`super::bulk`]. Each statement is about one source, so it touches that source's bit and
+//! columns only, and a row as such when the first bit comes or the last one goes. The order is:
+//!
+//! 1. A row that moves takes the cells that were not sent from where it is now.
+//! 2. Rows leave: the bit goes; the row is removed if it is not shown any more (with an owner, what
+//!    others have in it is put aside), otherwise the source's columns return to their defaults.
+//! 3. Rows change under their key.
+//! 4. Rows come: the bit is set, and the row made or written over. With the owner's row comes what
+//!    was put aside.
+//!
+//! Keys are locked in the side table first and in their order, so loads of several sources into
+//! one table wait for each other and do not block each other for ever.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use thalweg_core::batch::{FoldedTable, TableCounts};
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::plan::TargetTable;
+use thalweg_core::value::{RowBatch, RowRef};
+use thalweg_core::{Error, Result};
+use tokio_postgres::{Client, CopyInSink, Statement};
+
+use super::bulk::{BulkError, nulls, sent};
+use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::side;
+use super::stage::Stage;
+use crate::error::convert;
+use crate::schema::{quote, quote_table};
+
+/// Sent at once: the batch is never in memory a second time.
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// A row leaves.
+const DELETE: i16 = 1;
+/// A row changes under its key.
+const UPDATE: i16 = 2;
+/// A row comes.
+const INSERT: i16 = 3;
+/// An update with some of the columns.
+const PATCH: i16 = 4;
+/// A row changes its key; not found yet.
+const MOVE: i16 = 5;
+/// The same, found and made whole.
+const MOVED: i16 = 6;
+
+/// What one source of a merged table needs, prepared once.
+pub(super) struct Merged {
+    key: Vec<usize>,
+    /// The columns the source fills.
+    columns: Vec<usize>,
+    encoder: RowEncoder,
+    copy: Statement,
+    sql: Sql,
+}
+
+/// Statements over the staging table, in the order of the module's text.
+struct Sql {
+    empty: String,
+    all: String,
+    fill_moves: String,
+    forget: String,
+    leave: Vec<String>,
+    met: String,
+    lost: String,
+    update: Vec<String>,
+    patch: Vec<String>,
+    note: String,
+    come: Vec<String>,
+}
+
+impl Merged {
+    /// Creates the staging table and prepares what is sent for each batch.
+    pub(super) async fn new(
+        client: &Client,
+        task: &TaskKey,
+        (target, feed): (usize, usize),
+        table: &TargetTable,
+    ) -> Result<Self> {
+        let columns = table.feeds.get(feed).map(|feed| feed.columns.clone());
+        let stage = format!("thalweg_merge_{target}_{feed}");
+        let types = Stage::of(client, table).await?;
+        let create = create_stage(&stage, table, &types);
+        client.batch_execute(&create).await.map_err(convert)?;
+        let stage = format!("pg_temp.{stage}");
+        let copy = format!("COPY {stage} FROM STDIN (FORMAT binary)");
+        Ok(Merged {
+            key: table.key.clone(),
+            columns: columns.ok_or_else(|| Error::bug("no such feed"))?,
+            encoder: RowEncoder::new(table),
+            copy: client.prepare(&copy).await.map_err(convert)?,
+            sql: Sql::new(&Names::new(task, table, feed, &stage, &types)),
+        })
+    }
+
+    /// Copies a folded table into staging. `reused`: staging was filled before in this
+    /// transaction.
+    pub(super) async fn stage(
+        self: &Arc<Self>,
+        client: &Client,
+        rows: &RowBatch,
+        folded: &FoldedTable,
+        reused: bool,
+    ) -> Result<Ops, BulkError> {
+        if reused {
+            client.batch_execute(&self.sql.empty).await?;
+        }
+        let mut staging = self.staging(client).await?;
+        for row in &folded.deletes {
+            staging.row(DELETE, Some(rows.row(*row)), None).await?;
+        }
+        for (before, after) in &folded.updates {
+            let (old, new) = (rows.row(*before), rows.row(*after));
+            let op = self.update_kind(old, new);
+            staging.row(op, Some(old), Some(new)).await?;
+        }
+        for row in &folded.inserts {
+            let row = rows.row(*row);
+            if !self.is_whole(row) {
+                return Err(Error::bug("a row to insert is not whole").into());
+            }
+            staging.insert(row).await?;
+        }
+        staging.finish().await
+    }
+
+    /// Begins to fill the staging table.
+    pub(super) async fn staging(self: &Arc<Self>, client: &Client) -> Result<Staging, BulkError> {
+        let sink = client.copy_in(&self.copy).await?;
+        Ok(Staging {
+            merged: Arc::clone(self),
+            sink: Box::pin(sink),
+            bytes: HEADER.to_vec(),
+            ops: Ops::default(),
+        })
+    }
+
+    /// Stages a delete of every row the source has.
+    pub(super) async fn stage_all(&self, client: &Client, reused: bool) -> Result<Ops, BulkError> {
+        if reused {
+            client.batch_execute(&self.sql.empty).await?;
+        }
+        let deletes = client.execute(self.sql.all.as_str(), &[]).await?;
+        Ok(Ops {
+            deletes,
+            ..Ops::default()
+        })
+    }
+
+    /// Lets rows leave: the staged deletes, and moved rows at their old keys.
+    pub(super) async fn delete(
+        &self,
+        client: &Client,
+        ops: Ops,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        let mut leaving = ops.deletes;
+        if ops.moves > 0 {
+            leaving += client.execute(self.sql.fill_moves.as_str(), &[]).await?;
+        }
+        if leaving == 0 {
+            return Ok(());
+        }
+        let left = client.execute(self.sql.forget.as_str(), &[]).await?;
+        counts.missing += leaving.saturating_sub(left);
+        for sql in &self.sql.leave {
+            client.execute(sql.as_str(), &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes the staged updates and lets rows come, moved ones at their new keys.
+    pub(super) async fn write(
+        &self,
+        client: &Client,
+        ops: Ops,
+        may_insert: bool,
+        counts: &mut TableCounts,
+    ) -> Result<(), BulkError> {
+        let run = async |sql: &str| client.execute(sql, &[]).await;
+        let Ops {
+            mut updates,
+            mut inserts,
+            ..
+        } = ops;
+        // Signs of drift first: a row that comes and is there, one that changes and is not.
+        if inserts > 0 {
+            let met = run(&self.sql.met).await?;
+            counts.repaired += met;
+            updates += met;
+        }
+        if updates + ops.patches + ops.moves > 0 {
+            let lost = client
+                .query_one(self.sql.lost.as_str(), &[&may_insert])
+                .await?;
+            let count = |index: usize| u64::try_from(lost.get::<_, i64>(index)).unwrap_or(0);
+            counts.repaired += count(0);
+            counts.missing += count(1);
+            inserts += count(0);
+        }
+        if updates > 0 {
+            for sql in &self.sql.update {
+                run(sql).await?;
+            }
+        }
+        if ops.patches > 0 {
+            for sql in &self.sql.patch {
+                run(sql).await?;
+            }
+        }
+        if inserts + ops.moves > 0 {
+            run(&self.sql.note).await?;
+            for sql in &self.sql.come {
+                run(sql).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a row has all columns of its source.
+    fn is_whole(&self, row: RowRef<'_>) -> bool {
+        let present = |column: &usize| row.cell(*column).is_some_and(|cell| cell.is_present());
+        self.columns.iter().all(present)
+    }
+
+    fn update_kind(&self, old: RowRef<'_>, new: RowRef<'_>) -> i16 {
+        let (old, new_cells) = (old.cells(), new.cells());
+        let mut moves = old
+            .zip(new_cells)
+            .enumerate()
+            .filter(|(n, (old, new))| self.key.contains(n) && new.is_present() && old != new);
+        match (moves.next().is_some(), self.is_whole(new)) {
+            (true, _) => MOVE,
+            (false, true) => UPDATE,
+            (false, false) => PATCH,
+        }
+    }
+}
+
+/// How many rows of each kind are staged; nothing is sent for a kind there is none of.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ops {
+    deletes: u64,
+    updates: u64,
+    inserts: u64,
+    patches: u64,
+    moves: u64,
+}
+
+/// An open `COPY` into the staging table.
+pub(super) struct Staging {
+    merged: Arc<Merged>,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+    bytes: Vec<u8>,
+    ops: Ops,
+}
+
+impl Staging {
+    /// Rows added so far.
+    pub(super) fn rows(&self) -> u64 {
+        self.ops.inserts
+    }
+
+    /// Adds a row that comes.
+    pub(super) async fn insert(&mut self, row: RowRef<'_>) -> Result<(), BulkError> {
+        self.row(INSERT, None, Some(row)).await
+    }
+
+    async fn row(
+        &mut self,
+        op: i16,
+        old: Option<RowRef<'_>>,
+        new: Option<RowRef<'_>>,
+    ) -> Result<(), BulkError> {
+        let Merged { key, encoder, .. } = self.merged.as_ref();
+        match op {
+            DELETE => self.ops.deletes += 1,
+            UPDATE => self.ops.updates += 1,
+            PATCH => self.ops.patches += 1,
+            MOVE => self.ops.moves += 1,
+            _ => self.ops.inserts += 1,
+        }
+        let bytes = &mut self.bytes;
+        let width = i16::try_from(2 + key.len() + encoder.width())
+            .map_err(|_| Error::bug("too many columns"))?;
+        bytes.extend(width.to_be_bytes());
+        bytes.extend(2i32.to_be_bytes());
+        bytes.extend(op.to_be_bytes());
+        match new.filter(|row| !self.merged.is_whole(*row)) {
+            Some(row) => sent(row, bytes),
+            None => nulls(1, bytes),
+        }
+        // What is to be found by its key now stands there; what comes stands there afterwards.
+        match (old, new) {
+            (Some(row), _) | (None, Some(row)) => {
+                encoder.fields(row, key.iter().copied(), bytes)?;
+            }
+            (None, None) => nulls(key.len(), bytes),
+        }
+        match new {
+            Some(row) => self.merged.new_row(row, old, bytes)?,
+            None => nulls(encoder.width(), bytes),
+        }
+        if bytes.len() >= CHUNK_BYTES {
+            let full = std::mem::take(bytes);
+            self.sink.send(Bytes::from(full)).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the `COPY`.
+    pub(super) async fn finish(mut self) -> Result<Ops, BulkError> {
+        self.bytes.extend_from_slice(TRAILER);
+        self.sink.send(Bytes::from(self.bytes)).await?;
+        self.sink.as_mut().finish().await?;
+        Ok(self.ops)
+    }
+}
+
+impl Merged {
+    /// The cells a row is to have; its key is whole, and what was not sent is NULL.
+    fn new_row(&self, row: RowRef<'_>, old: Option<RowRef<'_>>, out: &mut Vec<u8>) -> Result<()> {
+        for column in 0..self.encoder.width() {
+            let key = self.key.contains(&column);
+            let sent = |row: RowRef<'_>| row.cell(column).is_some_and(|cell| cell.is_present());
+            let from = match old.filter(|_| key && !sent(row)) {
+                Some(old) => old,
+                None => row,
+            };
+            self.encoder.staged(from, column, out)?;
+        }
+        Ok(())
+    }
+}
+
+fn create_stage(stage: &str, table: &TargetTable, types: &Stage) -> String {
+    let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
+    let keys = table.key.iter().enumerate();
+    fields.extend(keys.map(|(n, column)| format!("o{n} {}", types.staged(*column))));
+    fields.extend((0..table.columns.len()).map(|c| format!("c{c} {}", types.staged(c))));
+    format!(
+        "CREATE TEMP TABLE {stage} ({}) ON COMMIT DELETE ROWS",
+        fields.join(", ")
+    )
+}
+
+/// The pieces that statements are made of.
+struct Names<'a> {
+    table: &'a TargetTable,
+    feed: usize,
+    stage: &'a str,
+    types: &'a Stage,
+    target: String,
+    side: String,
+}
+
+impl<'a> Names<'a> {
+    fn new(
+        task: &TaskKey,
+        table: &'a TargetTable,
+        feed: usize,
+        stage: &'a str,
+        types: &'a Stage,
+    ) -> Self {
+        Names {
+            table,
+            feed,
+            stage,
+            types,
+            target: quote_table(&table.name),
+            side: side::name(task, &table.name),
+        }
+    }
+
+    fn quoted(&self, column: usize) -> String {
+        let name = self.table.columns.get(column).map(|c| quote(&c.name));
+        name.unwrap_or_default()
+    }
+
+    fn bit(feed: usize) -> String {
+        format!("{}::bigint", 1_i64 << feed)
+    }
+
+    /// The staged value of a column.
+    fn new_value(&self, column: usize) -> String {
+        self.types.value(column, &format!("s.c{column}"))
+    }
+
+    /// The staged value of the `n`th column of the old key, which is `column`.
+    fn old_value(&self, n: usize, column: usize) -> String {
+        self.types.value(column, &format!("s.o{n}"))
+    }
+
+    /// Whether the source has a row, by the side table's `p`.
+    fn has(&self) -> String {
+        format!("p.sources & {} <> 0", Self::bit(self.feed))
+    }
+
+    /// Whether a row of the side table's `p` is shown.
+    fn shown(&self) -> String {
+        match self.table.row_owner {
+            Some(owner) => format!("p.sources & {} <> 0", Self::bit(owner)),
+            None => "p.sources <> 0".to_owned(),
+        }
+    }
+
+    /// `a0 = b0 AND a1 = b1`, for each key column.
+    fn same(
+        &self,
+        one: impl Fn(usize, usize) -> String,
+        two: impl Fn(usize, usize) -> String,
+    ) -> String {
+        let keys = self.table.key.iter().enumerate();
+        let each: Vec<_> = keys
+            .map(|(n, c)| format!("{} = {}", one(n, *c), two(n, *c)))
+            .collect();
+        each.join(" AND ")
+    }
+
+    fn side_is_old(&self) -> String {
+        self.same(|n, _| format!("p.k{n}"), |n, c| self.old_value(n, c))
+    }
+
+    fn target_is_old(&self) -> String {
+        self.same(
+            |_, c| format!("t.{}", self.quoted(c)),
+            |n, c| self.old_value(n, c),
+        )
+    }
+
+    fn side_is_new(&self) -> String {
+        self.same(|n, _| format!("p.k{n}"), |_, c| self.new_value(c))
+    }
+
+    fn target_is_new(&self) -> String {
+        self.same(
+            |_, c| format!("t.{}", self.quoted(c)),
+            |_, c| self.new_value(c),
+        )
+    }
+
+    fn target_is_side(&self) -> String {
+        self.same(
+            |_, c| format!("t.{}", self.quoted(c)),
+            |n, _| format!("p.k{n}"),
+        )
+    }
+
+    fn list(columns: impl Iterator<Item = String>) -> String {
+        columns.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The side table's name of the key, or the staging table's of the new one, and so on.
+    fn keys(&self, each: impl Fn(usize, usize) -> String) -> String {
+        Self::list(self.table.key.iter().enumerate().map(|(n, c)| each(n, *c)))
+    }
+
+    /// `SET` list over the columns a feed owns; `None` if it owns none.
+    fn set(&self, feed: usize, each: impl Fn(usize) -> String) -> Option<String> {
+        let set = Self::list(self.table.owned(feed).map(each));
+        (!set.is_empty()).then_some(set)
+    }
+
+    /// Whether what this source owns is put aside while the owner has no row.
+    fn parks(&self) -> bool {
+        self.table.row_owner.is_some_and(|owner| owner != self.feed)
+    }
+
+    /// The sources whose columns are put aside.
+    fn parked(&self) -> impl Iterator<Item = usize> + '_ {
+        let owner = self.table.row_owner;
+        (0..self.table.feeds.len()).filter(move |feed| owner.is_some_and(|owner| owner != *feed))
+    }
+}
+
+impl Sql {
+    fn new(names: &Names<'_>) -> Sql {
+        let Names { stage, side, .. } = names;
+        let (has, bit) = (names.has(), Names::bit(names.feed));
+        let leaving = format!("s.op IN ({DELETE}, {MOVED})");
+        let here = names.side_is_old();
+        // Rows that change and are not there: they come if they are whole.
+        let lost = |ops: &str| {
+            format!(
+                "WITH lost AS (SELECT s.ctid, $1::boolean AND s.sent IS NULL AS whole FROM {stage} s \
+                 WHERE s.op IN ({ops}) AND NOT EXISTS (SELECT FROM {side} p WHERE {here} AND {has})), \
+                 done AS (UPDATE {stage} s SET op = CASE WHEN lost.whole THEN {INSERT} ELSE 0 END \
+                 FROM lost WHERE s.ctid = lost.ctid) \
+                 SELECT count(*) FILTER (WHERE whole), count(*) FILTER (WHERE NOT whole) FROM lost"
+            )
+        };
+        Sql {
+            empty: format!("TRUNCATE {stage}"),
+            all: format!(
+                "INSERT INTO {stage} (op, {}) SELECT {DELETE}, {} FROM {side} p WHERE {has}",
+                names.keys(|n, _| format!("o{n}")),
+                names.keys(|n, c| names.types.as_staged(c, &format!("p.k{n}"))),
+            ),
+            fill_moves: fill_moves(names),
+            forget: format!(
+                "UPDATE {side} p SET sources = p.sources & ~{bit} FROM {stage} s \
+                 WHERE {leaving} AND {here} AND {has}"
+            ),
+            leave: leave(names, &leaving),
+            met: format!(
+                "UPDATE {stage} s SET op = {UPDATE} FROM {side} p \
+                 WHERE s.op = {INSERT} AND {here} AND {has}"
+            ),
+            lost: lost(&format!("{UPDATE}, {PATCH}, {MOVE}")),
+            update: change(names, UPDATE),
+            patch: change(names, PATCH),
+            note: note(names),
+            come: come(names),
+        }
+    }
+}
+
+/// Rows that move are looked for at their old keys and made whole.
+fn fill_moves(names: &Names<'_>) -> String {
+    let Names {
+        stage,
+        target,
+        side,
+        ..
+    } = names;
+    let filled = |c: usize| {
+        let there = match names.parks() {
+            true => format!(
+                "CASE WHEN {} THEN t.{} ELSE p.c{c} END",
+                names.shown(),
+                names.quoted(c)
+            ),
+            false => format!("t.{}", names.quoted(c)),
+        };
+        let there = names.types.as_staged(c, &there);
+        format!(
+            "c{c} = CASE WHEN s.sent IS NULL OR substr(s.sent, {}, 1) = '1' THEN s.c{c} \
+             ELSE {there} END",
+            c + 1
+        )
+    };
+    let mut set = vec![format!("op = {MOVED}")];
+    set.extend(names.set(names.feed, filled));
+    format!(
+        "UPDATE {stage} s SET {} FROM {side} p LEFT JOIN {target} t ON {} \
+         WHERE s.op = {MOVE} AND {} AND {}",
+        set.join(", "),
+        names.target_is_side(),
+        names.side_is_old(),
+        names.has()
+    )
+}
+
+/// What becomes of rows whose bit has gone.
+fn leave(names: &Names<'_>, leaving: &str) -> Vec<String> {
+    let Names {
+        stage,
+        target,
+        side,
+        ..
+    } = names;
+    let here = format!("{leaving} AND {}", names.side_is_old());
+    let row = names.target_is_old();
+    let mut out = Vec::new();
+    if names.table.row_owner == Some(names.feed) {
+        for feed in names.parked() {
+            let set = names.set(feed, |c| format!("c{c} = t.{}", names.quoted(c)));
+            out.extend(set.map(|set| {
+                format!(
+                    "UPDATE {side} p SET {set} FROM {stage} s, {target} t WHERE {here} AND {row}"
+                )
+            }));
+        }
+    } else {
+        let set = names.set(names.feed, |c| format!("{} = DEFAULT", names.quoted(c)));
+        out.extend(set.map(|set| {
+            let shown = names.shown();
+            format!(
+                "UPDATE {target} t SET {set} FROM {stage} s, {side} p \
+                 WHERE {here} AND {row} AND {shown}"
+            )
+        }));
+    }
+    if names.parks() {
+        let set = names.set(names.feed, |c| format!("c{c} = NULL"));
+        out.extend(set.map(|set| format!("UPDATE {side} p SET {set} FROM {stage} s WHERE {here}")));
+    } else {
+        out.push(format!(
+            "DELETE FROM {target} t USING {stage} s, {side} p \
+             WHERE {here} AND {row} AND NOT ({})",
+            names.shown()
+        ));
+    }
+    out.push(format!(
+        "DELETE FROM {side} p USING {stage} s WHERE {here} AND p.sources = 0"
+    ));
+    out
+}
+
+/// Updates under an unchanged key.
+fn change(names: &Names<'_>, op: i16) -> Vec<String> {
+    let Names {
+        stage,
+        target,
+        side,
+        ..
+    } = names;
+    let value = |c: usize, there: String| match op {
+        PATCH => format!(
+            "CASE substr(s.sent, {}, 1) WHEN '1' THEN {} ELSE {there} END",
+            c + 1,
+            names.new_value(c)
+        ),
+        _ => names.new_value(c),
+    };
+    let here = format!(
+        "s.op = {op} AND {} AND {}",
+        names.side_is_old(),
+        names.has()
+    );
+    let mut out = Vec::new();
+    let shown = names.set(names.feed, |c| {
+        let name = names.quoted(c);
+        format!("{name} = {}", value(c, format!("t.{name}")))
+    });
+    out.extend(shown.map(|set| {
+        format!(
+            "UPDATE {target} t SET {set} FROM {stage} s, {side} p WHERE {here} AND {} AND {}",
+            names.target_is_old(),
+            names.shown()
+        )
+    }));
+    if names.parks() {
+        let aside = names.set(names.feed, |c| {
+            format!("c{c} = {}", value(c, format!("p.c{c}")))
+        });
+        out.extend(aside.map(|set| {
+            format!(
+                "UPDATE {side} p SET {set} FROM {stage} s WHERE {here} AND NOT ({})",
+                names.shown()
+            )
+        }));
+    }
+    out
+}
+
+/// Notes rows that come.
+fn note(names: &Names<'_>) -> String {
+    let Names { stage, side, .. } = names;
+    let bit = Names::bit(names.feed);
+    let mut columns = vec![names.keys(|n, _| format!("k{n}")), "sources".to_owned()];
+    let mut values = vec![names.keys(|_, c| names.new_value(c)), bit.clone()];
+    let mut set = vec![format!("sources = p.sources | {bit}")];
+    if names.parks() {
+        columns.extend(names.set(names.feed, |c| format!("c{c}")));
+        values.extend(names.set(names.feed, |c| names.new_value(c)));
+        set.extend(names.set(names.feed, |c| format!("c{c} = excluded.c{c}")));
+    }
+    format!(
+        "INSERT INTO {side} AS p ({}) SELECT {} FROM {stage} s WHERE s.op IN ({INSERT}, {MOVED}) \
+         ORDER BY {} ON CONFLICT ({}) DO UPDATE SET {}",
+        columns.join(", "),
+        values.join(", "),
+        names.keys(|_, c| names.new_value(c)),
+        names.keys(|n, _| format!("k{n}")),
+        set.join(", ")
+    )
+}
+
+/// Makes the rows that come.
+fn come(names: &Names<'_>) -> Vec<String> {
+    let Names {
+        stage,
+        target,
+        side,
+        ..
+    } = names;
+    let coming = format!("s.op IN ({INSERT}, {MOVED})");
+    let mut out = Vec::new();
+    if names.parks() {
+        let set = names.set(names.feed, |c| {
+            format!("{} = {}", names.quoted(c), names.new_value(c))
+        });
+        out.extend(set.map(|set| {
+            format!(
+                "UPDATE {target} t SET {set} FROM {stage} s WHERE {coming} AND {}",
+                names.target_is_new()
+            )
+        }));
+        return out;
+    }
+    let columns = || {
+        names
+            .table
+            .feeds
+            .get(names.feed)
+            .into_iter()
+            .flat_map(|f| &f.columns)
+    };
+    let set = names.set(names.feed, |c| {
+        format!("{0} = excluded.{0}", names.quoted(c))
+    });
+    let conflict = set.map_or("NOTHING".to_owned(), |set| format!("UPDATE SET {set}"));
+    out.push(format!(
+        "INSERT INTO {target} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {stage} s WHERE {coming} \
+         ON CONFLICT ({}) DO {conflict}",
+        Names::list(columns().map(|c| names.quoted(*c))),
+        Names::list(columns().map(|c| names.new_value(*c))),
+        names.keys(|_, c| names.quoted(c)),
+    ));
+    for feed in names.parked() {
+        let set = names.set(feed, |c| format!("{} = p.c{c}", names.quoted(c)));
+        out.extend(set.map(|set| {
+            format!(
+                "UPDATE {target} t SET {set} FROM {stage} s, {side} p WHERE {coming} AND {} AND {} \
+                 AND p.sources & {} <> 0",
+                names.side_is_new(),
+                names.target_is_new(),
+                Names::bit(feed)
+            )
+        }));
+    }
+    out
+}

@@ -1,0 +1,113 @@
+//! The side tables of merged targets: beside the checkpoint, one per merged table of a task.
+//!
+//! A row of one says which sources have a row of a key (see [`super::merged`]). Its key columns are
+//! made after the target's, so that both take the same keys for equal. Its comment says for which
+//! mapping it was made. One that is gone or was made for another mapping is made anew and empty, and
+//! then the target is to be loaded again: nobody knows any more whose its rows are.
+
+use thalweg_core::Result;
+use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::schema::{TableName, fnv1a};
+use tokio_postgres::{Client, Transaction};
+
+use super::ledger;
+use crate::error::convert;
+use crate::schema::{quote, quote_table};
+
+/// The side table of a target table, as SQL has it. Short enough whatever the names are.
+pub(super) fn name(task: &TaskKey, table: &TableName) -> String {
+    let table = fnv1a(&format!("{:?} {:?}", table.schema, table.name));
+    format!("thalweg.{}{table}", prefix(task))
+}
+
+/// How the names of all side tables of a task begin.
+fn prefix(task: &TaskKey) -> String {
+    format!("presence_{}_", fnv1a(&task.to_string()))
+}
+
+/// Makes the side tables that the plan needs, after its target tables and checkpoint tables.
+pub(super) async fn prepare(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    plan: &Plan,
+) -> Result<()> {
+    let mut made = false;
+    let merged = plan.targets.iter().enumerate().filter(|(_, t)| t.merged());
+    for (target, table) in merged {
+        let side = name(task, &table.name);
+        let fingerprint = plan.fingerprint(target);
+        let mapping = fingerprint.rsplit('/').next().unwrap_or_default();
+        let same = "SELECT obj_description(to_regclass($1::text), 'pg_class') = $2";
+        let same = transaction
+            .query_one(same, &[&side, &mapping])
+            .await
+            .map_err(convert)?;
+        if same.get::<_, Option<bool>>(0) == Some(true) {
+            continue;
+        }
+        let create = create(&side, mapping, table);
+        transaction.batch_execute(&create).await.map_err(convert)?;
+        let again = "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
+                     WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4";
+        let TableName { schema, name } = &table.name;
+        transaction
+            .execute(again, &[&task.server, &task.task, schema, name])
+            .await
+            .map_err(convert)?;
+        made = true;
+    }
+    if made {
+        ledger::drop_waiting(transaction, task).await?;
+    }
+    Ok(())
+}
+
+/// Empties the side table of a target table that is emptied.
+pub(super) async fn empty(client: &Client, task: &TaskKey, table: &TableName) -> Result<()> {
+    let rows = format!("DELETE FROM {}", name(task, table));
+    client.batch_execute(&rows).await.map_err(convert)
+}
+
+fn create(side: &str, mapping: &str, table: &TargetTable) -> String {
+    let column = |index: usize, place: String| {
+        let name = table.columns.get(index).map(|c| quote(&c.name));
+        format!("{} AS {place}", name.unwrap_or_default())
+    };
+    let keys = table.key.iter().enumerate();
+    let mut fields: Vec<String> = keys
+        .map(|(n, index)| column(*index, format!("k{n}")))
+        .collect();
+    fields.push("0::bigint AS sources".to_owned());
+    let owner = table.row_owner;
+    let parked = (0..table.feeds.len()).filter(|feed| owner.is_some_and(|owner| owner != *feed));
+    let parked = parked.flat_map(|feed| table.owned(feed));
+    fields.extend(parked.map(|index| column(index, format!("c{index}"))));
+    let key: Vec<_> = (0..table.key.len()).map(|n| format!("k{n}")).collect();
+    format!(
+        "DROP TABLE IF EXISTS {side}; CREATE TABLE {side} AS SELECT {} FROM {} WITH NO DATA; \
+         ALTER TABLE {side} ADD PRIMARY KEY ({}), ALTER COLUMN sources SET NOT NULL; \
+         COMMENT ON TABLE {side} IS '{mapping}'",
+        fields.join(", "),
+        quote_table(&table.name),
+        key.join(", ")
+    )
+}
+
+/// Removes all side tables of a task.
+pub(super) async fn release(transaction: &Transaction<'_>, task: &TaskKey) -> Result<()> {
+    let tables = transaction
+        .query(
+            "SELECT 'thalweg.' || quote_ident(relname) FROM pg_class \
+             WHERE relnamespace = to_regnamespace('thalweg') AND relkind = 'r' \
+             AND starts_with(relname::text, $1)",
+            &[&prefix(task)],
+        )
+        .await
+        .map_err(convert)?;
+    for table in tables {
+        let drop = format!("DROP TABLE {}", table.get::<_, &str>(0));
+        transaction.batch_execute(&drop).await.map_err(convert)?;
+    }
+    Ok(())
+}
