@@ -9,6 +9,7 @@ mod config;
 mod ddl;
 mod error;
 mod gtid;
+mod labels;
 mod position;
 pub mod recordings;
 mod schema;

@@ -9,6 +9,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
+use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
@@ -86,7 +87,8 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
     } else {
         Vec::new()
     };
-    let columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
+    let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
+    labels::settle(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn
@@ -401,14 +403,11 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
 
 /// Why a column cannot be captured.
 pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
+    if column.native.ends_with(labels::HIDDEN) {
+        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
+    }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
-    }
-    if let ColumnType::Enum { labels } | ColumnType::Set { labels } = &column.ty
-        && labels.iter().any(|label| label.contains('?'))
-    {
-        // The catalogue writes so whatever it cannot show, which is all outside the basic plane.
-        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")

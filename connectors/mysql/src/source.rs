@@ -129,7 +129,7 @@ impl Source for MySqlSource {
         .await
     }
 
-    async fn secure(&self) -> Result<Position> {
+    async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
         let mut place = server::end_of_log(&mut conn, &self.config).await?;
         if place.set.is_none() {

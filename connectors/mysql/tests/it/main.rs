@@ -5,6 +5,7 @@
     reason = "tests may panic"
 )]
 
+mod charsets;
 mod errors;
 mod images;
 mod position;

@@ -49,7 +49,7 @@ async fn a_server_without_a_log_is_refused() {
     let found = world.check(&["t"]).await;
     assert_eq!(codes(&found), ["log_bin"]);
     assert!(found[0].fix.contains("log_bin=binlog"));
-    let error = world.source().secure().await.unwrap_err();
+    let error = world.source().secure(&[]).await.unwrap_err();
     says(&error, Kind::Config, &["binary log is off"]);
     assert!(error.hint().is_some());
 }
@@ -138,7 +138,7 @@ async fn a_user_with_nothing_hears_every_missing_right_at_once() {
 
 /// Loads and follows a table, and asks all else the engine asks.
 async fn copies(source: &Arc<dyn Source>, table: &str, world: &World) {
-    let start = source.secure().await.unwrap();
+    let start = source.secure(&[]).await.unwrap();
     let tables = source.describe(&shop(&[table])).await.unwrap();
     world.sql(&format!("INSERT INTO {table} VALUES (1)"));
     let chunk = Chunk {
