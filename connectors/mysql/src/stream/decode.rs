@@ -650,6 +650,7 @@ impl Decoder {
                     kind,
                     before: images.before,
                     after: images.after,
+                    unchecked: event.unchecked,
                 }),
                 Ok(None) => break,
                 Err(why) => return Err(unreadable(&why, self.tables.get(*table), &at)),

@@ -61,6 +61,8 @@ impl Decoder {
                     kind: ChangeKind::Truncate,
                     before: None,
                     after: None,
+                    // InnoDB truncates no table that another references, unless they are off.
+                    unchecked: true,
                 });
                 return self.commit();
             }

@@ -214,6 +214,8 @@ fn same_labels(told: super::map::Strings<'_>, labels: &[String]) -> bool {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowsEvent<'a> {
     pub(crate) table_id: u64,
+    /// The session had `foreign_key_checks = 0` (flag `NO_FOREIGN_KEY_CHECKS_F`).
+    pub(crate) unchecked: bool,
     pub(crate) width: usize,
     pub(crate) present: &'a [u8],
     /// Columns of the after image of an update.
@@ -226,7 +228,7 @@ impl<'a> RowsEvent<'a> {
     pub(crate) fn parse(body: &'a [u8], v2: bool, op: RowOp) -> Result<Self, Malformed> {
         let mut b = Buf(body);
         let table_id = b.le(6)?;
-        b.take(2)?;
+        let unchecked = b.u16()? & 0x2 != 0;
         if v2 {
             let len = usize::from(b.u16()?);
             b.take(len.checked_sub(2).ok_or(Malformed("extra data length"))?)?;
@@ -241,6 +243,7 @@ impl<'a> RowsEvent<'a> {
         };
         Ok(RowsEvent {
             table_id,
+            unchecked,
             width,
             present,
             present_after,
