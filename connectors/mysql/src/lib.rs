@@ -9,6 +9,7 @@ mod config;
 mod ddl;
 mod error;
 mod gtid;
+mod images;
 mod labels;
 mod position;
 pub mod recordings;

@@ -1,7 +1,7 @@
 //! Tables from `information_schema`.
 
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 use thalweg_core::schema::{
     Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
     UniqueKey,
@@ -9,6 +9,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
+use crate::images;
 use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
@@ -48,18 +49,19 @@ type ColumnRow = (
 /// One table; `None` if there is none of exactly this name.
 pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option<TableSchema>> {
     let key = || (name.schema.as_str(), name.name.as_str());
-    let found: Vec<(String, String, Option<u64>)> = conn
+    let found: Vec<(String, String, Option<u64>, String)> = conn
         .exec(
-            "SELECT table_schema, table_name, table_rows FROM information_schema.tables \
+            "SELECT table_schema, table_name, table_rows, table_comment \
+             FROM information_schema.tables \
              WHERE table_schema = ? AND table_name = ? AND table_type = 'BASE TABLE'",
             key(),
         )
         .await
         .map_err(plain)?;
     // The comparison above may ignore case; names here do not.
-    let Some((_, _, estimated_rows)) = found
+    let Some((_, _, estimated_rows, comment)) = found
         .into_iter()
-        .find(|(s, t, _)| *s == name.schema && *t == name.name)
+        .find(|(s, t, ..)| *s == name.schema && *t == name.name)
     else {
         return Ok(None);
     };
@@ -89,6 +91,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
     };
     let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
     labels::settle(conn, name, &mut columns).await?;
+    note(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn
@@ -130,102 +133,50 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             None => {}
         }
     }
-    let old_image = old_image(conn, name, &columns, &primary_key).await?;
+    let old_image = images::old_image(conn, name, &columns, &primary_key).await?;
     Ok(Some(TableSchema {
         old_image,
         primary_key,
         unique_keys,
         foreign_keys: foreign_keys(conn, name).await?,
         estimated_rows,
+        comment,
         ..TableSchema::new(name.clone(), columns)
     }))
 }
 
-/// The columns whose old values are in the log, as `binlog_row_image` is now; `None`: all.
-///
-/// MINIMAL logs the primary key, or else the first unique key without NULL, or else everything. NOBLOB
-/// logs everything but texts, bytes and documents of any length that are not part of that key.
-/// <https://dev.mysql.com/doc/refman/8.4/en/replication-options-binary-log.html>.
-async fn old_image(
-    conn: &mut Conn,
-    table: &TableName,
-    columns: &[ColumnSchema],
-    primary_key: &[usize],
-) -> Result<Option<Vec<usize>>> {
-    let image: Option<String> = conn
-        .query_first("SELECT @@GLOBAL.binlog_row_image")
+/// What the catalogue says of columns beside their types: comments, and whether they fold.
+async fn note(conn: &mut Conn, table: &TableName, columns: &mut [ColumnSchema]) -> Result<()> {
+    let rows: Vec<(String, Option<String>, String)> = conn
+        .exec(
+            "SELECT column_name, collation_name, column_comment FROM information_schema.columns \
+             WHERE table_schema = ? AND table_name = ?",
+            (table.schema.as_str(), table.name.as_str()),
+        )
         .await
         .map_err(plain)?;
-    let image = image.unwrap_or_default();
-    if !matches!(image.as_str(), "MINIMAL" | "NOBLOB") {
-        return Ok(None);
-    }
-    let mut key = primary_key.to_vec();
-    if key.is_empty() {
-        key = first_key(conn, table, columns).await?;
-    }
-    if key.is_empty() {
-        return Ok(None);
-    }
-    if image == "NOBLOB" {
-        let long = |c: &ColumnSchema| {
-            let name = c.native.split(['(', ' ']).next().unwrap_or_default();
-            name.ends_with("text")
-                || name.ends_with("blob")
-                || name == "json"
-                || matches!(c.ty, ColumnType::Geometry)
+    for (name, collation, comment) in rows {
+        let Some(column) = columns.iter_mut().find(|column| column.name == name) else {
+            continue;
         };
-        let rest = columns.iter().enumerate();
-        key.extend(rest.filter_map(|(i, c)| (!long(c)).then_some(i)));
+        column.comment = comment;
+        column.folds = collation.is_some_and(|collation| folds(column, &collation));
     }
-    key.sort_unstable();
-    key.dedup();
-    Ok(Some(key))
+    Ok(())
 }
 
-/// The key the server takes for the primary one where there is none: the first, in its own order, that
-/// is unique over whole columns without NULL.
-async fn first_key(
-    conn: &mut Conn,
-    table: &TableName,
-    columns: &[ColumnSchema],
-) -> Result<Vec<usize>> {
-    let show = format!(
-        "SHOW INDEX FROM {}.{}",
-        quoted(&table.schema),
-        quoted(&table.name)
-    );
-    let rows: Vec<Row> = conn.query(show).await.map_err(plain)?;
-    let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
-    for row in rows {
-        let text = |name: &str| row.get::<Option<String>, _>(name).flatten();
-        if row.get::<u64, _>("Non_unique") != Some(0) {
-            continue;
+/// Whether a collation takes different texts of a column for equal. The binary ones do for trailing
+/// spaces, but those that say otherwise in their names, and `CHAR` has none.
+fn folds(column: &ColumnSchema, collation: &str) -> bool {
+    match &column.ty {
+        ColumnType::Text { .. } if column.native.starts_with("char(") => {
+            !collation.ends_with("_bin")
         }
-        let (Some(key), column) = (text("Key_name"), text("Column_name")) else {
-            continue;
-        };
-        if keys.last().is_none_or(|(last, _)| *last != key) {
-            keys.push((key, Some(Vec::new())));
+        ColumnType::Text { .. } | ColumnType::Json { .. } => {
+            !collation.ends_with("_nopad_bin") && collation != "utf8mb4_0900_bin"
         }
-        let at = columns
-            .iter()
-            .position(|c| Some(&c.name) == column.as_ref() && !c.nullable);
-        let whole = row.get::<Option<u64>, _>("Sub_part").flatten().is_none();
-        if let Some((_, list)) = keys.last_mut() {
-            *list = match (list.take(), at) {
-                (Some(mut list), Some(at)) if whole => {
-                    list.push(at);
-                    Some(list)
-                }
-                _ => None,
-            };
-        }
+        _ => false,
     }
-    Ok(keys
-        .into_iter()
-        .find_map(|(_, list)| list)
-        .unwrap_or_default())
 }
 
 /// Who may only SELECT sees which keys there are in `information_schema.key_column_usage`, but

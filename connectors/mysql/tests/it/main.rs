@@ -6,6 +6,7 @@
 )]
 
 mod charsets;
+mod contract;
 mod errors;
 mod images;
 mod position;
@@ -16,6 +17,7 @@ mod split;
 mod storage;
 mod target_apply;
 mod target_checkpoint;
+mod target_order;
 mod target_world;
 mod texts;
 mod tls;
