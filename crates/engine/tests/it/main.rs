@@ -2,6 +2,7 @@
 #![allow(
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::unwrap_used,
     reason = "tests print what they did and may panic"
 )]
 
