@@ -6,6 +6,7 @@
 )]
 
 mod charsets;
+mod contract;
 mod errors;
 mod position;
 mod refused;
@@ -13,6 +14,7 @@ mod source;
 mod split;
 mod target_apply;
 mod target_checkpoint;
+mod target_order;
 mod target_world;
 mod texts;
 mod tls;

@@ -47,6 +47,7 @@ fn plan(key: Vec<usize>) -> Plan {
     Plan {
         sources: Vec::new(),
         targets: vec![target],
+        cascades: Vec::new(),
         operations: Operations::ALL,
         options: TaskOptions::default(),
     }
@@ -114,6 +115,7 @@ fn history(rng: &mut SmallRng, start: &Model) -> (RowBatch, Vec<TableOp>, Model)
             target: 0,
             feed: 0,
             op,
+            unchecked: false,
         });
     }
     (rows, ops, model)
@@ -239,6 +241,7 @@ fn a_swap_of_keys_is_two_updates() {
             target: 0,
             feed: 0,
             op: RowOp::Update { before, after },
+            unchecked: false,
         });
     }
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
@@ -260,6 +263,7 @@ fn a_replaced_row_is_deleted_and_inserted() {
         target: 0,
         feed: 0,
         op,
+        unchecked: false,
     });
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
     assert_eq!((&folded.deletes, &folded.inserts), (&vec![old], &vec![new]));
@@ -277,6 +281,7 @@ fn what_cannot_be_folded_is_left_in_order() {
                 target: 0,
                 feed: 0,
                 op,
+                unchecked: false,
             })
             .collect();
         fold(&plan(key), &mut rows.clone(), &ops) == Some(vec![Net::InOrder(0)])
