@@ -167,6 +167,13 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
     );
     let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
     let create = shown.map_or(String::new(), |(_, create)| create);
+    // InnoDB changes the children below the log. MySQL 9.6 and newer do it above, unless told
+    // otherwise by this variable, which other servers do not have.
+    let native: Option<(String, String)> = conn
+        .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+        .await
+        .map_err(plain)?;
+    let logged = native.is_some_and(|(_, value)| value == "OFF");
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {
         if out.last().is_none_or(|f| f.name != constraint) {
@@ -183,6 +190,7 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
                 parent_columns: Vec::new(),
                 on_delete,
                 on_update,
+                logged,
             });
         }
         if let Some(key) = out.last_mut() {

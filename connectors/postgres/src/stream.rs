@@ -511,6 +511,7 @@ impl Rows<'_> {
             kind,
             before,
             after,
+            unchecked: false,
         });
         Ok(())
     }

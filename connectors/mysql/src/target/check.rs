@@ -27,6 +27,15 @@ pub(super) async fn check(
     let user = account(session).await?;
     server(session, &mut findings).await?;
     place(session, config, task, &user, &mut findings).await?;
+    if plan.cascades.iter().any(|cascade| cascade.derived) {
+        findings.push(Finding::error(
+            "cascade_not_derived",
+            "foreign keys",
+            "the source does not log what foreign keys between its tables change, and this target \
+             cannot derive it yet",
+            "make the keys ON DELETE RESTRICT ON UPDATE RESTRICT at the source",
+        ));
+    }
     let known = checkpoint::find(session, task).await?;
     for table in &plan.targets {
         let subject = table.name.to_string();
