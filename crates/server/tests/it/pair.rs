@@ -103,6 +103,12 @@ impl Pair {
         Running { status, stop, run }
     }
 
+    /// Removes what the task has left at both ends; its tables and rows stay.
+    pub(crate) async fn release(&self) {
+        self.source.release().await.unwrap();
+        self.target.release(&self.spec.key).await.unwrap();
+    }
+
     /// Waits until what the source has now is durable at the target.
     pub(crate) async fn caught_up(&self, running: &mut Running, within: Duration) {
         let head = self.source.head().await.unwrap();

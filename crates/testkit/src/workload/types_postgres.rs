@@ -1,4 +1,5 @@
-//! `every_type` of PostgreSQL: a column of every type the product carries from it.
+//! `every_type` of PostgreSQL: a column of every type a plain server has, with values that every target
+//! can hold; and `own_types`, with those that only PostgreSQL has.
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
@@ -9,15 +10,6 @@ const ROWS: std::ops::RangeInclusive<u32> = 100..=2000;
 
 /// A name, its type, and literals of it.
 type Column = (&'static str, &'static str, &'static [&'static str]);
-
-/// The types that users make.
-const TYPES: &str = "\
-    CREATE TYPE mood AS ENUM ('sad', 'so so', 'O''K'); \
-    CREATE TYPE pair AS (a int, b text, c int[]); \
-    CREATE TYPE span AS RANGE (subtype = float8); \
-    CREATE DOMAIN positive AS int CHECK (VALUE > 0); \
-    CREATE DOMAIN short_text AS varchar(5); \
-    CREATE DOMAIN list AS int[];";
 
 /// The columns but for the key.
 pub(super) const COLUMNS: &[Column] = &[
@@ -92,219 +84,260 @@ pub(super) const COLUMNS: &[Column] = &[
         "json",
         &["'{}'", "'{\"b\": 1, \"a\": [1, 2.50, null]}'"],
     ),
+    ("c_char", "char(10)", &["''", "'a'", "'ž  b'"]),
+    (
+        "c_any_numeric",
+        "numeric",
+        &["0", "-1.50", "12345678901234567890.000001"],
+    ),
     (
         "c_jsonb",
         "jsonb",
-        &[
-            "'{}'",
-            "'{\"b\": 1, \"a\": [1, 2.50, null, \"ž\"]}'",
-            "'12345678901234567890.5'",
-        ],
-    ),
-    ("c_oid", "oid", &["0", "4294967295"]),
-    (
-        "c_numeric_any",
-        "numeric",
-        &["0", "1.50", "-1e-40", "1e60 + 0.5", "'NaN'"],
+        &["'{}'", "'{\"b\": 1.50, \"a\": [null, \"ž\"]}'", "'\"x\"'"],
     ),
     (
-        "c_numeric_big",
-        "numeric(65,30)",
-        &["-1e34", "1e-30", "0.1"],
+        "c_interval",
+        "interval",
+        &["'1 mon 2 days 03:04:05.000006'", "'-5 days'", "'0'"],
     ),
-    ("c_numeric_tens", "numeric(5,-2)", &["9999900", "-100", "0"]),
-    (
-        "c_numeric_small",
-        "numeric(3,5)",
-        &["0.00999", "-0.00001", "0"],
-    ),
-    ("c_char", "char(20)", &["''", "'a'", "'ž🦊'"]),
-    ("c_name", "name", &["'a'", "repeat('n', 63)"]),
-    ("c_one_char", "\"char\"", &["'a'", "'~'"]),
+    ("c_timetz", "timetz", &["'12:34:56.5+02'", "'00:00-11:30'"]),
+    ("c_inet", "inet", &["'10.0.0.1'", "'10.1.0.0/16'", "'::1'"]),
+    ("c_cidr", "cidr", &["'10.1.0.0/16'", "'2001:db8::/32'"]),
+    ("c_macaddr", "macaddr", &["'08:00:2b:01:02:03'"]),
+    ("c_macaddr8", "macaddr8", &["'08:00:2b:01:02:03:04:05'"]),
     (
         "c_bit",
-        "bit(20)",
-        &[
-            "B'00000000000000000000'",
-            "B'11111111111111111111'",
-            "B'10000000000000000001'",
-        ],
+        "bit(9)",
+        &["B'000000000'", "B'101010101'", "B'111111111'"],
     ),
-    ("c_bit1", "bit(1)", &["B'0'", "B'1'"]),
-    (
-        "c_varbit",
-        "bit varying",
-        &["B''", "B'101'", "B'1' || repeat('01', 100)::varbit"],
-    ),
-    ("c_time0", "time(0)", &["'00:00'", "'23:59:59'"]),
-    (
-        "c_timetz",
-        "timetz",
-        &["'24:00:00-15:59'", "'04:05:06.789+02'"],
-    ),
-    (
-        "c_timestamp0",
-        "timestamp(0)",
-        &["'2024-02-29 23:59:59'", "'1000-01-01 00:00:01'"],
-    ),
-    (
-        "c_timestamptz0",
-        "timestamptz(0)",
-        &["'1990-01-01 00:00+05'", "'2024-07-01 23:59:59-11'"],
-    ),
-    (
-        "c_money",
-        "money",
-        &["'0'", "'-1234567.89'", "'92233720368547758.07'"],
-    ),
-    ("c_xml", "xml", &["'<a b=\"1\">ž<!-- c --></a>'", "'text'"]),
-    (
-        "c_jsonpath",
-        "jsonpath",
-        &["'$.\"a\"[*]?(@ > 1)'", "'lax $[0]'"],
-    ),
-    (
-        "c_inet",
-        "inet",
-        &["'10.0.0.1'", "'10.0.0.1/8'", "'::ffff:1.2.3.4'"],
-    ),
-    ("c_cidr", "cidr", &["'10.0.0.0/8'", "'2001:db8::/32'"]),
-    (
-        "c_macaddr",
-        "macaddr",
-        &["'08:00:2b:01:02:03'", "'ff:ff:ff:ff:ff:ff'"],
-    ),
-    (
-        "c_macaddr8",
-        "macaddr8",
-        &["'08:00:2b:ff:fe:01:02:03'", "'00:00:00:00:00:00:00:01'"],
-    ),
-    ("c_point", "point", &["'(1.5,-2)'", "'(0.1,1e300)'"]),
-    ("c_line", "line", &["'{1,2,3}'", "'{-1,0.5,0}'"]),
-    (
-        "c_lseg",
-        "lseg",
-        &["'[(0,0),(1,1)]'", "'[(-1,0.1),(1e10,1)]'"],
-    ),
-    ("c_box", "box", &["'(1,1),(0,0)'", "'(2,0.5),(-1,0)'"]),
-    ("c_path", "path", &["'((0,0),(1,1))'", "'[(0,0),(1,1)]'"]),
-    (
-        "c_polygon",
-        "polygon",
-        &["'((0,0),(1,1),(2,0))'", "'((0,0),(1.5,1),(2,0),(0.1,-1))'"],
-    ),
-    ("c_circle", "circle", &["'<(0.1,0),2>'", "'<(-1e10,5),0>'"]),
-    ("c_int4range", "int4range", &["'empty'", "'[1,5)'", "'(,)'"]),
-    (
-        "c_int8range",
-        "int8range",
-        &["'[1,9223372036854775807)'", "'empty'"],
-    ),
-    ("c_numrange", "numrange", &["'[1.50,2)'", "'(,0]'"]),
-    (
-        "c_tsrange",
-        "tsrange",
-        &[
-            "'[2024-01-01 00:00,2024-01-02 00:00:00.5)'",
-            "'(,2024-01-01)'",
-        ],
-    ),
-    (
-        "c_tstzrange",
-        "tstzrange",
-        &["'[2024-01-01 00:00+05,infinity)'", "'empty'"],
-    ),
-    (
-        "c_daterange",
-        "daterange",
-        &["'[2024-01-01,2024-02-01)'", "'[0044-03-15 BC,)'"],
-    ),
-    (
-        "c_multirange",
-        "int8multirange",
-        &["'{}'", "'{[1,3),[9,)}'"],
-    ),
-    ("c_tsvector", "tsvector", &["''", "$$'a':1A 'it''s':2,3B$$"]),
-    (
-        "c_tsquery",
-        "tsquery",
-        &["$$'a' & !'b' <2> 'c':*A$$", "$$'x' | 'y'$$"],
-    ),
+    ("c_varbit", "bit varying(20)", &["B''", "B'1'", "B'0101'"]),
+    ("c_money", "money", &["0", "-12.34", "1000000"]),
     (
         "c_ints",
         "integer[]",
-        &["'{}'", "'{1,NULL,-3}'", "'[0:1]={1,2}'", "'{{1,2},{3,4}}'"],
+        &["'{}'", "'{1,NULL,-3}'", "'{{1,2},{3,4}}'"],
     ),
     (
         "c_texts",
         "text[]",
-        &["ARRAY['a,b', 'q\"\\', 'NULL', NULL, '', ' ž🦊 ']", "'{}'"],
+        &["'{}'", "'{a,\"b,c\",NULL,\"\",\"ž \\\" \\\\\"}'"],
     ),
-    ("c_varchars", "varchar(3)[]", &["'{abc,\"a  \"}'", "'{}'"]),
-    ("c_chars", "char(3)[]", &["'{abc,a}'", "'{NULL,b}'"]),
-    (
-        "c_numerics",
-        "numeric(10,2)[]",
-        &["'{1.50,NaN}'", "'{-0.01}'"],
-    ),
-    (
-        "c_floats",
-        "double precision[]",
-        &["'{0.1,-0,NaN,Infinity}'", "'{1e300,5e-324}'"],
-    ),
-    ("c_bools", "boolean[]", &["'{t,f,NULL}'", "'{}'"]),
-    (
-        "c_byteas",
-        "bytea[]",
-        &["ARRAY['\\x00ff'::bytea, '']", "'{}'"],
-    ),
-    (
-        "c_instants",
-        "timestamptz[]",
-        &[
-            "'{\"0044-03-15 12:00:00.5+00 BC\",infinity}'",
-            "'{\"2024-07-01 23:59:59.123456-11\"}'",
-        ],
-    ),
-    (
-        "c_uuids",
-        "uuid[]",
-        &["'{123e4567-e89b-12d3-a456-426655440000}'", "'{}'"],
-    ),
-    (
-        "c_jsonbs",
-        "jsonb[]",
-        &["ARRAY['{\"a\": 1}'::jsonb, 'null']", "'{}'"],
-    ),
-    ("c_enum", "mood", &["'sad'", "'so so'", "'O''K'"]),
-    ("c_enums", "mood[]", &["'{sad,\"so so\"}'", "'{}'"]),
-    (
-        "c_composite",
-        "pair",
-        &[
-            "ROW(1, 'a \"q\" (,)', '{1,2}')::pair",
-            "ROW(NULL, '', NULL)::pair",
-        ],
-    ),
-    (
-        "c_composites",
-        "pair[]",
-        &["ARRAY[ROW(1, 'x', NULL)::pair, NULL]", "'{}'"],
-    ),
-    ("c_domain", "positive", &["1", "2147483647"]),
-    ("c_domain_text", "short_text", &["''", "'ž🦊abc'"]),
-    ("c_domain_list", "list", &["'{1,2}'", "'{}'"]),
-    ("c_range_own", "span", &["'[0.1,1e300]'", "'empty'"]),
-    ("c_pg_lsn", "pg_lsn", &["'16/B374D848'", "'0/0'"]),
-    (
-        "c_pg_snapshot",
-        "pg_snapshot",
-        &["'10:20:10,14,15'", "'1:1:'"],
-    ),
-    ("c_xid8", "xid8", &["'18446744073709551615'", "'0'"]),
-    ("c_tid", "tid", &["'(4294967295,65535)'", "'(0,1)'"]),
-    ("c_oidvector", "oidvector", &["'1 2 3'", "'4294967295'"]),
+    ("c_moments", "timestamptz[]", &["'{2024-01-01 00:00+02}'"]),
+    ("c_range", "int4range", &["'[1,5)'", "'empty'", "'(,7]'"]),
+    ("c_numrange", "numrange", &["'[1.50,2)'", "'(,)'"]),
+    ("c_point", "point", &["'(1.5,-2)'", "'(0,0)'"]),
+    ("c_line", "line", &["'{1,2,3}'"]),
+    ("c_lseg", "lseg", &["'[(1,2),(3,4)]'"]),
+    ("c_box", "box", &["'(3,4),(1,2)'"]),
+    ("c_path", "path", &["'[(1,2),(3,4)]'", "'((1,2),(3,4))'"]),
+    ("c_polygon", "polygon", &["'((1,2),(3,4),(5,6))'"]),
+    ("c_circle", "circle", &["'<(1,2),3>'"]),
+    ("c_xml", "xml", &["'<a b=\"1\">ž</a>'"]),
+    ("c_tsvector", "tsvector", &["'a:1 fat:2,4'"]),
+    ("c_tsquery", "tsquery", &["'fat & (rat | cat)'"]),
+    ("c_oid", "oid", &["0", "4294967295"]),
+    ("c_enum", "mood", &["'sad'", "'ž'", "'it''s'"]),
+    ("c_domain", "amount", &["0", "12.5", "-99999999.9"]),
+    ("c_composite", "named", &["'(1,a)'", "'(,\"b, c\")'"]),
 ];
+
+/// The columns of `own_types` but for its key.
+const OWN: &[Column] = &[
+    (
+        "o_numeric",
+        "numeric",
+        &["'NaN'", "1e300", "-1e-200", "0.0"],
+    ),
+    ("o_wide", "numeric(400,100)", &["'NaN'", "1e200", "1e-100"]),
+    (
+        "o_real",
+        "real",
+        &["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "1e-45"],
+    ),
+    (
+        "o_double",
+        "double precision",
+        &["'NaN'", "'Infinity'", "'-0'", "5e-324"],
+    ),
+    (
+        "o_date",
+        "date",
+        &[
+            "'infinity'",
+            "'-infinity'",
+            "'4713-01-01 BC'",
+            "'5874897-12-31'",
+        ],
+    ),
+    (
+        "o_timestamp",
+        "timestamp",
+        &[
+            "'infinity'",
+            "'0044-03-15 12:00 BC'",
+            "'294276-12-31 23:59:59.999999'",
+        ],
+    ),
+    (
+        "o_timestamptz",
+        "timestamptz",
+        &[
+            "'-infinity'",
+            "'0044-03-15 12:00+00 BC'",
+            "'10000-01-01 00:00+00'",
+        ],
+    ),
+    ("o_time", "time", &["'24:00'", "'00:00'"]),
+    (
+        "o_interval",
+        "interval",
+        &[
+            "'178000000 years'",
+            "'-178000000 years'",
+            "'1 mon -1 day 00:00:00.000001'",
+        ],
+    ),
+    (
+        "o_dates",
+        "date[]",
+        &["'{infinity,NULL}'", "'[0:1]={2024-01-01,2024-01-02}'"],
+    ),
+    ("o_deep", "numeric[]", &["'{{1.50,NaN},{NULL,3}}'"]),
+    (
+        "o_range",
+        "tstzrange",
+        &["'[-infinity,infinity)'", "'[2024-01-01 00:00+00,)'"],
+    ),
+    ("o_text", "text", &["E'\\x01\\x7f'", "repeat('🦊', 100000)"]),
+    (
+        "o_bytea",
+        "bytea",
+        &["decode(repeat('00ff', 200000), 'hex')"],
+    ),
+    (
+        "o_json",
+        "json",
+        &["'{\"a\":1, \"a\":2}'", "'[1e400, 12345678901234567890123]'"],
+    ),
+    (
+        "o_jsonb",
+        "jsonb",
+        &["'{\"a\":1, \"a\":2}'", "'[1e400, 12345678901234567890123]'"],
+    ),
+    (
+        "o_composites",
+        "named[]",
+        &["'{\"(1,a)\",\"(2,\\\"b c\\\")\"}'"],
+    ),
+    ("o_char", "\"char\"", &["'a'", "''"]),
+    ("o_name", "name", &["'a name'"]),
+    ("o_regclass", "regtype", &["'integer'"]),
+    ("o_lsn", "pg_lsn", &["'16/B374D848'"]),
+    ("o_path", "jsonpath", &["'$.a[*] ? (@ > 1)'"]),
+    (
+        "o_int8range",
+        "int8range",
+        &["'[1,9223372036854775807)'", "'empty'"],
+    ),
+    (
+        "o_tsrange",
+        "tsrange",
+        &[
+            "'[2024-01-01 00:00,2024-01-02 00:00:00.5)'",
+            "'(,infinity)'",
+        ],
+    ),
+    (
+        "o_daterange",
+        "daterange",
+        &["'[0044-03-15 BC,2024-02-01)'"],
+    ),
+    ("o_span", "span", &["'[0.1,1e300]'", "'empty'", "'[NaN,)'"]),
+    ("o_varchars", "varchar(3)[]", &["'{abc,\"a  \"}'", "'{}'"]),
+    ("o_chars", "char(3)[]", &["'{abc,a}'"]),
+    ("o_numerics", "numeric(10,2)[]", &["'{1.50,NaN}'"]),
+    (
+        "o_floats",
+        "double precision[]",
+        &["'{0.1,-0,NaN,Infinity,5e-324}'"],
+    ),
+    ("o_bools", "boolean[]", &["'{t,f,NULL}'"]),
+    ("o_byteas", "bytea[]", &["ARRAY['\\x00ff'::bytea, '']"]),
+    ("o_bits", "bit(3)[]", &["'{101,000}'"]),
+    (
+        "o_uuids",
+        "uuid[]",
+        &["'{123e4567-e89b-12d3-a456-426655440000}'"],
+    ),
+    (
+        "o_jsonbs",
+        "jsonb[]",
+        &["ARRAY['{\"a\": 1}'::jsonb, 'null']"],
+    ),
+    ("o_enums", "mood[]", &["'{sad,it''s}'", "'{}'"]),
+    ("o_short_text", "short_text", &["''", "'ž🦊abc'"]),
+    ("o_list", "list", &["'{1,NULL}'", "'{}'"]),
+    ("o_snapshot", "txid_snapshot", &["'10:20:10,14,15'"]),
+    ("o_tid", "tid", &["'(4294967295,65535)'", "'(0,1)'"]),
+    ("o_oids", "oidvector", &["'1 2 3'"]),
+    (
+        "o_bit",
+        "bit(20)",
+        &["B'11111111111111111111'", "B'10000000000000000001'"],
+    ),
+];
+
+/// The types a user made.
+const OWN_TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'ž', 'it''s');
+CREATE DOMAIN amount AS numeric(9,1) CHECK (VALUE < 1000000000);
+CREATE TYPE named AS (a integer, b text);
+CREATE TYPE span AS RANGE (subtype = float8);
+CREATE DOMAIN short_text AS varchar(5);
+CREATE DOMAIN list AS integer[];\n";
+
+/// Statements that make the types of columns of both tables; a target that is to have them too needs
+/// them first.
+pub(super) fn user_types() -> &'static str {
+    OWN_TYPES
+}
+
+/// `own_types` with every value of every column, and rows of NULLs between.
+pub(super) fn own_sql() -> String {
+    let columns: Vec<String> = OWN
+        .iter()
+        .map(|(name, ty, _)| format!("{name} {ty}"))
+        .collect();
+    let mut sql = format!(
+        "CREATE TABLE own_types (id bigint PRIMARY KEY, {});\n",
+        columns.join(", ")
+    );
+    let most = OWN.iter().map(|(_, _, values)| values.len()).max();
+    for row in 0..most.unwrap_or(0) {
+        let values: Vec<&str> = OWN
+            .iter()
+            .map(|(_, _, values)| values.get(row).copied().unwrap_or("NULL"))
+            .collect();
+        sql.push_str(&format!(
+            "INSERT INTO own_types VALUES ({row}, {});\n",
+            values.join(", ")
+        ));
+    }
+    sql
+}
+
+/// Each column of `own_types` gets each of its values alone.
+pub(super) fn own_changes() -> String {
+    let mut sql = String::new();
+    for (name, _, values) in OWN {
+        for (at, value) in values.iter().enumerate() {
+            let id = (at + 1) % values.len();
+            sql.push_str(&format!(
+                "UPDATE own_types SET {name} = {value} WHERE id = {id};\n"
+            ));
+        }
+    }
+    sql
+}
 
 /// The table and its first rows.
 pub(super) fn create_sql(rows: u32) -> String {
@@ -312,8 +345,9 @@ pub(super) fn create_sql(rows: u32) -> String {
         .iter()
         .map(|(name, ty, _)| format!("{name} {ty}"))
         .collect();
-    let mut sql = format!(
-        "{TYPES}\nCREATE TABLE every_type (id bigint GENERATED BY DEFAULT AS IDENTITY (START WITH 1000001) \
+    let mut sql = OWN_TYPES.to_owned();
+    sql += &format!(
+        "CREATE TABLE every_type (id bigint GENERATED BY DEFAULT AS IDENTITY (START WITH 1000001) \
          PRIMARY KEY, {});\nINSERT INTO every_type (id) VALUES (-1);\n",
         columns.join(", ")
     );
