@@ -4,7 +4,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::schema::{ForeignKey, ReferenceAction, TableName};
+use thalweg_core::schema::TableName;
 use thalweg_core::{Result, Side};
 
 use crate::error::from_driver;
@@ -270,12 +270,6 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
             format!("ALTER TABLE {name} ADD PRIMARY KEY (…);"),
         ));
     }
-    out.extend(
-        found
-            .foreign_keys
-            .iter()
-            .filter_map(|key| cascade(table, key)),
-    );
     hidden_columns(conn, table, out).await?;
     for column in &found.columns {
         if let Some(why) = schema::unsupported(column) {
@@ -288,34 +282,6 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
         }
     }
     Ok(())
-}
-
-/// What is wrong with a foreign key that changes rows itself.
-fn cascade(table: &TableName, key: &ForeignKey) -> Option<Finding> {
-    let refuses = |action| action == ReferenceAction::Refuse;
-    if refuses(key.on_delete) && refuses(key.on_update) {
-        return None;
-    }
-    let list = |names: &[String]| {
-        let names: Vec<String> = names.iter().map(|n| quoted(n)).collect();
-        names.join(", ")
-    };
-    let (name, constraint) = (quoted_table(table), quoted(&key.name));
-    Some(Finding::error(
-        "cascading_foreign_key",
-        format!("{table}: {}", key.name),
-        format!(
-            "changes that InnoDB cascades from {} are not in the binary log",
-            key.parent
-        ),
-        format!(
-            "ALTER TABLE {name} DROP FOREIGN KEY {constraint}; ALTER TABLE {name} ADD CONSTRAINT \
-             {constraint} FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE RESTRICT ON UPDATE RESTRICT;",
-            list(&key.columns),
-            quoted_table(&key.parent),
-            list(&key.parent_columns),
-        ),
-    ))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ mod check;
 mod config;
 mod ddl;
 mod error;
+mod labels;
 mod position;
 mod schema;
 mod snapshot;

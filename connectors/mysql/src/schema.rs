@@ -9,6 +9,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
+use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
@@ -89,6 +90,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
     };
     let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
     note(conn, name, &mut columns).await?;
+    labels::settle(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn
@@ -202,6 +204,13 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
     );
     let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
     let create = shown.map_or(String::new(), |(_, create)| create);
+    // InnoDB changes the children below the log. MySQL 9.6 and newer do it above, unless told
+    // otherwise by this variable, which other servers do not have.
+    let native: Option<(String, String)> = conn
+        .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+        .await
+        .map_err(plain)?;
+    let logged = native.is_some_and(|(_, value)| value == "OFF");
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {
         if out.last().is_none_or(|f| f.name != constraint) {
@@ -218,6 +227,7 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
                 parent_columns: Vec::new(),
                 on_delete,
                 on_update,
+                logged,
             });
         }
         if let Some(key) = out.last_mut() {
@@ -349,6 +359,9 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
 
 /// Why a column cannot be captured.
 pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
+    if column.native.ends_with(labels::HIDDEN) {
+        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
+    }
     if column.native.contains("/*") {
         return Some(format!(
             "the storage format of {} (old temporal or compressed) is not built yet",
@@ -357,12 +370,6 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
     }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
-    }
-    if let ColumnType::Enum { labels } | ColumnType::Set { labels } = &column.ty
-        && labels.iter().any(|label| label.contains('?'))
-    {
-        // The catalogue writes so whatever it cannot show, which is all outside the basic plane.
-        return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")

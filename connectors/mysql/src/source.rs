@@ -179,7 +179,7 @@ impl Source for MySqlSource {
         .await
     }
 
-    async fn secure(&self) -> Result<Position> {
+    async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
         let mut place = end_of_log(&mut conn, &self.config).await?;
         place.gtid = gtid_at(&mut conn, &place.at).await?;

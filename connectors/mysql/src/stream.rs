@@ -389,6 +389,8 @@ impl Stream {
                     kind: ChangeKind::Truncate,
                     before: None,
                     after: None,
+                    // InnoDB truncates no table that another references, unless they are off.
+                    unchecked: true,
                 });
                 return self.commit();
             }
@@ -615,6 +617,7 @@ impl Stream {
                 kind,
                 before,
                 after,
+                unchecked: event.unchecked,
             });
         }
         if batch.bytes() < self.limits.part_bytes {

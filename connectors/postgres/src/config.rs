@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Result, Side};
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
 use crate::error::{convert, convert_connect};
-use crate::tls;
+use crate::{session, tls};
 
 /// A client and the task that drives its connection; dropping it closes the connection.
 pub(crate) struct Connection {
@@ -16,11 +16,43 @@ pub(crate) struct Connection {
     _driver: JoinSet<()>,
 }
 
-/// Connects, logs in and pins the session: no time zone, style of text or time limit of the server's
-/// configuration can change what we read or write.
+/// Connects to a target, logs in and pins the session: no time zone, style of text or time limit of
+/// the server's configuration can change what we read or write.
 pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
-    let mode = tls::mode(config)?;
-    let tls = tls::connector(&config.tls)?;
+    let connection = open(config, name, Side::Target).await?;
+    // The staging table has no statistics, so the planner would read the whole target for a join
+    // with it: only nested loops over the target's key index are left to choose. What is left still
+    // costs "infinitely" much where the staging table is read, which would have each of these short
+    // statements compiled to machine code first, for a third of a second.
+    connection
+        .client
+        .batch_execute(
+            "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
+             SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
+             SET xmloption = content; SET statement_timeout = 0; \
+             SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
+             SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
+             SET enable_material = off; SET jit = off",
+        )
+        .await
+        .map_err(convert)?;
+    Ok(connection)
+}
+
+/// Connects to a source, for questions.
+pub(crate) async fn connect_source(config: &DataSourceConfig) -> Result<Connection> {
+    let connection = open(config, &config.application_name, Side::Source).await?;
+    connection
+        .client
+        .batch_execute(session::PINNED)
+        .await
+        .map_err(crate::error::asking)?;
+    Ok(connection)
+}
+
+async fn open(config: &DataSourceConfig, name: &str, side: Side) -> Result<Connection> {
+    let mode = tls::mode(config).map_err(|error| error.at(side))?;
+    let tls = tls::connector(&config.tls).map_err(|error| error.at(side))?;
     let mut options = tokio_postgres::Config::new();
     options
         .host(&config.host)
@@ -39,28 +71,17 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
     );
     let connecting = tokio::time::timeout(config.timeout, options.connect(tls)).await;
     let (client, connection) = connecting
-        .map_err(|_| Error::transient("no answer within the time limit").context(&place))?
-        .map_err(|error| convert_connect(error, config).context(&place))?;
+        .map_err(|_| {
+            Error::transient("no answer within the time limit")
+                .context(&place)
+                .at(side)
+        })?
+        .map_err(|error| convert_connect(error, config, side).context(&place))?;
     let mut driver = JoinSet::new();
     driver.spawn(async move {
         // The error reaches whoever waits for an answer; there is nobody else to tell.
         drop(connection.await);
     });
-    // The staging table has no statistics, so the planner would read the whole target for a join
-    // with it: only nested loops over the target's key index are left to choose. What is left still
-    // costs "infinitely" much where the staging table is read, which would have each of these short
-    // statements compiled to machine code first, for a third of a second.
-    client
-        .batch_execute(
-            "SET timezone = 'UTC'; SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; \
-             SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
-             SET xmloption = content; SET statement_timeout = 0; \
-             SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
-             SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
-             SET enable_material = off; SET jit = off",
-        )
-        .await
-        .map_err(convert)?;
     Ok(Connection {
         client,
         _driver: driver,

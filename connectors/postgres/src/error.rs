@@ -7,6 +7,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Kind, Side};
 
 use crate::schema::quote;
+use crate::wire::frame::Refusal;
 
 /// A SQLSTATE or a class of them (its first two characters), what it asks for, and what helps;
 /// an empty hint: nothing but to wait, or the server's own hint.
@@ -137,31 +138,177 @@ pub fn hint_of(code: &str) -> Option<&'static str> {
 }
 
 /// Turns an error of connecting into ours: here the names are known that belong into a hint.
-pub(crate) fn convert_connect(error: tokio_postgres::Error, config: &DataSourceConfig) -> Error {
-    let code = error.code().map(|code| code.code().to_owned());
+pub(crate) fn convert_connect(
+    error: tokio_postgres::Error,
+    config: &DataSourceConfig,
+    side: Side,
+) -> Error {
+    let hint = error
+        .code()
+        .and_then(|code| login_hint(code.code(), config));
+    let converted = match side {
+        Side::Source => asking(error),
+        Side::Target => convert(error),
+    };
+    match hint {
+        Some(hint) => converted.with_hint(hint),
+        None => converted,
+    }
+}
+
+/// A login the source refused.
+pub(crate) fn not_connected(refusal: &Refusal, config: &DataSourceConfig) -> Error {
+    let error = refused(refusal);
+    match login_hint(&refusal.code, config) {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+/// What helps against a login that was refused.
+fn login_hint(code: &str, config: &DataSourceConfig) -> Option<String> {
     let (user, database) = (quote(&config.user), quote(&config.database));
-    let hint = match code.as_deref() {
-        Some("28P01") => format!(
+    Some(match code {
+        "28P01" => format!(
             "correct the data source's password, or on the server: ALTER ROLE {user} PASSWORD '…'"
         ),
-        Some("28000") => format!(
+        "28000" => format!(
             "on the server: CREATE ROLE {user} LOGIN PASSWORD '…' if it is missing, and a line in \
              pg_hba.conf such as: hostssl {database} {user} samenet scram-sha-256"
         ),
-        Some("3D000") => format!("CREATE DATABASE {database} ENCODING 'UTF8'"),
-        Some("42501") => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
-        _ => return convert(error),
+        "3D000" => format!("CREATE DATABASE {database} ENCODING 'UTF8'"),
+        "42501" => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
+        _ => return None,
+    })
+}
+
+/// What is different where the server is the source: as [`TABLE`].
+const SOURCE: &[(&str, Kind, &str)] = &[
+    (
+        "0A",
+        Kind::Config,
+        "the check of the task says what the server has to be set to",
+    ),
+    (
+        "3F",
+        Kind::Schema,
+        "the source schema is gone: correct the mapping",
+    ),
+    (
+        "42",
+        Kind::Schema,
+        "the source table is not as it was when the task started: reset the task, so that it is planned and loaded anew",
+    ),
+    (
+        "42501",
+        Kind::Config,
+        "GRANT the user what the message names; the check of the task lists the statements",
+    ),
+    // A slot or publication that is gone.
+    (
+        "42704",
+        Kind::PositionLost,
+        "reset the task, so that it loads again",
+    ),
+    (
+        "53400",
+        Kind::Config,
+        "drop replication slots that nobody uses, or on the server: ALTER SYSTEM SET max_replication_slots = 20; and restart",
+    ),
+    (
+        "53300",
+        Kind::Transient,
+        "raise max_connections or max_wal_senders, or end idle sessions; the task goes on by itself",
+    ),
+    (
+        "55000",
+        Kind::Config,
+        "the check of the task says what the server has to be set to",
+    ),
+    (
+        "55006",
+        Kind::Transient,
+        "another session reads the task's replication slot: SELECT * FROM pg_replication_slots shows which",
+    ),
+    (
+        "58P01",
+        Kind::PositionLost,
+        "reset the task, so that it loads again",
+    ),
+    (
+        "57014",
+        Kind::Transient,
+        "a statement was cancelled; the task tries again",
+    ),
+];
+
+/// Turns what the source refused into ours.
+pub(crate) fn refused(refusal: &Refusal) -> Error {
+    let code = refusal.code.as_str();
+    let find = |name: &str| SOURCE.iter().find(|(key, ..)| *key == name);
+    let own = find(code).or_else(|| find(code.get(..2)?));
+    let (kind, hint) = match own.or_else(|| entry(code)) {
+        Some((_, kind, hint)) => (*kind, *hint),
+        None => (Kind::Transient, ""),
     };
-    convert(error).with_hint(hint)
+    // "cannot read from" and "can no longer get changes from replication slot": it was invalidated.
+    let gone = code == "55000" && refusal.message.contains("replication slot");
+    let kind = if gone { Kind::PositionLost } else { kind };
+    let message = match kind {
+        Kind::Data => format!("PostgreSQL refused to read a row (SQLSTATE {code})"),
+        _ => format!("PostgreSQL: {} (SQLSTATE {code})", refusal.message),
+    };
+    let error = Error::new(kind, message).at(Side::Source);
+    let hint = match hint {
+        _ if gone => "reset the task, so that it loads again",
+        "" => refusal.hint.as_str(),
+        hint => hint,
+    };
+    match hint {
+        "" => error,
+        hint => error.with_hint(hint),
+    }
+}
+
+/// Turns a driver's error into ours, at the source.
+pub(crate) fn asking(error: tokio_postgres::Error) -> Error {
+    match error.as_db_error() {
+        Some(db) => refused(&Refusal {
+            code: db.code().code().to_owned(),
+            message: db.message().to_owned(),
+            hint: db.hint().unwrap_or_default().to_owned(),
+        }),
+        None => match crate::tls::handshake_error(&error) {
+            Some(tls) => tls.at(Side::Source),
+            None => without_code(error).at(Side::Source),
+        },
+    }
+}
+
+/// A connection to the source that is gone.
+pub(crate) fn broken() -> Error {
+    Error::transient("the connection to PostgreSQL failed").at(Side::Source)
+}
+
+/// The place to go on from is gone, or is not of this server.
+pub(crate) fn lost(message: impl Into<String>) -> Error {
+    Error::new(Kind::PositionLost, message)
+        .with_hint("reset the task, so that it loads again")
+        .at(Side::Source)
 }
 
 /// Turns a driver's error into ours, at the target.
 pub(crate) fn convert(error: tokio_postgres::Error) -> Error {
+    plain(error).at(Side::Target)
+}
+
+/// The same where it is not known which end the server is.
+pub(crate) fn plain(error: tokio_postgres::Error) -> Error {
     let Some(db) = error.as_db_error() else {
         if let Some(tls) = crate::tls::handshake_error(&error) {
-            return tls.at(Side::Target);
+            return tls;
         }
-        return without_code(error).at(Side::Target);
+        return without_code(error);
     };
     let code = db.code().code();
     let kind = kind_of(code);
@@ -181,7 +328,7 @@ pub(crate) fn convert(error: tokio_postgres::Error) -> Error {
         Kind::Data => format!("PostgreSQL refused a row (SQLSTATE {code}{place})"),
         _ => format!("PostgreSQL: {} (SQLSTATE {code}{place})", db.message()),
     };
-    let mut converted = Error::new(kind, message).at(Side::Target);
+    let mut converted = Error::new(kind, message);
     let own = db.hint().filter(|_| kind != Kind::Data);
     if let Some(hint) = hint_of(code).or(own) {
         converted = converted.with_hint(hint);

@@ -1,16 +1,27 @@
-//! PostgreSQL as a target: bulk load by `COPY BINARY`, exactly-once apply with the checkpoint in the
-//! same transaction. It cannot be a source yet.
+//! PostgreSQL as a source: a logical slot read by `pgoutput`, and snapshots by `COPY BINARY`; and as a
+//! target: bulk load by `COPY BINARY`, exactly-once apply with the checkpoint in the same
+//! transaction.
 
+mod check;
 mod config;
 pub mod error;
+mod literal;
+mod position;
 mod schema;
+mod session;
+mod slot;
+mod snapshot;
+mod source;
+mod split;
+mod stream;
 mod target;
 mod tls;
+mod wire;
 
 use std::sync::Arc;
 
+use thalweg_core::Result;
 use thalweg_core::ports::{Connector, DataSourceConfig, Inspect, Roles, Source, Target};
-use thalweg_core::{Error, Result};
 
 /// The connector.
 pub fn connector() -> impl Connector {
@@ -26,7 +37,7 @@ impl Connector for Postgres {
 
     fn roles(&self) -> Roles {
         Roles {
-            source: false,
+            source: true,
             target: true,
         }
     }
@@ -39,9 +50,8 @@ impl Connector for Postgres {
         Ok(Arc::new(target::PostgresTarget::new(config.clone())))
     }
 
-    fn source(&self, _config: &DataSourceConfig) -> Result<Arc<dyn Source>> {
-        Err(Error::config("PostgreSQL cannot be a source yet")
-            .with_hint("choose a MySQL or MariaDB data source as the source"))
+    fn source(&self, config: &DataSourceConfig) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(source::PostgresSource::new(config)))
     }
 
     fn target(&self, config: &DataSourceConfig) -> Result<Arc<dyn Target>> {

@@ -7,7 +7,8 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
 
-use crate::error::convert;
+use crate::error::plain;
+use crate::wire::cells::Codec;
 
 /// Quotes an identifier.
 pub(crate) fn quote(name: &str) -> String {
@@ -30,8 +31,8 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
     };
     let mut numbers = arguments
         .split(',')
-        .filter_map(|n| n.trim().parse::<u32>().ok());
-    let first = numbers.next();
+        .filter_map(|n| n.trim().parse::<i32>().ok());
+    let first = numbers.next().and_then(|n| u32::try_from(n).ok());
     let precision = u8::try_from(first.unwrap_or(6)).unwrap_or(6);
     let calendar = Calendar::Real;
     let int = |bits| ColumnType::Int {
@@ -45,12 +46,11 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
         "bigint" => int(64),
         "real" => ColumnType::Float32 { special: true },
         "double precision" => ColumnType::Float64 { special: true },
-        "numeric" => ColumnType::Decimal {
-            precision: first,
-            scale: first.and(numbers.next()),
-            special: true,
+        "numeric" => decimal(first, numbers.next()),
+        "text" | "bpchar" => ColumnType::Text { max_chars: None },
+        "name" => ColumnType::Text {
+            max_chars: Some(63),
         },
-        "text" => ColumnType::Text { max_chars: None },
         "character varying" | "character" => ColumnType::Text { max_chars: first },
         "bytea" => ColumnType::Bytes { max_bytes: None },
         "oid" => ColumnType::Int {
@@ -78,7 +78,7 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
             precision,
             calendar,
         },
-        "interval" => ColumnType::Interval,
+        name if name == "interval" || name.starts_with("interval ") => ColumnType::Interval,
         "uuid" => ColumnType::Uuid,
         "json" => ColumnType::Json { normalised: false },
         "jsonb" => ColumnType::Json { normalised: true },
@@ -86,6 +86,19 @@ pub(crate) fn neutral(native: &str) -> ColumnType {
             system: "postgres",
             name: native.to_owned(),
         },
+    }
+}
+
+/// `numeric`, `numeric(p)` or `numeric(p,s)`; since version 15 the scale may be negative (whole
+/// numbers with more digits than `p`) or larger than the precision.
+fn decimal(precision: Option<u32>, scale: Option<i32>) -> ColumnType {
+    let scale = precision.map(|_| scale.unwrap_or(0));
+    let whole = scale.map_or(0, |scale| u32::try_from(-scale).unwrap_or(0));
+    let scale = scale.map(|scale| u32::try_from(scale).unwrap_or(0));
+    ColumnType::Decimal {
+        precision: precision.map(|p| (p + whole).max(scale.unwrap_or(0))),
+        scale,
+        special: true,
     }
 }
 
@@ -156,71 +169,185 @@ pub(crate) async fn tables(client: &Client) -> Result<Vec<TableName>> {
             &[],
         )
         .await
-        .map_err(convert)?;
+        .map_err(plain)?;
     Ok(rows
         .iter()
         .map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)))
         .collect())
 }
 
+/// A column with what is needed to read its values.
+#[derive(Clone, Debug)]
+pub(crate) struct Attribute {
+    /// `attnum`.
+    pub(crate) number: i16,
+    /// The declared type, which for a domain is the domain.
+    pub(crate) ty: u32,
+    /// `atttypmod`.
+    pub(crate) typmod: i32,
+    /// How its values are read.
+    pub(crate) codec: Codec,
+    /// As others see it.
+    pub(crate) column: ColumnSchema,
+}
+
+/// The name of a type as it is written, whatever the search path: with its schema, but for types of
+/// the system and of extensions (which may lie in another schema elsewhere). `t` and `n` are the type
+/// (for an array: of its elements) and its schema.
+fn name_of(oid: &str, typmod: &str) -> String {
+    format!(
+        "(SELECT CASE WHEN n.nspname = 'pg_catalog' THEN f.text ELSE \
+           CASE WHEN EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass \
+             AND d.objid = e.oid AND d.deptype = 'e') THEN '' ELSE p.text END || \
+           CASE WHEN left(f.text, length(p.text)) = p.text THEN substr(f.text, length(p.text) + 1) \
+             ELSE f.text END END \
+         FROM pg_type x JOIN pg_type e ON e.oid = CASE WHEN x.typlen = -1 AND x.typelem <> 0 \
+           AND x.typcategory = 'A' THEN x.typelem ELSE x.oid END \
+         JOIN pg_namespace n ON n.oid = e.typnamespace, \
+         LATERAL (SELECT format_type({oid}, {typmod}) AS text) f, \
+         LATERAL (SELECT quote_ident(n.nspname) || '.' AS text) p WHERE x.oid = {oid})"
+    )
+}
+
+/// The columns of a table in their order. Domains are followed to the type they restrict.
+pub(crate) async fn attributes(client: &Client, oid: u32) -> Result<Vec<Attribute>> {
+    // Columns of the catalogue that not every version has are asked for by way of JSON.
+    let sql = format!(
+        "WITH RECURSIVE base AS (\
+           SELECT a.attnum, a.atttypid AS oid, a.atttypmod AS typmod FROM pg_attribute a \
+             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
+           UNION ALL SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b \
+             JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
+         SELECT a.attnum, a.attname::text, a.atttypid, a.atttypmod, {declared}, \
+           NOT (a.attnotnull OR d.typnotnull), \
+           a.atthasdef OR a.attidentity <> '' OR d.typdefault IS NOT NULL, \
+           coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '', \
+           t.oid, t.typtype::text, {base}, t.typname::text, \
+           ARRAY(SELECT l.enumlabel::text FROM pg_enum l WHERE l.enumtypid = t.oid \
+             ORDER BY l.enumsortorder), \
+           coalesce((SELECT to_jsonb(c) ->> 'collisdeterministic' = 'false' FROM pg_collation c \
+             WHERE c.oid = a.attcollation), false), \
+           coalesce(col_description(a.attrelid, a.attnum), '') \
+         FROM base b JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
+         JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum \
+         JOIN pg_type d ON d.oid = a.atttypid ORDER BY a.attnum",
+        declared = name_of("a.atttypid", "a.atttypmod"),
+        base = name_of("t.oid", "b.typmod"),
+    );
+    let rows = client.query(&sql, &[&oid]).await.map_err(plain)?;
+    Ok(rows
+        .iter()
+        .map(|row| {
+            let native: String = row.get(4);
+            let (base, kind): (u32, &str) = (row.get(8), row.get(9));
+            let (name, typname): (String, &str) = (row.get(10), row.get(11));
+            let citext = kind == "b" && typname == "citext";
+            let ty = match kind {
+                "e" => ColumnType::Enum {
+                    labels: row.get(12),
+                },
+                _ if citext => ColumnType::Text { max_chars: None },
+                // The system's own types; later numbers are given to what users create.
+                _ if base < 16_384 => neutral(&name),
+                _ => ColumnType::Other {
+                    system: "postgres",
+                    name,
+                },
+            };
+            Attribute {
+                number: row.get(0),
+                ty: row.get(2),
+                typmod: row.get(3),
+                codec: codec(base, &ty),
+                column: ColumnSchema {
+                    nullable: row.get(5),
+                    has_default: row.get(6),
+                    generated: row.get(7),
+                    folds: citext || row.get::<_, bool>(13),
+                    comment: row.get(14),
+                    ..ColumnSchema::new(row.get::<_, &str>(1), ty, native)
+                },
+            }
+        })
+        .collect())
+}
+
+/// How values of a base type are read. Numbers of the system's types never change.
+fn codec(base: u32, ty: &ColumnType) -> Codec {
+    match base {
+        16 => Codec::Bool,
+        17 => Codec::Bytea,
+        26 => Codec::Oid,
+        20 => Codec::Int8,
+        21 => Codec::Int2,
+        23 => Codec::Int4,
+        19 | 25 | 1043 => Codec::Text,
+        1042 => Codec::Padded,
+        114 => Codec::Json,
+        3802 => Codec::Jsonb,
+        700 => Codec::Float4,
+        701 => Codec::Float8,
+        1700 => Codec::Numeric,
+        1082 => Codec::Date,
+        1083 => Codec::Time,
+        1114 => Codec::Timestamp,
+        1184 => Codec::Timestamptz,
+        1186 => Codec::Interval,
+        1560 | 1562 => Codec::Bits,
+        2950 => Codec::Uuid,
+        _ => match ty {
+            ColumnType::Text { .. } | ColumnType::Enum { .. } => Codec::Text,
+            _ => Codec::Other,
+        },
+    }
+}
+
 /// One table; `None` if it does not exist.
 pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option<TableSchema>> {
     let found = client
         .query_opt(
-            "SELECT c.oid, c.reltuples::float8 FROM pg_class c JOIN pg_namespace n \
-             ON n.oid = c.relnamespace \
+            "SELECT c.oid, c.reltuples::float8, c.relreplident::text, \
+             coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')",
             &[&name.schema, &name.name],
         )
         .await
-        .map_err(convert)?;
+        .map_err(plain)?;
     let Some(found) = found else { return Ok(None) };
     let oid: u32 = found.get(0);
     let estimate: f64 = found.get(1);
-    let rows = client
-        .query(
-            "SELECT a.attnum, a.attname, format_type(a.atttypid, a.atttypmod), NOT a.attnotnull, \
-             a.atthasdef OR a.attidentity <> '', a.attgenerated <> '' FROM pg_attribute a \
-             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum",
-            &[&oid],
-        )
-        .await
-        .map_err(convert)?;
-    let numbers: Vec<i16> = rows.iter().map(|row| row.get(0)).collect();
-    let columns = rows
-        .iter()
-        .map(|row| {
-            let native: String = row.get(2);
-            ColumnSchema {
-                nullable: row.get(3),
-                has_default: row.get(4),
-                generated: row.get(5),
-                ..ColumnSchema::new(row.get::<_, &str>(1), neutral(&native), native)
-            }
-        })
-        .collect();
+    let attributes = attributes(client, oid).await?;
+    let numbers: Vec<i16> = attributes.iter().map(|a| a.number).collect();
+    let columns = attributes.into_iter().map(|a| a.column).collect();
     let place = |number: &i16| numbers.iter().position(|n| n == number);
     let mut schema = TableSchema {
         foreign_keys: foreign_keys(client, oid).await?,
         // The estimate is -1 while unknown.
         estimated_rows: (estimate >= 0.0).then(|| format!("{estimate:.0}").parse().unwrap_or(0)),
+        comment: found.get(3),
         ..TableSchema::new(name.clone(), columns)
     };
     let indexes = client
         .query(
-            "SELECT c.relname, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1] \
+            "SELECT c.relname, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1], \
+             i.indisreplident \
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
              AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
              ORDER BY 1",
             &[&oid],
         )
         .await
-        .map_err(convert)?;
+        .map_err(plain)?;
+    let mut identity = Vec::new();
     for row in indexes {
         let key: Vec<i16> = row.get(2);
         let Some(columns) = key.iter().map(place).collect::<Option<Vec<_>>>() else {
             continue;
         };
+        if row.get(3) {
+            identity.clone_from(&columns);
+        }
         if row.get(1) {
             schema.primary_key = columns;
         } else {
@@ -230,7 +357,55 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
             });
         }
     }
+    schema.old_image = match found.get(2) {
+        "f" => None,
+        "d" => Some(schema.primary_key.clone()),
+        "i" => Some(identity),
+        _ => Some(Vec::new()),
+    };
     Ok(Some(schema))
+}
+
+/// The table without columns the log does not have: those the server computes (stored ones are
+/// `logged` since version 18).
+pub(crate) fn in_the_log(schema: TableSchema, logged: bool) -> TableSchema {
+    if logged || !schema.columns.iter().any(|c| c.generated) {
+        return schema;
+    }
+    let mut places = Vec::with_capacity(schema.columns.len());
+    let mut columns = Vec::new();
+    for column in schema.columns {
+        places.push((!column.generated).then_some(columns.len()));
+        if !column.generated {
+            columns.push(column);
+        }
+    }
+    let moved = |key: &[usize]| -> Option<Vec<usize>> {
+        key.iter()
+            .map(|c| places.get(*c).copied().flatten())
+            .collect()
+    };
+    TableSchema {
+        columns,
+        primary_key: moved(&schema.primary_key).unwrap_or_default(),
+        unique_keys: schema
+            .unique_keys
+            .into_iter()
+            .filter_map(|key| {
+                Some(UniqueKey {
+                    columns: moved(&key.columns)?,
+                    ..key
+                })
+            })
+            .collect(),
+        old_image: schema.old_image.map(|image| {
+            image
+                .iter()
+                .filter_map(|c| places.get(*c).copied().flatten())
+                .collect()
+        }),
+        ..schema
+    }
 }
 
 async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
@@ -247,7 +422,7 @@ async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
             &[&oid],
         )
         .await
-        .map_err(convert)?;
+        .map_err(plain)?;
     let action = |code: &str| match code {
         "c" => Ok(ReferenceAction::Cascade),
         "n" => Ok(ReferenceAction::SetNull),
@@ -266,6 +441,7 @@ async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
                 parent_columns: row.get(6),
                 on_delete: action(row.get(3))?,
                 on_update: action(row.get(4))?,
+                logged: true,
             })
         })
         .collect()

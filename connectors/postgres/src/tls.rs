@@ -10,7 +10,7 @@ use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use thalweg_core::ports::{DataSourceConfig, TlsMode, TlsOptions};
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Result};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -25,7 +25,7 @@ static PLATFORM: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
 /// What to ask of the server. A password never travels without TLS to another machine unless the
 /// user allowed it: `prefer` is `require` there.
 pub(crate) fn mode(config: &DataSourceConfig) -> Result<SslMode> {
-    let may_be_plain = is_this_machine(&config.host) || config.allow_cleartext_password;
+    let may_be_plain = may_be_plain(config);
     match config.tls.mode {
         TlsMode::Off if may_be_plain => Ok(SslMode::Disable),
         TlsMode::Prefer if may_be_plain => Ok(SslMode::Prefer),
@@ -36,10 +36,14 @@ pub(crate) fn mode(config: &DataSourceConfig) -> Result<SslMode> {
         .with_hint(
             "set the data source's TLS mode to require, or allow clear-text passwords for it if \
              the network is trusted",
-        )
-        .at(Side::Target)),
+        )),
         TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyFull => Ok(SslMode::Require),
     }
+}
+
+/// Whether a password may travel in clear text.
+pub(crate) fn may_be_plain(config: &DataSourceConfig) -> bool {
+    is_this_machine(&config.host) || config.allow_cleartext_password
 }
 
 fn is_this_machine(host: &str) -> bool {
@@ -49,8 +53,13 @@ fn is_this_machine(host: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
-/// The client's side of the handshake.
+/// The client's side of the handshake, for the driver.
 pub(crate) fn connector(options: &TlsOptions) -> Result<MakeRustlsConnect> {
+    Ok(MakeRustlsConnect::new(client(options)?))
+}
+
+/// The client's side of the handshake.
+pub(crate) fn client(options: &TlsOptions) -> Result<ClientConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -62,7 +71,7 @@ pub(crate) fn connector(options: &TlsOptions) -> Result<MakeRustlsConnect> {
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
     };
-    Ok(MakeRustlsConnect::new(config.with_no_client_auth()))
+    Ok(config.with_no_client_auth())
 }
 
 fn roots(ca_pem: Option<&str>) -> Result<Arc<RootCertStore>> {
@@ -72,7 +81,6 @@ fn roots(ca_pem: Option<&str>) -> Result<Arc<RootCertStore>> {
     let unusable = || {
         Error::config("the certificate authority of the data source cannot be read")
             .with_hint("give it as PEM: lines from -----BEGIN CERTIFICATE----- on")
-            .at(Side::Target)
     };
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -95,14 +103,24 @@ pub(crate) fn handshake_error(error: &tokio_postgres::Error) -> Option<Error> {
             return Some(refused(tls));
         }
         if inner.to_string() == "server does not support TLS" {
-            return Some(Error::config("the server offers no TLS").with_hint(
-                "set ssl = on with ssl_cert_file and ssl_key_file on the server, or choose TLS \
-                     mode off and allow clear-text passwords if the network is trusted",
-            ));
+            return Some(not_offered());
         }
         cause = inner.source();
     }
     None
+}
+
+/// The same for a handshake of our own.
+pub(crate) fn failed(error: &std::io::Error) -> Option<Error> {
+    as_tls(error).map(refused)
+}
+
+/// The server does not do what has to be.
+pub(crate) fn not_offered() -> Error {
+    Error::config("the server offers no TLS").with_hint(
+        "set ssl = on with ssl_cert_file and ssl_key_file on the server, or choose TLS mode off \
+         and allow clear-text passwords if the network is trusted",
+    )
 }
 
 /// An I/O error wraps the handshake's own without naming it as its source.

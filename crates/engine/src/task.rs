@@ -173,8 +173,11 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
         .with_hint("the target was restored or emptied: reset the task, so that it loads again")
         .at(Side::Target));
     }
-    let from = spec.source.secure().await.map_err(|e| e.at(Side::Source))?;
     let plan = &spec.plan;
+    let sources = plan.sources.iter();
+    let tables: Vec<_> = sources.map(|s| s.schema.name.clone()).collect();
+    let secured = spec.source.secure(&tables).await;
+    let from = secured.map_err(|e| e.at(Side::Source))?;
     let live = !plan.operations.insert;
     let tables: Vec<_> = (0..plan.targets.len())
         .map(|target| (target, plan.fingerprint(target), live))

@@ -6,7 +6,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use thalweg_core::schema::{ColumnSchema, ColumnType};
-use thalweg_core::value::{CellRef, Date, DecimalRef, RowBatch};
+use thalweg_core::value::{CellRef, Date, DecimalRef, RowBatch, Varying};
 
 use super::Malformed;
 use super::charset::{self, Charset};
@@ -102,13 +102,7 @@ pub(crate) fn push_string(
             }
             Ok(())
         }),
-        Meaning::Json(set) => {
-            let mut text = Vec::new();
-            charset::append(*set, bytes, &mut text)?;
-            let text = std::str::from_utf8(&text).map_err(|_| Malformed("JSON is not text"))?;
-            out.push(CellRef::Json(text));
-            Ok(())
-        }
+        Meaning::Json(set) => out.push_with(Varying::Json, |to| charset::append(*set, bytes, to)),
         Meaning::Bytes(Some(n)) if bytes.len() < *n => {
             let mut padded = bytes.to_vec();
             padded.resize(*n, 0);

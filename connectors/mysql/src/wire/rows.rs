@@ -227,6 +227,8 @@ pub(crate) fn join(physical: &[Physical], schema: &TableSchema) -> Result<Vec<Co
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RowsEvent<'a> {
     pub(crate) table_id: u64,
+    /// The session had `foreign_key_checks = 0` (flag `NO_FOREIGN_KEY_CHECKS_F`).
+    pub(crate) unchecked: bool,
     pub(crate) width: usize,
     pub(crate) present: &'a [u8],
     /// Columns of the after image of an update.
@@ -239,7 +241,7 @@ impl<'a> RowsEvent<'a> {
     pub(crate) fn parse(body: &'a [u8], v2: bool, update: bool) -> Result<Self, Malformed> {
         let mut b = Buf(body);
         let table_id = b.le(6)?;
-        b.take(2)?;
+        let unchecked = b.u16()? & 0x2 != 0;
         if v2 {
             let len = usize::from(b.u16()?);
             b.take(len.checked_sub(2).ok_or(Malformed("extra data length"))?)?;
@@ -250,6 +252,7 @@ impl<'a> RowsEvent<'a> {
         let present_after = if update { b.take(bitmap)? } else { present };
         Ok(RowsEvent {
             table_id,
+            unchecked,
             width,
             present,
             present_after,

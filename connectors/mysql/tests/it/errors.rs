@@ -80,7 +80,7 @@ async fn who_cannot_connect_is_told_why() {
 async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
     let server = start();
     let all = source(&config(&server, "root", server.password()));
-    let from = all.secure().await.unwrap();
+    let from = all.secure(&[]).await.unwrap();
     let tables = all.describe(&[TableName::new("shop", "t")]).await.unwrap();
     server.sql("GRANT INSERT ON shop.t TO reader@'%'").unwrap();
     let limited = source(&config(&server, "reader", "secret"));

@@ -5,6 +5,7 @@
     reason = "tests may panic"
 )]
 
+mod charsets;
 mod errors;
 mod position;
 mod refused;
@@ -12,6 +13,7 @@ mod source;
 mod split;
 mod target_apply;
 mod target_checkpoint;
+mod target_errors;
 mod target_order;
 mod target_world;
 mod texts;

@@ -259,6 +259,7 @@ pub(crate) fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
         target: 0,
         feed: 0,
         op,
+        unchecked: false,
     };
     ops.iter().map(of_first).collect()
 }

@@ -7,10 +7,10 @@ use super::types::twin;
 use super::world::World;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_character_set_is_read_exactly_or_refused() {
+async fn every_character_set_is_read_exactly() {
     let world = World::new(&[]);
     let sets = world.sql("SELECT character_set_name FROM information_schema.character_sets");
-    let mut read = Vec::new();
+    let mut count = 0;
     for set in sets.lines().filter(|set| *set != "binary") {
         world.sql(&format!(
             "CREATE TABLE s_{set} (id INT PRIMARY KEY, c CHAR(20) CHARACTER SET {set}, \
@@ -18,15 +18,8 @@ async fn every_character_set_is_read_exactly_or_refused() {
              e ENUM('a','é','日本') CHARACTER SET utf8mb4)"
         ));
         let name = format!("s_{set}");
-        let found = world.check(&[&name]).await;
-        if !found.is_empty() {
-            let subjects: Vec<&str> = found.iter().map(|f| f.subject.as_str()).collect();
-            let want = ["c", "v", "x"].map(|c| format!("shop.s_{set}.{c}"));
-            assert_eq!(subjects, want);
-            assert!(found.iter().all(|f| f.refuses() && f.message.contains(set)));
-            continue;
-        }
-        read.push(set.to_owned());
+        assert_eq!(world.check(&[&name]).await, [], "{set}");
+        count += 1;
         let table = world.tables(&[&name]).await.remove(0);
         let samples = [
             "abc xyz 0",
@@ -76,34 +69,7 @@ async fn every_character_set_is_read_exactly_or_refused() {
             assert_eq!(hex.split('\t').collect::<Vec<_>>(), ours, "{set} {id}");
         }
     }
-    for set in [
-        "ascii", "latin1", "ucs2", "utf16", "utf16le", "utf32", "utf8mb3", "utf8mb4",
-    ] {
-        assert!(read.iter().any(|r| r == set), "{set} is not read: {read:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_byte_of_a_one_byte_set() {
-    let world = World::new(&[]);
-    world.sql("CREATE TABLE l (id INT PRIMARY KEY, v VARCHAR(10) CHARACTER SET latin1)");
-    let table = world.tables(&["l"]).await.remove(0);
-    let rows: Vec<String> = (0..256).map(|b| format!("({b}, x'{b:02x}')")).collect();
-    let fill = format!("INSERT INTO shop.l VALUES {}", rows.join(", "));
-    twin(&world, &table, &fill).await;
-    let server = world.sql("SELECT HEX(CONVERT(v USING utf8mb4)) FROM l ORDER BY id");
-    let (rows, _) = world.read(&table).await;
-    for row in rows.iter() {
-        let (Some(CellRef::I64(id)), Some(CellRef::Text(text))) = (row.cell(0), row.cell(1)) else {
-            panic!("a key and a text")
-        };
-        let ours: String = text.bytes().map(|b| format!("{b:02X}")).collect();
-        assert_eq!(
-            server.lines().nth(usize::try_from(id).unwrap()).unwrap(),
-            ours,
-            "{id:x}"
-        );
-    }
+    assert!(count >= 39, "{count} sets");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

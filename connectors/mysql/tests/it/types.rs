@@ -426,6 +426,28 @@ async fn octets_and_labels() {
         ),
     ])
     .await;
+    all(&[
+        (
+            "ENUM('🦊','b?','','it''s','ž\\\\') CHARACTER SET utf8mb4",
+            &[
+                ("1", "'🦊'"),
+                ("2", "'b?'"),
+                ("3", "''"),
+                ("4", "'it's'"),
+                ("5", "'ž\\'"),
+                ("NULL", "NULL"),
+            ],
+        ),
+        (
+            "SET('?','ž🦊','c') CHARACTER SET utf16",
+            &[("7", "'?,ž🦊,c'"), ("2", "'ž🦊'"), ("0", "''")],
+        ),
+        (
+            "ENUM('中','文') CHARACTER SET gbk",
+            &[("1", "'中'"), ("0", "''")],
+        ),
+    ])
+    .await;
     let world = World::new(&[]);
     let labels = |n: u32| {
         (1..=n)
@@ -492,9 +514,6 @@ async fn what_cannot_be_read_exactly_is_refused_by_name() {
         ("c TEXT COMPRESSED)", "column_type"),
         ("c VARBINARY(100) COMPRESSED)", "column_type"),
         ("c YEAR(2))", "column_type"),
-        ("c ENUM('🦊', 'b'))", "column_type"),
-        ("c SET('b', 'ž🦊'))", "column_type"),
-        ("c VARCHAR(9) CHARACTER SET gbk)", "column_type"),
         ("c TEXT UNIQUE)", "hidden_column"),
         ("c INT) WITH SYSTEM VERSIONING", "table_missing"),
     ] {

@@ -88,7 +88,7 @@ impl World {
 
     /// The end of the log as a position to start from.
     pub(crate) async fn here(&self) -> Position {
-        self.source().secure().await.unwrap()
+        self.source().secure(&[]).await.unwrap()
     }
 
     /// Tables of `shop` by name.

@@ -121,7 +121,7 @@ async fn a_start_waits_for_what_is_prepared() {
     prepare(&world, "slow", 1);
     let source = world.source();
     let mut secured = JoinSet::new();
-    secured.spawn(async move { source.secure().await });
+    secured.spawn(async move { source.secure(&[]).await });
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert!(secured.try_join_next().is_none());
     world.sql("INSERT INTO t VALUES (2, 'meanwhile'); XA COMMIT 'slow'");
@@ -143,7 +143,7 @@ async fn a_start_refuses_naming_what_stays_prepared() {
     let world = World::new(&[]);
     world.sql(TABLES);
     prepare(&world, "forgotten", 1);
-    let error = world.source().secure().await.unwrap_err();
+    let error = world.source().secure(&[]).await.unwrap_err();
     says(&error, Kind::Config, &["forgotten"]);
     assert!(error.hint().unwrap().contains("XA ROLLBACK"));
 }

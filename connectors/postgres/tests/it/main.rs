@@ -8,7 +8,10 @@
 mod apply;
 mod checkpoint;
 mod errors;
+mod log;
 mod merged;
+mod slot;
+mod source;
 mod tls;
 mod types;
 mod world;

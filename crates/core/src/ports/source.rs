@@ -48,9 +48,10 @@ pub trait Source: Inspect {
     /// means the source could not be asked.
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>>;
 
-    /// Makes sure the log is kept from here on, and gives that place. Transactions prepared but
-    /// not decided at that place must not exist (it waits for them, then refuses naming them).
-    async fn secure(&self) -> Result<Position>;
+    /// Makes sure the log is kept from here on and has the changes of `tables`, and gives that place.
+    /// Transactions prepared but not decided at that place must not exist (it waits for them, then
+    /// refuses naming them).
+    async fn secure(&self, tables: &[TableName]) -> Result<Position>;
 
     /// Cuts a chunk into chunks of about `size`: ranges over the first column of the table's primary
     /// key, in key order, that together hold exactly the keys of `chunk`, whatever rows there are or

@@ -46,6 +46,7 @@ fn plan(key: Vec<usize>) -> Plan {
     Plan {
         sources: Vec::new(),
         targets: vec![target],
+        cascades: Vec::new(),
         operations: Operations::ALL,
         options: TaskOptions::default(),
     }
@@ -113,6 +114,7 @@ fn history(rng: &mut SmallRng, start: &Model) -> (RowBatch, Vec<TableOp>, Model)
             target: 0,
             feed: 0,
             op,
+            unchecked: false,
         });
     }
     (rows, ops, model)
@@ -230,6 +232,7 @@ fn a_swap_of_keys_is_two_updates() {
             target: 0,
             feed: 0,
             op: RowOp::Update { before, after },
+            unchecked: false,
         });
     }
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
@@ -251,6 +254,7 @@ fn a_replaced_row_is_deleted_and_inserted() {
         target: 0,
         feed: 0,
         op,
+        unchecked: false,
     });
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
     assert_eq!((&folded.deletes, &folded.inserts), (&vec![old], &vec![new]));
@@ -268,6 +272,7 @@ fn what_cannot_be_folded_is_left_in_order() {
                 target: 0,
                 feed: 0,
                 op,
+                unchecked: false,
             })
             .collect();
         fold(&plan(key), &mut rows.clone(), &ops) == Some(vec![Net::InOrder(0)])

@@ -164,8 +164,8 @@ impl Source for Hasty {
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
         self.0.check(tables).await
     }
-    async fn secure(&self) -> Result<Position> {
-        self.0.secure().await
+    async fn secure(&self, tables: &[TableName]) -> Result<Position> {
+        self.0.secure(tables).await
     }
     async fn read(
         &self,

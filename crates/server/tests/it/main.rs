@@ -7,6 +7,7 @@
 )]
 
 mod bank;
+mod cascades;
 mod check;
 mod conn;
 mod crash;

@@ -228,7 +228,7 @@ impl Source for MemorySource {
         Ok(Vec::new())
     }
 
-    async fn secure(&self) -> Result<Position> {
+    async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         self.step()?;
         Ok(Position::new(self.state().head().to_string()))
     }
@@ -398,6 +398,7 @@ impl Stream {
                 kind,
                 before,
                 after,
+                unchecked: false,
             });
         }
         let commit = (self.sent >= all.len()).then(|| Commit {

@@ -1,0 +1,422 @@
+//! The source: questions of place and order, and the doors to snapshot and stream.
+
+use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use thalweg_core::finding::Finding;
+use thalweg_core::ports::{
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
+    StreamLimits,
+};
+use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::{Error, Result, Side};
+use tokio::sync::Mutex;
+use tokio_postgres::Client;
+
+use crate::config::{Connection as Asking, connect_source};
+use crate::error::asking;
+use crate::position::{Origin, Place, Seen};
+use crate::schema::quote;
+use crate::slot;
+use crate::wire::connection::{Connection, Purpose};
+use crate::wire::replication::Lsn;
+use crate::{check, schema, snapshot, split, stream};
+
+/// How long a slot's creation may wait for running transactions, before it is said who they are.
+const SLOT_WAIT: Duration = Duration::from_secs(10);
+
+pub(crate) struct PostgresSource {
+    pub(crate) config: DataSourceConfig,
+    /// Of slot and publication.
+    pub(crate) name: String,
+    /// An idle connection for the questions asked every second.
+    idle: Mutex<Option<Asking>>,
+    /// The session that made the slot, and with it the snapshot it exported: alive until the stream
+    /// begins.
+    held: Lock<Option<Held>>,
+}
+
+/// The state at the slot's begin, which other sessions can read as long as this one does nothing.
+pub(crate) struct Held {
+    _session: Connection,
+    pub(crate) snapshot: Shared,
+}
+
+/// A snapshot that can be taken up.
+#[derive(Clone, Debug)]
+pub(crate) struct Shared {
+    pub(crate) name: String,
+    /// What it sees: every commit before the slot's begin, and none after.
+    pub(crate) seen: Visibility,
+    /// The files of the task's tables before the slot was made (see [`files`]).
+    pub(crate) files: Vec<(TableName, String)>,
+}
+
+impl PostgresSource {
+    pub(crate) fn new(config: &DataSourceConfig) -> Self {
+        PostgresSource {
+            config: config.clone(),
+            name: slot::name(&config.application_name),
+            idle: Mutex::new(None),
+            held: Lock::default(),
+        }
+    }
+
+    /// Puts a question on a connection of its own, within the timeout.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&Client) -> Result<T>,
+    ) -> Result<T> {
+        let run = async {
+            let connection = connect_source(&self.config).await?;
+            question(&connection.client).await
+        };
+        tokio::time::timeout(self.config.timeout, Box::pin(run))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
+            .map_err(|error| error.at(Side::Source))
+    }
+
+    /// The end of the log, asked on the idle connection.
+    async fn end(&self) -> Result<Lsn> {
+        let mut idle = self.idle.lock().await;
+        if let Some(connection) = idle.take()
+            && let Ok(end) = self.end_by(&connection.client).await
+        {
+            *idle = Some(connection);
+            return Ok(end);
+        }
+        // The server may have ended the old connection, or may have been restarted.
+        let connection = connect_source(&self.config).await?;
+        let end = self.end_by(&connection.client).await?;
+        *idle = Some(connection);
+        Ok(end)
+    }
+
+    async fn end_by(&self, client: &Client) -> Result<Lsn> {
+        tokio::time::timeout(self.config.timeout, end_of_log(client))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The snapshot the slot exported, while it can be taken up.
+    pub(crate) fn shared(&self) -> Option<Shared> {
+        self.held().as_ref().map(|held| held.snapshot.clone())
+    }
+
+    /// It is not to be taken up any more, because its session is gone or a table cannot be read in it:
+    /// all chunks share it, or none does.
+    pub(crate) fn unshare(&self) {
+        *self.held() = None;
+    }
+
+    /// Makes the slot, waiting for the transactions that run; gives its begin and its session.
+    async fn make_slot(
+        &self,
+        client: &Client,
+        version: u32,
+        recovering: bool,
+    ) -> Result<(Lsn, String, Connection)> {
+        let name = slot::session_name(&self.config.application_name, "slot");
+        let mut session = Connection::open(&self.config, &name, Purpose::Replication).await?;
+        session
+            .query("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
+            .await?;
+        if version >= 140_000 {
+            session.query("SET idle_session_timeout = 0").await?;
+        }
+        let pid = i32::try_from(session.pid).unwrap_or(0);
+        let options = match version {
+            170_000.. if !recovering => "(SNAPSHOT 'export', FAILOVER true)",
+            150_000.. => "(SNAPSHOT 'export')",
+            _ => "EXPORT_SNAPSHOT",
+        };
+        let command = format!(
+            "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}",
+            quote(&self.name)
+        );
+        let made = tokio::time::timeout(SLOT_WAIT, session.query(&command)).await;
+        let Ok(made) = made else {
+            let blockers = blockers(client).await?;
+            client
+                .execute("SELECT pg_cancel_backend($1)", &[&pid])
+                .await
+                .map_err(asking)?;
+            drop(session);
+            slot::remove(client, &self.name, &self.config.application_name).await?;
+            return Err(blockers);
+        };
+        let rows = made?;
+        let row = rows.first().map(Vec::as_slice);
+        let Some([_, Some(begins), Some(snapshot), ..]) = row else {
+            return Err(Error::bug("a slot was made without a snapshot").at(Side::Source));
+        };
+        let begins = Lsn::parse(begins)
+            .ok_or_else(|| Error::bug("a slot without a begin").at(Side::Source))?;
+        Ok((begins, snapshot.clone(), session))
+    }
+
+    /// Which log this is: asked in a replication session.
+    pub(crate) async fn origin(&self, session: &mut Connection, client: &Client) -> Result<Origin> {
+        let rows = session.query("IDENTIFY_SYSTEM").await?;
+        let row = rows.first().map(Vec::as_slice);
+        let Some([Some(system), Some(timeline), ..]) = row else {
+            return Err(Error::bug("a server without an identity").at(Side::Source));
+        };
+        let database = client
+            .query_one(
+                "SELECT oid FROM pg_database WHERE datname = current_database()",
+                &[],
+            )
+            .await
+            .map_err(asking)?;
+        Ok(Origin {
+            system: system.clone(),
+            timeline: timeline.parse().unwrap_or(0),
+            database: database.get(0),
+            slot: self.name.clone(),
+        })
+    }
+}
+
+fn timed_out() -> Error {
+    Error::transient("the source did not answer in time").at(Side::Source)
+}
+
+/// The end of the log; on a standby, of what it has replayed.
+async fn end_of_log(client: &Client) -> Result<Lsn> {
+    let row = client
+        .query_one(
+            "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+             ELSE pg_current_wal_lsn() END)::text",
+            &[],
+        )
+        .await
+        .map_err(asking)?;
+    lsn(row.get(0))
+}
+
+pub(crate) fn lsn(text: Option<&str>) -> Result<Lsn> {
+    text.and_then(Lsn::parse).ok_or_else(|| {
+        Error::transient("the source does not know the end of its log").at(Side::Source)
+    })
+}
+
+/// `server_version_num`, and whether it is a standby.
+pub(crate) async fn version(client: &Client) -> Result<(u32, bool)> {
+    let row = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int4, pg_is_in_recovery()",
+            &[],
+        )
+        .await
+        .map_err(asking)?;
+    Ok((u32::try_from(row.get::<_, i32>(0)).unwrap_or(0), row.get(1)))
+}
+
+/// The files a table's rows are in; all its partitions'. They change when it is rewritten or
+/// truncated, which no snapshot taken before can read around.
+pub(crate) async fn files(client: &Client, table: u32) -> Result<String> {
+    let row = client
+        .query_one(
+            "WITH RECURSIVE tree AS (SELECT $1::oid AS oid UNION ALL \
+               SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
+               JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition) \
+             SELECT coalesce(string_agg(t.oid::text || ':' || \
+               coalesce(pg_relation_filenode(t.oid)::text, ''), ' ' ORDER BY t.oid), '') \
+             FROM tree t",
+            &[&table],
+        )
+        .await
+        .map_err(asking)?;
+    Ok(row.get(0))
+}
+
+/// Who keeps a slot from being ready: whoever runs since before.
+async fn blockers(client: &Client) -> Result<Error> {
+    let prepared = client
+        .query(
+            "SELECT gid FROM pg_prepared_xacts ORDER BY prepared LIMIT 20",
+            &[],
+        )
+        .await
+        .map_err(asking)?;
+    if !prepared.is_empty() {
+        let gids: Vec<&str> = prepared.iter().map(|row| row.get(0)).collect();
+        return Ok(Error::config(format!(
+            "transactions are prepared and not decided: {}",
+            gids.join("; ")
+        ))
+        .with_hint("end each with COMMIT PREPARED or ROLLBACK PREPARED, then start again")
+        .at(Side::Source));
+    }
+    let running = client
+        .query(
+            "SELECT pid, coalesce(application_name, ''), \
+             coalesce(extract(epoch FROM now() - xact_start)::int8, 0) FROM pg_stat_activity \
+             WHERE backend_xid IS NOT NULL AND pid <> pg_backend_pid() ORDER BY xact_start LIMIT 10",
+            &[],
+        )
+        .await
+        .map_err(asking)?;
+    let list: Vec<String> = running
+        .iter()
+        .map(|row| {
+            let (pid, name, age): (i32, &str, i64) = (row.get(0), row.get(1), row.get(2));
+            format!("pid {pid} ({name}) since {age} s")
+        })
+        .collect();
+    Ok(Error::transient(format!(
+        "the replication slot waits for transactions that run: {}",
+        list.join("; ")
+    ))
+    .with_hint("end them, for example with SELECT pg_terminate_backend(pid); it is tried again")
+    .at(Side::Source))
+}
+
+#[async_trait]
+impl Inspect for PostgresSource {
+    async fn probe(&self) -> Result<()> {
+        self.ask(async |client| client.batch_execute("SELECT 1").await.map_err(asking))
+            .await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.ask(async |client| schema::tables(client).await).await
+    }
+
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        self.ask(async |client| {
+            let logged = version(client).await?.0 >= 180_000;
+            let mut out = Vec::new();
+            for table in tables {
+                let found = schema::describe(client, table).await?;
+                out.extend(found.map(|found| schema::in_the_log(found, logged)));
+            }
+            Ok(out)
+        })
+        .await
+    }
+}
+
+#[async_trait]
+impl Source for PostgresSource {
+    async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
+        self.ask(async |client| check::check(client, &self.config, tables).await)
+            .await
+    }
+
+    async fn secure(&self, tables: &[TableName]) -> Result<Position> {
+        self.unshare();
+        let connection = connect_source(&self.config).await?;
+        let client = &connection.client;
+        let (version, recovering) = version(client).await?;
+        // An earlier start may have made it and died before the target knew.
+        slot::remove(client, &self.name, &self.config.application_name).await?;
+        slot::publish(client, &self.name, version, tables).await?;
+        let mut known = Vec::with_capacity(tables.len());
+        for table in tables {
+            let oid = slot::oid(client, table).await?;
+            known.push((table.clone(), files(client, oid).await?));
+        }
+        let (begins, snapshot, session) = self.make_slot(client, version, recovering).await?;
+        // On a session of its own: the one that made the slot must not do anything any more.
+        let name = slot::session_name(&self.config.application_name, "slot");
+        let mut second = Connection::open(&self.config, &name, Purpose::Replication).await?;
+        let origin = self.origin(&mut second, client).await?;
+        let seen = snapshot::exported(&mut second, client, &snapshot, begins).await?;
+        *self.held() = Some(Held {
+            _session: session,
+            snapshot: Shared {
+                name: snapshot,
+                seen: seen.visibility(),
+                files: known,
+            },
+        });
+        let place = Place {
+            lsn: begins,
+            origin: Some(origin),
+        };
+        Ok(place.position())
+    }
+
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        self.ask(async |client| split::split(client, chunk, size).await)
+            .await
+    }
+
+    fn shared_snapshot(&self) -> Option<Visibility> {
+        self.shared().map(|shared| shared.seen)
+    }
+
+    /// Every snapshot sees what lies before the place where a stream can begin, see [`snapshot`].
+    async fn read(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        limits: StreamLimits,
+    ) -> Result<Box<dyn ChunkReader>> {
+        let reader = Box::pin(snapshot::open(self, chunk, limits)).await?;
+        Ok(Box::new(reader))
+    }
+
+    fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
+        Seen::of_visibility(seen)?.contains(tx)
+    }
+
+    fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
+        Ok(Place::of_position(at)?.lsn >= Seen::of_visibility(seen)?.before)
+    }
+
+    async fn head(&self) -> Result<Position> {
+        let place = Place {
+            lsn: self.end().await?,
+            origin: None,
+        };
+        Ok(place.position())
+    }
+
+    fn reached(&self, at: &Position, mark: &Position) -> Result<bool> {
+        Ok(Place::of_position(at)?.lsn >= Place::of_position(mark)?.lsn)
+    }
+
+    async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {
+        let at = Place::of_position(at)?.lsn;
+        Ok(Some(self.end().await?.0.saturating_sub(at.0)))
+    }
+
+    async fn stream(
+        &self,
+        from: &Position,
+        tables: &[TableSchema],
+        limits: StreamLimits,
+    ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
+        self.unshare();
+        let (stream, confirm) = Box::pin(stream::open(self, from, tables, limits)).await?;
+        Ok((Box::new(stream), Box::new(confirm)))
+    }
+
+    async fn release(&self) -> Result<()> {
+        self.unshare();
+        let since = Instant::now();
+        self.ask(async |client| {
+            slot::remove(client, &self.name, &self.config.application_name).await?;
+            slot::unpublish(client, &self.name).await
+        })
+        .await
+        .map_err(|error| {
+            error.with_hint(format!(
+                "after {} s; by hand: SELECT pg_drop_replication_slot('{name}'); \
+                 DROP PUBLICATION IF EXISTS {name};",
+                since.elapsed().as_secs(),
+                name = self.name
+            ))
+        })
+    }
+}

@@ -1,0 +1,540 @@
+//! Committed transactions from the slot.
+//!
+//! The position moves at a commit, to the place where its record ends: the server then begins with the
+//! first transaction whose commit record lies behind it. A keepalive between two transactions moves it
+//! too: everything before the place it names has been sent, and transactions that are still open are
+//! sent again from their beginning when they commit. So an idle slot keeps no log.
+//!
+//! The server sends transactions whole and in commit order (it keeps open ones to itself), and prepared
+//! ones when they are decided; see `docs/decisions`. What a table looks like is told before its first
+//! row and after each change of it, in the form it had at that place of the log, and is compared with
+//! the schema the stream was opened with.
+
+mod feedback;
+mod relation;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
+use thalweg_core::position::Position;
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::value::RowBatch;
+use thalweg_core::{Error, Result, Side};
+use tokio_postgres::Client;
+
+use self::feedback::{Confirmed, Feedback};
+use self::relation::{Captured, Known, Which};
+pub(crate) use self::relation::{KnownColumn, match_columns};
+use crate::config::connect_source;
+use crate::error::{asking, lost, refused};
+use crate::position::{self, Place};
+use crate::source::PostgresSource;
+use crate::wire::Malformed;
+use crate::wire::cells;
+use crate::wire::connection::{Connection, Failure, Incoming, Purpose};
+use crate::wire::frame::{Refusal, tag};
+use crate::wire::pgoutput::{self, Ended, Message, Old};
+use crate::wire::replication::{self, DATA_HEAD, EPOCH_MICROS, Lsn};
+use crate::{schema, session, slot, source};
+
+/// Empty transactions are handed out at most this often.
+const IDLE: Duration = Duration::from_millis(200);
+/// After so long a silence the server is asked whether our sender still works. It answers our status
+/// twice a second, but not while it decodes a huge transaction of others.
+const SILENCE: Duration = Duration::from_secs(15);
+/// Bytes of a message that are not values of a row.
+const AROUND: usize = 65_536;
+
+/// A transaction being read.
+struct Open {
+    xid: u32,
+    parts: bool,
+}
+
+pub(crate) struct Stream {
+    config: DataSourceConfig,
+    limits: StreamLimits,
+    incoming: Incoming,
+    /// The server's process.
+    pid: i32,
+    feedback: Feedback,
+    known: Vec<Known>,
+    names: HashMap<TableName, usize>,
+    /// What the server calls its tables; `None`: not captured.
+    relations: HashMap<u32, Option<Captured>>,
+    reader: cells::Reader,
+    place: Place,
+    open: Option<Open>,
+    changes: ChangeBatch,
+    log_bytes: u64,
+    /// The place has moved since it was last handed out.
+    moved: bool,
+    last_empty: Instant,
+}
+
+/// Opens the stream behind `from`.
+pub(crate) async fn open(
+    source: &PostgresSource,
+    from: &Position,
+    tables: &[TableSchema],
+    limits: StreamLimits,
+) -> Result<(Stream, Confirmed)> {
+    let place = Place::of_position(from)?;
+    let config = &source.config;
+    let connection = connect_source(config).await?;
+    let client = &connection.client;
+    let (version, _) = source::version(client).await?;
+    let slot = slot::find(client, &source.name).await?.ok_or_else(|| {
+        lost(format!(
+            "the replication slot {} does not exist any more",
+            source.name
+        ))
+    })?;
+    slot.fits(&source.name, &config.database, &place)?;
+    covered(client, source, tables).await?;
+    let known = known(client, tables).await?;
+    let name = slot::session_name(&config.application_name, "stream");
+    let mut session = Connection::open(config, &name, Purpose::Replication).await?;
+    same_log(source, &mut session, client, &place).await?;
+    session.query(session::PINNED).await?;
+    if version >= 120_000 {
+        session.query("SET wal_sender_timeout = '60s'").await?;
+    }
+    slot::take_over(client, &source.name, &config.application_name).await?;
+    let binary = version >= 140_000
+        && known
+            .iter()
+            .all(|table| table.columns.iter().all(|column| column.codec.binary()));
+    let command = format!(
+        "START_REPLICATION SLOT {name} LOGICAL {} (proto_version '1', publication_names '{name}'{})",
+        place.lsn,
+        if binary { ", binary 'true'" } else { "" },
+        name = schema::quote(&source.name),
+    );
+    let pid = i32::try_from(session.pid).unwrap_or(0);
+    let (incoming, outgoing) = session.copy_both(&command).await?;
+    let (feedback, confirmed) = Feedback::start(outgoing, place.lsn);
+    let names = tables
+        .iter()
+        .enumerate()
+        .map(|(index, table)| (table.name.clone(), index))
+        .collect();
+    let stream = Stream {
+        config: config.clone(),
+        limits,
+        incoming,
+        pid,
+        feedback,
+        known,
+        names,
+        relations: HashMap::new(),
+        reader: cells::Reader::new(limits.row_bytes_max),
+        place,
+        open: None,
+        changes: ChangeBatch::default(),
+        log_bytes: 0,
+        moved: false,
+        last_empty: Instant::now(),
+    };
+    Ok((stream, confirmed))
+}
+
+/// Tables a publication of ours does not cover: new ones (their changes come from now on) are added; one
+/// that somebody took out has missed changes.
+async fn covered(client: &Client, source: &PostgresSource, tables: &[TableSchema]) -> Result<()> {
+    if slot::publication(client, &source.name).await?.is_none() {
+        return Err(lost(format!(
+            "the publication {} does not exist any more",
+            source.name
+        )));
+    }
+    for table in tables {
+        slot::extend(client, &source.name, &table.name).await?;
+    }
+    Ok(())
+}
+
+/// The tables as the catalogue has them, which has to be as the stream's user knows them.
+async fn known(client: &Client, tables: &[TableSchema]) -> Result<Vec<Known>> {
+    let mut out = Vec::with_capacity(tables.len());
+    for table in tables {
+        let oid = slot::oid(client, &table.name).await?;
+        let attributes = schema::attributes(client, oid).await?;
+        out.push(Known::new(table, &attributes)?);
+    }
+    Ok(out)
+}
+
+/// The server's log has to be the one that was read.
+async fn same_log(
+    source: &PostgresSource,
+    session: &mut Connection,
+    client: &Client,
+    place: &Place,
+) -> Result<()> {
+    let Some(was) = &place.origin else {
+        return Err(lost("the position does not say of which log it is"));
+    };
+    let is = source.origin(session, client).await?;
+    if was.system != is.system || was.database != is.database {
+        return Err(lost(format!(
+            "the source is another system than the one that was read (system identifier {} and \
+             database number {}, not {} and {})",
+            is.system, is.database, was.system, was.database
+        )));
+    }
+    if was.slot != is.slot {
+        return Err(lost(format!(
+            "the position is of replication slot {}, not of {}",
+            was.slot, is.slot
+        )));
+    }
+    if was.timeline == is.timeline {
+        return Ok(());
+    }
+    // A standby was promoted. What we have read must lie before the fork.
+    let fork = fork(session, is.timeline, was.timeline).await?;
+    match fork {
+        Some(fork) if place.lsn <= fork => Ok(()),
+        _ => Err(lost(format!(
+            "the source went from timeline {} to {}, and may lack what was read before",
+            was.timeline, is.timeline
+        ))),
+    }
+}
+
+/// Where the server's timeline `now` left timeline `then`; `None`: it never was on it.
+async fn fork(session: &mut Connection, now: u32, then: u32) -> Result<Option<Lsn>> {
+    let rows = session.query(&format!("TIMELINE_HISTORY {now}")).await?;
+    let Some([_, Some(history), ..]) = rows.first().map(Vec::as_slice) else {
+        return Ok(None);
+    };
+    Ok(history.lines().find_map(|line| {
+        let mut parts = line.split('\t');
+        let timeline: u32 = parts.next()?.trim().parse().ok()?;
+        let fork = Lsn::parse(parts.next()?.trim())?;
+        (timeline == then).then_some(fork)
+    }))
+}
+
+impl Stream {
+    /// An empty transaction that moves the position.
+    fn empty(&mut self) -> Transaction {
+        self.moved = false;
+        self.last_empty = Instant::now();
+        Transaction {
+            id: position::tx(0),
+            changes: ChangeBatch::default(),
+            commit: Some(Commit {
+                position: self.place.position(),
+                time_us: None,
+            }),
+            log_bytes: std::mem::take(&mut self.log_bytes),
+        }
+    }
+
+    /// The place moves to `lsn`, but never back.
+    fn step(&mut self, lsn: Lsn) {
+        if lsn > self.place.lsn {
+            self.place.lsn = lsn;
+            self.moved = true;
+        }
+    }
+
+    /// How many bytes a message may have: an update has two rows, and octets as text take two bytes
+    /// each.
+    fn message_bytes_max(&self) -> usize {
+        let row = usize::try_from(self.limits.row_bytes_max).unwrap_or(usize::MAX);
+        row.saturating_mul(4).saturating_add(AROUND)
+    }
+
+    /// The table of a message of which only the beginning was read.
+    fn table_of(&self, beginning: &[u8]) -> String {
+        let id = beginning
+            .get(DATA_HEAD + 1..DATA_HEAD + 5)
+            .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+        let captured = id.and_then(|id| self.relations.get(&id)?.as_ref());
+        captured.map_or_else(|| "a source table".to_owned(), |c| self.table_name(c.table))
+    }
+
+    fn table_name(&self, index: usize) -> String {
+        self.known
+            .get(index)
+            .map_or_else(String::new, |t| t.schema.name.to_string())
+    }
+
+    /// Waits for a message and handles it; `None`: nothing to hand out yet.
+    async fn step_on(&mut self) -> Result<Option<Transaction>> {
+        let max = self.message_bytes_max();
+        let (tag, body) = match self.incoming.message(max).await {
+            Ok(message) => message,
+            Err(Failure::TooLong) => {
+                let table = self.table_of(self.incoming.beginning());
+                return Err(too_large(&table, self.limits.row_bytes_max));
+            }
+            Err(failure) => return Err(failure.into()),
+        };
+        match tag {
+            tag::COPY_DATA => {}
+            tag::ERROR => return Err(refused(&Refusal::parse(body)?)),
+            tag::COPY_DONE | tag::COMMAND_COMPLETE | tag::READY => {
+                return Err(Error::transient("the source ended the stream").at(Side::Source));
+            }
+            _ => return Ok(None),
+        }
+        match replication::incoming(body)? {
+            replication::Incoming::Keepalive { wal_end, reply } => {
+                if reply {
+                    self.feedback.now();
+                }
+                if self.open.is_none() {
+                    self.step(wal_end);
+                }
+                Ok(self.idle())
+            }
+            replication::Incoming::Data { body, .. } => {
+                self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
+                // The message borrows from the buffer, which is part of us: what is changed is taken
+                // apart first.
+                let (_, message) = pgoutput::parse(body, false)?;
+                let mut rows = Rows {
+                    known: &self.known,
+                    names: &self.names,
+                    relations: &mut self.relations,
+                    reader: &mut self.reader,
+                    changes: &mut self.changes,
+                    row_bytes_max: self.limits.row_bytes_max,
+                };
+                match message {
+                    Message::Begin { xid, .. } => self.begin(xid),
+                    Message::Commit(ended) => self.commit(ended),
+                    message => {
+                        rows.take(message)?;
+                        self.part()
+                    }
+                }
+            }
+        }
+    }
+
+    /// An empty transaction if one is due.
+    fn idle(&mut self) -> Option<Transaction> {
+        let due = self.moved && self.open.is_none() && self.last_empty.elapsed() >= IDLE;
+        due.then(|| self.empty())
+    }
+
+    fn begin(&mut self, xid: u32) -> Result<Option<Transaction>> {
+        if self.open.is_some() {
+            return Err(Malformed("a transaction begins inside another").into());
+        }
+        self.open = Some(Open { xid, parts: false });
+        Ok(None)
+    }
+
+    fn commit(&mut self, ended: Ended) -> Result<Option<Transaction>> {
+        let Some(open) = self.open.take() else {
+            return Err(Malformed("a commit outside a transaction").into());
+        };
+        self.step(ended.end);
+        if self.changes.changes.is_empty() && !open.parts {
+            return Ok(self.idle());
+        }
+        self.moved = false;
+        Ok(Some(Transaction {
+            id: position::tx(open.xid),
+            changes: std::mem::take(&mut self.changes),
+            commit: Some(Commit {
+                position: self.place.position(),
+                time_us: ended.time.checked_add(EPOCH_MICROS),
+            }),
+            log_bytes: std::mem::take(&mut self.log_bytes),
+        }))
+    }
+
+    /// Hands out what there is of a transaction that has become large.
+    fn part(&mut self) -> Result<Option<Transaction>> {
+        let Some(open) = &mut self.open else {
+            // What is not part of a transaction, such as a relation, is only remembered.
+            return match self.changes.changes.is_empty() {
+                true => Ok(None),
+                false => Err(Malformed("a change outside a transaction").into()),
+            };
+        };
+        if self.changes.bytes() < self.limits.part_bytes {
+            return Ok(None);
+        }
+        open.parts = true;
+        Ok(Some(Transaction {
+            id: position::tx(open.xid),
+            changes: std::mem::take(&mut self.changes),
+            commit: None,
+            log_bytes: std::mem::take(&mut self.log_bytes),
+        }))
+    }
+
+    /// Asks on another connection whether our sender works. A server that answers and has it is busy.
+    async fn alive(&self) -> Result<()> {
+        let ask = async {
+            let connection = connect_source(&self.config).await?;
+            let found = connection
+                .client
+                .query_opt(
+                    "SELECT 1 FROM pg_stat_activity WHERE pid = $1",
+                    &[&self.pid],
+                )
+                .await
+                .map_err(asking)?;
+            Ok::<_, Error>(found.is_some())
+        };
+        match tokio::time::timeout(self.config.timeout, Box::pin(ask)).await {
+            Ok(Ok(true)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(false)) | Err(_) => Err(Error::transient(format!(
+                "the source sent nothing for {SILENCE:?} and does not answer"
+            ))
+            .at(Side::Source)),
+        }
+    }
+}
+
+#[async_trait]
+impl ChangeStream for Stream {
+    async fn next(&mut self) -> Result<Transaction> {
+        loop {
+            let due = self.moved && self.open.is_none();
+            let wait = match due {
+                true => IDLE.saturating_sub(self.last_empty.elapsed()),
+                false => SILENCE,
+            };
+            match tokio::time::timeout(wait, self.step_on()).await {
+                Ok(handled) => {
+                    if let Some(transaction) = handled? {
+                        return Ok(transaction);
+                    }
+                }
+                Err(_) if due => return Ok(self.empty()),
+                Err(_) => self.alive().await?,
+            }
+        }
+    }
+}
+
+/// The parts of a stream that rows need.
+struct Rows<'a> {
+    known: &'a [Known],
+    names: &'a HashMap<TableName, usize>,
+    relations: &'a mut HashMap<u32, Option<Captured>>,
+    reader: &'a mut cells::Reader,
+    changes: &'a mut ChangeBatch,
+    row_bytes_max: u64,
+}
+
+impl Rows<'_> {
+    fn take(&mut self, message: Message<'_>) -> Result<()> {
+        match message {
+            Message::Relation(relation) => {
+                let captured = relation::compare(&relation, self.known, self.names)?;
+                self.relations.insert(relation.id, captured);
+                Ok(())
+            }
+            Message::Insert { relation, new } => {
+                self.change(relation, ChangeKind::Insert, |captured, reader, rows| {
+                    let after = captured.image(new, Which::All, None, reader, rows)?;
+                    Ok((None, Some(after)))
+                })
+            }
+            Message::Update { relation, old, new } => {
+                self.change(relation, ChangeKind::Update, |captured, reader, rows| {
+                    // Without an old row the columns that identify it are as they were.
+                    let (before, which) = match old {
+                        Some(Old::Full(old)) => (old, Which::All),
+                        Some(Old::Key(old)) => (old, Which::Key),
+                        None => (new, Which::Key),
+                    };
+                    let before = captured.image(before, which, None, reader, rows)?;
+                    let fill = (which == Which::All).then_some(before);
+                    let after = captured.image(new, Which::All, fill, reader, rows)?;
+                    Ok((Some(before), Some(after)))
+                })
+            }
+            Message::Delete { relation, old } => {
+                self.change(relation, ChangeKind::Delete, |captured, reader, rows| {
+                    let (old, which) = match old {
+                        Old::Full(old) => (old, Which::All),
+                        Old::Key(old) => (old, Which::Key),
+                    };
+                    let before = captured.image(old, which, None, reader, rows)?;
+                    Ok((Some(before), None))
+                })
+            }
+            Message::Truncate { relations } => {
+                for id in relations.iter() {
+                    self.change(id, ChangeKind::Truncate, |_, _, _| Ok((None, None)))?;
+                }
+                Ok(())
+            }
+            Message::Origin | Message::Type | Message::Logical => Ok(()),
+            // We ask for none of these.
+            _ => Err(Malformed("a transaction in progress, or a prepared one").into()),
+        }
+    }
+
+    /// Adds a change of a table, if it is one of ours. `images` makes the rows before and after.
+    fn change(
+        &mut self,
+        relation: u32,
+        kind: ChangeKind,
+        images: impl FnOnce(
+            &Captured,
+            &mut cells::Reader,
+            &mut RowBatch,
+        ) -> std::result::Result<Images, Malformed>,
+    ) -> Result<()> {
+        let captured = self
+            .relations
+            .get(&relation)
+            .ok_or(Malformed("rows of a table that was not described"))?;
+        let Some(captured) = captured else {
+            return Ok(());
+        };
+        let made = images(captured, self.reader, &mut self.changes.rows);
+        let (before, after) = made.map_err(|error| {
+            let name = self.known.get(captured.table).map(|t| &t.schema.name);
+            let name = name.map_or_else(String::new, TableName::to_string);
+            unreadable(error, &name, self.row_bytes_max)
+        })?;
+        self.changes.changes.push(Change {
+            table: captured.table,
+            kind,
+            before,
+            after,
+            unchecked: false,
+        });
+        Ok(())
+    }
+}
+
+/// Indexes of the rows before and after.
+type Images = (Option<usize>, Option<usize>);
+
+/// What is to be said of a row that cannot be read.
+pub(crate) fn unreadable(error: Malformed, table: &str, row_bytes_max: u64) -> Error {
+    if error == cells::TOO_LARGE {
+        return too_large(table, row_bytes_max);
+    }
+    Error::data(format!("a row of {table} cannot be read: {error}"))
+        .with_hint("correct the row at the source, or leave the column out of the mapping")
+        .at(Side::Source)
+}
+
+/// A row of a table is larger than the task allows.
+pub(crate) fn too_large(table: &str, row_bytes_max: u64) -> Error {
+    Error::data(format!(
+        "a row of {table} is larger than the limit of {row_bytes_max} bytes"
+    ))
+    .with_hint("raise the task's option row_bytes_max")
+    .at(Side::Source)
+}

@@ -1,0 +1,197 @@
+//! Tables as the stream describes them, compared with what its user was told.
+
+use std::collections::HashMap;
+
+use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::{Error, Result, Side};
+
+use crate::schema::Attribute;
+use crate::wire::Malformed;
+use crate::wire::cells::{Codec, Form, Reader};
+use crate::wire::pgoutput::{Relation, Sent, Tuple};
+
+/// A table as its user knows it, with the types its columns have in the catalogue.
+pub(super) struct Known {
+    pub(super) schema: TableSchema,
+    /// One for each column of the schema.
+    pub(super) columns: Vec<KnownColumn>,
+}
+
+/// How a column's values come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KnownColumn {
+    ty: u32,
+    typmod: i32,
+    pub(crate) codec: Codec,
+}
+
+/// For each column of `schema` what the catalogue says; a `Schema` error if it says something else.
+pub(crate) fn match_columns(
+    schema: &TableSchema,
+    attributes: &[Attribute],
+) -> Result<Vec<KnownColumn>> {
+    schema
+        .columns
+        .iter()
+        .map(|column| {
+            let found = attributes.iter().find(|a| a.column.name == column.name);
+            match found {
+                Some(a) if a.column.native == column.native => Ok(KnownColumn {
+                    ty: a.ty,
+                    typmod: a.typmod,
+                    codec: a.codec,
+                }),
+                Some(a) => Err(changed(
+                    &schema.name,
+                    &format!(
+                        "column {} has type {}, not {}",
+                        column.name, a.column.native, column.native
+                    ),
+                )),
+                None => Err(changed(
+                    &schema.name,
+                    &format!("column {} is gone", column.name),
+                )),
+            }
+        })
+        .collect()
+}
+
+/// The table is not as it was when the task was planned.
+fn changed(table: &TableName, how: &str) -> Error {
+    Error::schema(format!("table {table} has changed: {how}"))
+        .with_hint(
+            "make the same change in the target (or take it back), then reset the task, so that it \
+             loads the table as it is now",
+        )
+        .at(Side::Source)
+}
+
+impl Known {
+    pub(super) fn new(schema: &TableSchema, attributes: &[Attribute]) -> Result<Known> {
+        Ok(Known {
+            columns: match_columns(schema, attributes)?,
+            schema: schema.clone(),
+        })
+    }
+}
+
+/// A table of ours in the stream, in its present form.
+pub(super) struct Captured {
+    /// Index into the stream's tables.
+    pub(super) table: usize,
+    /// For each column as it is sent, if it is one of ours.
+    columns: Vec<Option<Column>>,
+}
+
+#[derive(Clone, Copy)]
+struct Column {
+    codec: Codec,
+    /// Whether it belongs to the replica identity.
+    key: bool,
+}
+
+/// Which columns of a row mean something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    All,
+    /// Those of the replica identity.
+    Key,
+}
+
+/// Compares a table with what is known of it; `None`: it is not one of ours.
+pub(super) fn compare(
+    relation: &Relation<'_>,
+    known: &[Known],
+    names: &HashMap<TableName, usize>,
+) -> Result<Option<Captured>> {
+    let schema = match relation.schema {
+        "" => "pg_catalog",
+        schema => schema,
+    };
+    let name = TableName::new(schema, relation.name);
+    let Some((table, known)) = names.get(&name).and_then(|at| Some((*at, known.get(*at)?))) else {
+        return Ok(None);
+    };
+    let mut columns = Vec::with_capacity(relation.columns.len());
+    let mut wanted = known.schema.columns.iter().zip(&known.columns).enumerate();
+    let mut next = wanted.next();
+    for column in &relation.columns {
+        columns.push(match next {
+            Some((index, (ours, how))) if ours.name == column.name => {
+                if (how.ty, how.typmod) != (column.ty, column.typmod) {
+                    return Err(changed(
+                        &name,
+                        &format!("column {} has another type than {}", ours.name, ours.native),
+                    ));
+                }
+                let identifies = match &known.schema.old_image {
+                    None => true,
+                    Some(image) => image.contains(&index),
+                };
+                if identifies && !column.key && relation.identity != b'f' {
+                    return Err(changed(
+                        &name,
+                        &format!(
+                            "column {} does not belong to its replica identity any more",
+                            ours.name
+                        ),
+                    ));
+                }
+                next = wanted.next();
+                Some(Column {
+                    codec: how.codec,
+                    key: column.key,
+                })
+            }
+            _ => None,
+        });
+    }
+    if let Some((_, (ours, _))) = next {
+        // Columns keep their order, so one that comes elsewhere was dropped and made again.
+        let again = relation.columns.iter().any(|c| c.name == ours.name);
+        let how = if again { "was made anew" } else { "is gone" };
+        return Err(changed(&name, &format!("column {} {how}", ours.name)));
+    }
+    Ok(Some(Captured { table, columns }))
+}
+
+impl Captured {
+    /// Appends a row and gives its index. Values that were not sent because they did not change are
+    /// taken from the row `fill`, if there is one.
+    pub(super) fn image(
+        &self,
+        tuple: Tuple<'_>,
+        which: Which,
+        fill: Option<usize>,
+        reader: &mut Reader,
+        rows: &mut RowBatch,
+    ) -> std::result::Result<usize, Malformed> {
+        if tuple.width != self.columns.len() {
+            return Err(Malformed("a row has another width than its table"));
+        }
+        let mut place = 0;
+        for (value, column) in tuple.values().zip(&self.columns) {
+            let Some(column) = column else { continue };
+            match value {
+                _ if which == Which::Key && !column.key => rows.push(CellRef::Absent),
+                Sent::Null => rows.push(CellRef::Null),
+                Sent::Text(bytes) => reader.push(column.codec, Form::Text, bytes, rows)?,
+                Sent::Binary(bytes) => reader.push(column.codec, Form::Binary, bytes, rows)?,
+                Sent::Unchanged if which == Which::Key => {
+                    return Err(Malformed("a key that was not sent"));
+                }
+                Sent::Unchanged => {
+                    let old = fill.and_then(|row| rows.row(row).raw_cells().nth(place));
+                    match old.map(<[u8]>::to_vec) {
+                        Some(old) => rows.push_raw(&old),
+                        None => rows.push(CellRef::Unchanged),
+                    }
+                }
+            }
+            place += 1;
+        }
+        Ok(rows.end_row())
+    }
+}
