@@ -89,8 +89,8 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
         Vec::new()
     };
     let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
-    note(conn, name, &mut columns).await?;
     labels::settle(conn, name, &mut columns).await?;
+    note(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn

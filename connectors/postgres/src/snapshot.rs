@@ -299,7 +299,12 @@ fn copy_sql(
         .zip(columns)
         .map(|(column, (_, form))| match form {
             Form::Binary => quote(&column.name),
-            Form::Text => format!("{}::text", quote(&column.name)),
+            // The text form is what the type's output function makes. A cast to text may be another
+            // one (of `inet`, for example), and `IS NULL` is true for a row of NULLs.
+            Form::Text => format!(
+                "CASE WHEN {name} IS NOT DISTINCT FROM NULL THEN NULL ELSE format('%s', {name}) END",
+                name = quote(&column.name)
+            ),
         })
         .collect();
     let mut sql = format!(

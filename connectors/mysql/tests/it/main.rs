@@ -6,6 +6,7 @@
 )]
 
 mod charsets;
+mod contract;
 mod errors;
 mod position;
 mod refused;

@@ -7,11 +7,13 @@
 
 mod apply;
 mod checkpoint;
+mod contract;
 mod errors;
 mod log;
 mod merged;
 mod slot;
 mod source;
 mod tls;
+mod twin;
 mod types;
 mod world;

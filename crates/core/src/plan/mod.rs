@@ -9,11 +9,13 @@ mod cascade;
 mod convert;
 mod key;
 mod project;
+mod proposal;
 mod resolve;
 
 pub use cascade::Cascade;
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
+pub use proposal::join_proposals;
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};

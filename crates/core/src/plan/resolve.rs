@@ -251,14 +251,14 @@ fn exists<'a>(
 }
 
 /// The source table that the options make the owner of a target table's rows.
-fn owner_of<'a>(target: &TableName, options: &'a TaskOptions) -> Option<&'a str> {
+pub(super) fn owner_of<'a>(target: &TableName, options: &'a TaskOptions) -> Option<&'a str> {
     let mut owners = options.row_owner.iter();
     let owner = owners.find(|(named, _)| is_named(target, named));
     owner.map(|(_, owner)| owner.as_str())
 }
 
 /// Whether an option's text names a table.
-fn is_named(table: &TableName, text: &str) -> bool {
+pub(super) fn is_named(table: &TableName, text: &str) -> bool {
     text == table.to_string() || text == table.name
 }
 
