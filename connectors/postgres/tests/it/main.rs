@@ -6,6 +6,7 @@
 )]
 
 mod apply;
+mod check;
 mod checkpoint;
 mod errors;
 mod log;
