@@ -9,6 +9,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
+use crate::images;
 use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
@@ -48,18 +49,19 @@ type ColumnRow = (
 /// One table; `None` if there is none of exactly this name.
 pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option<TableSchema>> {
     let key = || (name.schema.as_str(), name.name.as_str());
-    let found: Vec<(String, String, Option<u64>)> = conn
+    let found: Vec<(String, String, Option<u64>, String)> = conn
         .exec(
-            "SELECT table_schema, table_name, table_rows FROM information_schema.tables \
+            "SELECT table_schema, table_name, table_rows, table_comment \
+             FROM information_schema.tables \
              WHERE table_schema = ? AND table_name = ? AND table_type = 'BASE TABLE'",
             key(),
         )
         .await
         .map_err(plain)?;
     // The comparison above may ignore case; names here do not.
-    let Some((_, _, estimated_rows)) = found
+    let Some((_, _, estimated_rows, comment)) = found
         .into_iter()
-        .find(|(s, t, _)| *s == name.schema && *t == name.name)
+        .find(|(s, t, ..)| *s == name.schema && *t == name.name)
     else {
         return Ok(None);
     };
@@ -89,6 +91,7 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
     };
     let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
     labels::settle(conn, name, &mut columns).await?;
+    note(conn, name, &mut columns).await?;
     let index = |column: &str| columns.iter().position(|c| c.name == column);
 
     let stats: Vec<(String, u8, String, Option<u64>)> = conn
@@ -130,13 +133,50 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             None => {}
         }
     }
+    let old_image = images::old_image(conn, name, &columns, &primary_key).await?;
     Ok(Some(TableSchema {
+        old_image,
         primary_key,
         unique_keys,
         foreign_keys: foreign_keys(conn, name).await?,
         estimated_rows,
+        comment,
         ..TableSchema::new(name.clone(), columns)
     }))
+}
+
+/// What the catalogue says of columns beside their types: comments, and whether they fold.
+async fn note(conn: &mut Conn, table: &TableName, columns: &mut [ColumnSchema]) -> Result<()> {
+    let rows: Vec<(String, Option<String>, String)> = conn
+        .exec(
+            "SELECT column_name, collation_name, column_comment FROM information_schema.columns \
+             WHERE table_schema = ? AND table_name = ?",
+            (table.schema.as_str(), table.name.as_str()),
+        )
+        .await
+        .map_err(plain)?;
+    for (name, collation, comment) in rows {
+        let Some(column) = columns.iter_mut().find(|column| column.name == name) else {
+            continue;
+        };
+        column.comment = comment;
+        column.folds = collation.is_some_and(|collation| folds(column, &collation));
+    }
+    Ok(())
+}
+
+/// Whether a collation takes different texts of a column for equal. The binary ones do for trailing
+/// spaces, but those that say otherwise in their names, and `CHAR` has none.
+fn folds(column: &ColumnSchema, collation: &str) -> bool {
+    match &column.ty {
+        ColumnType::Text { .. } if column.native.starts_with("char(") => {
+            !collation.ends_with("_bin")
+        }
+        ColumnType::Text { .. } | ColumnType::Json { .. } => {
+            !collation.ends_with("_nopad_bin") && collation != "utf8mb4_0900_bin"
+        }
+        _ => false,
+    }
 }
 
 /// Who may only SELECT sees which keys there are in `information_schema.key_column_usage`, but
@@ -167,6 +207,13 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
     );
     let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
     let create = shown.map_or(String::new(), |(_, create)| create);
+    // InnoDB changes the children below the log. MySQL 9.6 and newer do it above, unless told
+    // otherwise by this variable, which other servers do not have.
+    let native: Option<(String, String)> = conn
+        .query_first("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+        .await
+        .map_err(plain)?;
+    let logged = native.is_some_and(|(_, value)| value == "OFF");
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {
         if out.last().is_none_or(|f| f.name != constraint) {
@@ -183,6 +230,7 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
                 parent_columns: Vec::new(),
                 on_delete,
                 on_update,
+                logged,
             });
         }
         if let Some(key) = out.last_mut() {
@@ -317,17 +365,12 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
     if column.native.ends_with(labels::HIDDEN) {
         return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
-    if column.native.contains("/*") {
-        return Some(format!(
-            "the storage format of {} (old temporal or compressed) is not built yet",
-            column.native
-        ));
-    }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")
+        && !column.native.starts_with("vector(")
     {
         return Some(format!("the type {} is not built yet", column.native));
     }

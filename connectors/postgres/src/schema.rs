@@ -441,6 +441,7 @@ async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
                 parent_columns: row.get(6),
                 on_delete: action(row.get(3))?,
                 on_update: action(row.get(4))?,
+                logged: true,
             })
         })
         .collect()

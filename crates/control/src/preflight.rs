@@ -3,7 +3,7 @@
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
-use thalweg_core::plan::{Plan, TablePair, resolve};
+use thalweg_core::plan::{Plan, TablePair, join_proposals, resolve};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Result, Side};
@@ -88,6 +88,7 @@ pub async fn preflight(
         // The plan would complain of tables it was not shown.
         return Ok(out);
     }
+    join_proposals(&mut pairs, options);
     let resolution = resolve(pairs, operations, options.clone());
     out.add(Side::Target, resolution.findings);
     let Some(plan) = resolution.plan else {

@@ -43,6 +43,9 @@ pub struct TableOp {
     pub feed: usize,
     /// What to do.
     pub op: RowOp,
+    /// Whether the source did it with foreign keys off: its [`crate::plan::Plan::cascades`] do not
+    /// follow it.
+    pub unchecked: bool,
 }
 
 /// The net effect of one source on one keyed target table; every target key stands at most once among the keys

@@ -29,6 +29,9 @@ pub struct Change {
     /// The row after, likewise. Cells the source did not send because they did not change are
     /// `Unchanged`.
     pub after: Option<usize>,
+    /// Whether it was done with foreign keys off (MySQL's `foreign_key_checks = 0`), so that it
+    /// changed no children at the source.
+    pub unchecked: bool,
 }
 
 /// Changes in commit order over one arena. Row images have one cell per column of the table's

@@ -232,6 +232,8 @@ pub struct ForeignKey {
     pub on_delete: ReferenceAction,
     /// ON UPDATE.
     pub on_update: ReferenceAction,
+    /// Whether the system's log has what the key does to the children, as changes of theirs.
+    pub logged: bool,
 }
 
 /// One table.

@@ -67,10 +67,9 @@ pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec
             *slot = Slot::InOrder;
         }
     }
-    let in_order = |(slot, table): (&Slot<'_>, &TargetTable)| {
-        matches!(slot, Slot::InOrder) && joined(plan, table)
-    };
-    if tables.iter().zip(&plan.targets).any(in_order) {
+    let in_order =
+        |(index, slot): (usize, &Slot<'_>)| matches!(slot, Slot::InOrder) && joined(plan, index);
+    if tables.iter().enumerate().any(in_order) {
         return None;
     }
     let mut nets = Vec::new();
@@ -88,8 +87,16 @@ pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec
     Some(nets)
 }
 
-/// Whether a foreign key joins a table to another of the plan, or to itself.
-fn joined(plan: &Plan, table: &TargetTable) -> bool {
+/// Whether a foreign key, of the target or one whose doings the applier derives, joins a table to
+/// another of the plan, or to itself.
+fn joined(plan: &Plan, index: usize) -> bool {
+    let mut cascades = plan.cascades.iter();
+    if cascades.any(|c| c.parent == index || c.child == index) {
+        return true;
+    }
+    let Some(table) = plan.targets.get(index) else {
+        return false;
+    };
     let refers = |child: &TargetTable| child.foreign_keys.iter().any(|k| k.parent == table.name);
     !table.foreign_keys.is_empty() || plan.targets.iter().any(refers)
 }

@@ -6,6 +6,7 @@ pub mod limits;
 mod load;
 mod probe;
 pub mod retry;
+mod runs;
 pub mod status;
 mod stream;
 pub mod task;

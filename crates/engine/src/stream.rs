@@ -21,10 +21,10 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::batch::fold;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
 use crate::probe;
+use crate::runs::fold_runs;
 use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 
@@ -112,7 +112,8 @@ impl Streaming<'_> {
             }
             // The target's statements are sent first; the next batch is made while it works.
             let next = async { self.gather(&mut queue) };
-            let (applied, next) = future::join(applier.apply(&gathered.batch), next).await;
+            let apply = apply(applier.as_mut(), &gathered.batches);
+            let (applied, next) = future::join(apply, next).await;
             let applied = applied.map_err(|e| e.at(Side::Target))?;
             if let Some(position) = self.publish(gathered, applied, &mut open) {
                 durable.send_replace(position.clone());
@@ -182,20 +183,21 @@ impl Streaming<'_> {
     /// kept waiting for its end.
     fn gather(&mut self, queue: &mut Queue) -> Result<Option<Gathered>> {
         let mut gathered = Gathered::default();
+        let mut batch = ApplyBatch::default();
         let mut taken = 0;
         while let Some((transaction, permit)) = queue.ready() {
             if taken > 0 && transaction.commit.is_none() {
                 queue.held = Some((transaction, permit));
                 break;
             }
-            self.add(&transaction, &mut gathered)?;
+            self.add(&transaction, &mut batch, &mut gathered)?;
             taken += 1;
             let has_changes = !transaction.changes.changes.is_empty();
             let Some(commit) = transaction.commit else {
                 queue.parts = true;
                 break;
             };
-            let Gathered { batch, written, .. } = &mut gathered;
+            let written = &mut gathered.written;
             written.commit_us = commit.time_us.or(written.commit_us);
             // One without changes moves the position only.
             let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
@@ -211,13 +213,17 @@ impl Streaming<'_> {
         if taken == 0 {
             return Ok(None);
         }
-        let batch = &mut gathered.batch;
-        gathered.written.bytes = bytes_written(batch);
-        batch.folded = fold(&self.spec.plan, &mut batch.rows, &batch.ordered);
+        gathered.written.bytes = bytes_written(&batch);
+        gathered.batches = fold_runs(&self.spec.plan, batch)?;
         Ok(Some(gathered))
     }
 
-    fn add(&mut self, transaction: &Transaction, into: &mut Gathered) -> Result<()> {
+    fn add(
+        &mut self,
+        transaction: &Transaction,
+        batch: &mut ApplyBatch,
+        into: &mut Gathered,
+    ) -> Result<()> {
         let (spec, changes) = (self.spec, &transaction.changes);
         for phase in &mut self.phases {
             if let Phase::Loaded(ledger) = phase {
@@ -231,7 +237,7 @@ impl Streaming<'_> {
             Some(Phase::Loaded(ledger)) => ledger.fate(change, &changes.rows, &mut contains),
             None => Err(Error::bug("a target without a phase")),
         };
-        let (rows, ops) = (&mut into.batch.rows, &mut into.batch.ordered);
+        let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
         let projected = spec.plan.project(changes, &mut judge, rows, ops)?;
         for target in projected.again {
             if !into.again.contains(&target) {
@@ -244,10 +250,21 @@ impl Streaming<'_> {
     }
 }
 
-/// A batch and what is to be told of it.
+/// Applies the parts of one batch.
+async fn apply(applier: &mut dyn Applier, batches: &[ApplyBatch]) -> Result<Applied> {
+    let mut all = Applied::default();
+    for batch in batches {
+        let applied = applier.apply(batch).await?;
+        all.durable = applied.durable;
+        add_all(&mut all.counts, &applied.counts);
+    }
+    Ok(all)
+}
+
+/// A batch, in the parts it is applied in, and what is to be told of it.
 #[derive(Default)]
 struct Gathered {
-    batch: ApplyBatch,
+    batches: Vec<ApplyBatch>,
     read: Read,
     /// Its counts come from the applier.
     written: Written,

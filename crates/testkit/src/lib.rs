@@ -4,6 +4,7 @@
 pub mod certificates;
 pub mod client;
 pub mod compare;
+pub mod contract;
 pub mod mappings;
 pub mod memory;
 pub mod servers;

@@ -16,9 +16,11 @@ use thalweg_core::{Error, Kind, Result};
 use super::check::explain;
 use super::checkpoint::{self, Again, Place};
 use super::ddl::make_keys;
+use super::park::Parking;
+use super::rows::Rows;
 use super::session::Session;
 use super::table::{Rules, Table};
-use super::{Owner, bulk, ledger, rows};
+use super::{Owner, bulk, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -32,6 +34,8 @@ pub(super) struct MySqlApplier {
     tables: Vec<Option<(Table, Rules)>>,
     /// A transaction is open: a part of a huge one was applied.
     open: bool,
+    /// Rows that wait for their place in it.
+    parking: Parking,
 }
 
 fn missing() -> Error {
@@ -49,6 +53,7 @@ impl MySqlApplier {
             tables: plan.targets.iter().map(|_| None).collect(),
             plan,
             open: false,
+            parking: Parking::default(),
         })
     }
 
@@ -71,7 +76,7 @@ impl MySqlApplier {
         let folded = batch
             .folded
             .as_deref()
-            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN);
+            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty());
         if let Some(folded) = folded {
             self.session.run("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
@@ -85,6 +90,7 @@ impl MySqlApplier {
                 }
                 Err(error) if error.kind() == Kind::Data => {
                     self.session.run("ROLLBACK TO SAVEPOINT thalweg").await?;
+                    self.parking.reset();
                 }
                 Err(error) => return Err(error),
             }
@@ -125,24 +131,32 @@ impl MySqlApplier {
         ops: impl Iterator<Item = &'b TableOp>,
         counts: &mut [TableCounts],
     ) -> Result<()> {
-        let may_insert = self.plan.operations.insert;
         for op in ops {
             let known = self.tables.get(op.target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
-            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
-            let session = &mut self.session;
-            rows::apply(
-                session,
+            let rows = Rows {
+                target: op.target,
                 table,
                 rules,
-                &batch.rows,
-                op.op,
-                may_insert,
-                counts,
-            )
-            .await?;
+                may_insert: self.plan.operations.insert,
+            };
+            let counts = counts.get_mut(op.target).ok_or_else(missing)?;
+            let (session, parking) = (&mut self.session, &mut self.parking);
+            match rows.apply(session, parking, &batch.rows, op, counts).await {
+                // What is parked may be what is missing.
+                Err(error) if error.kind() == Kind::Data && !parking.is_empty() => {
+                    parking.settle(session, &self.tables, false).await?;
+                    rows.apply(session, parking, &batch.rows, op, counts)
+                        .await?;
+                }
+                done => done?,
+            }
         }
-        Ok(())
+        let at_last = batch.position.is_some();
+        let tables = &self.tables;
+        self.parking
+            .settle(&mut self.session, tables, at_last)
+            .await
     }
 
     /// Moves the position in the open transaction, if it is still ours to move.

@@ -27,6 +27,15 @@ pub(super) async fn check(
     let user = account(session).await?;
     server(session, &mut findings).await?;
     place(session, config, task, &user, &mut findings).await?;
+    if plan.cascades.iter().any(|cascade| cascade.derived) {
+        findings.push(Finding::error(
+            "cascade_not_derived",
+            "foreign keys",
+            "the source does not log what foreign keys between its tables change, and this target \
+             cannot derive it yet",
+            "make the keys ON DELETE RESTRICT ON UPDATE RESTRICT at the source",
+        ));
+    }
     let known = checkpoint::find(session, task).await?;
     for table in &plan.targets {
         let subject = table.name.to_string();
@@ -46,7 +55,7 @@ pub(super) async fn check(
                 "keep one of the mappings, or map the others to tables of their own",
             ));
         }
-        folding(plan, table, &mut findings);
+        folding(session, plan, table, &mut findings).await?;
         case(session, table, &mut findings).await?;
         let denied = privileges(session, table, &user, &mut findings).await?;
         if table.create || denied {
@@ -252,23 +261,17 @@ async fn privileges(
 }
 
 /// Keys of which the target takes two for equal that the source does not.
-fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
-    let is_it = |target: usize| {
-        let target = plan.targets.get(target);
-        target.is_some_and(|target| target.name == table.name)
-    };
+async fn folding(
+    session: &mut Session,
+    plan: &Plan,
+    table: &TargetTable,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
     for &index in &table.key {
-        let mut behind = plan.sources.iter().flat_map(|source| {
-            let routes = source.routes.iter().filter(|route| is_it(route.target));
-            routes.filter_map(move |route| match route.cells.get(index)? {
-                Cell::Column(from, _) => source.schema.columns.get(*from),
-                Cell::Absent => None,
-            })
-        });
         let Some(column) = table.columns.get(index).filter(|column| column.folds) else {
             continue;
         };
-        let all_fold = behind.all(|column| column.folds);
+        let all_fold = sources_fold(plan, table, index);
         let subject = format!("{}.{}", table.name, column.name);
         let fix = format!(
             "ALTER TABLE {} MODIFY {} … CHARACTER SET utf8mb4 COLLATE utf8mb4_nopad_bin (MySQL 8: \
@@ -276,7 +279,7 @@ fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
             quote_table(&table.name),
             quote(&column.name)
         );
-        if folds_spaces_only(column) || all_fold {
+        if all_fold || folds_spaces_only(session, table, column).await? {
             findings.push(Finding::warning(
                 "key_folds",
                 subject,
@@ -294,11 +297,41 @@ fn folding(plan: &Plan, table: &TargetTable, findings: &mut Vec<Finding>) {
             ));
         }
     }
+    Ok(())
+}
+
+/// Whether all source columns behind a target column fold.
+fn sources_fold(plan: &Plan, table: &TargetTable, index: usize) -> bool {
+    let is_it = |target: usize| {
+        let target = plan.targets.get(target);
+        target.is_some_and(|target| target.name == table.name)
+    };
+    plan.sources.iter().all(|source| {
+        let mut routes = source.routes.iter().filter(|route| is_it(route.target));
+        routes.all(|route| match route.cells.get(index) {
+            Some(Cell::Column(from, _)) => {
+                source.schema.columns.get(*from).is_some_and(|c| c.folds)
+            }
+            _ => true,
+        })
+    })
 }
 
 /// Whether a column that folds does so for trailing spaces only: a binary collation that pads.
-fn folds_spaces_only(column: &ColumnSchema) -> bool {
-    column.native.contains("_bin")
+async fn folds_spaces_only(
+    session: &mut Session,
+    table: &TargetTable,
+    column: &ColumnSchema,
+) -> Result<bool> {
+    let collations: Vec<Option<String>> = session
+        .ask(
+            "SELECT collation_name FROM information_schema.columns \
+             WHERE table_schema = ? AND table_name = ? AND column_name = ?",
+            (&table.name.schema, &table.name.name, &column.name),
+        )
+        .await?;
+    let mut collations = collations.iter().flatten();
+    Ok(collations.any(|collation| collation.ends_with("_bin")))
 }
 
 /// A name the server would keep in another case.

@@ -10,6 +10,7 @@ mod ledger;
 mod literal;
 mod loader;
 mod native;
+mod park;
 mod rows;
 mod session;
 mod table;

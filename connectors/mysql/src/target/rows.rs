@@ -2,88 +2,142 @@
 //! did one after the other meets no constraint that the source did not meet.
 
 use thalweg_core::Result;
-use thalweg_core::batch::{RowOp, TableCounts};
+use thalweg_core::batch::{RowOp, TableCounts, TableOp};
 use thalweg_core::value::{RowBatch, RowRef};
 
 use super::error::convert_for;
+use super::park::Parking;
 use super::session::Session;
 use super::table::{Rules, Table, is_duplicate};
 
-/// Applies one change.
-pub(super) async fn apply(
-    session: &mut Session,
-    table: &Table,
-    rules: &Rules,
-    rows: &RowBatch,
-    op: RowOp,
-    may_insert: bool,
-    counts: &mut TableCounts,
-) -> Result<()> {
-    match op {
-        RowOp::Insert(row) => {
-            let met = insert(session, table, rules, rows.row(row)).await?;
-            counts.repaired += u64::from(met);
-        }
-        RowOp::Delete(row) => {
-            let mut sql = format!("DELETE FROM {} WHERE ", table.name).into_bytes();
-            table.put_find(rows.row(row), false, &mut sql)?;
-            if table.target.key.is_empty() {
-                sql.extend_from_slice(b" LIMIT 1");
+/// What the row path needs of one table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rows<'a> {
+    pub(super) target: usize,
+    pub(super) table: &'a Table,
+    pub(super) rules: &'a Rules,
+    pub(super) may_insert: bool,
+}
+
+impl Rows<'_> {
+    /// Applies one change.
+    pub(super) async fn apply(
+        self,
+        session: &mut Session,
+        parking: &mut Parking,
+        rows: &RowBatch,
+        op: &TableOp,
+        counts: &mut TableCounts,
+    ) -> Result<()> {
+        let table = self.table;
+        match op.op {
+            RowOp::Insert(row) => {
+                let met = self.insert(session, parking, rows.row(row)).await?;
+                counts.repaired += u64::from(met);
             }
-            counts.missing += u64::from(found(session, table, &sql).await? == 0);
-        }
-        RowOp::Update { before, after } => {
-            let (old, new) = (rows.row(before), rows.row(after));
-            let mut sql = Vec::new();
-            table.put_update(old, new, &rules.touched, &mut sql)?;
-            if found(session, table, &sql).await? == 0 {
-                if may_insert && new.cells().all(|cell| cell.is_present()) {
-                    insert(session, table, rules, new).await?;
+            RowOp::Delete(row) => {
+                let row = rows.row(row);
+                let mut sql = format!("DELETE FROM {} WHERE ", table.name).into_bytes();
+                table.put_find(row, false, &mut sql)?;
+                if table.target.key.is_empty() {
+                    sql.extend_from_slice(b" LIMIT 1");
+                }
+                let written = table.send(session, &sql).await?;
+                if written.iter().all(|w| w.rows == 0) {
+                    match self.parked(parking, row) {
+                        Some(parked) => parking.remove(parked),
+                        None => counts.missing += 1,
+                    }
+                }
+            }
+            RowOp::Update { before, after } => {
+                let (old, new) = (rows.row(before), rows.row(after));
+                if self.update(session, parking, old, new).await? {
+                    return Ok(());
+                }
+                if let Some(parked) = self.parked(parking, old) {
+                    parking.change(parked, new);
+                } else if self.may_insert && new.cells().all(|cell| cell.is_present()) {
+                    self.insert(session, parking, new).await?;
                     counts.repaired += 1;
                 } else {
                     counts.missing += 1;
                 }
             }
+            RowOp::Truncate => {
+                // DELETE, not TRUNCATE: that would commit.
+                let sql = format!("DELETE FROM {}", table.name);
+                table.send(session, sql.as_bytes()).await?;
+                parking.clear(self.target);
+            }
         }
-        RowOp::Truncate => {
-            // DELETE, not TRUNCATE: that would commit.
-            let sql = format!("DELETE FROM {}", table.name);
-            table.send(session, sql.as_bytes()).await?;
+        Ok(())
+    }
+
+    /// The parked row of a key that the table does not have. The table comes first: of two rows that
+    /// exchange their keys, the parked one has the key of the other already.
+    fn parked(self, parking: &Parking, row: RowRef<'_>) -> Option<usize> {
+        if parking.is_empty() {
+            return None;
+        }
+        parking.find(self.target, self.table, row)
+    }
+
+    /// Changes a row; whether it was there.
+    async fn update(
+        self,
+        session: &mut Session,
+        parking: &mut Parking,
+        old: RowRef<'_>,
+        new: RowRef<'_>,
+    ) -> Result<bool> {
+        let table = self.table;
+        let mut sql = Vec::new();
+        table.put_update(old, new, &self.rules.touched, &mut sql)?;
+        table.fits(&sql, &session.facts)?;
+        match table.try_send(session, &sql).await {
+            Ok(written) => Ok(written.iter().any(|w| w.rows > 0)),
+            Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => {
+                let of = (self.target, table, self.rules);
+                parking.park(session, of, old, new).await?;
+                Ok(true)
+            }
+            Err(error) => Err(convert_for(error, &table.target)),
         }
     }
-    Ok(())
-}
 
-/// The rows a single statement found or wrote.
-async fn found(session: &mut Session, table: &Table, sql: &[u8]) -> Result<u64> {
-    let written = table.send(session, sql).await?;
-    Ok(written.iter().map(|w| w.rows).sum())
-}
-
-/// Inserts a row; whether its key was there already, and the row overwritten.
-async fn insert(
-    session: &mut Session,
-    table: &Table,
-    rules: &Rules,
-    row: RowRef<'_>,
-) -> Result<bool> {
-    let mut sql = table.insert().into_bytes();
-    table.put_values(row, &mut sql)?;
-    table.fits(&sql, &session.facts)?;
-    let error = match table.try_send(session, &sql).await {
-        Ok(_) => return Ok(false),
-        Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => error,
-        Err(error) => return Err(convert_for(error, &table.target)),
-    };
-    // Its own key, or another unique key?
-    let mut sql = format!("SELECT 1 FROM {} WHERE ", table.name).into_bytes();
-    table.put_find(row, true, &mut sql)?;
-    sql.extend_from_slice(b" FOR UPDATE");
-    if session.first::<u8>(&sql).await?.is_none() {
-        return Err(convert_for(error, &table.target));
+    /// Inserts a row; whether its key was there already, and the row overwritten.
+    async fn insert(
+        self,
+        session: &mut Session,
+        parking: &mut Parking,
+        row: RowRef<'_>,
+    ) -> Result<bool> {
+        let table = self.table;
+        let mut sql = table.insert().into_bytes();
+        table.put_values(row, &mut sql)?;
+        table.fits(&sql, &session.facts)?;
+        let error = match table.try_send(session, &sql).await {
+            Ok(_) => return Ok(false),
+            Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => error,
+            Err(error) => return Err(convert_for(error, &table.target)),
+        };
+        // Its own key, or another unique key?
+        let find = |exactly: bool| {
+            let mut sql = format!("SELECT 1 FROM {} WHERE ", table.name).into_bytes();
+            table.put_find(row, exactly, &mut sql)?;
+            sql.extend_from_slice(b" FOR UPDATE");
+            Ok::<_, thalweg_core::Error>(sql)
+        };
+        if session.first::<u8>(find(true)?).await?.is_some() {
+            self.update(session, parking, row, row).await?;
+            return Ok(true);
+        }
+        if session.first::<u8>(find(false)?).await?.is_some() {
+            // A key that the target takes for equal is another row's all the same.
+            return Err(convert_for(error, &table.target));
+        }
+        parking.park_new(self.target, row);
+        Ok(false)
     }
-    let mut sql = Vec::new();
-    table.put_update(row, row, &rules.touched, &mut sql)?;
-    found(session, table, &sql).await?;
-    Ok(true)
 }

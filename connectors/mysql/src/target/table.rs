@@ -109,7 +109,7 @@ impl Table {
     }
 
     /// Appends the literal of a value to be stored.
-    fn put(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+    pub(super) fn put(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
         let column = self.at(index)?;
         if cell == CellRef::Null && !column.nullable {
             // The server would take a NULL for the present time, or for the next number.
@@ -329,6 +329,10 @@ pub(super) struct Rules {
     pub(super) delete_triggers: bool,
     /// Whether a foreign key of some table changes that table's rows when a row here goes.
     pub(super) cascades: bool,
+    /// Whether foreign keys are enforced in this session.
+    pub(super) enforced: bool,
+    /// The columns that can be written, quoted, those that are not mapped included.
+    pub(super) columns: Vec<String>,
 }
 
 impl Rules {
@@ -349,6 +353,15 @@ impl Rules {
                 name(),
             )
             .await?;
+        let columns: Vec<String> = session
+            .ask(
+                "SELECT column_name FROM information_schema.columns \
+                 WHERE table_schema = ? AND table_name = ? \
+                 AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
+                name(),
+            )
+            .await?;
+        let enforced: Option<u8> = session.first("SELECT @@foreign_key_checks").await?;
         let triggers: Vec<String> = session
             .ask(
                 "SELECT event_manipulation FROM information_schema.triggers \
@@ -377,6 +390,8 @@ impl Rules {
             insert_triggers: triggers.iter().any(|event| event == "INSERT"),
             delete_triggers: triggers.iter().any(|event| event == "DELETE"),
             cascades: !actions.is_empty(),
+            enforced: enforced != Some(0),
+            columns: columns.iter().map(|column| quote(column)).collect(),
         })
     }
 }

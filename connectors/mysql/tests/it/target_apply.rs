@@ -212,6 +212,7 @@ async fn parents_come_first_and_go_last() {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: true,
     });
     let plan = goal.plan(vec![child, source("parent", columns(), &[])]);
     assert_eq!(plan.targets[0].name.name, "parent");
@@ -252,6 +253,7 @@ async fn parents_come_first_and_go_last() {
                     target,
                     feed: 0,
                     op,
+                    unchecked: false,
                 });
             }
         }

@@ -245,6 +245,7 @@ fn family(goal: &Goal) -> Arc<Plan> {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: true,
     });
     goal.plan(vec![parent, child])
 }
@@ -407,6 +408,7 @@ async fn keys_are_made_whatever_they_are_called_at_the_source() {
                 parent_columns: vec!["id".into()],
                 on_delete: ReferenceAction::Refuse,
                 on_update: ReferenceAction::Refuse,
+                logged: true,
             }));
         table
     };

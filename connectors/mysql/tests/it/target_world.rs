@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thalweg_core::batch::{RowOp, TableOp};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TaskKey};
-use thalweg_core::mapping::{ExistingRows, Mapping, Operations, TaskOptions};
+use thalweg_core::mapping::{ColumnPair, ExistingRows, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::ports::{Applier, Connector, DataSourceConfig, Loader, Target};
 use thalweg_core::position::{Position, Visibility};
@@ -107,8 +107,22 @@ impl Goal {
     /// A plan that writes to tables of `shop` that exist, from source tables of the same shape and
     /// name whose keys they have.
     pub(crate) async fn plan_into(&self, names: &[&str], options: TaskOptions) -> Arc<Plan> {
+        let all: Vec<_> = names.iter().map(|&name| (name, &[][..])).collect();
+        self.plan_columns(&all, options).await
+    }
+
+    /// The same, with these columns only (none: all).
+    pub(crate) async fn plan_columns(
+        &self,
+        tables: &[(&str, &[&str])],
+        options: TaskOptions,
+    ) -> Arc<Plan> {
         let mut pairs = Vec::new();
-        for name in names {
+        for (name, columns) in tables {
+            let same = |column: &&str| ColumnPair {
+                source: (*column).to_owned(),
+                target: (*column).to_owned(),
+            };
             let name = TableName::new("shop", *name);
             let found = self.target.describe(std::slice::from_ref(&name)).await;
             let target = found.unwrap().remove(0);
@@ -121,7 +135,7 @@ impl Goal {
                     id: "m".into(),
                     source: name.clone(),
                     target: name,
-                    columns: Vec::new(),
+                    columns: columns.iter().map(same).collect(),
                 },
                 source: Some(source),
                 target: Some(target),
@@ -245,6 +259,7 @@ pub(crate) fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
         target: 0,
         feed: 0,
         op,
+        unchecked: false,
     };
     ops.iter().map(of_first).collect()
 }

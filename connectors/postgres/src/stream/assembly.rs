@@ -391,6 +391,7 @@ impl Rows<'_> {
             kind,
             before,
             after,
+            unchecked: false,
         });
         Ok(())
     }

@@ -18,6 +18,7 @@ use tokio_postgres::Client;
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
+use super::follow::Follower;
 use super::merged::{Merged, Ops};
 use super::rows::Rows;
 use super::{Owner, checkpoint, ledger};
@@ -34,6 +35,8 @@ pub(super) struct PostgresApplier {
     /// Per target table and source.
     staged: Vec<Vec<Option<Staged>>>,
     rows: Vec<Option<Rows>>,
+    /// `None`: no cascade of the plan is derived.
+    follower: Option<Follower>,
     /// A transaction is open: a part of a huge one was applied.
     open: bool,
 }
@@ -106,8 +109,13 @@ impl Staged {
 
 impl PostgresApplier {
     pub(super) async fn new(connection: Connection, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
+        let follower = match plan.cascades.iter().any(|cascade| cascade.derived) {
+            true => Some(Follower::new(&connection.client, &plan).await?),
+            false => None,
+        };
         let feeds = |table: &TargetTable| table.feeds.iter().map(|_| None).collect();
         Ok(PostgresApplier {
+            follower,
             connection,
             owner,
             staged: plan.targets.iter().map(feeds).collect(),
@@ -194,7 +202,7 @@ impl PostgresApplier {
                 let merged = Merged::new(client, &self.owner.task, (target, feed), table);
                 Way::Merged(Arc::new(merged.await?), Ops::default())
             } else {
-                Way::Plain(Bulk::new(client, target, table).await?)
+                Way::Plain(Bulk::new(client, &self.plan, target).await?)
             };
             *slot = Some(Staged { way, filled: false });
         }
@@ -217,6 +225,11 @@ impl PostgresApplier {
         for table in folded(nets).rev() {
             let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
+            if let Some(follower) = &mut self.follower {
+                let gone = table.deletes.iter().map(|row| (*row, None));
+                let (rows, target) = (&batch.rows, table.target);
+                follower.follow(client, rows, target, gone).await?;
+            }
             staged.delete(client, table, counts).await?;
         }
         let may_insert = self.plan.operations.insert;
@@ -226,6 +239,16 @@ impl PostgresApplier {
             staged
                 .write(client, &batch.rows, table, may_insert, counts)
                 .await?;
+            if let Some(follower) = &mut self.follower {
+                let (rows, target) = (&batch.rows, table.target);
+                let update = |&(before, after): &(usize, usize)| {
+                    let op = RowOp::Update { before, after };
+                    let fires = Follower::follows(&self.plan, rows, target, &op);
+                    fires.then_some((before, Some(after)))
+                };
+                let changed = table.updates.iter().filter_map(update);
+                follower.follow(client, rows, target, changed).await?;
+            }
         }
         let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
         self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
@@ -252,11 +275,33 @@ impl PostgresApplier {
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
             let rows = match slot {
                 Some(rows) => rows,
-                None => slot.insert(Rows::new(&self.connection.client, table).await?),
+                None => {
+                    slot.insert(Rows::new(&self.connection.client, &self.plan, op.target).await?)
+                }
             };
             let client = &self.connection.client;
+            let follower = self.follower.as_mut().filter(|_| {
+                !op.unchecked && Follower::follows(&self.plan, &batch.rows, op.target, &op.op)
+            });
+            let moved = match (follower, op.op) {
+                (Some(follower), RowOp::Delete(row)) => {
+                    let gone = std::iter::once((row, None));
+                    let followed = follower.follow(client, &batch.rows, op.target, gone);
+                    followed.await.map_err(|error| error.error)?;
+                    None
+                }
+                (Some(follower), RowOp::Update { before, after }) => {
+                    Some((follower, (before, Some(after))))
+                }
+                _ => None,
+            };
             rows.apply(client, table, &batch.rows, op.op, operations, counts)
                 .await?;
+            if let Some((follower, moved)) = moved {
+                let moved = std::iter::once(moved);
+                let followed = follower.follow(client, &batch.rows, op.target, moved);
+                followed.await.map_err(|error| error.error)?;
+            }
         }
         Ok(())
     }

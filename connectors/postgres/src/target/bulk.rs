@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
-use thalweg_core::plan::TargetTable;
+use thalweg_core::plan::Plan;
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
@@ -31,6 +31,8 @@ const PATCH: i16 = 4;
 /// What the bulk path needs of one table, prepared once.
 pub(super) struct Bulk {
     key: Vec<usize>,
+    /// [`thalweg_core::plan::Plan::is_echoed`].
+    echoed: bool,
     encoder: RowEncoder,
     copy: Statement,
     truncate: String,
@@ -68,7 +70,9 @@ impl From<Error> for BulkError {
 
 impl Bulk {
     /// Creates the staging table and prepares the statements. The table has a key.
-    pub(super) async fn new(client: &Client, target: usize, table: &TargetTable) -> Result<Self> {
+    pub(super) async fn new(client: &Client, plan: &Plan, target: usize) -> Result<Self> {
+        let table = plan.targets.get(target);
+        let table = table.ok_or_else(|| Error::bug("no such target"))?;
         let encoder = RowEncoder::new(table);
         let types = Stage::of(client, table).await?;
         let stage = format!("pg_temp.thalweg_stage_{target}");
@@ -121,6 +125,7 @@ impl Bulk {
         let prepare = async |sql: String| client.prepare(&sql).await.map_err(convert);
         Ok(Bulk {
             key: table.key.clone(),
+            echoed: plan.is_echoed(target),
             copy: prepare(format!("COPY {stage} FROM STDIN (FORMAT binary)")).await?,
             truncate: format!("TRUNCATE {stage}"),
             delete: prepare(format!(
@@ -207,6 +212,18 @@ impl Bulk {
         Ok(())
     }
 
+    /// A row that is not there may have been moved by a foreign key of the target already: one by
+    /// one it is found.
+    fn echo(&self, lacking: u64) -> Result<(), BulkError> {
+        if !self.echoed || lacking == 0 {
+            return Ok(());
+        }
+        Err(BulkError {
+            error: Error::bug("rows that were moved already"),
+            retry_in_order: true,
+        })
+    }
+
     /// Removes the staged deletes.
     pub(super) async fn delete(
         &self,
@@ -218,7 +235,9 @@ impl Bulk {
             return Ok(());
         }
         let found = client.execute(&self.delete, &[]).await?;
-        counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+        if !self.echoed {
+            counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+        }
         Ok(())
     }
 
@@ -235,12 +254,15 @@ impl Bulk {
         let patches = patches.filter(|op| *op == PATCH).count();
         if patches > 0 {
             let found = client.execute(&self.patch, &[]).await?;
-            counts.missing += (patches as u64).saturating_sub(found);
+            let lacking = (patches as u64).saturating_sub(found);
+            self.echo(lacking)?;
+            counts.missing += lacking;
         }
         let whole = folded.updates.len() - patches;
         if whole > 0 {
             let found = client.execute(&self.update, &[]).await?;
             let lacking = (whole as u64).saturating_sub(found);
+            self.echo(lacking)?;
             if lacking > 0 && may_insert {
                 counts.repaired += client.execute(&self.repair, &[]).await?;
             } else {

@@ -136,24 +136,33 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     .collect::<Vec<_>>()
                     .join(", ")
             };
-            // Actions stay out: what they do at the source comes as changes of its own, or such a
-            // key is refused there.
-            debug_assert!(matches!(key.on_delete, ReferenceAction::Refuse) || table.create);
             statements.push(Key {
                 table: table.name.clone(),
                 kind: KeyKind::Foreign(key.name.clone()),
                 sql: format!(
-                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
+                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
                     quote_table(&table.name),
                     quote(&key.name),
                     list(&key.columns),
                     quote_table(&key.parent),
-                    list(&key.parent_columns)
+                    list(&key.parent_columns),
+                    action(" ON DELETE ", key.on_delete),
+                    action(" ON UPDATE ", key.on_update),
                 ),
             });
         }
     }
     statements
+}
+
+/// What a foreign key does, as its definition says it.
+fn action(on: &str, action: ReferenceAction) -> String {
+    match action {
+        ReferenceAction::Refuse => String::new(),
+        ReferenceAction::Cascade => format!("{on}CASCADE"),
+        ReferenceAction::SetNull => format!("{on}SET NULL"),
+        ReferenceAction::SetDefault => format!("{on}SET DEFAULT"),
+    }
 }
 
 pub(super) fn names(table: &TargetTable, columns: &[usize]) -> String {

@@ -5,6 +5,7 @@ mod bulk;
 mod checkpoint;
 mod ddl;
 mod encode;
+mod follow;
 mod ledger;
 mod loader;
 mod merged;

@@ -6,7 +6,7 @@ use postgres_types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use rustc_hash::FxHashMap;
 use thalweg_core::batch::{RowOp, TableCounts};
 use thalweg_core::mapping::Operations;
-use thalweg_core::plan::TargetTable;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::ColumnType;
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
@@ -60,6 +60,8 @@ pub(super) struct Rows {
     types: Stage,
     /// Columns that identify a row: the key, or all of them.
     identity: Vec<usize>,
+    /// [`Plan::is_echoed`].
+    echoed: bool,
     /// Whether that is a key.
     keyed: bool,
     insert: Statement,
@@ -69,7 +71,9 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    pub(super) async fn new(client: &Client, table: &TargetTable) -> Result<Self> {
+    pub(super) async fn new(client: &Client, plan: &Plan, target: usize) -> Result<Self> {
+        let table = plan.targets.get(target);
+        let table = table.ok_or_else(|| Error::bug("no such target"))?;
         let identity: Vec<usize> = match table.key.as_slice() {
             [] => (0..table.columns.len()).collect(),
             key => key.to_vec(),
@@ -105,6 +109,7 @@ impl Rows {
             insert: client.prepare(&insert).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
+            echoed: plan.is_echoed(target),
             keyed: !table.key.is_empty(),
             updates: FxHashMap::default(),
         })
@@ -128,7 +133,7 @@ impl Rows {
             RowOp::Delete(row) => {
                 let row = rows.row(row);
                 let found = self.delete(client, row, row).await?;
-                counts.missing += u64::from(found == 0);
+                counts.missing += u64::from(found == 0 && !self.echoed);
             }
             RowOp::Update { before, after } => {
                 let row = rows.row(after);
@@ -150,15 +155,30 @@ impl Rows {
                 let mut bytes = Vec::new();
                 self.encoder
                     .fields(row, present.iter().copied(), &mut bytes)?;
+                let values = bytes.len();
                 let old = self.identity.iter().copied();
                 self.encoder.fields(rows.row(before), old, &mut bytes)?;
                 let statement = self.update(client, table, &present).await?;
                 let written = present.iter().chain(&self.identity);
                 let params = self.params(written.copied(), &bytes);
-                let found = client
+                let mut found = client
                     .execute_raw(&statement, &params)
                     .await
                     .map_err(convert)?;
+                if found == 0 && self.echoed {
+                    // A foreign key of the target may have moved it already.
+                    bytes.truncate(values);
+                    for &column in &self.identity {
+                        let sent = present.contains(&column);
+                        let row = if sent { row } else { rows.row(before) };
+                        let column = std::iter::once(column);
+                        self.encoder.fields(row, column, &mut bytes)?;
+                    }
+                    let written = present.iter().chain(&self.identity);
+                    let params = self.params(written.copied(), &bytes);
+                    let moved = client.execute_raw(&statement, &params);
+                    found = moved.await.map_err(convert)?;
+                }
                 if found == 0 && whole && operations.insert {
                     self.insert(client, row).await?;
                     counts.repaired += 1;

@@ -30,6 +30,7 @@ fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
             target: 0,
             feed: 0,
             op,
+            unchecked: false,
         })
         .collect()
 }
@@ -451,6 +452,7 @@ async fn parents_come_first_and_go_last() {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: true,
     });
     let plan = plan(&world, vec![child, source("parent", columns(), &[])]);
     assert_eq!(plan.targets[0].name.name, "parent");
@@ -491,6 +493,7 @@ async fn parents_come_first_and_go_last() {
                     target,
                     feed: 0,
                     op,
+                    unchecked: false,
                 });
             }
         }

@@ -182,6 +182,7 @@ fn family(world: &World) -> Arc<Plan> {
         parent_columns: vec!["id".into()],
         on_delete: ReferenceAction::Refuse,
         on_update: ReferenceAction::Refuse,
+        logged: true,
     });
     plan(world, vec![parent, child])
 }

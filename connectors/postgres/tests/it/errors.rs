@@ -33,6 +33,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
             target: 0,
             feed: 0,
             op: RowOp::Insert(row),
+            unchecked: false,
         });
     }
     batch

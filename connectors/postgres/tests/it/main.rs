@@ -8,6 +8,7 @@
 mod apply;
 mod check;
 mod checkpoint;
+mod contract;
 mod ddl;
 mod errors;
 mod log;

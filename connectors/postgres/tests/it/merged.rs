@@ -179,6 +179,7 @@ impl Life {
             target: 0,
             feed,
             op,
+            unchecked: false,
         });
     }
 
@@ -319,6 +320,7 @@ async fn rows_of_several_sources_meet_by_key() {
                     target: 0,
                     feed,
                     op,
+                    unchecked: false,
                 });
             }
             life.batch.folded = Some(if in_order {

@@ -179,6 +179,7 @@ fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
             target: 0,
             feed: 0,
             op,
+            unchecked: false,
         })
         .collect()
 }

@@ -5,13 +5,17 @@
 //! succeeds or gives findings ([`resolve`]); it is never discovered to be wrong at run time.
 //! Applying it to changes ([`Plan::project`], [`Plan::project_rows`]) is pure.
 
+mod cascade;
 mod convert;
 mod key;
 mod project;
+mod proposal;
 mod resolve;
 
+pub use cascade::Cascade;
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
+pub use proposal::join_proposals;
 pub use resolve::{Resolution, TablePair, resolve};
 
 use crate::mapping::{Operations, TaskOptions};
@@ -24,6 +28,8 @@ pub struct Plan {
     pub sources: Vec<SourceTable>,
     /// Target tables, parents before children along foreign keys.
     pub targets: Vec<TargetTable>,
+    /// What foreign keys between the targets do by themselves.
+    pub cascades: Vec<Cascade>,
     /// Operations carried over.
     pub operations: Operations,
     /// Native options.
@@ -125,6 +131,11 @@ impl Plan {
     /// The schemas of the source tables, as [`crate::ports::Source::stream`] takes them.
     pub fn source_schemas(&self) -> Vec<TableSchema> {
         self.sources.iter().map(|s| s.schema.clone()).collect()
+    }
+
+    /// The index of the target table of this name.
+    pub fn target_index(&self, name: &TableName) -> Option<usize> {
+        self.targets.iter().position(|table| table.name == *name)
     }
 
     /// All pairs of a target table and one of its sources, as (index into [`Plan::targets`], index

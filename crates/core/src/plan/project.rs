@@ -72,7 +72,12 @@ impl Plan {
                     fate => self.route(route, fate, change, changes, rows, &mut scratch)?,
                 };
                 match op {
-                    Some(op) => ops.push(TableOp { target, feed, op }),
+                    Some(op) => ops.push(TableOp {
+                        target,
+                        feed,
+                        op,
+                        unchecked: change.unchecked,
+                    }),
                     None if again.contains(&target) => {}
                     None => again.push(target),
                 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use super::cascade::{can_be_made, cascades};
 use super::{Cell, Converter, Feed, Pair, Plan, Route, SourceTable, TargetTable, Verdict, key};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
@@ -78,9 +79,21 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
             &mut findings,
         ));
     }
-    let plan =
-        (!findings.iter().any(Finding::refuses)).then(|| assemble(resolved, operations, options));
-    Resolution { plan, findings }
+    if findings.iter().any(Finding::refuses) {
+        return Resolution {
+            plan: None,
+            findings,
+        };
+    }
+    let mut plan = assemble(resolved, operations, options);
+    let pairs: Vec<TablePair> = groups.into_iter().flatten().collect();
+    let (cascades, more) = cascades(&pairs, &plan);
+    plan.cascades = cascades;
+    findings.extend(more);
+    Resolution {
+        plan: (!findings.iter().any(Finding::refuses)).then_some(plan),
+        findings,
+    }
 }
 
 /// A target table before the indexes of its sources are known.
@@ -238,14 +251,14 @@ fn exists<'a>(
 }
 
 /// The source table that the options make the owner of a target table's rows.
-fn owner_of<'a>(target: &TableName, options: &'a TaskOptions) -> Option<&'a str> {
+pub(super) fn owner_of<'a>(target: &TableName, options: &'a TaskOptions) -> Option<&'a str> {
     let mut owners = options.row_owner.iter();
     let owner = owners.find(|(named, _)| is_named(target, named));
     owner.map(|(_, owner)| owner.as_str())
 }
 
 /// Whether an option's text names a table.
-fn is_named(table: &TableName, text: &str) -> bool {
+pub(super) fn is_named(table: &TableName, text: &str) -> bool {
     text == table.to_string() || text == table.name
 }
 
@@ -417,7 +430,11 @@ fn foreign_keys(
             source
                 .foreign_keys
                 .iter()
-                .filter_map(|key| mapped_key(key, pair, source, pairs, options))
+                .filter(|key| can_be_made(key))
+                .filter_map(|key| {
+                    let mut parents = pairs.iter().filter(|p| p.mapping.source == key.parent);
+                    parents.find_map(|parent| mapped_key(key, pair, source, parent, options))
+                })
                 .collect()
         } else {
             target
@@ -437,13 +454,14 @@ fn foreign_keys(
     links
 }
 
-/// A foreign key of the source in target names: to the first table that its parent fills whole (all
-/// of the parent's rows are shown there) and where the referenced columns are a key.
-fn mapped_key(
+/// A foreign key of the source in target names, where the parent is mapped by `parent`: if the parent
+/// fills that table whole (all of its rows are shown there) and the referenced columns are a key of
+/// it.
+pub(super) fn mapped_key(
     key: &ForeignKey,
     child: &TablePair,
     source: &TableSchema,
-    pairs: &[TablePair],
+    parent: &TablePair,
     options: &TaskOptions,
 ) -> Option<ForeignKey> {
     let rename = |pairs: &[ColumnPair], names: &[String]| -> Option<Vec<String>> {
@@ -455,25 +473,21 @@ fn mapped_key(
         };
         names.iter().map(of).collect()
     };
-    let columns = rename(&child.mapping.pairs(source), &key.columns)?;
-    let to = |parent: &TablePair| {
-        let owner = owner_of(&parent.mapping.target, options);
-        if owner.is_some_and(|owner| !is_named(&key.parent, owner)) {
-            return None;
-        }
-        let from = parent.source.as_ref()?;
-        let names = rename(&parent.mapping.pairs(from), &key.parent_columns)?;
-        is_key(parent.target.as_ref()?, &names).then_some(names)
-    };
-    let mut parents = pairs.iter().filter(|p| p.mapping.source == key.parent);
-    let (parent, parent_columns) = parents.find_map(|parent| Some((parent, to(parent)?)))?;
+    let owner = owner_of(&parent.mapping.target, options);
+    if owner.is_some_and(|owner| !is_named(&key.parent, owner)) {
+        return None;
+    }
+    let from = parent.source.as_ref()?;
+    let parent_columns = rename(&parent.mapping.pairs(from), &key.parent_columns)?;
+    if !is_key(parent.target.as_ref()?, &parent_columns) {
+        return None;
+    }
     Some(ForeignKey {
         name: key.name.clone(),
-        columns,
+        columns: rename(&child.mapping.pairs(source), &key.columns)?,
         parent: parent.mapping.target.clone(),
         parent_columns,
-        on_delete: key.on_delete,
-        on_update: key.on_update,
+        ..key.clone()
     })
 }
 
@@ -529,6 +543,7 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
     Plan {
         sources,
         targets,
+        cascades: Vec::new(),
         operations,
         options,
     }

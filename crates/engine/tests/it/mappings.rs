@@ -14,7 +14,7 @@ use thalweg_core::schema::TableName;
 use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::status::TaskStatus;
 use thalweg_engine::task::{self, TaskSpec};
-use thalweg_testkit::mappings::{Case, Expected, model};
+use thalweg_testkit::mappings::{Case, Expected, Setting, model};
 use thalweg_testkit::memory::{Faults, MemoryChange, MemorySource, MemoryTarget, Row};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -121,7 +121,7 @@ fn said(case: &Case, plan: &Plan, mut expected: Expected) -> Expected {
 
 async fn play(seed: u64) -> Case {
     let mut rng = SmallRng::seed_from_u64(seed);
-    let case = Case::random(&mut rng, false);
+    let case = Case::random(&mut rng, &Setting::default());
     let plan = plan(&case);
     let faults = Arc::new(Faults::default());
     let mut source = MemorySource::new(case.sources.clone(), faults);

@@ -1,6 +1,8 @@
 //! Our own operations under `/v1`: options the contract has no place for, what a task says of
 //! itself, and what deleted tasks left behind. Errors are `application/problem+json`.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 use thalweg_control::model::{
     DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, Task,
@@ -18,6 +20,9 @@ use super::route::{Call, Reply};
 const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
 const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 100..=1_000_000_000;
 const ROW_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
+const ROW_OWNERS_MAX: usize = 2000;
+const ROW_OWNER: &str = "Give an object: names of target tables, each with the name of the source \
+                         table that decides which of its rows are there; or null.";
 const CA_CHARS_MAX: usize = 256 << 10;
 
 const CREATE_TABLES: &[(&str, CreateTables)] = &[
@@ -122,11 +127,30 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
     if let Some(rows) = fields.int("chunk_rows", CHUNK_ROWS)? {
         options.chunk_rows = rows;
     }
+    if let Some(owners) = fields.take_nullable("row_owner") {
+        options.row_owner =
+            row_owners(&owners).ok_or_else(|| fields.invalid("row_owner", ROW_OWNER))?;
+    }
     if let Some(bytes) = fields.int("row_bytes_max", ROW_BYTES)? {
         options.row_bytes_max = bytes;
     }
     fields.finish()?;
     Ok(options)
+}
+
+/// Target tables and the source tables that own their rows; null: none.
+fn row_owners(value: &Value) -> Option<BTreeMap<String, String>> {
+    let owners = match value {
+        Value::Null => return Some(BTreeMap::new()),
+        Value::Object(owners) if owners.len() <= ROW_OWNERS_MAX => owners,
+        _ => return None,
+    };
+    let fits = |name: &str| (1..=256).contains(&name.chars().count()) && !name.contains('\0');
+    let owners = owners.iter().map(|(target, owner)| {
+        let owner = owner.as_str().filter(|owner| fits(owner))?;
+        fits(target).then(|| (target.clone(), owner.to_owned()))
+    });
+    owners.collect()
 }
 
 fn changed_datasource_options(
@@ -180,6 +204,7 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "existing_rows": word(EXISTING_ROWS, options.existing_rows),
         "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
         "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
+        "row_owner": options.row_owner,
         "workers": options.workers,
         "chunk_rows": options.chunk_rows,
         "row_bytes_max": options.row_bytes_max,
@@ -350,5 +375,31 @@ mod tests {
         let replace = json!({"existing_rows": "replace"});
         let changed = changed_task_options(fields(replace), TaskOptions::default()).unwrap();
         assert_eq!(changed.existing_rows, ExistingRows::Replace);
+    }
+
+    #[test]
+    fn row_owners_are_names_of_tables() {
+        let change = |value: Value, stored: TaskOptions| {
+            changed_task_options(fields(json!({"row_owner": value})), stored)
+        };
+        let given = json!({"public.orders": "shop.orders", "t": "s"});
+        let changed = change(given.clone(), TaskOptions::default()).unwrap();
+        assert_eq!(changed.row_owner["public.orders"], "shop.orders");
+        assert_eq!(task_options(&changed)["row_owner"], given);
+        let workers = json!({"workers": 3});
+        let kept = changed_task_options(fields(workers), changed.clone()).unwrap();
+        assert_eq!(kept.row_owner, changed.row_owner);
+        assert!(change(Value::Null, changed).unwrap().row_owner.is_empty());
+        for wrong in [
+            json!("shop.orders"),
+            json!(["shop.orders"]),
+            json!({"t": 1}),
+            json!({"t": ""}),
+            json!({"": "s"}),
+            json!({"t": "s\0"}),
+        ] {
+            let changed = change(wrong, TaskOptions::default());
+            assert_eq!(field_of(changed), "row_owner");
+        }
     }
 }

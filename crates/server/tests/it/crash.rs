@@ -103,17 +103,10 @@ struct Crash {
     terms: u32,
 }
 
-#[test]
-fn mariadb_to_postgres() {
-    the_server_is_killed_again_and_again_and_nothing_is_lost([System::MariaDb, System::Postgres]);
-}
+pairs!(the_server_is_killed_again_and_again_and_nothing_is_lost);
 
-#[test]
-fn postgres_to_postgres() {
-    the_server_is_killed_again_and_again_and_nothing_is_lost([System::Postgres, System::Postgres]);
-}
-
-fn the_server_is_killed_again_and_again_and_nothing_is_lost(pair: [System; 2]) {
+fn the_server_is_killed_again_and_again_and_nothing_is_lost(from: System, to: System) {
+    let pair = [from, to];
     let seed = std::env::var("SEED").ok().map(|seed| seed.parse().unwrap());
     let seed: u64 = seed.unwrap_or(20_260_101);
     println!("crash test: SEED={seed} {:?}", Size::chosen(pair));

@@ -25,15 +25,7 @@ const POSTGRES: &str = "CREATE TABLE big (id integer PRIMARY KEY, name varchar(1
     timestamp '2024-02-29 01:02:03.456789' + n * interval '1 second', repeat('y', n % 60) \
     FROM generate_series(1, {rows}) n";
 
-#[test]
-fn mariadb_to_postgres() {
-    a_transaction_of_any_size_fits_into_the_memory(System::MariaDb, System::Postgres);
-}
-
-#[test]
-fn postgres_to_postgres() {
-    a_transaction_of_any_size_fits_into_the_memory(System::Postgres, System::Postgres);
-}
+pairs!(a_transaction_of_any_size_fits_into_the_memory);
 
 fn a_transaction_of_any_size_fits_into_the_memory(from: System, to: System) {
     let full = std::env::var_os("THALWEG_PROVE").is_some();

@@ -6,7 +6,33 @@
     reason = "tests may panic and print"
 )]
 
+/// A test of each live pair: `pairs!(body)` calls `body(source, target)`.
+macro_rules! pairs {
+    ($body:ident) => {
+        #[test]
+        fn mariadb_to_postgres() {
+            $body(System::MariaDb, System::Postgres);
+        }
+
+        #[test]
+        fn postgres_to_postgres() {
+            $body(System::Postgres, System::Postgres);
+        }
+
+        #[test]
+        fn postgres_to_mariadb() {
+            $body(System::Postgres, System::MariaDb);
+        }
+
+        #[test]
+        fn mariadb_to_mariadb() {
+            $body(System::MariaDb, System::MariaDb);
+        }
+    };
+}
+
 mod bank;
+mod cascades;
 mod check;
 mod conn;
 mod crash;
@@ -16,9 +42,11 @@ mod huge;
 mod idle;
 mod lab;
 mod life;
+mod mappings;
 mod matrix;
 mod pair;
 mod process;
 mod replicates;
 mod sdk;
 mod trouble;
+mod types_page;

@@ -15,6 +15,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, bail, ensure};
 use thalweg_testkit::compare::Report;
 use thalweg_testkit::servers::System;
+use thalweg_testkit::workload;
 
 use crate::lab::{Lab, PATIENCE};
 use cases::Case;
@@ -22,15 +23,7 @@ use cases::Case;
 /// How often a case is looked at.
 const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
-#[test]
-fn mariadb_to_postgres() {
-    every_case_arrives(System::MariaDb, System::Postgres);
-}
-
-#[test]
-fn postgres_to_postgres() {
-    every_case_arrives(System::Postgres, System::Postgres);
-}
+pairs!(every_case_arrives);
 
 fn every_case_arrives(from: System, to: System) {
     let begin = Instant::now();
@@ -58,6 +51,9 @@ impl Matrix {
     fn start(from: System, to: System) -> Result<Self> {
         let mut cases = cases::all(from, to);
         cases.push(types::case(from));
+        if from == to {
+            cases.push(types::own(from));
+        }
         let only = std::env::var("CASE").ok();
         cases.retain(|case| only.as_ref().is_none_or(|only| only == case.name));
         let lab = Lab::between(from, to, |source| {
@@ -73,6 +69,9 @@ impl Matrix {
             }
             Ok(())
         })?;
+        if from == to {
+            lab.target.sql(workload::user_types(to))?;
+        }
         let tasks = Vec::new();
         Ok(Self { lab, cases, tasks })
     }

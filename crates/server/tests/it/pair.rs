@@ -28,7 +28,7 @@ pub(crate) struct Pair {
     pub(crate) spec: TaskSpec,
 }
 
-fn config(place: &Place, account: &Account) -> DataSourceConfig {
+pub(crate) fn config(place: &Place, account: &Account) -> DataSourceConfig {
     DataSourceConfig {
         host: place.server.host().into(),
         port: place.server.port(),
@@ -43,7 +43,7 @@ fn config(place: &Place, account: &Account) -> DataSourceConfig {
     }
 }
 
-fn connector(system: System) -> Box<dyn Connector> {
+pub(crate) fn connector(system: System) -> Box<dyn Connector> {
     match system {
         System::MariaDb => Box::new(thalweg_mysql::connector()),
         System::Postgres => Box::new(thalweg_postgres::connector()),
@@ -101,6 +101,12 @@ impl Pair {
             stop.clone(),
         ));
         Running { status, stop, run }
+    }
+
+    /// Removes what the task has left at both ends; its tables and rows stay.
+    pub(crate) async fn release(&self) {
+        self.source.release().await.unwrap();
+        self.target.release(&self.spec.key).await.unwrap();
     }
 
     /// Waits until what the source has now is durable at the target.

@@ -5,6 +5,7 @@
 //! values of [`crate::memory`]; a real database has them as `bigint` or as text made of the number.
 
 mod model;
+mod sql;
 
 use rand::Rng;
 use rand::seq::SliceRandom as _;
@@ -19,7 +20,7 @@ use crate::memory::{MemoryChange, NULL, Row};
 /// Values are `0..VALUES`, so that keys of different sources often meet.
 const VALUES: i64 = 6;
 
-/// Names that a careless statement would break on.
+/// Names that a careless statement would break on, and every system takes.
 const NAMES: [&str; 12] = [
     "plain",
     "Case",
@@ -28,12 +29,40 @@ const NAMES: [&str; 12] = [
     "back`tick",
     "dot.ted",
     "select",
-    "smile😀",
+    "snow☃",
     "da-sh#",
     "it's",
     "back\\slash",
     "über",
 ];
+
+/// What random tasks may have.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// The schemas of the source's and the target's tables.
+    pub schemas: [String; 2],
+    /// Names that a careless statement would break on.
+    pub hostile_names: bool,
+    /// Whether tables are truncated.
+    pub truncates: bool,
+    /// Whether several sources may fill one table.
+    pub merges: bool,
+    /// Whether logs leave out what did not change.
+    pub partial_images: bool,
+}
+
+impl Default for Setting {
+    /// For the connectors in memory.
+    fn default() -> Self {
+        Setting {
+            schemas: ["source".to_owned(), "target".to_owned()],
+            hostile_names: false,
+            truncates: true,
+            merges: true,
+            partial_images: true,
+        }
+    }
+}
 
 /// A task, and what happens at its source.
 #[derive(Clone, Debug)]
@@ -55,8 +84,8 @@ pub struct Case {
 }
 
 impl Case {
-    /// A random task. `names`: hostile names everywhere.
-    pub fn random(rng: &mut impl Rng, names: bool) -> Case {
+    /// A random task.
+    pub fn random(rng: &mut impl Rng, setting: &Setting) -> Case {
         let mut case = Case {
             sources: Vec::new(),
             targets: Vec::new(),
@@ -67,18 +96,18 @@ impl Case {
             history: Vec::new(),
         };
         for n in 0..rng.random_range(1..=4) {
-            case.sources.push(source(rng, n, names));
+            case.sources.push(source(rng, n, setting));
         }
         for n in 0..rng.random_range(1..=3) {
-            case.target(rng, n, names);
+            case.target(rng, n, setting);
         }
         let mut state: Vec<Vec<Row>> = case.sources.iter().map(|_| Vec::new()).collect();
         for _ in 0..rng.random_range(0..4) {
-            let inserts = transaction(rng, &case.sources, &mut state, true);
+            let inserts = transaction(rng, &case.sources, &mut state, None);
             case.before.push(inserts);
         }
         for _ in 0..rng.random_range(1..10) {
-            let changes = transaction(rng, &case.sources, &mut state, false);
+            let changes = transaction(rng, &case.sources, &mut state, Some(setting));
             case.history.push(changes);
         }
         case
@@ -99,10 +128,13 @@ impl Case {
     }
 
     /// Adds a target table and its mappings.
-    fn target(&mut self, rng: &mut impl Rng, n: usize, names: bool) {
+    fn target(&mut self, rng: &mut impl Rng, n: usize, setting: &Setting) {
+        let names = setting.hostile_names;
+        let [_, schema] = &setting.schemas;
         let mut feeds: Vec<usize> = (0..self.sources.len()).collect();
         feeds.shuffle(rng);
-        let merged = self.operations.insert && feeds.len() > 1 && rng.random_bool(0.5);
+        let merged =
+            setting.merges && self.operations.insert && feeds.len() > 1 && rng.random_bool(0.5);
         let width = rng.random_range(1..=2);
         let fits = |feed: &usize| {
             self.sources
@@ -110,7 +142,7 @@ impl Case {
                 .is_some_and(|s| key_of(s, width).is_some())
         };
         let keyed: Vec<usize> = feeds.iter().copied().filter(fits).collect();
-        let name = TableName::new("target", named(rng, &format!("t{n}"), names));
+        let name = TableName::new(schema, named(rng, &format!("t{n}"), names));
         let keyless = keyed.is_empty() || (!merged && rng.random_bool(0.15));
         let mut table = TableSchema::new(name, Vec::new());
         if keyless {
@@ -270,8 +302,10 @@ fn unique(columns: Vec<usize>) -> UniqueKey {
     }
 }
 
-fn source(rng: &mut impl Rng, n: usize, names: bool) -> TableSchema {
-    let name = TableName::new("source", named(rng, &format!("s{n}"), names));
+fn source(rng: &mut impl Rng, n: usize, setting: &Setting) -> TableSchema {
+    let names = setting.hostile_names;
+    let [schema, _] = &setting.schemas;
+    let name = TableName::new(schema, named(rng, &format!("s{n}"), names));
     let mut table = TableSchema::new(name, Vec::new());
     for n in 0..rng.random_range(2..=5) {
         table
@@ -286,7 +320,7 @@ fn source(rng: &mut impl Rng, n: usize, names: bool) -> TableSchema {
     if table.primary_key.len() == 1 && rng.random_bool(0.3) {
         table.unique_keys.push(unique(vec![1]));
     }
-    if !table.primary_key.is_empty() && rng.random_bool(0.4) {
+    if setting.partial_images && !table.primary_key.is_empty() && rng.random_bool(0.4) {
         // As a log with images of the key and of what changes.
         table.old_image = Some(table.primary_key.clone());
     }
@@ -306,12 +340,12 @@ fn key_of(table: &TableSchema, width: usize) -> Option<Vec<usize>> {
     (key.len() == width).then_some(key)
 }
 
-/// One transaction, which the state then has seen.
+/// One transaction, which the state then has seen; inserts only without a setting.
 fn transaction(
     rng: &mut impl Rng,
     sources: &[TableSchema],
     state: &mut [Vec<Row>],
-    inserts: bool,
+    setting: Option<&Setting>,
 ) -> Vec<MemoryChange> {
     let mut changes = Vec::new();
     for _ in 0..rng.random_range(1..8) {
@@ -322,8 +356,8 @@ fn transaction(
         let at = (!rows.is_empty()).then(|| rng.random_range(0..rows.len()));
         let (before, after) = match (at, rng.random_range(0..20)) {
             (None, _) | (_, 0..=6) => (None, Some(row(rng, schema))),
-            _ if inserts => (None, Some(row(rng, schema))),
-            (Some(_), 19) if rng.random_bool(0.2) => {
+            _ if setting.is_none() => (None, Some(row(rng, schema))),
+            (Some(_), 19) if setting.is_some_and(|s| s.truncates) && rng.random_bool(0.2) => {
                 rows.clear();
                 (None, None)
             }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use thalweg_core::batch::{FoldedTable, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::schema::{ColumnSchema, TableName};
+use thalweg_core::schema::{ColumnSchema, ReferenceAction, TableName};
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 
@@ -20,10 +20,25 @@ type Image = Vec<Option<i64>>;
 type Aside = BTreeMap<Row, (u64, Option<Row>)>;
 
 /// All rows of a target.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Store {
     pub(super) tables: BTreeMap<TableName, Rows>,
     aside: BTreeMap<TableName, Aside>,
+}
+
+impl PartialEq for Store {
+    /// A table that was looked at and has nothing is as one that was not.
+    fn eq(&self, other: &Self) -> bool {
+        let same = |one: &Self, two: &Self| {
+            let tables = one
+                .tables
+                .iter()
+                .all(|(name, rows)| rows.is_empty() || two.tables.get(name) == Some(rows));
+            let mut aside = one.aside.iter();
+            tables && aside.all(|(name, rows)| rows.is_empty() || two.aside.get(name) == Some(rows))
+        };
+        same(self, other) && same(other, self)
+    }
 }
 
 /// A table of the store as an operation of one source sees it.
@@ -44,8 +59,14 @@ impl Store {
         op: &TableOp,
         counts: &mut TableCounts,
     ) -> Result<()> {
-        let mut part = self.part(plan, op.target, op.feed)?;
         let read = |row: usize| image(rows.row(row));
+        let before = match op.op {
+            RowOp::Update { before, .. } | RowOp::Delete(before) => {
+                self.shown(plan, op.target, &read(before)?)?
+            }
+            RowOp::Insert(_) | RowOp::Truncate => None,
+        };
+        let mut part = self.part(plan, op.target, op.feed)?;
         match op.op {
             RowOp::Insert(row) => {
                 counts.inserts += 1;
@@ -65,21 +86,56 @@ impl Store {
                 part.clear()?;
             }
         }
-        Ok(())
+        let Some(before) = before.filter(|_| !op.unchecked) else {
+            return Ok(());
+        };
+        let after = match op.op {
+            RowOp::Update { after, .. } => {
+                let sent: Image = before.iter().copied().map(Some).collect();
+                self.shown(plan, op.target, &laid(&sent, &read(after)?))?
+            }
+            _ => None,
+        };
+        self.follow(plan, op.target, vec![(before, after)])
     }
 
-    /// Applies a net effect: deletes, then all updates at once, then inserts.
-    pub(super) fn apply_folded(
+    /// Applies the deletes of a net effect. Those of all tables come first.
+    pub(super) fn apply_deletes(
         &mut self,
         plan: &Plan,
         rows: &RowBatch,
         folded: &FoldedTable,
     ) -> Result<()> {
-        let mut part = self.part(plan, folded.target, folded.feed)?;
-        let read = |row: usize| image(rows.row(row));
+        let mut gone = Vec::new();
         for row in &folded.deletes {
-            part.delete(&read(*row)?)?;
+            let row = image(rows.row(*row))?;
+            gone.extend(
+                self.shown(plan, folded.target, &row)?
+                    .map(|row| (row, None)),
+            );
+            self.part(plan, folded.target, folded.feed)?.delete(&row)?;
         }
+        self.follow(plan, folded.target, gone)
+    }
+
+    /// Applies the rest of a net effect: all updates at once, then inserts.
+    pub(super) fn apply_writes(
+        &mut self,
+        plan: &Plan,
+        rows: &RowBatch,
+        folded: &FoldedTable,
+    ) -> Result<()> {
+        let read = |row: usize| image(rows.row(row));
+        let mut changed = Vec::new();
+        for (before, after) in &folded.updates {
+            let Some(before) = self.shown(plan, folded.target, &read(*before)?)? else {
+                continue;
+            };
+            let sent: Image = before.iter().copied().map(Some).collect();
+            let after = laid(&sent, &read(*after)?);
+            changed.push((before, after.into_iter().collect()));
+        }
+        let mut part = self.part(plan, folded.target, folded.feed)?;
         let mut coming = Vec::new();
         for (before, after) in &folded.updates {
             let (before, after) = (read(*before)?, read(*after)?);
@@ -98,6 +154,82 @@ impl Store {
         }
         for row in coming {
             part.insert(row)?;
+        }
+        self.follow(plan, folded.target, changed)
+    }
+
+    /// The row that a parent of foreign keys shows under the key of an image.
+    fn shown(&mut self, plan: &Plan, target: usize, image: &Image) -> Result<Option<Row>> {
+        if plan.cascades_from(target).next().is_none() {
+            return Ok(None);
+        }
+        let part = self.part(plan, target, 0)?;
+        Ok(part.rows.get(&part.key(image)?).cloned())
+    }
+
+    /// Does to the children what the foreign keys of the plan do when these rows of `parent` changed
+    /// at once, from the first to the second; `None`: gone. No child is merged or without key.
+    fn follow(
+        &mut self,
+        plan: &Plan,
+        parent: usize,
+        changed: Vec<(Row, Option<Row>)>,
+    ) -> Result<()> {
+        if changed.is_empty() {
+            return Ok(());
+        }
+        for cascade in plan.cascades_from(parent) {
+            let value = |row: &Row, columns: &[usize]| -> Row {
+                let cells = columns.iter().filter_map(|c| row.get(*c).copied());
+                cells.collect()
+            };
+            let moves: BTreeMap<Row, Option<Row>> = changed
+                .iter()
+                .map(|(old, new)| {
+                    let new = new.as_ref().map(|new| value(new, &cascade.parent_columns));
+                    (value(old, &cascade.parent_columns), new)
+                })
+                .filter(|(old, new)| new.as_ref() != Some(old) && !old.contains(&NULL))
+                .collect();
+            let part = self.part(plan, cascade.child, 0)?;
+            let mut below = Vec::new();
+            for row in part.rows.values() {
+                let Some(new) = moves.get(&value(row, &cascade.columns)) else {
+                    continue;
+                };
+                let with = |values: &[i64]| {
+                    let mut row = row.clone();
+                    for (column, value) in cascade.columns.iter().zip(values) {
+                        if let Some(cell) = row.get_mut(*column) {
+                            *cell = *value;
+                        }
+                    }
+                    row
+                };
+                let action = match new {
+                    None => cascade.on_delete,
+                    Some(_) => cascade.on_update,
+                };
+                let after = match (action, new) {
+                    (ReferenceAction::Refuse, _) => continue,
+                    (ReferenceAction::Cascade, None) => None,
+                    (ReferenceAction::Cascade, Some(new)) => Some(with(new)),
+                    (ReferenceAction::SetNull | ReferenceAction::SetDefault, _) => {
+                        Some(with(&vec![NULL; cascade.columns.len()]))
+                    }
+                };
+                below.push((row.clone(), after));
+            }
+            let sent = |row: &Row| -> Image { row.iter().copied().map(Some).collect() };
+            for (old, _) in &below {
+                let place = part.key(&sent(old))?;
+                part.rows.remove(&place);
+            }
+            for row in below.iter().filter_map(|(_, new)| new.as_ref()) {
+                let place = part.key(&sent(row))?;
+                part.rows.insert(place, row.clone());
+            }
+            self.follow(plan, cascade.child, below)?;
         }
         Ok(())
     }

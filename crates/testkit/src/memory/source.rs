@@ -398,6 +398,7 @@ impl Stream {
                 kind,
                 before,
                 after,
+                unchecked: false,
             });
         }
         let commit = (self.sent >= all.len()).then(|| Commit {

@@ -390,10 +390,15 @@ impl Applier for MemoryApplier {
             let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
             let rest = batch.ordered.iter().filter(rest);
             apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
-            for net in nets {
-                if let Net::Folded(table) = net {
-                    folded.apply_folded(&self.plan, &batch.rows, table)?;
-                }
+            let tables = nets.iter().filter_map(|net| match net {
+                Net::Folded(table) => Some(table),
+                Net::InOrder(_) => None,
+            });
+            for table in tables.clone().rev() {
+                folded.apply_deletes(&self.plan, &batch.rows, table)?;
+            }
+            for table in tables {
+                folded.apply_writes(&self.plan, &batch.rows, table)?;
             }
             // The engine's fold is checked against the truth at every single batch.
             if folded != store {

@@ -291,8 +291,9 @@ impl Place {
             "thalweg_writer",
             &match self.system() {
                 System::MariaDb => format!(
-                    "GRANT ALL PRIVILEGES ON `thalweg`.* TO {{user}}; \
-                     GRANT ALL PRIVILEGES ON {name}.* TO {{user}};"
+                    "GRANT ALL ON thalweg.* TO {{user}}; \
+                     GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES \
+                     ON {name}.* TO {{user}};"
                 ),
                 System::Postgres => format!(
                     "GRANT CREATE ON DATABASE {name} TO {{user}}; \

@@ -58,6 +58,23 @@ pub fn every_type_literals(system: System, random: &mut SmallRng) -> Vec<(&'stat
     }
 }
 
+/// Statements that make `own_types`, a table of values only its own system has; and changes of each
+/// column alone. `every_type` has to be there.
+pub fn own_types(system: System) -> (String, String) {
+    match system {
+        System::MariaDb => (types::own_sql(), types::own_changes()),
+        System::Postgres => (types_postgres::own_sql(), types_postgres::own_changes()),
+    }
+}
+
+/// Statements a target of the same system needs before it can have columns of a user's own types.
+pub fn user_types(system: System) -> &'static str {
+    match system {
+        System::MariaDb => "",
+        System::Postgres => types_postgres::user_types(),
+    }
+}
+
 /// Statements that make `every_type` and its first rows, for `rows` of sysbench's.
 pub fn every_type_create(system: System, rows: u32) -> String {
     match system {

@@ -97,6 +97,93 @@ pub(super) fn create_sql(rows: u32) -> String {
     sql
 }
 
+/// `own_types`: values only MySQL and MariaDB have. The session has to allow them.
+const OWN: &[(&str, &str, &[&str])] = &[
+    (
+        "o_date",
+        "DATE",
+        &["'0000-00-00'", "'2024-00-00'", "'2024-02-31'"],
+    ),
+    (
+        "o_datetime",
+        "DATETIME(6)",
+        &["'0000-00-00 00:00:00'", "'2024-02-00 01:02:03.000004'"],
+    ),
+    (
+        "o_timestamp",
+        "TIMESTAMP(6) NULL",
+        &["'0000-00-00 00:00:00'", "'1970-01-01 00:00:01'"],
+    ),
+    (
+        "o_time",
+        "TIME(6)",
+        &["'-838:59:59'", "'838:59:59'", "'-00:00:00.000001'"],
+    ),
+    ("o_year", "YEAR", &["0", "1901", "2155"]),
+    ("o_enum", "ENUM('a','b')", &["0", "'b'"]),
+    ("o_bit", "BIT(64)", &["b'0'", "~0", "b'101'"]),
+    (
+        "o_point",
+        "GEOMETRY",
+        &[
+            "ST_GeomFromText('POINT(1 2)', 4326)",
+            "ST_GeomFromText('GEOMETRYCOLLECTION(POINT(1 2),LINESTRING(0 0,1 1))')",
+        ],
+    ),
+    ("o_inet4", "INET4", &["'10.0.0.1'", "'255.255.255.255'"]),
+    ("o_inet6", "INET6", &["'::1'", "'2001:db8::ff00:42:8329'"]),
+    (
+        "o_text",
+        "LONGTEXT",
+        &["repeat('🦊', 100000)", "char(0, 1, 127)"],
+    ),
+    ("o_blob", "LONGBLOB", &["repeat(x'00ff', 200000)", "''"]),
+    ("o_ucs2", "VARCHAR(9) CHARACTER SET ucs2", &["'ž'", "''"]),
+    (
+        "o_sjis",
+        "VARCHAR(9) CHARACTER SET sjis",
+        &["'日本'", "'a'"],
+    ),
+];
+
+/// `own_types` with every value of every column, and NULLs where there are no more.
+pub(super) fn own_sql() -> String {
+    let columns: Vec<String> = OWN
+        .iter()
+        .map(|(name, ty, _)| format!("{name} {ty}"))
+        .collect();
+    let mut sql = format!(
+        "SET sql_mode = 'ALLOW_INVALID_DATES'; CREATE TABLE own_types (id BIGINT PRIMARY KEY, {});\n",
+        columns.join(", ")
+    );
+    let most = OWN.iter().map(|(_, _, values)| values.len()).max();
+    for row in 0..most.unwrap_or(0) {
+        let values: Vec<&str> = OWN
+            .iter()
+            .map(|(_, _, values)| values.get(row).copied().unwrap_or("NULL"))
+            .collect();
+        sql.push_str(&format!(
+            "INSERT INTO own_types VALUES ({row}, {});\n",
+            values.join(", ")
+        ));
+    }
+    sql
+}
+
+/// Each column of `own_types` gets each of its values alone.
+pub(super) fn own_changes() -> String {
+    let mut sql = "SET sql_mode = 'ALLOW_INVALID_DATES';\n".to_owned();
+    for (name, _, values) in OWN {
+        for (at, value) in values.iter().enumerate() {
+            let id = (at + 1) % values.len();
+            sql.push_str(&format!(
+                "UPDATE own_types SET {name} = {value} WHERE id = {id};\n"
+            ));
+        }
+    }
+    sql
+}
+
 /// One transaction: rows come, change in every column or in a few, and go.
 pub(super) fn change(random: &mut SmallRng) -> String {
     let old = random.random_range(1..=*ROWS.start());

@@ -1,4 +1,5 @@
-//! `every_type` of PostgreSQL: a column of every type the product carries from it.
+//! `every_type` of PostgreSQL: a column of every type a plain server has, with values that every target
+//! can hold; and `own_types`, with those that only PostgreSQL has.
 
 use rand::Rng as _;
 use rand::rngs::SmallRng;
@@ -83,7 +84,206 @@ pub(super) const COLUMNS: &[Column] = &[
         "json",
         &["'{}'", "'{\"b\": 1, \"a\": [1, 2.50, null]}'"],
     ),
+    ("c_char", "char(10)", &["''", "'a'", "'ž  b'"]),
+    (
+        "c_any_numeric",
+        "numeric",
+        &["0", "-1.50", "12345678901234567890.000001"],
+    ),
+    (
+        "c_jsonb",
+        "jsonb",
+        &["'{}'", "'{\"b\": 1.50, \"a\": [null, \"ž\"]}'", "'\"x\"'"],
+    ),
+    (
+        "c_interval",
+        "interval",
+        &["'1 mon 2 days 03:04:05.000006'", "'-5 days'", "'0'"],
+    ),
+    ("c_timetz", "timetz", &["'12:34:56.5+02'", "'00:00-11:30'"]),
+    ("c_inet", "inet", &["'10.0.0.1'", "'10.1.0.0/16'", "'::1'"]),
+    ("c_cidr", "cidr", &["'10.1.0.0/16'", "'2001:db8::/32'"]),
+    ("c_macaddr", "macaddr", &["'08:00:2b:01:02:03'"]),
+    ("c_macaddr8", "macaddr8", &["'08:00:2b:01:02:03:04:05'"]),
+    (
+        "c_bit",
+        "bit(9)",
+        &["B'000000000'", "B'101010101'", "B'111111111'"],
+    ),
+    ("c_varbit", "bit varying(20)", &["B''", "B'1'", "B'0101'"]),
+    ("c_money", "money", &["0", "-12.34", "1000000"]),
+    (
+        "c_ints",
+        "integer[]",
+        &["'{}'", "'{1,NULL,-3}'", "'{{1,2},{3,4}}'"],
+    ),
+    (
+        "c_texts",
+        "text[]",
+        &["'{}'", "'{a,\"b,c\",NULL,\"\",\"ž \\\" \\\\\"}'"],
+    ),
+    ("c_moments", "timestamptz[]", &["'{2024-01-01 00:00+02}'"]),
+    ("c_range", "int4range", &["'[1,5)'", "'empty'", "'(,7]'"]),
+    ("c_numrange", "numrange", &["'[1.50,2)'", "'(,)'"]),
+    ("c_point", "point", &["'(1.5,-2)'", "'(0,0)'"]),
+    ("c_line", "line", &["'{1,2,3}'"]),
+    ("c_lseg", "lseg", &["'[(1,2),(3,4)]'"]),
+    ("c_box", "box", &["'(3,4),(1,2)'"]),
+    ("c_path", "path", &["'[(1,2),(3,4)]'", "'((1,2),(3,4))'"]),
+    ("c_polygon", "polygon", &["'((1,2),(3,4),(5,6))'"]),
+    ("c_circle", "circle", &["'<(1,2),3>'"]),
+    ("c_xml", "xml", &["'<a b=\"1\">ž</a>'"]),
+    ("c_tsvector", "tsvector", &["'a:1 fat:2,4'"]),
+    ("c_tsquery", "tsquery", &["'fat & (rat | cat)'"]),
+    ("c_oid", "oid", &["0", "4294967295"]),
+    ("c_enum", "mood", &["'sad'", "'ž'", "'it''s'"]),
+    ("c_domain", "amount", &["0", "12.5", "-99999999.9"]),
+    ("c_composite", "named", &["'(1,a)'", "'(,\"b, c\")'"]),
 ];
+
+/// The columns of `own_types` but for its key.
+const OWN: &[Column] = &[
+    (
+        "o_numeric",
+        "numeric",
+        &["'NaN'", "1e300", "-1e-200", "0.0"],
+    ),
+    ("o_wide", "numeric(400,100)", &["'NaN'", "1e200", "1e-100"]),
+    (
+        "o_real",
+        "real",
+        &["'NaN'", "'Infinity'", "'-Infinity'", "'-0'", "1e-45"],
+    ),
+    (
+        "o_double",
+        "double precision",
+        &["'NaN'", "'Infinity'", "'-0'", "5e-324"],
+    ),
+    (
+        "o_date",
+        "date",
+        &[
+            "'infinity'",
+            "'-infinity'",
+            "'4713-01-01 BC'",
+            "'5874897-12-31'",
+        ],
+    ),
+    (
+        "o_timestamp",
+        "timestamp",
+        &[
+            "'infinity'",
+            "'0044-03-15 12:00 BC'",
+            "'294276-12-31 23:59:59.999999'",
+        ],
+    ),
+    (
+        "o_timestamptz",
+        "timestamptz",
+        &[
+            "'-infinity'",
+            "'0044-03-15 12:00+00 BC'",
+            "'10000-01-01 00:00+00'",
+        ],
+    ),
+    ("o_time", "time", &["'24:00'", "'00:00'"]),
+    (
+        "o_interval",
+        "interval",
+        &[
+            "'178000000 years'",
+            "'-178000000 years'",
+            "'1 mon -1 day 00:00:00.000001'",
+        ],
+    ),
+    (
+        "o_dates",
+        "date[]",
+        &["'{infinity,NULL}'", "'[0:1]={2024-01-01,2024-01-02}'"],
+    ),
+    ("o_deep", "numeric[]", &["'{{1.50,NaN},{NULL,3}}'"]),
+    (
+        "o_range",
+        "tstzrange",
+        &["'[-infinity,infinity)'", "'[2024-01-01 00:00+00,)'"],
+    ),
+    ("o_text", "text", &["E'\\x01\\x7f'", "repeat('🦊', 100000)"]),
+    (
+        "o_bytea",
+        "bytea",
+        &["decode(repeat('00ff', 200000), 'hex')"],
+    ),
+    (
+        "o_json",
+        "json",
+        &["'{\"a\":1, \"a\":2}'", "'[1e400, 12345678901234567890123]'"],
+    ),
+    (
+        "o_jsonb",
+        "jsonb",
+        &["'{\"a\":1, \"a\":2}'", "'[1e400, 12345678901234567890123]'"],
+    ),
+    (
+        "o_composites",
+        "named[]",
+        &["'{\"(1,a)\",\"(2,\\\"b c\\\")\"}'"],
+    ),
+    ("o_char", "\"char\"", &["'a'", "''"]),
+    ("o_name", "name", &["'a name'"]),
+    ("o_regclass", "regtype", &["'integer'"]),
+    ("o_lsn", "pg_lsn", &["'16/B374D848'"]),
+    ("o_path", "jsonpath", &["'$.a[*] ? (@ > 1)'"]),
+];
+
+/// The types a user made.
+const OWN_TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'ž', 'it''s');
+CREATE DOMAIN amount AS numeric(9,1) CHECK (VALUE < 1000000000);
+CREATE TYPE named AS (a integer, b text);\n";
+
+/// Statements that make the types of columns of both tables; a target that is to have them too needs
+/// them first.
+pub(super) fn user_types() -> &'static str {
+    OWN_TYPES
+}
+
+/// `own_types` with every value of every column, and rows of NULLs between.
+pub(super) fn own_sql() -> String {
+    let columns: Vec<String> = OWN
+        .iter()
+        .map(|(name, ty, _)| format!("{name} {ty}"))
+        .collect();
+    let mut sql = format!(
+        "CREATE TABLE own_types (id bigint PRIMARY KEY, {});\n",
+        columns.join(", ")
+    );
+    let most = OWN.iter().map(|(_, _, values)| values.len()).max();
+    for row in 0..most.unwrap_or(0) {
+        let values: Vec<&str> = OWN
+            .iter()
+            .map(|(_, _, values)| values.get(row).copied().unwrap_or("NULL"))
+            .collect();
+        sql.push_str(&format!(
+            "INSERT INTO own_types VALUES ({row}, {});\n",
+            values.join(", ")
+        ));
+    }
+    sql
+}
+
+/// Each column of `own_types` gets each of its values alone.
+pub(super) fn own_changes() -> String {
+    let mut sql = String::new();
+    for (name, _, values) in OWN {
+        for (at, value) in values.iter().enumerate() {
+            let id = (at + 1) % values.len();
+            sql.push_str(&format!(
+                "UPDATE own_types SET {name} = {value} WHERE id = {id};\n"
+            ));
+        }
+    }
+    sql
+}
 
 /// The table and its first rows.
 pub(super) fn create_sql(rows: u32) -> String {
@@ -91,7 +291,8 @@ pub(super) fn create_sql(rows: u32) -> String {
         .iter()
         .map(|(name, ty, _)| format!("{name} {ty}"))
         .collect();
-    let mut sql = format!(
+    let mut sql = OWN_TYPES.to_owned();
+    sql += &format!(
         "CREATE TABLE every_type (id bigint GENERATED BY DEFAULT AS IDENTITY (START WITH 1000001) \
          PRIMARY KEY, {});\nINSERT INTO every_type (id) VALUES (-1);\n",
         columns.join(", ")

@@ -57,3 +57,9 @@ pub(super) fn case(from: System) -> Case {
     )
     .then(second, third)
 }
+
+/// Values that only the system itself has, between two servers of it.
+pub(super) fn own(system: System) -> Case {
+    let (create, changes) = workload::own_types(system);
+    Case::new("own_types", &["own_types"], &create, &changes).then("", &changes)
+}
