@@ -6,8 +6,11 @@
     reason = "tests print what they did and may panic"
 )]
 
+mod chunks;
 mod figures;
+mod judge;
 mod mappings;
 mod reset;
 mod simulation;
+mod vault;
 mod world;
