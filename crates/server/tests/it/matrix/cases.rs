@@ -46,6 +46,7 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
         changes(),
         keys(),
         swaps(),
+        cascades(),
         keyless(from),
         truncated(),
         partitions(from),
@@ -54,7 +55,6 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
         overtaken(from),
     ];
     if from == System::Postgres {
-        cases.push(cascades());
         cases.push(toast());
         cases.push(identities());
     }
