@@ -8,7 +8,8 @@ use thalweg_core::schema::TableName;
 use thalweg_core::{Result, Side};
 
 use crate::error::from_driver;
-use crate::schema;
+use crate::snapshot::GTID_MODE_ON;
+use crate::{schema, server};
 
 async fn variable(conn: &mut Conn, name: &str) -> Result<Option<String>> {
     let row: Option<(String, String)> = conn
@@ -24,23 +25,120 @@ pub(crate) async fn check(
     tables: &[TableName],
 ) -> Result<Vec<Finding>> {
     let mut out = Vec::new();
-    let maria = conn.server_version() >= (10, 0, 0);
+    let maria = server::is_mariadb(conn);
     if !maria {
-        out.push(Finding::error(
-            "mysql_load",
-            "server",
-            "loading from MySQL is not built yet (its snapshots do not tell their log coordinate); \
-             streaming from it is unproven",
-            "use a MariaDB 10.5 or newer source",
-        ));
+        mysql(conn, &mut out).await?;
     }
     settings(conn, &mut out).await?;
+    let image = variable(conn, "binlog_row_image").await?;
+    let image = Image::of(&image.unwrap_or_default(), maria, &mut out);
     server_id(conn, config, &mut out).await?;
     grants(conn, tables, maria, &mut out).await?;
     for table in tables {
-        one_table(conn, table, &mut out).await?;
+        one_table(conn, table, image, &mut out).await?;
     }
     Ok(out)
+}
+
+/// What a row event has of a row.
+#[derive(Clone, Copy, PartialEq)]
+enum Image {
+    /// All of it.
+    Full,
+    /// Its key, and what a statement names.
+    Minimal,
+    /// All but long values that did not change.
+    NoBlob,
+}
+
+impl Image {
+    /// Reads `binlog_row_image` and says what it costs.
+    fn of(setting: &str, maria: bool, out: &mut Vec<Finding>) -> Image {
+        let image = match setting {
+            "MINIMAL" => Image::Minimal,
+            "NOBLOB" => Image::NoBlob,
+            _ => return Image::Full,
+        };
+        // Seen on 10.11: the columns a REPLACE leaves out are reset in the table, and not in the log.
+        let replace = if maria {
+            "; a REPLACE over an existing row does not log which columns it sets back to their \
+             defaults, so that replicas and this task keep the old values"
+        } else {
+            ""
+        };
+        out.push(Finding::warning(
+            "binlog_row_image",
+            "binlog_row_image",
+            format!(
+                "binlog_row_image is {setting}: an update of a row that is missing at the target \
+                 cannot be repaired from the log, and tables without a key need FULL{replace}"
+            ),
+            "SET GLOBAL binlog_row_image = 'FULL'; -- and in the configuration; sessions that are \
+             open keep the old value",
+        ));
+        image
+    }
+}
+
+/// What is to be said of MySQL only.
+async fn mysql(conn: &mut Conn, out: &mut Vec<Finding>) -> Result<()> {
+    out.push(Finding::info(
+        "mysql_unproven",
+        "server",
+        "reading from MySQL is built from its documentation and tested with recorded logs of 5.7 \
+         to 9.x, but unproven against a live MySQL server",
+        "",
+    ));
+    if variable(conn, "gtid_mode").await?.as_deref() != Some("ON") {
+        out.push(Finding::error(
+            "gtid_mode",
+            "gtid_mode",
+            "without GTIDs a MySQL server does not tell what a snapshot has seen, so no table can be \
+             loaded exactly without a lock",
+            GTID_MODE_ON,
+        ));
+    }
+    // A replica that does not log what it applies executes more than its log has.
+    let logs = match variable(conn, "log_replica_updates").await? {
+        Some(value) => Some(value),
+        None => variable(conn, "log_slave_updates").await?,
+    };
+    if logs.as_deref() == Some("OFF") {
+        out.push(Finding::warning(
+            "log_replica_updates",
+            "log_replica_updates",
+            "what the server applies as a replica is not in its log",
+            "log_replica_updates=ON in the configuration; restart",
+        ));
+    }
+    let partial = variable(conn, "binlog_row_value_options").await?;
+    let image = variable(conn, "binlog_row_image")
+        .await?
+        .unwrap_or_default();
+    if partial.is_some_and(|p| p.contains("PARTIAL_JSON")) && image != "FULL" {
+        out.push(Finding::error(
+            "partial_json",
+            "binlog_row_value_options",
+            format!(
+                "with binlog_row_image={image} the log has the changed parts of JSON documents but \
+                 not the documents"
+            ),
+            "SET GLOBAL binlog_row_value_options = ''; -- or binlog_row_image = 'FULL'",
+        ));
+    }
+    if variable(conn, "binlog_transaction_compression")
+        .await?
+        .as_deref()
+        == Some("ON")
+    {
+        out.push(Finding::warning(
+            "binlog_transaction_compression",
+            "binlog_transaction_compression",
+            "a compressed transaction is held in memory inflated as a whole, beside the task's budget",
+            "SET GLOBAL binlog_transaction_compression = 'OFF'; -- if transactions are large",
+        ));
+    }
+    Ok(())
 }
 
 async fn settings(conn: &mut Conn, out: &mut Vec<Finding>) -> Result<()> {
@@ -52,20 +150,14 @@ async fn settings(conn: &mut Conn, out: &mut Vec<Finding>) -> Result<()> {
             "add to the [mariadbd] section: log_bin=binlog, binlog_format=ROW, server_id=1; restart",
         ));
     }
-    for (name, want) in [("binlog_format", "ROW"), ("binlog_row_image", "FULL")] {
-        let is = variable(conn, name).await?.unwrap_or_default();
-        if is != want && !is.is_empty() {
-            out.push(Finding::error(
-                if name == "binlog_format" {
-                    "binlog_format"
-                } else {
-                    "binlog_row_image"
-                },
-                name,
-                format!("{name} is {is}; sessions that are open keep the old value"),
-                format!("SET GLOBAL {name} = '{want}'; -- and {name}={want} in the configuration"),
-            ));
-        }
+    let format = variable(conn, "binlog_format").await?.unwrap_or_default();
+    if format != "ROW" && !format.is_empty() {
+        out.push(Finding::error(
+            "binlog_format",
+            "binlog_format",
+            format!("binlog_format is {format}; sessions that are open keep the old value"),
+            "SET GLOBAL binlog_format = 'ROW'; -- and binlog_format=ROW in the configuration",
+        ));
     }
     let days: f64 = match variable(conn, "binlog_expire_logs_seconds").await? {
         Some(s) => s.parse::<f64>().unwrap_or(0.0) / 86_400.0,
@@ -199,6 +291,27 @@ fn quoted_table(table: &TableName) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.name))
 }
 
+/// A virtual column is not in a minimal image although its value may have changed.
+async fn virtual_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
+    let columns: Vec<String> = conn
+        .exec(
+            "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND \
+             table_name = ? AND extra LIKE '%VIRTUAL%' ORDER BY ordinal_position",
+            (table.schema.as_str(), table.name.as_str()),
+        )
+        .await
+        .map_err(from_driver)?;
+    for column in columns {
+        out.push(Finding::error(
+            "virtual_column",
+            format!("{table}.{column}"),
+            "a virtual column is not in the log while binlog_row_image is MINIMAL",
+            "SET GLOBAL binlog_row_image = 'NOBLOB'; -- or FULL, and in the configuration",
+        ));
+    }
+    Ok(())
+}
+
 /// A unique key over long text has a hidden column for its hash, which is in the log.
 async fn hidden_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
     let keys: Vec<String> = conn
@@ -225,7 +338,12 @@ async fn hidden_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Findin
     Ok(())
 }
 
-async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
+async fn one_table(
+    conn: &mut Conn,
+    table: &TableName,
+    image: Image,
+    out: &mut Vec<Finding>,
+) -> Result<()> {
     let subject = table.to_string();
     let Some(found) = schema::describe(conn, table)
         .await
@@ -271,6 +389,9 @@ async fn one_table(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -
         ));
     }
     hidden_columns(conn, table, out).await?;
+    if image == Image::Minimal {
+        virtual_columns(conn, table, out).await?;
+    }
     for column in &found.columns {
         if let Some(why) = schema::unsupported(column) {
             out.push(Finding::error(

@@ -208,6 +208,25 @@ pub(crate) fn classify(db: &str, sql: &str, find: Lookup<'_>) -> Effect {
     }
 }
 
+/// Whether a `CREATE TABLE … SELECT` of MySQL goes on with its rows
+/// (<https://dev.mysql.com/doc/refman/8.4/en/atomic-ddl.html>).
+pub(crate) fn starts_transaction(sql: &str) -> bool {
+    sql.trim_end().ends_with(" START TRANSACTION")
+}
+
+/// The transaction of `XA COMMIT X'61',X'62',1`, as `format.gtrid.bqual` in hexadecimal.
+pub(crate) fn xid(sql: &str) -> Option<String> {
+    let (_, rest) = sql.split_once("X'")?;
+    let (gtrid, rest) = rest.split_once("',X'")?;
+    let (bqual, format) = rest.split_once("',")?;
+    let digits = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+    let format: u32 = format.split_whitespace().next()?.parse().ok()?;
+    (digits(gtrid) && digits(bqual)).then(|| {
+        let (gtrid, bqual) = (gtrid.to_ascii_lowercase(), bqual.to_ascii_lowercase());
+        format!("{format}.{gtrid}.{bqual}")
+    })
+}
+
 fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     let mut i = 1;
     let mut replace = false;
@@ -243,7 +262,10 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     let rest = all.get(i..).unwrap_or(&[]);
     match (kind, what.as_str()) {
         ("CREATE", "TABLE") if conditional && !replace => Effect::Nothing,
-        ("CREATE", "TABLE") => stop("CREATE TABLE", listed(rest, db, find)),
+        ("CREATE", "TABLE") => match listed(rest, db, find) {
+            None if all.last().is_some_and(|t| t.is("TRANSACTION")) => Effect::Begin,
+            table => stop("CREATE TABLE", table),
+        },
         ("DROP", "TABLE" | "TABLES") => stop("DROP TABLE", listed(rest, db, find)),
         ("ALTER", "TABLE") => alter_table(rest, db, find),
         ("DROP", "DATABASE" | "SCHEMA") => {
@@ -334,6 +356,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn xa_transactions_are_named() {
+        let check = |sql, want: Option<&str>| assert_eq!(xid(sql).as_deref(), want, "{sql}");
+        check("XA COMMIT X'6162',X'',1", Some("1.6162."));
+        check("XA COMMIT X'6A',X'6b',7 ONE PHASE", Some("7.6a.6b"));
+        check("XA COMMIT 'a'", None);
+        check("XA COMMIT X'6',X'g',1", None);
+    }
+
+    #[test]
     fn statements() {
         let find =
             |db: &str, name: &str| (db == "d" && (name == "t" || name.is_empty())).then_some(0);
@@ -405,6 +436,16 @@ mod tests {
                 schema("ALTER TABLE"),
             ),
             ("d", "XA COMMIT X'61',X'',1", Effect::XaCommit),
+            (
+                "d",
+                "CREATE TABLE `u` (a INT) START TRANSACTION",
+                Effect::Begin,
+            ),
+            (
+                "d",
+                "CREATE TABLE `t` (a INT) START TRANSACTION",
+                schema("CREATE TABLE"),
+            ),
             ("d", "ROLLBACK TO `s`", Effect::Rollback),
         ] {
             assert_eq!(classify(db, sql, &find), want, "{sql}");

@@ -3,13 +3,18 @@
 //! The driver moves bytes; the decoders of [`wire`] are plain functions from bytes to cells and are
 //! shared by the stream and the snapshot, so that a row looks the same on both paths.
 
+mod catalog;
 mod check;
 mod config;
 mod ddl;
 mod error;
+mod gtid;
+mod images;
 mod labels;
 mod position;
+pub mod recordings;
 mod schema;
+mod server;
 mod snapshot;
 mod source;
 mod split;
@@ -25,12 +30,6 @@ use thalweg_core::ports::{Connector, DataSourceConfig, Inspect, Roles, Source, T
 /// The connector for `MYSQL` data sources.
 pub fn connector() -> impl Connector {
     MySql
-}
-
-/// Decodes a recorded binlog file without a server: the number of events and of row images of
-/// `WRITE`, `UPDATE` and `DELETE` events that could be decoded. For tests and measurements.
-pub fn decode_file(bytes: &[u8]) -> Result<(u64, u64)> {
-    wire::file::decode(bytes)
 }
 
 struct MySql;

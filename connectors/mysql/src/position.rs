@@ -6,6 +6,12 @@
 //! not known), because after `RESET MASTER` the same files, offsets and GTIDs come again. A coordinate (`v1;<server id>;<file>;<offset>`)
 //! names a transaction by the start of its GTID event, or a snapshot by the end of the log it saw;
 //! a snapshot's coordinate always lies between two transactions, so "contains" is `<`.
+//!
+//! A MySQL server with GTIDs is read by them, and not by file and offset: a transaction is in the log
+//! before it is visible and in `gtid_executed` after it is, so only of what is in that set it is sure
+//! that every later snapshot sees it. There the GTID state is `g=` and the set of the transactions
+//! read, a transaction is named by its GTID (`g1;<gtid>`) and a snapshot by the set it saw
+//! (`g1;<set>`). The coordinate of such a position serves to tell how much log is left.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -14,6 +20,7 @@ use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::{Error, Result};
 
 use crate::error::lost;
+use crate::gtid::{Gtid, GtidSet};
 
 /// File and offset on one server.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -62,21 +69,68 @@ impl Coordinate {
             _ => Err(bad(text)),
         }
     }
+}
 
-    pub(crate) fn tx(&self) -> TxId {
-        TxId::new(self.text())
+/// A transaction, as it can be compared with what a snapshot saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TxName {
+    At(Coordinate),
+    Gtid(Gtid),
+}
+
+impl TxName {
+    pub(crate) fn id(&self) -> TxId {
+        TxId::new(match self {
+            TxName::At(at) => at.text(),
+            TxName::Gtid(gtid) => format!("g1;{gtid}"),
+        })
     }
 
-    pub(crate) fn of_tx(tx: &TxId) -> Result<Coordinate> {
-        Coordinate::parse(tx.as_str())
+    fn parse(id: &TxId) -> Result<TxName> {
+        let text = id.as_str();
+        match text.strip_prefix("g1;") {
+            Some(gtid) => Gtid::parse(gtid).map(TxName::Gtid).ok_or_else(|| bad(text)),
+            None => Coordinate::parse(text).map(TxName::At),
+        }
     }
+}
 
+/// What a snapshot saw.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// The log up to here.
+    At(Coordinate),
+    /// These transactions.
+    Gtids(GtidSet),
+}
+
+impl Seen {
     pub(crate) fn visibility(&self) -> Visibility {
-        Visibility::new(self.text())
+        Visibility::new(match self {
+            Seen::At(at) => at.text(),
+            Seen::Gtids(set) => format!("g1;{set}"),
+        })
     }
 
-    pub(crate) fn of_visibility(seen: &Visibility) -> Result<Coordinate> {
-        Coordinate::parse(seen.as_str())
+    pub(crate) fn parse(seen: &Visibility) -> Result<Seen> {
+        let text = seen.as_str();
+        match text.strip_prefix("g1;") {
+            Some(set) => GtidSet::parse(set)
+                .map(Seen::Gtids)
+                .ok_or_else(|| bad(text)),
+            None => Coordinate::parse(text).map(Seen::At),
+        }
+    }
+
+    /// Whether it saw the transaction.
+    pub(crate) fn contains(&self, tx: &TxId) -> Result<bool> {
+        match (self, TxName::parse(tx)?) {
+            (Seen::At(seen), TxName::At(tx)) => Ok(tx.compare(seen)? == Ordering::Less),
+            (Seen::Gtids(seen), TxName::Gtid(tx)) => Ok(seen.contains(&tx)),
+            _ => Err(lost(
+                "a transaction and a snapshot cannot be compared: gtid_mode was changed since",
+            )),
+        }
     }
 }
 
@@ -86,6 +140,8 @@ pub(crate) struct Place {
     pub(crate) at: Coordinate,
     /// Domain → (server, sequence).
     pub(crate) gtid: BTreeMap<u32, (u32, u64)>,
+    /// On a MySQL server with GTIDs: what was read.
+    pub(crate) set: Option<GtidSet>,
     /// Prepared and undecided XA groups: xid → start.
     pub(crate) xa: BTreeMap<String, (String, u64)>,
     /// When the file of `at` was made, in Unix seconds; 0: not known.
@@ -93,7 +149,29 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    /// Whether it is at `mark` or beyond.
+    pub(crate) fn reached(&self, mark: &Place) -> Result<bool> {
+        match (&self.set, &mark.set) {
+            (Some(read), Some(mark)) => Ok(read.contains_all(mark)),
+            _ => Ok(self.at.compare(&mark.at)? != Ordering::Less),
+        }
+    }
+
+    /// Whether every transaction that `seen` saw lies before it.
+    pub(crate) fn passed(&self, seen: &Seen) -> Result<bool> {
+        match (&self.set, seen) {
+            (Some(read), Seen::Gtids(seen)) => Ok(read.contains_all(seen)),
+            (_, Seen::At(seen)) => Ok(seen.compare(&self.at)? != Ordering::Greater),
+            (None, Seen::Gtids(_)) => Err(lost(
+                "a position and a snapshot cannot be compared: gtid_mode was changed since",
+            )),
+        }
+    }
+
     pub(crate) fn gtid_text(&self) -> String {
+        if let Some(set) = &self.set {
+            return format!("g={set}");
+        }
         let mut out = String::new();
         for (domain, (server, seq)) in &self.gtid {
             if !out.is_empty() {
@@ -153,9 +231,17 @@ impl Place {
         }
         // Positions of the first release end here.
         let born = rest.next().map_or(Ok(0), str::parse);
+        let (gtid, set) = match gtid.strip_prefix("g=") {
+            Some(set) => (
+                BTreeMap::new(),
+                Some(GtidSet::parse(set).ok_or_else(|| bad(text))?),
+            ),
+            None => (Place::parse_gtid(gtid)?, None),
+        };
         Ok(Place {
             at,
-            gtid: Place::parse_gtid(gtid)?,
+            gtid,
+            set,
             xa,
             born: born.map_err(|_| bad(text))?,
         })
@@ -208,5 +294,31 @@ mod tests {
         assert!(Place::of_position(&Position::new("v2;1;a;4;;")).is_err());
         assert!(Place::of_position(&Position::new("v1;1;a;4")).is_err());
         assert!(Place::parse_gtid("0-1").is_err());
+    }
+
+    #[test]
+    fn a_mysql_position_is_a_set() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let place = |set: &str| Place {
+            at: at("binlog.000007", 4),
+            set: GtidSet::parse(set),
+            ..Place::default()
+        };
+        for set in ["", &format!("{uuid}:1-5:7"), &format!("{uuid}:tag:1-3")] {
+            let place = place(set);
+            assert_eq!(Place::of_position(&place.position()).unwrap(), place);
+        }
+        assert!(Place::of_position(&Position::new("v1;1;a.1;4;g=x;;0")).is_err());
+        let (less, more) = (place(&format!("{uuid}:1-5")), place(&format!("{uuid}:1-7")));
+        assert!(more.reached(&less).unwrap() && !less.reached(&more).unwrap());
+        let seen = Seen::Gtids(GtidSet::parse(&format!("{uuid}:1-6")).unwrap());
+        assert_eq!(Seen::parse(&seen.visibility()).unwrap(), seen);
+        assert!(more.passed(&seen).unwrap() && !less.passed(&seen).unwrap());
+        for (gtid, want) in [("6", true), ("7", false), ("tag:6", false)] {
+            let tx = TxName::Gtid(Gtid::parse(&format!("{uuid}:{gtid}")).unwrap());
+            assert_eq!(TxName::parse(&tx.id()).unwrap(), tx);
+            assert_eq!(seen.contains(&tx.id()).unwrap(), want);
+        }
+        assert!(seen.contains(&TxName::At(at("b.1", 4)).id()).is_err());
     }
 }

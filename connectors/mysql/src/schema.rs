@@ -9,6 +9,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
+use crate::images;
 use crate::labels;
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
@@ -132,7 +133,9 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             None => {}
         }
     }
+    let old_image = images::old_image(conn, name, &columns, &primary_key).await?;
     Ok(Some(TableSchema {
+        old_image,
         primary_key,
         unique_keys,
         foreign_keys: foreign_keys(conn, name).await?,
@@ -362,17 +365,12 @@ pub(crate) fn unsupported(column: &ColumnSchema) -> Option<String> {
     if column.native.ends_with(labels::HIDDEN) {
         return Some("a label with a question mark or an emoji cannot be told exactly".to_owned());
     }
-    if column.native.contains("/*") {
-        return Some(format!(
-            "the storage format of {} (old temporal or compressed) is not built yet",
-            column.native
-        ));
-    }
     if column.native == "year(2)" {
         return Some("YEAR(2) does not tell the century".to_owned());
     }
     if matches!(column.ty, ColumnType::Other { .. })
         && !matches!(column.native.as_str(), "inet4" | "inet6")
+        && !column.native.starts_with("vector(")
     {
         return Some(format!("the type {} is not built yet", column.native));
     }

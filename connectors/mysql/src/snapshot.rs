@@ -3,6 +3,15 @@
 //! Values come by the binary protocol (floats are exact) and text as stored
 //! (`character_set_results = NULL`), and end in the functions of [`crate::wire::cells`] that the
 //! stream uses. Labels of `ENUM` and `SET` are asked for by number for the same reason.
+//!
+//! What a snapshot has seen: MariaDB tells its coordinate. MySQL does not, but with GTIDs it can be
+//! found out without a lock. A transaction is at first unknown to the server; then it owns its GTID
+//! (`gtid_owned`), is written to the log and becomes visible; and then, in one step, it gives the GTID
+//! up and stands in `gtid_executed`. So if `gtid_executed` is the same set before the snapshot was
+//! taken and after, and after it nobody owned a GTID before that second look, then the set is exactly
+//! what the snapshot saw: what is in it was visible before the first look, and what was visible to the
+//! snapshot owned a GTID or had given it up by then, and so had given it up by the second look. Where
+//! transactions commit too close to each other for such a moment, it is tried again ([`TRIES`]).
 
 use std::cmp::Ordering;
 
@@ -18,8 +27,8 @@ use thalweg_core::{Error, Result, Side};
 
 use crate::config::connect;
 use crate::error::{from_driver, lost, reading};
-use crate::position::{Coordinate, Place};
-use crate::source::gtid_at;
+use crate::position::{Coordinate, Place, Seen};
+use crate::server::{self, gtid_at};
 use crate::split::condition;
 use crate::wire::Malformed;
 use crate::wire::cells::{self, Civil, Meaning};
@@ -75,7 +84,7 @@ fn select(chunk: &Chunk, meanings: &[(Meaning, ColumnType)]) -> Result<String> {
     Ok(select)
 }
 
-/// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has.
+/// The coordinate of the snapshot a transaction `WITH CONSISTENT SNAPSHOT` has on MariaDB.
 async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
     let rows: Vec<(String, String)> = conn
         .query("SHOW STATUS LIKE 'binlog_snapshot_%'")
@@ -99,15 +108,60 @@ async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
         (Some(file), Some(pos), Some(server)) => Ok(Coordinate { server, file, pos }),
         _ => Err(Error::config(
             "the server does not tell the log coordinate of a snapshot (binlog_snapshot_file): \
-             only MariaDB with its log on does",
+             its log is off",
         )
         .at(Side::Source)),
     }
 }
 
+/// How often a moment between two transactions of a MySQL server is looked for.
+const TRIES: u32 = 500;
+const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
+
+/// Takes a snapshot and gives what it has seen.
+async fn begin(conn: &mut Conn) -> Result<Seen> {
+    if server::is_mariadb(conn) {
+        conn.query_drop(BEGIN).await.map_err(from_driver)?;
+        return Ok(Seen::At(coordinate(conn).await?));
+    }
+    for _ in 0..TRIES {
+        let before = server::executed(conn).await?.ok_or_else(|| {
+            Error::config("a table of a MySQL server cannot be loaded while gtid_mode is not ON")
+                .with_hint(GTID_MODE_ON)
+                .at(Side::Source)
+        })?;
+        conn.query_drop(BEGIN).await.map_err(from_driver)?;
+        // In this order: see the head of the module.
+        let owned: Option<String> = conn
+            .query_first("SELECT @@GLOBAL.gtid_owned")
+            .await
+            .map_err(from_driver)?;
+        let after = server::executed(conn).await?;
+        if owned.unwrap_or_default().trim().is_empty() && after.as_ref() == Some(&before) {
+            return Ok(Seen::Gtids(before));
+        }
+        conn.query_drop("ROLLBACK").await.map_err(from_driver)?;
+    }
+    Err(Error::transient(
+        "no moment between two transactions was found to take a snapshot in: the server commits \
+         without a pause, or a session holds a GTID (gtid_next)",
+    )
+    .with_hint("load while fewer transactions are committed")
+    .at(Side::Source))
+}
+
+/// How MySQL is given GTIDs while it runs.
+pub(crate) const GTID_MODE_ON: &str = "SET GLOBAL enforce_gtid_consistency = ON; \
+     SET GLOBAL gtid_mode = OFF_PERMISSIVE; SET GLOBAL gtid_mode = ON_PERMISSIVE; \
+     SET GLOBAL gtid_mode = ON;";
+
 /// Whether a snapshot has seen all that was committed before a place, which may be one of another
 /// server that this one has replaced: then GTIDs tell.
-async fn holds(conn: &mut Conn, seen: &Coordinate, place: &Place) -> Result<bool> {
+async fn holds(conn: &mut Conn, seen: &Seen, place: &Place) -> Result<bool> {
+    let seen = match seen {
+        Seen::At(at) => at,
+        Seen::Gtids(seen) => return Ok(place.set.as_ref().is_some_and(|p| seen.contains_all(p))),
+    };
     if let Ok(order) = seen.compare(&place.at) {
         return Ok(order != Ordering::Less);
     }
@@ -138,16 +192,16 @@ pub(crate) async fn open(
         "SET SESSION time_zone = '+00:00', net_write_timeout = 86400, \
          wait_timeout = 86400, character_set_results = NULL",
         "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-        "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
     ] {
         conn.query_drop(statement).await.map_err(from_driver)?;
     }
-    if conn.server_version() >= (10, 1, 1) {
-        conn.query_drop("SET SESSION max_statement_time = 0")
-            .await
-            .map_err(from_driver)?;
-    }
-    let seen = coordinate(&mut conn).await?;
+    let no_limit = if server::is_mariadb(&conn) {
+        "SET SESSION max_statement_time = 0"
+    } else {
+        "SET SESSION max_execution_time = 0"
+    };
+    conn.query_drop(no_limit).await.map_err(from_driver)?;
+    let seen = begin(&mut conn).await?;
     if !holds(&mut conn, &seen, &Place::of_position(from)?).await? {
         return Err(lost(
             "the server's log ends before the place where the task is",

@@ -1,7 +1,5 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
-use std::cmp::Ordering;
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,9 +16,9 @@ use thalweg_core::{Error, Result, Side};
 use tokio::sync::Mutex;
 
 use crate::config::connect;
-use crate::error::{from_driver, reading};
-use crate::position::{Coordinate, Place};
-use crate::{check, schema, snapshot, split, stream};
+use crate::error::from_driver;
+use crate::position::{Place, Seen};
+use crate::{check, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -56,7 +54,7 @@ impl MySqlSource {
     }
 
     async fn end_by(&self, conn: &mut Conn) -> Result<Place> {
-        tokio::time::timeout(self.config.timeout, end_of_log(conn, &self.config))
+        tokio::time::timeout(self.config.timeout, server::end_of_log(conn, &self.config))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
     }
@@ -81,54 +79,6 @@ async fn ask<T>(
 
 fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
-}
-
-async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place> {
-    let row: Option<Row> = conn
-        .query_first("SHOW MASTER STATUS")
-        .await
-        .map_err(|error| reading(error, config, "BINLOG MONITOR", "*.*"))?;
-    let (file, pos) = row
-        .and_then(|r| Some((r.get::<String, _>(0)?, r.get::<u64, _>(1)?)))
-        .ok_or_else(|| {
-            Error::config("the binary log is off")
-                .with_hint(
-                    "set log_bin and binlog_format=ROW in the server's configuration, restart",
-                )
-                .at(Side::Source)
-        })?;
-    let server: Option<u32> = conn
-        .query_first("SELECT @@server_id")
-        .await
-        .map_err(from_driver)?;
-    Ok(Place {
-        at: Coordinate {
-            server: server.unwrap_or(0),
-            file,
-            pos,
-        },
-        ..Place::default()
-    })
-}
-
-/// The GTIDs at a place. The server reads the file up to there: not a question for every second.
-pub(crate) async fn gtid_at(conn: &mut Conn, at: &Coordinate) -> Result<BTreeMap<u32, (u32, u64)>> {
-    if conn.server_version() < (10, 0, 0) {
-        return Ok(BTreeMap::new());
-    }
-    let text: Option<Option<String>> = conn
-        .exec_first("SELECT BINLOG_GTID_POS(?, ?)", (at.file.as_str(), at.pos))
-        .await
-        .map_err(from_driver)?;
-    Place::parse_gtid(&text.flatten().unwrap_or_default())
-}
-
-async fn prepared(conn: &mut Conn) -> Result<Vec<String>> {
-    let rows: Vec<Row> = conn
-        .query("XA RECOVER FORMAT='SQL'")
-        .await
-        .map_err(from_driver)?;
-    Ok(rows.iter().filter_map(|r| r.get::<String, _>(3)).collect())
 }
 
 #[async_trait]
@@ -181,28 +131,27 @@ impl Source for MySqlSource {
 
     async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         let mut conn = connect(&self.config).await?;
-        let mut place = end_of_log(&mut conn, &self.config).await?;
-        place.gtid = gtid_at(&mut conn, &place.at).await?;
-        place.born = stream::birth(&self.config, &place).await?;
-        if conn.server_version() >= (10, 0, 0) {
-            // Whatever is prepared now may have been prepared before the place; what is decided
-            // later is decided behind it.
-            let old = prepared(&mut conn).await?;
-            let since = Instant::now();
-            let mut open = old.clone();
-            while !open.is_empty() {
-                if since.elapsed() > XA_WAIT {
-                    return Err(Error::config(format!(
-                        "XA transactions are prepared and not decided: {}",
-                        open.join("; ")
-                    ))
-                    .with_hint("end each with XA COMMIT or XA ROLLBACK, then start again")
-                    .at(Side::Source));
-                }
-                tokio::time::sleep(Duration::from_millis(200)).await;
-                let now = prepared(&mut conn).await?;
-                open.retain(|xid| now.contains(xid));
+        let mut place = server::end_of_log(&mut conn, &self.config).await?;
+        if place.set.is_none() {
+            place.gtid = server::gtid_at(&mut conn, &place.at).await?;
+            place.born = stream::birth(&self.config, &place).await?;
+        }
+        // Whatever is prepared now may have been prepared before the place; what is decided later is
+        // decided behind it.
+        let mut open = server::prepared(&mut conn).await?;
+        let since = Instant::now();
+        while !open.is_empty() {
+            if since.elapsed() > XA_WAIT {
+                return Err(Error::config(format!(
+                    "XA transactions are prepared and not decided: {}",
+                    open.join("; ")
+                ))
+                .with_hint("end each with XA COMMIT or XA ROLLBACK, then start again")
+                .at(Side::Source));
             }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let now = server::prepared(&mut conn).await?;
+            open.retain(|xid| now.contains(xid));
         }
         drop(conn.disconnect().await);
         Ok(place.position())
@@ -226,13 +175,11 @@ impl Source for MySqlSource {
     }
 
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
-        let (seen, tx) = (Coordinate::of_visibility(seen)?, Coordinate::of_tx(tx)?);
-        Ok(tx.compare(&seen)? == Ordering::Less)
+        Seen::parse(seen)?.contains(tx)
     }
 
     fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
-        let (at, seen) = (Place::of_position(at)?.at, Coordinate::of_visibility(seen)?);
-        Ok(seen.compare(&at)? != Ordering::Greater)
+        Place::of_position(at)?.passed(&Seen::parse(seen)?)
     }
 
     async fn head(&self) -> Result<Position> {
@@ -240,8 +187,7 @@ impl Source for MySqlSource {
     }
 
     fn reached(&self, at: &Position, mark: &Position) -> Result<bool> {
-        let (at, mark) = (Place::of_position(at)?.at, Place::of_position(mark)?.at);
-        Ok(at.compare(&mark)? != Ordering::Less)
+        Place::of_position(at)?.reached(&Place::of_position(mark)?)
     }
 
     async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {

@@ -8,6 +8,7 @@
 //! cells can be hashed and compared as they are ([`DecimalRef`] is normalised for this reason).
 
 use std::fmt;
+use std::ops::Range;
 
 /// A civil date. Month and day may be zero, as MySQL's zero dates have them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -360,6 +361,22 @@ impl RowBatch {
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.push_with(Varying::Text, fill)
+    }
+
+    /// Appends cells of a finished row of this batch once more. `range` counts the bytes of that
+    /// row's [`RowRef::raw_cells`] and begins and ends between two cells.
+    ///
+    /// # Panics
+    /// If there is no such row or it is shorter.
+    pub fn push_again(&mut self, row: usize, range: Range<usize>) {
+        let &(start, end) = self
+            .rows
+            .get(row)
+            .expect("row indexes come from this batch");
+        let (start, end) = (start as usize, end as usize);
+        assert!(start + range.end <= end, "the range lies in the row");
+        self.bytes
+            .extend_from_within(start + range.start..start + range.end);
     }
 
     /// Appends a cell whose bytes the caller builds in place; no copy, no allocation.

@@ -59,7 +59,7 @@ struct Part {
     source: usize,
     /// By their beginning.
     chunks: Vec<Loaded>,
-    /// The visibility of all of them, if it is one.
+    /// The visibility of all of them, if it is one and no key is in none of them.
     only: Option<usize>,
 }
 
@@ -98,7 +98,8 @@ impl Ledger {
                 .sort_by(|a, b| order(from(&a.range), from(&b.range)));
             part.check()?;
             let first = part.chunks.first().map(|chunk| chunk.seen);
-            part.only = first.filter(|first| part.chunks.iter().all(|c| c.seen == *first));
+            let one = part.chunks.iter().all(|chunk| Some(chunk.seen) == first);
+            part.only = first.filter(|_| one && part.gaps().is_empty());
         }
         Ok(ledger)
     }

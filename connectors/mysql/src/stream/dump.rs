@@ -5,15 +5,17 @@ use std::time::Duration;
 use futures_util::{FutureExt, StreamExt};
 use mysql_async::binlog::events::Event;
 use mysql_async::prelude::Queryable;
-use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Row};
+use mysql_async::{BinlogStream, BinlogStreamRequest, Conn, Row, Sid};
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result, Side};
 
 use super::SILENCE;
+use super::cursor::Cursor;
 use crate::config::connect;
 use crate::error::{from_driver, lost, reading};
+use crate::gtid::GtidSet;
 use crate::position::{Coordinate, Place};
-use crate::wire::event::{self, Header, ty};
+use crate::wire::event::{self, Header};
 
 /// Nanoseconds between heartbeats.
 const HEARTBEAT_NS: u64 = 500_000_000;
@@ -28,11 +30,8 @@ pub(super) struct Dump {
     events: BinlogStream,
     /// `@@server_id`.
     pub(super) server: u32,
-    pub(super) file: String,
-    /// Offset behind the last event.
-    pub(super) pos: u64,
-    /// When the file was made, in Unix seconds; 0 until the file's first event has come.
-    pub(super) born: u32,
+    /// How many events the driver still has that were in a compressed transaction.
+    inner: u64,
 }
 
 /// How the server is told where to begin.
@@ -49,7 +48,10 @@ impl Dump {
     pub(super) async fn open(config: &DataSourceConfig, from: &Place) -> Result<Dump> {
         let mut conn = connect(config).await?;
         let server = server_id(&mut conn).await?;
-        let by = if server == from.at.server && listed(&mut conn, config, from).await? {
+        let by = if from.set.is_some() {
+            by_mysql_gtid(&mut conn, server, from).await?;
+            By::Gtid
+        } else if server == from.at.server && listed(&mut conn, config, from).await? {
             By::File
         } else {
             by_gtid(&mut conn, server, from).await?;
@@ -79,10 +81,12 @@ impl Dump {
             // 4: GTID and every MariaDB event (MARIA_SLAVE_CAPABILITY_GTID).
             "SET @mariadb_slave_capability = 4".to_owned(),
             format!("SET @master_heartbeat_period = {HEARTBEAT_NS}"),
+            // The same for MySQL 8.4 and newer.
+            format!("SET @source_heartbeat_period = {HEARTBEAT_NS}"),
             // A slow target must not make the server hang up.
             "SET SESSION net_write_timeout = 86400".to_owned(),
         ];
-        if by == By::Gtid {
+        if by == By::Gtid && from.set.is_none() {
             // Digits, dashes and commas only: made from numbers.
             statements.push(format!("SET @slave_connect_state = '{}'", from.gtid_text()));
             statements.push("SET @slave_gtid_strict_mode = 0".to_owned());
@@ -93,6 +97,9 @@ impl Dump {
         // Under this name the server lists us among its replicas, and preflight knows us again.
         let mut request =
             BinlogStreamRequest::new(id).with_hostname(config.application_name.as_bytes());
+        if let (By::Gtid, Some(set)) = (by, &from.set) {
+            request = request.with_gtid().with_gtid_set(sids(set)?);
+        }
         if by == By::File {
             request = request
                 .with_filename(from.at.file.as_bytes())
@@ -105,32 +112,45 @@ impl Dump {
         Ok(Dump {
             events,
             server,
-            file: String::new(),
-            pos: 4,
-            born: 0,
+            inner: 0,
         })
     }
 
     /// When the file at the beginning was made.
     pub(super) async fn birth(mut self) -> Result<u32> {
-        while self.born == 0 {
-            if self.next(SILENCE).await?.is_none() {
-                return Err(super::silent());
+        let mut cursor = Cursor::new(self.server);
+        while cursor.born == 0 {
+            match self.next(SILENCE, &cursor.file).await? {
+                Some(packet) => cursor.advance(&packet.header, packet.event.data())?,
+                None => return Err(super::silent()),
             }
         }
-        Ok(self.born)
+        Ok(cursor.born)
     }
 
-    pub(super) fn coordinate(&self) -> Coordinate {
-        Coordinate {
-            server: self.server,
-            file: self.file.clone(),
-            pos: self.pos,
+    /// The driver inflates a compressed transaction as well, all at once and without a word if it
+    /// fails, and gives its events next. We have read them already.
+    pub(super) fn skip_inner(&mut self, events: u64) {
+        self.inner = events;
+    }
+
+    /// The next event; `None` if none came in time. `file` is for errors. Cancel-safe.
+    pub(super) async fn next(&mut self, wait: Duration, file: &str) -> Result<Option<Packet>> {
+        while self.inner > 0 {
+            let Some(packet) = self.read(wait, file).await? else {
+                return Ok(None);
+            };
+            if packet.header.log_pos != 0 && event::begins_group(packet.header.ty) {
+                return Err(Error::bug(
+                    "the driver lost events of a compressed transaction",
+                ));
+            }
+            self.inner -= 1;
         }
+        self.read(wait, file).await
     }
 
-    /// The next event; `None` if none came in time. Cancel-safe.
-    pub(super) async fn next(&mut self, wait: Duration) -> Result<Option<Packet>> {
+    async fn read(&mut self, wait: Duration, file: &str) -> Result<Option<Packet>> {
         // Most of the time an event is there; a timer costs more than the look.
         let event = match self.events.next().now_or_never() {
             Some(event) => event,
@@ -161,52 +181,12 @@ impl Dump {
             && u32::from_le_bytes(sum) != header.crc(event.data())
         {
             return Err(Error::transient(format!(
-                "an event of type {} before {}:{} has a wrong checksum",
-                header.ty, self.file, header.log_pos
+                "an event of type {} before {file}:{} has a wrong checksum",
+                header.ty, header.log_pos
             ))
             .at(Side::Source));
         }
-        self.advance(&header, event.data())?;
         Ok(Some(Packet { header, event }))
-    }
-
-    fn advance(&mut self, header: &Header, body: &[u8]) -> Result<()> {
-        match header.ty {
-            ty::ROTATE => {
-                let (pos, file) = event::rotate(header, body)?;
-                self.enter(file);
-                self.pos = pos;
-            }
-            ty::HEARTBEAT => {
-                self.enter(event::file_name(header, body, body));
-                self.widen(header.log_pos);
-            }
-            ty::FORMAT_DESCRIPTION => {
-                self.born = header.timestamp;
-                if header.log_pos != 0 {
-                    self.widen(header.log_pos);
-                }
-            }
-            _ if header.artificial() || header.log_pos == 0 => {}
-            _ => self.widen(header.log_pos),
-        }
-        Ok(())
-    }
-
-    fn enter(&mut self, file: String) {
-        if self.file != file {
-            self.file = file;
-            self.born = 0;
-        }
-    }
-
-    /// Offsets in headers have 32 bits, files may be larger.
-    fn widen(&mut self, low: u32) {
-        let mut pos = (self.pos & !0xFFFF_FFFF) | u64::from(low);
-        if pos + (1 << 31) < self.pos {
-            pos += 1 << 32;
-        }
-        self.pos = pos;
     }
 }
 
@@ -239,6 +219,47 @@ async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Res
         "the log has no file {} any more: it was reset",
         from.at.file
     )))
+}
+
+/// A set in the driver's form.
+fn sids(set: &GtidSet) -> Result<Vec<Sid<'static>>> {
+    set.by_origin()
+        .map(|one| {
+            let sid = one.parse::<Sid<'_>>();
+            sid.map_err(|_| Error::bug("the driver does not read a GTID set"))
+        })
+        .collect()
+}
+
+/// Whether the MySQL server can go on behind a set: it must have had all of it, and must still have
+/// all the rest.
+async fn by_mysql_gtid(conn: &mut Conn, server: u32, from: &Place) -> Result<()> {
+    let read = from.set.as_ref().cloned().unwrap_or_default();
+    if server != from.at.server && !from.xa.is_empty() {
+        return Err(lost(format!(
+            "XA transactions were prepared at server {} and this is server {server}",
+            from.at.server
+        )));
+    }
+    let state: Option<(String, String)> = conn
+        .query_first("SELECT @@GLOBAL.gtid_executed, @@GLOBAL.gtid_purged")
+        .await
+        .map_err(from_driver)?;
+    let (executed, purged) = state.unwrap_or_default();
+    let parse = |text: &str| {
+        GtidSet::parse(text).ok_or_else(|| lost("a GTID set of the server cannot be read"))
+    };
+    if !parse(&executed)?.contains_all(&read) {
+        return Err(lost(format!(
+            "server {server} has not executed all of the position's GTIDs: it was reset, or is behind"
+        )));
+    }
+    if !read.contains_all(&parse(&purged)?) {
+        return Err(lost(format!(
+            "the log of server {server} no longer has the transactions after the position: purged"
+        )));
+    }
+    Ok(())
 }
 
 /// Whether GTIDs find the place. The server itself refuses a GTID that it lacks only in a domain

@@ -3,6 +3,7 @@
 //! A [`Meaning`] is derived once per column from its neutral type and native text; the stream and the
 //! snapshot bring raw values from their own encodings and end in the same functions here.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use thalweg_core::schema::{ColumnSchema, ColumnType};
@@ -38,6 +39,8 @@ pub(crate) enum Meaning {
     Bits(u32),
     /// `TIMESTAMP`: a moment.
     Instant,
+    /// `VECTOR`: single floats, little-endian.
+    Vector,
 }
 
 /// The part of the native text in the first parentheses.
@@ -67,6 +70,7 @@ pub(crate) fn meaning(column: &ColumnSchema) -> Option<Meaning> {
         ColumnType::Uuid => Meaning::Uuid,
         ColumnType::Other { .. } if native == "inet4" => Meaning::Inet4,
         ColumnType::Other { .. } if native == "inet6" => Meaning::Inet6,
+        ColumnType::Other { .. } if native.starts_with("vector(") => Meaning::Vector,
         ColumnType::Enum { labels } => Meaning::Enum(labels.clone()),
         ColumnType::Set { labels } => Meaning::Set(labels.clone()),
         ColumnType::Bits { len, .. } => Meaning::Bits(len.unwrap_or(1)),
@@ -127,8 +131,29 @@ pub(crate) fn push_string(
             out.push(CellRef::Other(&text));
             Ok(())
         }
+        Meaning::Vector => {
+            out.push(CellRef::Other(&vector(bytes)?));
+            Ok(())
+        }
         _ => Err(Malformed("a string where the schema has another type")),
     }
+}
+
+/// A vector as the functions of MySQL (`STRING_TO_VECTOR`) and MariaDB (`VEC_FromText`) read it; each
+/// number has the digits that give it back.
+fn vector(bytes: &[u8]) -> Result<String, Malformed> {
+    let (numbers, rest) = bytes.as_chunks::<4>();
+    if !rest.is_empty() {
+        return Err(Malformed("a VECTOR has a part of a number"));
+    }
+    let mut out = String::from("[");
+    for (i, n) in numbers.iter().enumerate() {
+        let comma = if i > 0 { "," } else { "" };
+        let written = write!(out, "{comma}{:?}", f32::from_le_bytes(*n));
+        written.map_err(|_| Malformed("a VECTOR cannot be written"))?;
+    }
+    out.push(']');
+    Ok(out)
 }
 
 /// Short values are padded with zeros, as the log strips them.

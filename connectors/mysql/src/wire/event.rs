@@ -1,7 +1,8 @@
-//! Headers and small events.
+//! Headers and small events. MySQL's GTIDs are in [`super::ids`].
 //!
 //! <https://mariadb.com/kb/en/2-binlog-event-header/>, <https://mariadb.com/kb/en/gtid_event/>,
-//! <https://mariadb.com/kb/en/query_event/>.
+//! <https://mariadb.com/kb/en/query_event/>,
+//! <https://dev.mysql.com/doc/dev/mysql-server/latest/namespacemysql_1_1binlog_1_1event.html>.
 
 use super::{Buf, Malformed};
 
@@ -16,9 +17,11 @@ pub(crate) mod ty {
     pub(crate) const HEARTBEAT: u8 = 27;
     pub(crate) const GTID: u8 = 33;
     pub(crate) const ANONYMOUS_GTID: u8 = 34;
+    pub(crate) const PREVIOUS_GTIDS: u8 = 35;
     pub(crate) const XA_PREPARE: u8 = 38;
-    pub(crate) const PARTIAL_UPDATE: u8 = 39;
     pub(crate) const TRANSACTION_PAYLOAD: u8 = 40;
+    pub(crate) const HEARTBEAT_V2: u8 = 41;
+    pub(crate) const GTID_TAGGED: u8 = 42;
     pub(crate) const MARIA_GTID: u8 = 162;
     pub(crate) const START_ENCRYPTION: u8 = 164;
     pub(crate) const QUERY_COMPRESSED: u8 = 165;
@@ -29,7 +32,16 @@ pub(crate) mod ty {
 pub(crate) enum RowOp {
     Write,
     Update,
+    /// Documents may come as differences.
+    PartialUpdate,
     Delete,
+}
+
+impl RowOp {
+    /// Whether rows have two images.
+    pub(crate) fn is_update(self) -> bool {
+        matches!(self, RowOp::Update | RowOp::PartialUpdate)
+    }
 }
 
 /// A row event's operation, whether it is version 2, and whether it is compressed.
@@ -41,6 +53,7 @@ pub(crate) fn row_op(ty: u8) -> Option<(RowOp, bool, bool)> {
         30 => (RowOp::Write, true, false),
         31 => (RowOp::Update, true, false),
         32 => (RowOp::Delete, true, false),
+        39 => (RowOp::PartialUpdate, true, false),
         166 => (RowOp::Write, false, true),
         167 => (RowOp::Update, false, true),
         168 => (RowOp::Delete, false, true),
@@ -53,12 +66,26 @@ pub(crate) fn row_op(ty: u8) -> Option<(RowOp, bool, bool)> {
 
 /// Events that carry no rows: `STOP`, `INTVAR`, `RAND`, `USER_VAR`, `IGNORABLE`, `ROWS_QUERY`,
 /// `PREVIOUS_GTIDS`, MariaDB's `ANNOTATE_ROWS`, `BINLOG_CHECKPOINT`, `GTID_LIST`, MySQL's
-/// `TRANSACTION_CONTEXT`, `VIEW_CHANGE`.
-pub(crate) fn harmless(ty: u8) -> bool {
+/// `TRANSACTION_CONTEXT`, `VIEW_CHANGE`; and whatever the server itself marks as no loss.
+pub(crate) fn harmless(header: &Header) -> bool {
+    header.flags & 0x80 != 0
+        || matches!(
+            header.ty,
+            3 | 5 | 13 | 14 | 28 | 29 | ty::PREVIOUS_GTIDS | 36 | 37 | 160 | 161 | 163
+        )
+}
+
+/// Events that begin a transaction: they are in no compressed one.
+pub(crate) fn begins_group(ty: u8) -> bool {
     matches!(
         ty,
-        3 | 5 | 13 | 14 | 28 | 29 | 35 | 36 | 37 | 160 | 161 | 163
+        ty::GTID | ty::ANONYMOUS_GTID | ty::GTID_TAGGED | ty::MARIA_GTID
     )
+}
+
+/// Events of a `LOAD DATA` that was logged as a statement: before 5.0, and since.
+pub(crate) fn load_data(ty: u8) -> bool {
+    matches!(ty, 6 | 8..=12 | 17 | 18)
 }
 
 /// MariaDB's `GTID_EVENT`.
@@ -94,9 +121,42 @@ pub(crate) fn maria_gtid(body: &[u8]) -> Result<MariaGtid, Malformed> {
 fn xid(b: &mut Buf<'_>) -> Result<String, Malformed> {
     let format = b.u32()?;
     let (g, q) = (usize::from(b.u8()?), usize::from(b.u8()?));
+    Ok(xid_text(format, b.take(g)?, b.take(q)?))
+}
+
+/// `XA_PREPARE`: whether it is also the commit, and the transaction as [`MariaGtid::xid`] has it.
+pub(crate) fn xa_prepare(body: &[u8]) -> Result<(bool, String), Malformed> {
+    let mut b = Buf(body);
+    let one_phase = b.u8()? != 0;
+    let format = b.u32()?;
+    let mut part = || usize::try_from(b.u32()?).map_err(|_| super::SHORT);
+    let (g, q) = (part()?, part()?);
+    Ok((one_phase, xid_text(format, b.take(g)?, b.take(q)?)))
+}
+
+/// `format.gtrid.bqual` in hexadecimal.
+pub(crate) fn xid_text(format: u32, gtrid: &[u8], bqual: &[u8]) -> String {
     let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let (g, q) = (hex(b.take(g)?), hex(b.take(q)?));
-    Ok(format!("{format}.{g}.{q}"))
+    format!("{format}.{}.{}", hex(gtrid), hex(bqual))
+}
+
+/// File and offset of a `HEARTBEAT` of the second version: fields of type, length and value.
+pub(crate) fn heartbeat_v2(body: &[u8]) -> Result<(String, u64), Malformed> {
+    let mut b = Buf(body);
+    let (mut file, mut pos) = (String::new(), 0);
+    loop {
+        let field = b.lenenc()?;
+        if field == 0 {
+            return Ok((file, pos));
+        }
+        let len = b.lenenc()?;
+        let mut value = Buf(b.take(len)?);
+        match field {
+            1 => file = String::from_utf8_lossy(value.0).into_owned(),
+            2 => pos = value.lenenc()? as u64,
+            _ => {}
+        }
+    }
 }
 
 /// Default database and statement of a `QUERY` event.
@@ -112,7 +172,7 @@ pub(crate) fn query(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((db, b.0))
 }
 
-/// CRC-32 of an event as the log has it: header and body.
+/// What stands before every event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {
     pub(crate) timestamp: u32,
@@ -124,6 +184,22 @@ pub(crate) struct Header {
 }
 
 impl Header {
+    /// Reads a header and gives it with the bytes of its event's body.
+    pub(crate) fn parse(bytes: &[u8; 19]) -> Result<(Header, usize), Malformed> {
+        let mut b = Buf(bytes);
+        let header = Header {
+            timestamp: b.u32()?,
+            ty: b.u8()?,
+            server_id: b.u32()?,
+            size: b.u32()?,
+            log_pos: b.u32()?,
+            flags: b.u16()?,
+        };
+        let size = usize::try_from(header.size).map_err(|_| super::SHORT)?;
+        let body = size.checked_sub(19).ok_or(Malformed("event size"))?;
+        Ok((header, body))
+    }
+
     /// The checksum the event should carry.
     pub(crate) fn crc(&self, body: &[u8]) -> u32 {
         let mut flags = self.flags;
@@ -191,5 +267,27 @@ mod tests {
         );
         assert_eq!(body(1, &[0; 6]).unwrap().xid, None);
         assert!(body(64, &xid[..8]).is_err());
+    }
+
+    #[test]
+    fn an_xa_prepare_names_its_transaction() {
+        let body = [&[0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0][..], b"abc"].concat();
+        assert_eq!(xa_prepare(&body).unwrap(), (false, "1.6162.63".into()));
+        assert!(xa_prepare(&body[..15]).is_err());
+    }
+
+    #[test]
+    fn a_heartbeat_of_the_second_version_has_a_long_offset() {
+        let body = [
+            &[1, 3][..],
+            b"b.1",
+            &[2, 9, 254],
+            &u64::MAX.to_le_bytes()[..],
+            &[0],
+        ]
+        .concat();
+        let want = ("b.1".to_owned(), u64::MAX);
+        assert_eq!(heartbeat_v2(&body).unwrap(), want);
+        assert!(heartbeat_v2(&body[..5]).is_err());
     }
 }

@@ -3,7 +3,11 @@
 pub(crate) mod cells;
 pub(crate) mod charset;
 pub(crate) mod event;
-pub(crate) mod file;
+pub(crate) mod ids;
+pub(crate) mod json;
+pub(crate) mod map;
+pub(crate) mod numbers;
+pub(crate) mod payload;
 pub(crate) mod rows;
 
 /// Bytes that do not have the form the protocol describes.
@@ -24,7 +28,7 @@ impl<'a> Buf<'a> {
         Ok(head)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+    pub(crate) fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(SHORT)?;
         self.0 = rest;
         Ok(*head)

@@ -8,10 +8,13 @@
 mod charsets;
 mod contract;
 mod errors;
+mod images;
 mod position;
+mod recordings;
 mod refused;
 mod source;
 mod split;
+mod storage;
 mod target_apply;
 mod target_checkpoint;
 mod target_order;

@@ -282,7 +282,8 @@ pub(crate) fn says(error: &Error, kind: Kind, words: &[&str]) {
     }
 }
 
-fn line(change: &Change, rows: &RowBatch, names: &[String]) -> String {
+/// A change as text.
+pub(crate) fn line(change: &Change, rows: &RowBatch, names: &[String]) -> String {
     let image = |index: Option<usize>| index.map_or_else(String::new, |i| text(rows.row(i)));
     let (before, after) = (image(change.before), image(change.after));
     let name = &names[change.table];

@@ -2,11 +2,15 @@
 #![allow(
     clippy::print_stdout,
     clippy::indexing_slicing,
+    clippy::unwrap_used,
     reason = "tests print what they did and may panic"
 )]
 
+mod chunks;
 mod figures;
+mod judge;
 mod mappings;
 mod reset;
 mod simulation;
+mod vault;
 mod world;

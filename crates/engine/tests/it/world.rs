@@ -16,25 +16,29 @@ use thalweg_testkit::memory::{Committed, Faults, MemorySource, MemoryTarget, tab
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) const TOTAL: i64 = 600;
-
 pub(crate) struct World {
     pub(crate) faults: Arc<Faults>,
     pub(crate) source: MemorySource,
     pub(crate) target: MemoryTarget,
     pub(crate) plan: Arc<Plan>,
+    /// What all amounts are together, always.
+    total: i64,
 }
 
-pub(crate) fn schemas(schema: &str) -> Vec<TableSchema> {
+pub(crate) fn schemas(schema: &str, columns: &[&str]) -> Vec<TableSchema> {
     ["savings", "current"]
-        .map(|name| table(schema, name, &["id", "amount"]))
+        .map(|name| table(schema, name, columns))
         .to_vec()
 }
 
-pub(crate) fn plan(sources: &[TableSchema], operations: Operations) -> Arc<Plan> {
+pub(crate) fn plan(
+    sources: &[TableSchema],
+    targets: Vec<TableSchema>,
+    options: TaskOptions,
+) -> Arc<Plan> {
     let pairs = sources
         .iter()
-        .zip(schemas("copy"))
+        .zip(targets)
         .map(|(source, target)| TablePair {
             mapping: Mapping {
                 id: source.name.name.clone(),
@@ -46,7 +50,7 @@ pub(crate) fn plan(sources: &[TableSchema], operations: Operations) -> Arc<Plan>
             target: Some(target),
             create: false,
         });
-    let resolution = resolve(pairs.collect(), operations, TaskOptions::default());
+    let resolution = resolve(pairs.collect(), Operations::ALL, options);
     Arc::new(
         resolution
             .plan
@@ -57,13 +61,24 @@ pub(crate) fn plan(sources: &[TableSchema], operations: Operations) -> Arc<Plan>
 impl World {
     /// A bank of two tables with three accounts of 100 each.
     pub(crate) fn new() -> Self {
+        let columns = ["id", "amount"];
+        let rows = [1, 2, 3].map(|id| vec![id, 100]);
+        World::with(schemas("bank", &columns), &rows, TaskOptions::default())
+    }
+
+    /// A bank of these two tables, whose first columns are a number and an amount, with these
+    /// rows in each.
+    pub(crate) fn with(tables: Vec<TableSchema>, rows: &[Vec<i64>], options: TaskOptions) -> Self {
+        let columns: Vec<&str> = tables[0].columns.iter().map(|c| c.name.as_str()).collect();
+        let plan = plan(&tables, schemas("copy", &columns), options);
         let faults = Arc::new(Faults::default());
-        let mut source = MemorySource::new(schemas("bank"), Arc::clone(&faults));
+        let mut source = MemorySource::new(tables, Arc::clone(&faults));
         source.part_changes = 3;
         for table in 0..2 {
-            source.commit(&[1, 2, 3].map(|id| (table, Ok(vec![id, 100]))));
+            let rows: Vec<_> = rows.iter().map(|row| (table, Ok(row.clone()))).collect();
+            source.commit(&rows);
         }
-        let plan = plan(&schemas("bank"), Operations::ALL);
+        let total = rows.iter().map(|row| 2 * row[1]).sum();
         let names: Vec<_> = plan
             .targets
             .iter()
@@ -75,6 +90,7 @@ impl World {
             source,
             target,
             plan,
+            total,
         }
     }
 
@@ -165,12 +181,10 @@ impl World {
     pub(crate) fn equal(&self) -> bool {
         let now = self.target.now();
         self.plan.targets.iter().enumerate().all(|(index, target)| {
-            let rows = self.plan.sources[target.feeds[0].source]
-                .schema
-                .name
-                .name
-                .as_str();
-            let table = schemas("bank").iter().position(|s| s.name.name == rows);
+            let source = &self.plan.sources[target.feeds[0].source].schema.name;
+            let table = ["savings", "current"]
+                .iter()
+                .position(|name| source.name == *name);
             table.is_some_and(|table| self.source.rows(table) == now.tables()[&target.name])
                 && index < self.plan.targets.len()
         })
@@ -180,7 +194,7 @@ impl World {
     pub(crate) fn half_transactions(&self) -> usize {
         let half = |state: &&Committed| {
             let rows = state.tables().values().flat_map(|rows| rows.values());
-            state.live && rows.map(|row| row[1]).sum::<i64>() != TOTAL
+            state.live && rows.map(|row| row[1]).sum::<i64>() != self.total
         };
         self.target.history().iter().filter(half).count()
     }

@@ -8,9 +8,10 @@ use async_trait::async_trait;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, Confirm, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Inspect, Source, StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::range::{Bound, KeyRange};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result};
@@ -35,6 +36,9 @@ pub struct MemorySource {
     shared: Arc<Shared>,
     /// A transaction with more changes than this comes in parts.
     pub part_changes: usize,
+    /// Whether all chunks are read in the snapshot in which the place to begin was secured, as long
+    /// as this value lives.
+    pub one_snapshot: bool,
 }
 
 #[derive(Debug)]
@@ -52,12 +56,47 @@ struct State {
     /// Committed transactions; the first has number `forgotten + 1`.
     log: VecDeque<Vec<MemoryChange>>,
     forgotten: u64,
+    /// Transactions that are in the log and that no snapshot sees yet, as a commit is for a moment.
+    unseen: Vec<(u64, Vec<MemoryChange>)>,
+    /// The snapshot that was shared when the place to begin was secured.
+    secured: Option<(Visibility, Vec<Rows>)>,
 }
 
 impl State {
     fn head(&self) -> u64 {
         self.forgotten + self.log.len() as u64
     }
+
+    /// What a snapshot taken now has seen, and the rows it shows.
+    fn snapshot(&self) -> (Visibility, Vec<Rows>) {
+        let mut seen = self.head().to_string();
+        let mut tables = self.tables.clone();
+        for (number, changes) in self.unseen.iter().rev() {
+            seen.push_str(&format!(" but {number}"));
+            for change in changes.iter().rev() {
+                let (Some(schema), Some(rows)) =
+                    (self.schemas.get(change.table), tables.get_mut(change.table))
+                else {
+                    continue;
+                };
+                if let Some(after) = &change.after {
+                    rows.remove(&place(schema, rows, after, false));
+                }
+                if let Some(before) = &change.before {
+                    let place = place(schema, rows, before, true);
+                    rows.insert(place, before.clone());
+                }
+            }
+        }
+        (Visibility::new(seen), tables)
+    }
+}
+
+/// The last transaction a snapshot may have seen, and those before it that it has not.
+fn seen(text: &str) -> Result<(u64, Vec<u64>)> {
+    let mut numbers = text.split(" but ").map(number);
+    let last = numbers.next().unwrap_or_else(|| number(text))?;
+    Ok((last, numbers.collect::<Result<_>>()?))
 }
 
 impl MemorySource {
@@ -69,6 +108,8 @@ impl MemorySource {
             tables,
             log: VecDeque::new(),
             forgotten: 0,
+            unseen: Vec::new(),
+            secured: None,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -79,6 +120,7 @@ impl MemorySource {
         MemorySource {
             shared: Arc::new(shared),
             part_changes: usize::MAX,
+            one_snapshot: false,
         }
     }
 
@@ -118,6 +160,25 @@ impl MemorySource {
     /// # Panics
     /// If a table does not exist, a row before is not there, or one after is there already.
     pub fn commit_changes(&self, changes: Vec<MemoryChange>) {
+        self.write(changes, true);
+    }
+
+    /// Commits a transaction that stands in the log at once, but that snapshots do not see before
+    /// [`MemorySource::reveal`]. Until then no other may touch its rows.
+    ///
+    /// # Panics
+    /// As [`MemorySource::commit_changes`].
+    pub fn commit_unseen(&self, changes: Vec<MemoryChange>) {
+        self.write(changes, false);
+    }
+
+    /// From now on snapshots see all that is committed.
+    pub fn reveal(&self) {
+        self.state().unseen.clear();
+        self.shared.more.notify_waiters();
+    }
+
+    fn write(&self, changes: Vec<MemoryChange>, visible: bool) {
         let mut state = self.state();
         for change in &changes {
             let schema = state.schemas.get(change.table).expect("a table").clone();
@@ -134,7 +195,11 @@ impl MemorySource {
                 assert_eq!(old, None, "the row after a change has a place");
             }
         }
-        state.log.push_back(changes);
+        state.log.push_back(changes.clone());
+        if !visible {
+            let number = state.head();
+            state.unseen.push((number, changes));
+        }
         drop(state);
         self.shared.more.notify_waiters();
     }
@@ -176,6 +241,43 @@ impl MemorySource {
 
     fn step(&self) -> Result<()> {
         self.shared.faults.step()
+    }
+
+    /// Waits until every transaction up to `number` is visible.
+    async fn all_seen(&self, number: u64) {
+        loop {
+            let more = self.shared.more.notified();
+            tokio::pin!(more);
+            more.as_mut().enable();
+            if self
+                .state()
+                .unseen
+                .iter()
+                .all(|(unseen, _)| *unseen > number)
+            {
+                return;
+            }
+            more.await;
+        }
+    }
+
+    /// The rows of a chunk, in a snapshot of now or in the shared one, and what that has seen.
+    fn read_now(&self, chunk: &Chunk) -> Result<(Visibility, Vec<Row>)> {
+        let state = self.state();
+        let shared = state.secured.clone().filter(|_| self.one_snapshot);
+        let (visibility, tables) = shared.unwrap_or_else(|| state.snapshot());
+        let mut schemas = state.schemas.iter();
+        let index = schemas.position(|schema| schema.name == chunk.schema.name);
+        let rows = index.and_then(|index| tables.into_iter().nth(index));
+        let rows = rows.ok_or_else(|| Error::schema("no such table"))?;
+        let within = |row: &Row| {
+            let Some(range) = &chunk.range else {
+                return true;
+            };
+            let key = row.get(range.column).map(|key| CellRef::I64(*key));
+            key.and_then(|key| range.contains(key)) == Some(true)
+        };
+        Ok((visibility, rows.into_values().filter(within).collect()))
     }
 }
 
@@ -230,38 +332,91 @@ impl Source for MemorySource {
 
     async fn secure(&self, _tables: &[TableName]) -> Result<Position> {
         self.step()?;
-        Ok(Position::new(self.state().head().to_string()))
+        // As a new replication slot does, it waits until everything before the place is visible.
+        self.all_seen(u64::MAX).await;
+        let mut state = self.state();
+        if self.one_snapshot {
+            state.secured = Some(state.snapshot());
+        }
+        Ok(Position::new(state.head().to_string()))
+    }
+
+    async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
+        self.step()?;
+        let (Some(column), [_, ..]) = (
+            chunk.schema.primary_key.first().copied(),
+            chunk.schema.columns.as_slice(),
+        ) else {
+            return Ok(vec![chunk.clone()]);
+        };
+        let rows = self.read_now(chunk)?.1;
+        let mut keys: Vec<i64> = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .copied()
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let every = usize::try_from(size.rows).unwrap_or(usize::MAX).max(1);
+        let cuts: Vec<Bound> = keys
+            .into_iter()
+            .step_by(every)
+            .skip(1)
+            .map(|key| Bound::new(CellRef::I64(key)))
+            .collect();
+        if cuts.is_empty() {
+            return Ok(vec![chunk.clone()]);
+        }
+        let range = chunk.range.clone().unwrap_or(KeyRange {
+            column,
+            from: None,
+            to: None,
+        });
+        let mut from = range.from;
+        let ends = cuts.into_iter().map(Some).chain([range.to]);
+        Ok(ends
+            .map(|to| Chunk {
+                range: Some(KeyRange {
+                    column,
+                    from: std::mem::replace(&mut from, to.clone()),
+                    to,
+                }),
+                ..chunk.clone()
+            })
+            .collect())
+    }
+
+    fn shared_snapshot(&self) -> Option<Visibility> {
+        let state = self.state();
+        let secured = state.secured.as_ref().filter(|_| self.one_snapshot);
+        secured.map(|(seen, _)| seen.clone())
     }
 
     async fn read(
         &self,
         chunk: &Chunk,
-        _from: &Position,
+        from: &Position,
         _limits: StreamLimits,
     ) -> Result<Box<dyn ChunkReader>> {
         self.step()?;
-        let state = self.state();
-        let index = state
-            .schemas
-            .iter()
-            .position(|s| s.name == chunk.schema.name);
-        let rows = index.and_then(|index| state.tables.get(index)).cloned();
+        self.all_seen(number(from.as_str())?).await;
+        let (visibility, rows) = self.read_now(chunk)?;
+        tokio::task::yield_now().await;
         Ok(Box::new(Snapshot {
-            visibility: Visibility::new(state.head().to_string()),
-            rows: rows
-                .ok_or_else(|| Error::schema("no such table"))?
-                .into_values()
-                .collect(),
+            visibility,
+            rows: rows.into(),
             shared: Arc::clone(&self.shared),
         }))
     }
 
-    fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
-        Ok(number(tx.as_str())? <= number(seen.as_str())?)
+    fn contains(&self, snapshot: &Visibility, tx: &TxId) -> Result<bool> {
+        let (last, unseen) = seen(snapshot.as_str())?;
+        let tx = number(tx.as_str())?;
+        Ok(tx <= last && !unseen.contains(&tx))
     }
 
-    fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
-        Ok(number(at.as_str())? >= number(seen.as_str())?)
+    fn passed(&self, at: &Position, snapshot: &Visibility) -> Result<bool> {
+        Ok(number(at.as_str())? >= seen(snapshot.as_str())?.0)
     }
 
     async fn head(&self) -> Result<Position> {
@@ -333,6 +488,7 @@ impl ChunkReader for Snapshot {
 
     async fn next(&mut self, into: &mut RowBatch) -> Result<bool> {
         self.shared.faults.step()?;
+        tokio::task::yield_now().await;
         into.clear();
         for row in self.rows.drain(..self.rows.len().min(2)) {
             push(into, &row);

@@ -27,6 +27,8 @@ pub struct Committed {
     store: Store,
     /// Whether every table was Live.
     pub live: bool,
+    /// How often loads were given up because of a change that could not be placed.
+    pub loads_again: u64,
     epoch: i64,
     applied: Option<Position>,
     checkpoints: BTreeMap<TableName, TableCheckpoint>,
@@ -50,6 +52,18 @@ pub struct MemoryTarget {
     history: Arc<Mutex<Vec<Committed>>>,
     held: Arc<watch::Sender<bool>>,
     faults: Arc<Faults>,
+    unique: Arc<Mutex<Vec<Unique>>>,
+    /// Says of every table that rows of several moments can lie in it, whether or not that is so.
+    pub says_loose: bool,
+}
+
+/// A column of which no two rows of a table have one value.
+#[derive(Clone, Debug)]
+struct Unique {
+    table: TableName,
+    column: usize,
+    /// Whether it is made only when the task goes Live.
+    late: bool,
 }
 
 impl MemoryTarget {
@@ -65,12 +79,57 @@ impl MemoryTarget {
             history: Arc::new(Mutex::new(vec![first])),
             held: Arc::new(watch::Sender::new(false)),
             faults,
+            unique: Arc::default(),
+            says_loose: false,
         }
+    }
+
+    /// From now on no two rows of a table may have one value in the column of this index; with
+    /// `late`, as of a table that the task creates, only when it is Live.
+    pub fn unique(&self, table: &TableName, column: usize, late: bool) {
+        self.uniques().push(Unique {
+            table: table.clone(),
+            column,
+            late,
+        });
+    }
+
+    fn uniques(&self) -> MutexGuard<'_, Vec<Unique>> {
+        self.unique
+            .lock()
+            .expect("no test panics while it holds the keys")
+    }
+
+    /// An error if two rows of a state stand in each other's way.
+    fn check_unique(&self, state: &Committed) -> Result<()> {
+        for unique in self.uniques().iter() {
+            let rows = state.tables().get(&unique.table);
+            let values = rows.into_iter().flat_map(|rows| rows.values());
+            let mut values: Vec<_> = values.map(|row| row.get(unique.column)).collect();
+            let count = values.len();
+            values.sort_unstable();
+            values.dedup();
+            if values.len() < count && (state.live || !unique.late) {
+                return Err(Error::data("two rows with one value"));
+            }
+        }
+        Ok(())
     }
 
     /// While `held`, appliers wait with the next batch, as for a lock at the target.
     pub fn hold(&self, held: bool) {
         self.held.send_replace(held);
+    }
+
+    /// Marks a table as not loaded, as one is that left the plan.
+    pub fn forget_table(&self, table: &TableName) {
+        let mut states = self.states();
+        let mut next = states.last().expect("there is a first state").clone();
+        next.live = false;
+        if let Some(known) = next.checkpoints.get_mut(table) {
+            known.phase = TablePhase::Waiting;
+        }
+        states.push(next);
     }
 
     /// Loses the position, and nothing else.
@@ -107,6 +166,7 @@ impl MemoryTarget {
             let mut states = self.states();
             let mut next = states.last().expect("there is a first state").clone();
             change(&mut next)?;
+            self.check_unique(&next)?;
             states.push(next);
         }
         self.faults.step()
@@ -181,6 +241,14 @@ impl Target for MemoryTarget {
             applied: now.applied,
             tables: now.checkpoints.into_values().collect(),
         })
+    }
+
+    async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
+        self.faults.step()?;
+        let uniques = self.uniques();
+        let early = |table: &TableName| uniques.iter().any(|u| u.table == *table && !u.late);
+        let loose = |name| self.says_loose || !early(name);
+        Ok(plan.targets.iter().map(|t| loose(&t.name)).collect())
     }
 
     async fn open_applier(
@@ -441,6 +509,7 @@ impl Applier for MemoryApplier {
             .map(|target| name(&self.plan, *target))
             .collect::<Result<_>>()?;
         self.target.commit_as(self.epoch, |state| {
+            state.loads_again += 1;
             for name in names {
                 if let Some(table) = state.checkpoints.get_mut(&name) {
                     table.phase = TablePhase::Waiting;
