@@ -46,7 +46,6 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
         changes(),
         keys(),
         swaps(),
-        cascades(),
         keyless(from),
         truncated(),
         partitions(from),
@@ -54,6 +53,10 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
         prepared(from),
         overtaken(from),
     ];
+    // A MariaDB target does not follow foreign keys yet; preflight or the server refuse them there.
+    if to == System::Postgres {
+        cases.push(cascades());
+    }
     if from == System::Postgres {
         cases.push(toast());
         cases.push(identities());
