@@ -88,6 +88,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("idle", Run::Server),
     ("versions", Run::Versions),
     ("huge", Run::Pairs),
+    ("resume", Run::Pairs),
     ("crash", Run::Pairs),
     ("demo", Run::Demos),
     ("bench", Run::Cargo(&["x", "bench", "backlog"])),
