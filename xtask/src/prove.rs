@@ -41,6 +41,19 @@ const PROOFS: &[(&str, Run)] = &[
         ]),
     ),
     (
+        "pgoutput",
+        Run::Cargo(&[
+            "test",
+            "--release",
+            "-p",
+            "thalweg-postgres",
+            "--lib",
+            "strange",
+            "--",
+            "--nocapture",
+        ]),
+    ),
+    (
         "folding",
         Run::Cargo(&[
             "test",
@@ -75,6 +88,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("idle", Run::Server),
     ("versions", Run::Versions),
     ("huge", Run::Pairs),
+    ("resume", Run::Pairs),
     ("crash", Run::Pairs),
     ("demo", Run::Demos),
     ("bench", Run::Cargo(&["x", "bench", "backlog"])),
