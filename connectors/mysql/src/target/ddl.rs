@@ -5,7 +5,7 @@
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::schema::{ColumnType, ForeignKey, TableName};
+use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::{Error, Result};
 
 use super::check::explain;
@@ -31,7 +31,7 @@ pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) 
     Ok(())
 }
 
-/// The statement that creates a table with its primary key.
+/// The statement that creates a table with the key that tells its rows apart.
 pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (index, column) in table.columns.iter().enumerate() {
@@ -52,6 +52,9 @@ pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     }
     if table.key_is_primary && !table.key.is_empty() {
         parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    } else if !table.key.is_empty() {
+        // What tells rows apart has to be there from the start, and when the task is planned again.
+        parts.push(format!("UNIQUE ({})", names(table, &table.key)));
     }
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET \
@@ -107,20 +110,30 @@ pub(super) async fn make_keys(
             }
             let name = foreign_name(session, &table.name, &key.name).await?;
             checkpoint::note_foreign_key(session, place, task, &table.name, &name).await?;
-            // Actions stay out: what they do at the source comes as changes of its own.
             session
                 .run(&format!(
-                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
+                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
                     quote_table(&table.name),
                     quote(&name),
                     list(&key.columns),
                     quote_table(&key.parent),
-                    list(&key.parent_columns)
+                    list(&key.parent_columns),
+                    action(" ON DELETE ", key.on_delete),
+                    action(" ON UPDATE ", key.on_update)
                 ))
                 .await?;
         }
     }
     Ok(())
+}
+
+/// What a foreign key does, as its definition says it; InnoDB has no `SET DEFAULT`.
+fn action(on: &str, action: ReferenceAction) -> String {
+    match action {
+        ReferenceAction::Refuse | ReferenceAction::SetDefault => String::new(),
+        ReferenceAction::Cascade => format!("{on}CASCADE"),
+        ReferenceAction::SetNull => format!("{on}SET NULL"),
+    }
 }
 
 /// Whether a table has a unique key of exactly these whole columns, whatever it is called.
