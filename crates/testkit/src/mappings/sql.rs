@@ -1,7 +1,5 @@
 //! A case in a real database: its tables, its changes, and what they hold.
 
-use std::fmt::Write as _;
-
 use anyhow::{Context as _, Result, bail};
 use thalweg_core::schema::{TableName, TableSchema};
 
@@ -206,13 +204,15 @@ fn statement(system: System, table: &TableSchema, change: &MemoryChange) -> Stri
             )
         }
         (Some(before), Some(after)) => {
-            let mut set = String::new();
-            for (column, cell) in cells(after) {
-                let comma = if set.is_empty() { "" } else { ", " };
-                // Writing into a string never fails.
-                let _ = write!(set, "{comma}{column} = {cell}");
-            }
-            format!("UPDATE {name} SET {set} WHERE {};\n", one(before))
+            let each = cells(after).into_iter();
+            let set: Vec<_> = each
+                .map(|(column, cell)| format!("{column} = {cell}"))
+                .collect();
+            format!(
+                "UPDATE {name} SET {} WHERE {};\n",
+                set.join(", "),
+                one(before)
+            )
         }
         (Some(before), None) => format!("DELETE FROM {name} WHERE {};\n", one(before)),
         (None, None) => format!("TRUNCATE TABLE {name};\n"),
@@ -264,7 +264,7 @@ fn number(system: System, column: &str, text: bool) -> String {
             System::MariaDb => format!("CAST({column} AS binary) = CAST({literal} AS binary)"),
             System::Postgres => format!("{column} = {literal}"),
         };
-        let _ = write!(sql, " WHEN {same} THEN '{value}'");
+        sql.push_str(&format!(" WHEN {same} THEN '{value}'"));
     }
     sql.push_str(" ELSE '?' END");
     sql

@@ -221,6 +221,10 @@ impl Target for MemoryTarget {
         })
     }
 
+    async fn ddl(&self, _plan: &Plan) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn check(&self, _task: &TaskKey, _plan: &Plan) -> Result<Vec<Finding>> {
         self.faults.step()?;
         Ok(Vec::new())
@@ -463,10 +467,10 @@ impl Applier for MemoryApplier {
                 Net::InOrder(_) => None,
             });
             for table in tables.clone().rev() {
-                folded.apply_deletes(&self.plan, &batch.rows, table)?;
+                folded.apply_deletes(&self.plan, &batch.rows, table, &batch.kept)?;
             }
             for table in tables {
-                folded.apply_writes(&self.plan, &batch.rows, table)?;
+                folded.apply_writes(&self.plan, &batch.rows, table, &batch.kept)?;
             }
             // The engine's fold is checked against the truth at every single batch.
             if folded != store {
@@ -532,7 +536,7 @@ fn apply_ordered<'a>(
         let counts = counts
             .get_mut(op.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        store.apply(plan, &batch.rows, op, counts)?;
+        store.apply(plan, &batch.rows, op, &batch.kept, counts)?;
     }
     Ok(())
 }
