@@ -31,7 +31,7 @@ pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) 
     Ok(())
 }
 
-/// The statement that creates a table with its primary key.
+/// The statement that creates a table with the key that tells its rows apart.
 pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (index, column) in table.columns.iter().enumerate() {
@@ -52,6 +52,9 @@ pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     }
     if table.key_is_primary && !table.key.is_empty() {
         parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    } else if !table.key.is_empty() {
+        // What tells rows apart has to be there from the start, and when the task is planned again.
+        parts.push(format!("UNIQUE ({})", names(table, &table.key)));
     }
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET \
@@ -111,10 +114,10 @@ fn unique_sql(table: &TargetTable, columns: &[String]) -> String {
 
 fn foreign_sql(table: &TargetTable, key: &ForeignKey, name: &str) -> String {
     let action = |on: &str, action: ReferenceAction| match action {
-        ReferenceAction::Refuse => String::new(),
+        // InnoDB has no SET DEFAULT.
+        ReferenceAction::Refuse | ReferenceAction::SetDefault => String::new(),
         ReferenceAction::Cascade => format!("{on}CASCADE"),
         ReferenceAction::SetNull => format!("{on}SET NULL"),
-        ReferenceAction::SetDefault => format!("{on}SET DEFAULT"),
     };
     format!(
         "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",

@@ -80,6 +80,9 @@ fn create_sql(table: &TargetTable) -> String {
     }
     if table.key_is_primary && !table.key.is_empty() {
         parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    } else if !table.key.is_empty() {
+        // What tells rows apart has to be there from the start, and when the task is planned again.
+        parts.push(format!("UNIQUE ({})", names(table, &table.key)));
     }
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({})",
