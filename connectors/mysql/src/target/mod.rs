@@ -123,6 +123,11 @@ impl Target for MySqlTarget {
         native::propose(source, name, columns, flavor)
     }
 
+    async fn ddl(&self, plan: &Plan) -> Result<Vec<String>> {
+        self.ask(async |session| Ok(ddl::statements(plan, session.facts.flavor)))
+            .await
+    }
+
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
         self.ask(async |session| check::check(session, &self.config, task, plan).await)
             .await

@@ -8,6 +8,7 @@
 mod charsets;
 mod contract;
 mod errors;
+mod events;
 mod images;
 mod position;
 mod recordings;
