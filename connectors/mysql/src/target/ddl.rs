@@ -114,10 +114,10 @@ fn unique_sql(table: &TargetTable, columns: &[String]) -> String {
 
 fn foreign_sql(table: &TargetTable, key: &ForeignKey, name: &str) -> String {
     let action = |on: &str, action: ReferenceAction| match action {
-        ReferenceAction::Refuse => String::new(),
+        // InnoDB has no SET DEFAULT.
+        ReferenceAction::Refuse | ReferenceAction::SetDefault => String::new(),
         ReferenceAction::Cascade => format!("{on}CASCADE"),
         ReferenceAction::SetNull => format!("{on}SET NULL"),
-        ReferenceAction::SetDefault => format!("{on}SET DEFAULT"),
     };
     format!(
         "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",

@@ -6,6 +6,7 @@ mod check;
 mod checkpoint;
 mod ddl;
 mod error;
+mod follow;
 mod ledger;
 mod literal;
 mod loader;
