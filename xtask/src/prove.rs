@@ -41,6 +41,19 @@ const PROOFS: &[(&str, Run)] = &[
         ]),
     ),
     (
+        "pgoutput",
+        Run::Cargo(&[
+            "test",
+            "--release",
+            "-p",
+            "thalweg-postgres",
+            "--lib",
+            "strange",
+            "--",
+            "--nocapture",
+        ]),
+    ),
+    (
         "folding",
         Run::Cargo(&[
             "test",

@@ -10,34 +10,35 @@
 //! row and after each change of it, in the form it had at that place of the log, and is compared with
 //! the schema the stream was opened with.
 
+mod assembly;
 mod feedback;
 mod relation;
+#[cfg(test)]
+mod tests;
 
-use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::change::Transaction;
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
-use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::value::RowBatch;
+use thalweg_core::schema::TableSchema;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
+use self::assembly::Assembly;
 use self::feedback::{Confirmed, Feedback};
-use self::relation::{Captured, Known, Which};
+use self::relation::Known;
 pub(crate) use self::relation::{KnownColumn, match_columns};
 use crate::config::connect_source;
 use crate::error::{asking, lost, refused};
-use crate::position::{self, Place};
+use crate::position::Place;
 use crate::source::PostgresSource;
 use crate::wire::Malformed;
 use crate::wire::cells;
 use crate::wire::connection::{Connection, Failure, Incoming, Purpose};
 use crate::wire::frame::{Refusal, tag};
-use crate::wire::pgoutput::{self, Ended, Message, Old};
-use crate::wire::replication::{self, DATA_HEAD, EPOCH_MICROS, Lsn};
+use crate::wire::replication::{self, DATA_HEAD, Lsn};
 use crate::{schema, session, slot, source};
 
 /// Empty transactions are handed out at most this often.
@@ -48,12 +49,6 @@ const SILENCE: Duration = Duration::from_secs(15);
 /// Bytes of a message that are not values of a row.
 const AROUND: usize = 65_536;
 
-/// A transaction being read.
-struct Open {
-    xid: u32,
-    parts: bool,
-}
-
 pub(crate) struct Stream {
     config: DataSourceConfig,
     limits: StreamLimits,
@@ -61,17 +56,7 @@ pub(crate) struct Stream {
     /// The server's process.
     pid: i32,
     feedback: Feedback,
-    known: Vec<Known>,
-    names: HashMap<TableName, usize>,
-    /// What the server calls its tables; `None`: not captured.
-    relations: HashMap<u32, Option<Captured>>,
-    reader: cells::Reader,
-    place: Place,
-    open: Option<Open>,
-    changes: ChangeBatch,
-    log_bytes: u64,
-    /// The place has moved since it was last handed out.
-    moved: bool,
+    assembly: Assembly,
     last_empty: Instant,
 }
 
@@ -117,26 +102,13 @@ pub(crate) async fn open(
     let pid = i32::try_from(session.pid).unwrap_or(0);
     let (incoming, outgoing) = session.copy_both(&command).await?;
     let (feedback, confirmed) = Feedback::start(outgoing, place.lsn);
-    let names = tables
-        .iter()
-        .enumerate()
-        .map(|(index, table)| (table.name.clone(), index))
-        .collect();
     let stream = Stream {
         config: config.clone(),
         limits,
         incoming,
         pid,
         feedback,
-        known,
-        names,
-        relations: HashMap::new(),
-        reader: cells::Reader::new(limits.row_bytes_max),
-        place,
-        open: None,
-        changes: ChangeBatch::default(),
-        log_bytes: 0,
-        moved: false,
+        assembly: Assembly::new(known, place, limits),
         last_empty: Instant::now(),
     };
     Ok((stream, confirmed))
@@ -221,29 +193,6 @@ async fn fork(session: &mut Connection, now: u32, then: u32) -> Result<Option<Ls
 }
 
 impl Stream {
-    /// An empty transaction that moves the position.
-    fn empty(&mut self) -> Transaction {
-        self.moved = false;
-        self.last_empty = Instant::now();
-        Transaction {
-            id: position::tx(0),
-            changes: ChangeBatch::default(),
-            commit: Some(Commit {
-                position: self.place.position(),
-                time_us: None,
-            }),
-            log_bytes: std::mem::take(&mut self.log_bytes),
-        }
-    }
-
-    /// The place moves to `lsn`, but never back.
-    fn step(&mut self, lsn: Lsn) {
-        if lsn > self.place.lsn {
-            self.place.lsn = lsn;
-            self.moved = true;
-        }
-    }
-
     /// How many bytes a message may have: an update has two rows, and octets as text take two bytes
     /// each.
     fn message_bytes_max(&self) -> usize {
@@ -251,28 +200,16 @@ impl Stream {
         row.saturating_mul(4).saturating_add(AROUND)
     }
 
-    /// The table of a message of which only the beginning was read.
-    fn table_of(&self, beginning: &[u8]) -> String {
-        let id = beginning
-            .get(DATA_HEAD + 1..DATA_HEAD + 5)
-            .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
-        let captured = id.and_then(|id| self.relations.get(&id)?.as_ref());
-        captured.map_or_else(|| "a source table".to_owned(), |c| self.table_name(c.table))
-    }
-
-    fn table_name(&self, index: usize) -> String {
-        self.known
-            .get(index)
-            .map_or_else(String::new, |t| t.schema.name.to_string())
-    }
-
-    /// Waits for a message and handles it; `None`: nothing to hand out yet.
-    async fn step_on(&mut self) -> Result<Option<Transaction>> {
+    /// Waits for a message and handles it. Cancel-safe.
+    async fn step(&mut self) -> Result<()> {
         let max = self.message_bytes_max();
         let (tag, body) = match self.incoming.message(max).await {
             Ok(message) => message,
             Err(Failure::TooLong) => {
-                let table = self.table_of(self.incoming.beginning());
+                let beginning = self.incoming.beginning();
+                let table = self
+                    .assembly
+                    .table_of(beginning.get(DATA_HEAD..).unwrap_or_default());
                 return Err(too_large(&table, self.limits.row_bytes_max));
             }
             Err(failure) => return Err(failure.into()),
@@ -283,96 +220,33 @@ impl Stream {
             tag::COPY_DONE | tag::COMMAND_COMPLETE | tag::READY => {
                 return Err(Error::transient("the source ended the stream").at(Side::Source));
             }
-            _ => return Ok(None),
+            _ => return Ok(()),
         }
         match replication::incoming(body)? {
             replication::Incoming::Keepalive { wal_end, reply } => {
                 if reply {
                     self.feedback.now();
                 }
-                if self.open.is_none() {
-                    self.step(wal_end);
-                }
-                Ok(self.idle())
+                self.assembly.alive(wal_end);
+                Ok(())
             }
-            replication::Incoming::Data { body, .. } => {
-                self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
-                // The message borrows from the buffer, which is part of us: what is changed is taken
-                // apart first.
-                let (_, message) = pgoutput::parse(body, false)?;
-                let mut rows = Rows {
-                    known: &self.known,
-                    names: &self.names,
-                    relations: &mut self.relations,
-                    reader: &mut self.reader,
-                    changes: &mut self.changes,
-                    row_bytes_max: self.limits.row_bytes_max,
-                };
-                match message {
-                    Message::Begin { xid, .. } => self.begin(xid),
-                    Message::Commit(ended) => self.commit(ended),
-                    message => {
-                        rows.take(message)?;
-                        self.part()
-                    }
-                }
-            }
+            replication::Incoming::Data { body, .. } => self.assembly.take(body),
         }
     }
 
-    /// An empty transaction if one is due.
-    fn idle(&mut self) -> Option<Transaction> {
-        let due = self.moved && self.open.is_none() && self.last_empty.elapsed() >= IDLE;
+    /// What can be handed out now.
+    fn ready(&mut self) -> Option<Transaction> {
+        if let Some(transaction) = self.assembly.ready() {
+            return Some(transaction);
+        }
+        let due = self.assembly.moved() && self.last_empty.elapsed() >= IDLE;
         due.then(|| self.empty())
     }
 
-    fn begin(&mut self, xid: u32) -> Result<Option<Transaction>> {
-        if self.open.is_some() {
-            return Err(Malformed("a transaction begins inside another").into());
-        }
-        self.open = Some(Open { xid, parts: false });
-        Ok(None)
-    }
-
-    fn commit(&mut self, ended: Ended) -> Result<Option<Transaction>> {
-        let Some(open) = self.open.take() else {
-            return Err(Malformed("a commit outside a transaction").into());
-        };
-        self.step(ended.end);
-        if self.changes.changes.is_empty() && !open.parts {
-            return Ok(self.idle());
-        }
-        self.moved = false;
-        Ok(Some(Transaction {
-            id: position::tx(open.xid),
-            changes: std::mem::take(&mut self.changes),
-            commit: Some(Commit {
-                position: self.place.position(),
-                time_us: ended.time.checked_add(EPOCH_MICROS),
-            }),
-            log_bytes: std::mem::take(&mut self.log_bytes),
-        }))
-    }
-
-    /// Hands out what there is of a transaction that has become large.
-    fn part(&mut self) -> Result<Option<Transaction>> {
-        let Some(open) = &mut self.open else {
-            // What is not part of a transaction, such as a relation, is only remembered.
-            return match self.changes.changes.is_empty() {
-                true => Ok(None),
-                false => Err(Malformed("a change outside a transaction").into()),
-            };
-        };
-        if self.changes.bytes() < self.limits.part_bytes {
-            return Ok(None);
-        }
-        open.parts = true;
-        Ok(Some(Transaction {
-            id: position::tx(open.xid),
-            changes: std::mem::take(&mut self.changes),
-            commit: None,
-            log_bytes: std::mem::take(&mut self.log_bytes),
-        }))
+    /// An empty transaction that moves the position.
+    fn empty(&mut self) -> Transaction {
+        self.last_empty = Instant::now();
+        self.assembly.empty()
     }
 
     /// Asks on another connection whether our sender works. A server that answers and has it is busy.
@@ -404,121 +278,22 @@ impl Stream {
 impl ChangeStream for Stream {
     async fn next(&mut self) -> Result<Transaction> {
         loop {
-            let due = self.moved && self.open.is_none();
-            let wait = match due {
+            if let Some(transaction) = self.ready() {
+                return Ok(transaction);
+            }
+            let moved = self.assembly.moved();
+            let wait = match moved {
                 true => IDLE.saturating_sub(self.last_empty.elapsed()),
                 false => SILENCE,
             };
-            match tokio::time::timeout(wait, self.step_on()).await {
-                Ok(handled) => {
-                    if let Some(transaction) = handled? {
-                        return Ok(transaction);
-                    }
-                }
-                Err(_) if due => return Ok(self.empty()),
+            match tokio::time::timeout(wait, self.step()).await {
+                Ok(handled) => handled?,
+                Err(_) if moved => return Ok(self.empty()),
                 Err(_) => self.alive().await?,
             }
         }
     }
 }
-
-/// The parts of a stream that rows need.
-struct Rows<'a> {
-    known: &'a [Known],
-    names: &'a HashMap<TableName, usize>,
-    relations: &'a mut HashMap<u32, Option<Captured>>,
-    reader: &'a mut cells::Reader,
-    changes: &'a mut ChangeBatch,
-    row_bytes_max: u64,
-}
-
-impl Rows<'_> {
-    fn take(&mut self, message: Message<'_>) -> Result<()> {
-        match message {
-            Message::Relation(relation) => {
-                let captured = relation::compare(&relation, self.known, self.names)?;
-                self.relations.insert(relation.id, captured);
-                Ok(())
-            }
-            Message::Insert { relation, new } => {
-                self.change(relation, ChangeKind::Insert, |captured, reader, rows| {
-                    let after = captured.image(new, Which::All, None, reader, rows)?;
-                    Ok((None, Some(after)))
-                })
-            }
-            Message::Update { relation, old, new } => {
-                self.change(relation, ChangeKind::Update, |captured, reader, rows| {
-                    // Without an old row the columns that identify it are as they were.
-                    let (before, which) = match old {
-                        Some(Old::Full(old)) => (old, Which::All),
-                        Some(Old::Key(old)) => (old, Which::Key),
-                        None => (new, Which::Key),
-                    };
-                    let before = captured.image(before, which, None, reader, rows)?;
-                    let fill = (which == Which::All).then_some(before);
-                    let after = captured.image(new, Which::All, fill, reader, rows)?;
-                    Ok((Some(before), Some(after)))
-                })
-            }
-            Message::Delete { relation, old } => {
-                self.change(relation, ChangeKind::Delete, |captured, reader, rows| {
-                    let (old, which) = match old {
-                        Old::Full(old) => (old, Which::All),
-                        Old::Key(old) => (old, Which::Key),
-                    };
-                    let before = captured.image(old, which, None, reader, rows)?;
-                    Ok((Some(before), None))
-                })
-            }
-            Message::Truncate { relations } => {
-                for id in relations.iter() {
-                    self.change(id, ChangeKind::Truncate, |_, _, _| Ok((None, None)))?;
-                }
-                Ok(())
-            }
-            Message::Origin | Message::Type | Message::Logical => Ok(()),
-            // We ask for none of these.
-            _ => Err(Malformed("a transaction in progress, or a prepared one").into()),
-        }
-    }
-
-    /// Adds a change of a table, if it is one of ours. `images` makes the rows before and after.
-    fn change(
-        &mut self,
-        relation: u32,
-        kind: ChangeKind,
-        images: impl FnOnce(
-            &Captured,
-            &mut cells::Reader,
-            &mut RowBatch,
-        ) -> std::result::Result<Images, Malformed>,
-    ) -> Result<()> {
-        let captured = self
-            .relations
-            .get(&relation)
-            .ok_or(Malformed("rows of a table that was not described"))?;
-        let Some(captured) = captured else {
-            return Ok(());
-        };
-        let made = images(captured, self.reader, &mut self.changes.rows);
-        let (before, after) = made.map_err(|error| {
-            let name = self.known.get(captured.table).map(|t| &t.schema.name);
-            let name = name.map_or_else(String::new, TableName::to_string);
-            unreadable(error, &name, self.row_bytes_max)
-        })?;
-        self.changes.changes.push(Change {
-            table: captured.table,
-            kind,
-            before,
-            after,
-            unchecked: false,
-        });
-        Ok(())
-    }
-}
-
-/// Indexes of the rows before and after.
-type Images = (Option<usize>, Option<usize>);
 
 /// What is to be said of a row that cannot be read.
 pub(crate) fn unreadable(error: Malformed, table: &str, row_bytes_max: u64) -> Error {

@@ -43,8 +43,8 @@ pub struct TableOp {
     pub feed: usize,
     /// What to do.
     pub op: RowOp,
-    /// Whether the source did it with foreign keys off: its [`crate::plan::Plan::cascades`] do not
-    /// follow it.
+    /// Whether the source did it with foreign keys off, so that no child changed. To an applier
+    /// [`ApplyBatch::kept`] says so.
     pub unchecked: bool,
 }
 
@@ -93,6 +93,9 @@ pub struct ApplyBatch {
     pub position: Option<Position>,
     /// Source transactions that end in this batch, for figures.
     pub transactions: u64,
+    /// Targets that no derived cascade leads into in this batch: the source kept their rows, or the
+    /// rows were loaded as they were afterwards.
+    pub kept: Vec<usize>,
 }
 
 /// What an applied batch did to one target table.

@@ -30,6 +30,12 @@
 //!   row with another key ([`thalweg_core::ports::Target::loose`]), and if the target's key holds the
 //!   source's primary key, by which chunks are cut. Or if all chunks share one snapshot: then there
 //!   is one moment, and the argument is that for a whole table.
+//! - What a foreign key of the source changes below its log is derived from the parent's change
+//!   ([`thalweg_core::plan::Cascade`]). It must reach the children exactly if their rows do not
+//!   contain the transaction yet. So a table that such a key leads to is one chunk, and is read after
+//!   all tables that lead to it: then the children contain whatever the parents contain, and a change
+//!   that is dropped for a parent has nothing to do below it. Where that does not hold any more
+//!   (a parent was loaded again), the child is loaded again too.
 //! - When the stream has passed every visibility of every table, no transaction can be contained
 //!   any more: the ledgers are dropped and the tables are Live, and from then on a transaction that
 //!   touches several rows or tables arrives whole.
@@ -197,6 +203,24 @@ impl Ledger {
             None => None,
         };
         Ok(fate(in_old, in_new))
+    }
+
+    /// Whether any of its chunks contains the transaction at hand; `contains` as for
+    /// [`fate`](Self::fate).
+    pub fn contains_any(
+        &mut self,
+        contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
+    ) -> Result<bool> {
+        for seen in self.seen.iter_mut().filter(|seen| !seen.passed) {
+            let known = match seen.contains {
+                Some(known) => known,
+                None => *seen.contains.insert(contains(&seen.visibility)?),
+            };
+            if known {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether the stream has passed every chunk when it stands at a place of which `passed` says

@@ -97,30 +97,18 @@ struct Desk {
 impl Desk {
     async fn run(self) -> Result<Vec<Phase>> {
         let workers = usize::from(self.plan().options.workers.clamp(1, 16));
-        let (mut tables, jobs) = self.prepare(workers).await?;
-        let workers = workers.min(jobs.len());
-        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = jobs.into();
+        let (mut tables, mut jobs) = self.prepare(workers).await?;
         let desk = Arc::new(self);
-        // Dropped with this future.
-        let mut running = JoinSet::new();
-        for _ in 0..workers {
-            running.spawn(Arc::clone(&desk).work());
-        }
-        while let Some(ended) = running.join_next().await {
-            let done = ended.unwrap_or_else(|panic| {
-                Err(Error::bug("a worker of the load panicked").caused_by(panic))
-            });
-            match done {
-                Ok(done) => {
-                    for (target, chunk) in done {
-                        if let Some(Some(chunks)) = tables.get_mut(target) {
-                            chunks.push(chunk);
-                        }
-                    }
-                }
-                Err(error) => {
-                    running.shutdown().await;
-                    return Err(error);
+        let mut depth = 0;
+        while !jobs.is_empty() {
+            // Tables that derived cascades lead to come after those they lead from.
+            let (now, later): (Vec<_>, Vec<_>) = jobs
+                .into_iter()
+                .partition(|job| desk.plan().cascade_depth(job.target) <= depth);
+            (jobs, depth) = (later, depth + 1);
+            for (target, chunk) in Arc::clone(&desk).load(now, workers).await? {
+                if let Some(Some(chunks)) = tables.get_mut(target) {
+                    chunks.push(chunk);
                 }
             }
         }
@@ -128,6 +116,31 @@ impl Desk {
         phases
             .map(|(target, chunks)| desk.finish(target, chunks))
             .collect()
+    }
+
+    /// Loads chunks, several at a time.
+    async fn load(self: Arc<Self>, jobs: Vec<Job>, workers: usize) -> Result<Vec<Done>> {
+        let workers = workers.min(jobs.len());
+        *self.jobs.lock().unwrap_or_else(PoisonError::into_inner) = jobs.into();
+        // Dropped with this future.
+        let mut running = JoinSet::new();
+        for _ in 0..workers {
+            running.spawn(Arc::clone(&self).work());
+        }
+        let mut all = Vec::new();
+        while let Some(ended) = running.join_next().await {
+            let done = ended.unwrap_or_else(|panic| {
+                Err(Error::bug("a worker of the load panicked").caused_by(panic))
+            });
+            match done {
+                Ok(done) => all.extend(done),
+                Err(error) => {
+                    running.shutdown().await;
+                    return Err(error);
+                }
+            }
+        }
+        Ok(all)
     }
 
     fn plan(&self) -> &Arc<Plan> {
@@ -437,6 +450,9 @@ fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, usize)> {
 /// Whether the rows of a target can be of several moments as far as the plan can tell: rows of
 /// different chunks never have one target key, and each change tells which chunk its row is in.
 fn takes_moments(plan: &Plan, target: usize) -> bool {
+    if plan.is_derived(target) {
+        return false;
+    }
     let follows = plan.operations.update || plan.operations.delete;
     let takes = |feed| {
         let table = plan.targets.get(target)?;

@@ -22,7 +22,8 @@
 //!   bytes, is taken to be any value.
 //!
 //! A trigger that the source did with foreign keys off, whose children stay as they are, stands in a
-//! run of its own that is not folded.
+//! run of its own. And a batch is cut between transactions that some table's rows have already and
+//! those they have not ([`ApplyBatch::kept`]).
 
 use rustc_hash::FxHashSet;
 use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
@@ -34,12 +35,21 @@ use thalweg_core::{Error, Result, Side};
 use crate::batch::fold;
 
 /// Folds a batch, in one piece or cut into several that are to be applied one after the other in one
-/// target transaction; only the last has the batch's position.
+/// target transaction; only the last has the batch's position. `kept` says from which operation on
+/// which targets have what derived cascades do, in order; none before the first.
 ///
 /// A `Data` error if a foreign key of the target would change rows that the source has kept.
-pub(crate) fn fold_runs(plan: &Plan, mut batch: ApplyBatch) -> Result<Vec<ApplyBatch>> {
-    let runs = runs(plan, &batch.rows, &batch.ordered);
-    if let [Run { folds: true, .. }] = runs.as_slice() {
+pub(crate) fn fold_runs(
+    plan: &Plan,
+    mut batch: ApplyBatch,
+    kept: &[(usize, Vec<usize>)],
+) -> Result<Vec<ApplyBatch>> {
+    let runs = runs(plan, &batch.rows, &batch.ordered, kept);
+    if let [run] = runs.as_slice() {
+        batch.kept.clone_from(&run.kept);
+        if run.apart {
+            enforced(plan, &batch.ordered)?;
+        }
         batch.folded = fold(plan, &mut batch.rows, &batch.ordered);
         return Ok(vec![batch]);
     }
@@ -51,15 +61,17 @@ pub(crate) fn fold_runs(plan: &Plan, mut batch: ApplyBatch) -> Result<Vec<ApplyB
             .split_at_checked(run.end - begin)
             .ok_or_else(|| Error::bug("a run beyond its batch"))?;
         (rest, begin) = (later, run.end);
-        let mut part = ApplyBatch::default();
+        let mut part = ApplyBatch {
+            kept: run.kept,
+            ..ApplyBatch::default()
+        };
         for op in ops {
             part.ordered.push(moved(op, &batch.rows, &mut part.rows));
         }
-        if run.folds {
-            part.folded = fold(plan, &mut part.rows, &part.ordered);
-        } else {
-            kept(plan, ops)?;
+        if run.apart {
+            enforced(plan, ops)?;
         }
+        part.folded = fold(plan, &mut part.rows, &part.ordered);
         out.push(part);
     }
     if let Some(last) = out.last_mut() {
@@ -91,7 +103,7 @@ fn moved(op: &TableOp, from: &RowBatch, to: &mut RowBatch) -> TableOp {
 }
 
 /// The source has kept the children of these operations; the target would not.
-fn kept(plan: &Plan, ops: &[TableOp]) -> Result<()> {
+fn enforced(plan: &Plan, ops: &[TableOp]) -> Result<()> {
     for op in ops {
         let mut cascades = plan.cascades_from(op.target);
         let Some(cascade) = cascades.find(|cascade| cascade.enforced) else {
@@ -112,49 +124,61 @@ fn kept(plan: &Plan, ops: &[TableOp]) -> Result<()> {
 }
 
 /// A part of a batch's operations, in commit order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Run {
     /// One past its last operation.
     end: usize,
-    /// Whether it may be folded.
-    folds: bool,
+    /// Whether it is one operation that was done with foreign keys off.
+    apart: bool,
+    /// [`ApplyBatch::kept`].
+    kept: Vec<usize>,
 }
 
 /// Cuts `ordered` into runs that may each be folded, in one run if nothing speaks against it.
-fn runs(plan: &Plan, rows: &RowBatch, ordered: &[TableOp]) -> Vec<Run> {
-    let whole = vec![Run {
-        end: ordered.len(),
-        folds: true,
-    }];
+fn runs(
+    plan: &Plan,
+    rows: &RowBatch,
+    ordered: &[TableOp],
+    kept: &[(usize, Vec<usize>)],
+) -> Vec<Run> {
+    let kept_at = |index: usize| {
+        let mut before = kept.iter().rev();
+        let last = before.find(|(from, _)| *from <= index);
+        last.map_or_else(Vec::new, |(_, kept)| kept.clone())
+    };
+    let until = |end: usize| Run {
+        end,
+        apart: false,
+        kept: kept_at(end.saturating_sub(1)),
+    };
     if plan.cascades.is_empty() || !ordered.iter().any(|op| triggers(plan, rows, op)) {
-        return whole;
+        return vec![Run {
+            kept: Vec::new(),
+            ..until(ordered.len())
+        }];
     }
-    let mut out = Vec::new();
+    let mut out: Vec<Run> = Vec::new();
     let mut state = State::new(plan);
     for (index, op) in ordered.iter().enumerate() {
         let apart = op.unchecked && triggers(plan, rows, op);
-        let begun = out.last().map_or(0, |run: &Run| run.end) < index;
-        if begun && (apart || state.conflicts(rows, op)) {
-            out.push(Run {
-                end: index,
-                folds: true,
-            });
+        let begun = out.last().map_or(0, |run| run.end) < index;
+        let other = kept.iter().any(|(from, _)| *from == index);
+        if begun && (apart || other || state.conflicts(rows, op)) {
+            out.push(until(index));
             state.clear();
         }
         if apart {
             out.push(Run {
                 end: index + 1,
-                folds: false,
+                apart,
+                kept: plan.cascades.iter().map(|cascade| cascade.child).collect(),
             });
         } else {
             state.add(rows, op);
         }
     }
     if out.last().is_none_or(|run| run.end < ordered.len()) {
-        out.push(Run {
-            end: ordered.len(),
-            folds: true,
-        });
+        out.push(until(ordered.len()));
     }
     out
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use futures_util::future;
 use thalweg_core::batch::{ApplyBatch, RowOp};
-use thalweg_core::change::{Change, Transaction};
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
-use thalweg_core::plan::Fate;
+use thalweg_core::plan::{Fate, Plan};
 use thalweg_core::ports::{Applied, Applier, ChangeStream};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::{Error, Result, Side};
@@ -214,7 +214,7 @@ impl Streaming<'_> {
             return Ok(None);
         }
         gathered.written.bytes = bytes_written(&batch);
-        gathered.batches = fold_runs(&self.spec.plan, batch)?;
+        gathered.batches = fold_runs(&self.spec.plan, batch, &gathered.kept)?;
         Ok(Some(gathered))
     }
 
@@ -232,6 +232,12 @@ impl Streaming<'_> {
         }
         let phases = &mut self.phases;
         let mut contains = |seen: &Visibility| spec.source.contains(seen, &transaction.id);
+        let again = &mut into.again;
+        if let Some(kept) = kept(&spec.plan, changes, phases, &mut contains, again)?
+            && into.kept.last().is_none_or(|(_, last)| *last != kept)
+        {
+            into.kept.push((batch.ordered.len(), kept));
+        }
         let mut judge = |target: usize, change: &Change| match phases.get_mut(target) {
             Some(Phase::Live) => Ok(Fate::Apply),
             Some(Phase::Loaded(ledger)) => ledger.fate(change, &changes.rows, &mut contains),
@@ -250,6 +256,42 @@ impl Streaming<'_> {
     }
 }
 
+/// The targets whose rows have what derived cascades of a transaction do; `None` if it can have none.
+/// A table that lacks what the rows of its parent have is to be loaded `again`.
+fn kept(
+    plan: &Plan,
+    changes: &ChangeBatch,
+    phases: &mut [Phase],
+    contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
+    again: &mut Vec<usize>,
+) -> Result<Option<Vec<usize>>> {
+    let derived = || plan.cascades.iter().filter(|cascade| cascade.derived);
+    let fires = |change: &Change| {
+        let writes = !matches!(change.kind, ChangeKind::Insert);
+        let source = plan.sources.get(change.table);
+        let mut routes = source.into_iter().flat_map(|source| &source.routes);
+        writes && routes.any(|route| derived().any(|c| c.parent == route.target))
+    };
+    if derived().next().is_none() || !changes.changes.iter().any(fires) {
+        return Ok(None);
+    }
+    let mut has = |target: usize| match phases.get_mut(target) {
+        Some(Phase::Loaded(ledger)) => ledger.contains_any(contains),
+        _ => Ok(false),
+    };
+    let mut kept = Vec::new();
+    for cascade in derived() {
+        let child = has(cascade.child)?;
+        if child && !kept.contains(&cascade.child) {
+            kept.push(cascade.child);
+        }
+        if !child && has(cascade.parent)? && !again.contains(&cascade.child) {
+            again.push(cascade.child);
+        }
+    }
+    Ok(Some(kept))
+}
+
 /// Applies the parts of one batch.
 async fn apply(applier: &mut dyn Applier, batches: &[ApplyBatch]) -> Result<Applied> {
     let mut all = Applied::default();
@@ -265,6 +307,8 @@ async fn apply(applier: &mut dyn Applier, batches: &[ApplyBatch]) -> Result<Appl
 #[derive(Default)]
 struct Gathered {
     batches: Vec<ApplyBatch>,
+    /// From which operation on which targets have what derived cascades do.
+    kept: Vec<(usize, Vec<usize>)>,
     read: Read,
     /// Its counts come from the applier.
     written: Written,

@@ -217,7 +217,13 @@ async fn privileges(
 ) -> Result<bool> {
     let name = quote_table(&table.name);
     let mut probes = Vec::new();
-    if table.create {
+    // One that the task created is there.
+    let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
+    let there: Vec<u8> = session
+        .ask(there, (&table.name.schema, &table.name.name))
+        .await?;
+    let create = table.create && there.is_empty();
+    if create {
         probes.push(("CREATE", create_sql(table, session.facts.flavor)));
     } else if let Some(column) = table.columns.first() {
         let column = quote(&column.name);
@@ -236,15 +242,16 @@ async fn privileges(
         if !denied(session, probe).await? {
             continue;
         }
-        let (rights, subject) = if table.create {
+        let (rights, subject) = if create {
             (
-                "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES",
+                "SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES, CREATE TEMPORARY \
+                 TABLES",
                 format!("{}.*", quote(&table.name.schema)),
             )
         } else {
             ("SELECT, INSERT, UPDATE, DELETE", name.clone())
         };
-        let message = if table.create {
+        let message = if create {
             "the user may not create it"
         } else {
             "the user may not read and write it"

@@ -9,10 +9,10 @@
 //! repeated to the same end: a table is noted before it is made, a foreign key before it is added,
 //! and what is to be made again is noted before anything is dropped.
 //!
-//! Preparing and removing take turns by a named lock. A claim does not, because it may wait long for a
-//! transaction of an older owner and must not make all other tasks wait. A removal locks the tables
-//! before it looks for rows: a claim that inserted its row before is seen, and the tables stay; one
-//! that comes after waits, finds no table, makes it and claims again.
+//! Preparing and removing take turns by a named lock. A claim does not at first, because it may wait
+//! long for a transaction of an older owner and must not make all other tasks wait. A removal locks
+//! the tables before it looks for rows: a claim that inserted its row before is seen, and the tables
+//! stay; one that comes after waits, finds no table, and makes it and claims again in its turn.
 //!
 //! The rows speak of tables, not of names: who drops a table and makes it again has an empty one of
 //! the same name, and a stream into that would silently lack all rows of before. Neither server tells
@@ -44,8 +44,6 @@ use super::table::{is_empty, is_gone, quote_table};
 const LOCK: &str = "thalweg";
 /// Seconds a preparation waits for another one.
 const LOCK_WAIT_S: u32 = 20;
-/// How often a claim makes the tables that another task's removal has dropped.
-const CLAIM_TRIES: usize = 5;
 /// The database of the checkpoint.
 const DATABASE: &str = "thalweg";
 /// What the tables' names begin with in a database that is not ours.
@@ -274,17 +272,25 @@ async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
 
 /// Raises the epoch, then reads what the target has.
 pub(super) async fn claim(session: &mut Session, task: &TaskKey) -> Result<Checkpoint> {
-    for _ in 0..CLAIM_TRIES {
-        if let Some(place) = find(session, task).await? {
-            match claim_once(session, &place, task).await {
-                Ok(claimed) => return claimed,
-                Err(error) if is_gone(&error) => session.run("ROLLBACK").await?,
-                Err(error) => return Err(convert(error)),
-            }
+    if let Some(place) = find(session, task).await? {
+        match claim_once(session, &place, task).await {
+            Ok(claimed) => return claimed,
+            Err(error) if is_gone(&error) => session.run("ROLLBACK").await?,
+            Err(error) => return Err(convert(error)),
         }
-        prepare(session, task, &[]).await?;
     }
-    Err(Error::transient("the checkpoint tables are removed again and again").at(Side::Target))
+    // No removal comes between now, and in tables that were made just now nobody has our row locked.
+    take_turns(session).await?;
+    let claimed = async {
+        let place = make(session, task).await?;
+        let claimed = claim_once(session, &place, task).await;
+        claimed.map_err(convert)?
+    };
+    let claimed = claimed.await;
+    let released = session.run(&format!("DO RELEASE_LOCK('{LOCK}')")).await;
+    let claimed = claimed?;
+    released?;
+    Ok(claimed)
 }
 
 type TableRow = (

@@ -319,6 +319,9 @@ fn place(server: &ServerError, table: &TargetTable) -> String {
         1216 | 1217 | 1451 | 1452 | 4025 => {
             after("CONSTRAINT `", '`').map(|name| format!(", constraint {name}"))
         }
+        // No value in these.
+        1048 => between(message, "Column '").map(|name| format!(", column {name}")),
+        1364 => between(message, "Field '").map(|name| format!(", column {name}")),
         3819 => after("constraint '", '\'').map(|name| format!(", constraint {name}")),
         _ => {
             let TargetTable { name, columns, .. } = table;
@@ -332,6 +335,12 @@ fn place(server: &ServerError, table: &TargetTable) -> String {
         }
     }
     .unwrap_or_default()
+}
+
+/// What stands between a word and the next quote.
+fn between(message: &str, word: &str) -> Option<String> {
+    let (_, rest) = message.split_once(word)?;
+    Some(rest.split_once('\'')?.0.to_owned())
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ mod split;
 mod storage;
 mod target_apply;
 mod target_checkpoint;
+mod target_errors;
 mod target_order;
 mod target_world;
 mod texts;

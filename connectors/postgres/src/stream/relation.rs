@@ -145,11 +145,12 @@ pub(super) fn compare(
                     key: column.key,
                 })
             }
+            // Columns keep their order: the one that should come first was dropped.
+            Some(_) if known.schema.column(column.name).is_some() => break,
             _ => None,
         });
     }
     if let Some((_, (ours, _))) = next {
-        // Columns keep their order, so one that comes elsewhere was dropped and made again.
         let again = relation.columns.iter().any(|c| c.name == ours.name);
         let how = if again { "was made anew" } else { "is gone" };
         return Err(changed(&name, &format!("column {} {how}", ours.name)));

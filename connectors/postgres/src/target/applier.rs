@@ -227,8 +227,7 @@ impl PostgresApplier {
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
             if let Some(follower) = &mut self.follower {
                 let gone = table.deletes.iter().map(|row| (*row, None));
-                let (rows, target) = (&batch.rows, table.target);
-                follower.follow(client, rows, target, gone).await?;
+                follower.follow(client, batch, table.target, gone).await?;
             }
             staged.delete(client, table, counts).await?;
         }
@@ -247,7 +246,7 @@ impl PostgresApplier {
                     fires.then_some((before, Some(after)))
                 };
                 let changed = table.updates.iter().filter_map(update);
-                follower.follow(client, rows, target, changed).await?;
+                follower.follow(client, batch, target, changed).await?;
             }
         }
         let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
@@ -280,13 +279,14 @@ impl PostgresApplier {
                 }
             };
             let client = &self.connection.client;
-            let follower = self.follower.as_mut().filter(|_| {
-                !op.unchecked && Follower::follows(&self.plan, &batch.rows, op.target, &op.op)
-            });
+            let follower = self
+                .follower
+                .as_mut()
+                .filter(|_| Follower::follows(&self.plan, &batch.rows, op.target, &op.op));
             let moved = match (follower, op.op) {
                 (Some(follower), RowOp::Delete(row)) => {
                     let gone = std::iter::once((row, None));
-                    let followed = follower.follow(client, &batch.rows, op.target, gone);
+                    let followed = follower.follow(client, batch, op.target, gone);
                     followed.await.map_err(|error| error.error)?;
                     None
                 }
@@ -299,7 +299,7 @@ impl PostgresApplier {
                 .await?;
             if let Some((follower, moved)) = moved {
                 let moved = std::iter::once(moved);
-                let followed = follower.follow(client, &batch.rows, op.target, moved);
+                let followed = follower.follow(client, batch, op.target, moved);
                 followed.await.map_err(|error| error.error)?;
             }
         }

@@ -136,18 +136,27 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     .collect::<Vec<_>>()
                     .join(", ")
             };
+            // Whatever follows such a key looks for its children.
+            let acts = [key.on_delete, key.on_update] != [ReferenceAction::Refuse; 2];
+            let index = acts.then(|| {
+                let (table, columns) = (quote_table(&table.name), list(&key.columns));
+                format!("; CREATE INDEX ON {table} ({columns})")
+            });
             statements.push(Key {
                 table: table.name.clone(),
                 kind: KeyKind::Foreign(key.name.clone()),
-                sql: format!(
-                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
-                    quote_table(&table.name),
-                    quote(&key.name),
-                    list(&key.columns),
-                    quote_table(&key.parent),
-                    list(&key.parent_columns),
-                    action(" ON DELETE ", key.on_delete),
-                    action(" ON UPDATE ", key.on_update),
+                sql: index.into_iter().fold(
+                    format!(
+                        "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
+                        quote_table(&table.name),
+                        quote(&key.name),
+                        list(&key.columns),
+                        quote_table(&key.parent),
+                        list(&key.parent_columns),
+                        action(" ON DELETE ", key.on_delete),
+                        action(" ON UPDATE ", key.on_update),
+                    ),
+                    |sql, index| sql + &index,
                 ),
             });
         }

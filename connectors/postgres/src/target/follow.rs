@@ -12,7 +12,7 @@
 
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use thalweg_core::batch::RowOp;
+use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::plan::{Cascade, Plan};
 use thalweg_core::schema::ReferenceAction;
 use thalweg_core::value::RowBatch;
@@ -78,11 +78,11 @@ impl Follower {
         cascades.any(|cascade| cascade.fires(rows, op))
     }
 
-    /// Changes the children, and theirs, of rows of one table.
+    /// Changes the children, and theirs, of rows of one table of a batch.
     pub(super) async fn follow(
         &mut self,
         client: &Client,
-        rows: &RowBatch,
+        batch: &ApplyBatch,
         target: usize,
         moved: impl Iterator<Item = Moved>,
     ) -> Result<(), BulkError> {
@@ -90,7 +90,7 @@ impl Follower {
             return Ok(());
         };
         self.level += 1;
-        if !parent.stage(client, rows, self.level, moved).await? {
+        if !parent.stage(client, &batch.rows, self.level, moved).await? {
             return Ok(());
         }
         let mut waiting = vec![(target, self.level)];
@@ -98,7 +98,8 @@ impl Follower {
             let Some(parent) = self.parents.get(target).and_then(Option::as_ref) else {
                 continue;
             };
-            for link in &parent.links {
+            let open = |link: &&Link| !batch.kept.contains(&link.child);
+            for link in parent.links.iter().filter(open) {
                 for statement in [&link.on_delete, &link.on_update].into_iter().flatten() {
                     self.level += 1;
                     let found = client.execute(statement, &[&level, &self.level]).await?;

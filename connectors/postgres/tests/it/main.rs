@@ -6,8 +6,10 @@
 )]
 
 mod apply;
+mod check;
 mod checkpoint;
 mod contract;
+mod ddl;
 mod errors;
 mod log;
 mod merged;

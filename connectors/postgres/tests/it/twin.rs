@@ -581,7 +581,7 @@ fn as_the_server_says(origin: &Origin, table: &TableSchema, cells: &Cells) {
     let mut compared = 0;
     for column in &table.columns {
         let query = format!(
-            "SET extra_float_digits = 3; SELECT b.{name}::text FROM b WHERE b.{name} IS NOT NULL ORDER BY b.id",
+            "SET bytea_output = 'hex'; SET datestyle = 'ISO'; SELECT b.{name}::text FROM b WHERE b.{name} IS NOT NULL ORDER BY b.id",
             name = column.name
         );
         let said = || {

@@ -82,6 +82,22 @@ impl Plan {
             .filter(move |cascade| cascade.parent == parent)
     }
 
+    /// How many derived cascades lead to a target table one after the other; 0: none. A table that
+    /// references itself does not count. They make no circle.
+    pub fn cascade_depth(&self, target: usize) -> usize {
+        let above = self.cascades.iter().filter(|cascade| {
+            cascade.derived && cascade.child == target && cascade.parent != target
+        });
+        let depth = above.map(|cascade| 1 + self.cascade_depth(cascade.parent));
+        depth.max().unwrap_or(0)
+    }
+
+    /// Whether a derived cascade leads to a target table.
+    pub fn is_derived(&self, target: usize) -> bool {
+        let mut cascades = self.cascades.iter();
+        cascades.any(|cascade| cascade.derived && cascade.child == target)
+    }
+
     /// Whether a logged change of this target table may find that a foreign key of the target has
     /// already done it, so that a row that is not there is no sign of drift.
     pub fn is_echoed(&self, child: usize) -> bool {
@@ -145,7 +161,31 @@ pub(super) fn cascades(pairs: &[TablePair], plan: &Plan) -> (Vec<Cascade>, Vec<F
             }
         }
     }
+    circle(&out, plan, &mut findings);
     (out, findings)
+}
+
+/// A table is loaded after those that its derived cascades come from, so they must not make a circle.
+fn circle(cascades: &[Cascade], plan: &Plan, findings: &mut Vec<Finding>) {
+    let derived = |c: &&Cascade| c.derived && c.parent != c.child;
+    let mut left: Vec<&Cascade> = cascades.iter().filter(derived).collect();
+    loop {
+        let parents: Vec<usize> = left.iter().map(|c| c.parent).collect();
+        let children: Vec<usize> = left.iter().map(|c| c.child).collect();
+        let count = left.len();
+        left.retain(|c| children.contains(&c.parent) && parents.contains(&c.child));
+        if left.len() == count {
+            break;
+        }
+    }
+    if let Some(table) = left.first().and_then(|c| plan.targets.get(c.child)) {
+        findings.push(Finding::error(
+            "cascade_circle",
+            table.name.to_string(),
+            "foreign keys lead from it back to it, and the source does not log what they change",
+            "make one of the keys of the circle ON DELETE RESTRICT ON UPDATE RESTRICT",
+        ));
+    }
 }
 
 /// The foreign keys of a child's source table.

@@ -236,7 +236,7 @@ async fn apply(
         position: Some(Position::new("1")),
         ..ApplyBatch::default()
     };
-    let parts = fold_runs(plan, batch).unwrap();
+    let parts = fold_runs(plan, batch, &[]).unwrap();
     for (index, part) in parts.iter().enumerate() {
         assert_eq!(part.position.is_some(), index + 1 == parts.len());
         // The memory target compares the folded rows with the ordered ones.
@@ -359,7 +359,7 @@ fn what_cannot_meet_is_not_cut() {
             });
         }
     }
-    assert_eq!(runs(&plan, &rows, &ops).len(), 1);
+    assert_eq!(runs(&plan, &rows, &ops, &[]).len(), 1);
     // One that moves away from a parent that goes.
     let (old, new) = (row(&mut rows, [1, 950, 1]), row(&mut rows, [1, 901, 2]));
     let parent = row(&mut rows, [950, 0, 1]);
@@ -378,6 +378,9 @@ fn what_cannot_meet_is_not_cut() {
         feed: 0,
         unchecked: false,
     });
-    let ends: Vec<_> = runs(&plan, &rows, &ops).iter().map(|run| run.end).collect();
+    let ends: Vec<_> = runs(&plan, &rows, &ops, &[])
+        .iter()
+        .map(|run| run.end)
+        .collect();
     assert_eq!(ends, [121, 122]);
 }

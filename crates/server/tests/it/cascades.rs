@@ -9,6 +9,7 @@ use rand::{Rng as _, SeedableRng as _};
 use thalweg_core::mapping::{ForeignKeys, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::schema::TableName;
+use thalweg_engine::status::{TaskPhase, TaskStatus};
 use thalweg_testkit::servers::System;
 
 use crate::pair::Pair;
@@ -273,7 +274,7 @@ async fn a_child_that_moved_in_time_stays() {
     let pair = Pair::start(setup, &["parent", "child", "toy"]).await;
     let mut running = pair.run();
     pair.caught_up(&mut running, Duration::from_secs(60)).await;
-    let live = |status: &thalweg_engine::status::TaskStatus| {
+    let live = |status: &TaskStatus| {
         use thalweg_engine::status::TablePhase::Live;
         status.tables.iter().all(|table| table.phase == Live)
     };
@@ -312,4 +313,53 @@ async fn a_child_that_moved_in_time_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cascades_the_log_does_not_have_arrive_where_the_target_does_not_use_its_keys() {
     target_does_not_use_its_keys(System::MariaDb, System::Postgres).await;
+}
+
+/// Here the log has what the keys do; the target's own keys are there first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cascades_the_log_has_arrive_where_the_target_has_the_keys() {
+    target_has_the_keys(System::Postgres, System::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cascades_the_log_has_arrive_where_the_target_has_no_keys() {
+    target_has_no_keys(System::Postgres, System::Postgres).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cascades_the_log_has_arrive_where_the_target_does_not_use_its_keys() {
+    target_does_not_use_its_keys(System::Postgres, System::Postgres).await;
+}
+
+/// Parents and children are read at different moments, while what the log does not have happens.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cascades_during_the_load_arrive() {
+    let rows = "INSERT INTO a SELECT seq, seq FROM seq_1_to_3000; \
+        INSERT INTO b SELECT seq, 1 + seq % 3000, seq FROM seq_1_to_20000; \
+        INSERT INTO c SELECT seq, 1 + seq % 20000, seq FROM seq_1_to_20000; \
+        INSERT INTO d SELECT 1 + seq % 3000, seq, seq FROM seq_1_to_10000; \
+        INSERT INTO e SELECT a, line, 1, x FROM d; \
+        INSERT INTO tree SELECT seq, NULL, seq FROM seq_1_to_10; \
+        INSERT INTO tree SELECT seq, seq DIV 10, seq FROM seq_11_to_5000;";
+    let setup = format!("{} {rows}", tables(true));
+    let mut pair = Pair::between(System::MariaDb, System::Postgres, &setup, &TABLES).await;
+    let mut running = pair.run();
+    let mut ids = 100..2500;
+    let loaded = |status: &TaskStatus| status.phase == TaskPhase::Streaming;
+    while !loaded(&running.status.borrow()) {
+        let (one, two) = (ids.next().unwrap(), ids.next().unwrap());
+        let sql = format!(
+            "DELETE FROM a WHERE id = {one}; UPDATE a SET id = {two} + 10000 WHERE id = {two}; \
+             UPDATE b SET id = id + 100000 WHERE a = {two} + 10000; \
+             UPDATE d SET line = line + 100000 WHERE a = {two} + 10000; \
+             DELETE FROM b WHERE id = {one}; DELETE FROM tree WHERE id = {one}"
+        );
+        pair.from.sql(&sql).unwrap();
+    }
+    println!("{} changes during the load", ids.start);
+    assert!(ids.start > 104, "the load was over at once");
+    pair.caught_up(&mut running, Duration::from_secs(120)).await;
+    compare(&pair, "after the load");
+    running.stop().await.unwrap();
+    follow(&mut pair, 6, 1).await;
 }

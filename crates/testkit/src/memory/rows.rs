@@ -57,6 +57,7 @@ impl Store {
         plan: &Plan,
         rows: &RowBatch,
         op: &TableOp,
+        kept: &[usize],
         counts: &mut TableCounts,
     ) -> Result<()> {
         let read = |row: usize| image(rows.row(row));
@@ -86,7 +87,7 @@ impl Store {
                 part.clear()?;
             }
         }
-        let Some(before) = before.filter(|_| !op.unchecked) else {
+        let Some(before) = before else {
             return Ok(());
         };
         let after = match op.op {
@@ -96,7 +97,7 @@ impl Store {
             }
             _ => None,
         };
-        self.follow(plan, op.target, vec![(before, after)])
+        self.follow(plan, op.target, kept, vec![(before, after)])
     }
 
     /// Applies the deletes of a net effect. Those of all tables come first.
@@ -105,6 +106,7 @@ impl Store {
         plan: &Plan,
         rows: &RowBatch,
         folded: &FoldedTable,
+        kept: &[usize],
     ) -> Result<()> {
         let mut gone = Vec::new();
         for row in &folded.deletes {
@@ -115,7 +117,7 @@ impl Store {
             );
             self.part(plan, folded.target, folded.feed)?.delete(&row)?;
         }
-        self.follow(plan, folded.target, gone)
+        self.follow(plan, folded.target, kept, gone)
     }
 
     /// Applies the rest of a net effect: all updates at once, then inserts.
@@ -124,6 +126,7 @@ impl Store {
         plan: &Plan,
         rows: &RowBatch,
         folded: &FoldedTable,
+        kept: &[usize],
     ) -> Result<()> {
         let read = |row: usize| image(rows.row(row));
         let mut changed = Vec::new();
@@ -155,7 +158,7 @@ impl Store {
         for row in coming {
             part.insert(row)?;
         }
-        self.follow(plan, folded.target, changed)
+        self.follow(plan, folded.target, kept, changed)
     }
 
     /// The row that a parent of foreign keys shows under the key of an image.
@@ -168,17 +171,19 @@ impl Store {
     }
 
     /// Does to the children what the foreign keys of the plan do when these rows of `parent` changed
-    /// at once, from the first to the second; `None`: gone. No child is merged or without key.
+    /// at once, from the first to the second; `None`: gone. Not into targets that are `kept`. No child is merged or without key.
     fn follow(
         &mut self,
         plan: &Plan,
         parent: usize,
+        kept: &[usize],
         changed: Vec<(Row, Option<Row>)>,
     ) -> Result<()> {
         if changed.is_empty() {
             return Ok(());
         }
-        for cascade in plan.cascades_from(parent) {
+        let open = plan.cascades_from(parent);
+        for cascade in open.filter(|cascade| !kept.contains(&cascade.child)) {
             let value = |row: &Row, columns: &[usize]| -> Row {
                 let cells = columns.iter().filter_map(|c| row.get(*c).copied());
                 cells.collect()
@@ -229,7 +234,7 @@ impl Store {
                 let place = part.key(&sent(row))?;
                 part.rows.insert(place, row.clone());
             }
-            self.follow(plan, cascade.child, below)?;
+            self.follow(plan, cascade.child, kept, below)?;
         }
         Ok(())
     }

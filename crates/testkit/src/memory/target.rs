@@ -463,10 +463,10 @@ impl Applier for MemoryApplier {
                 Net::InOrder(_) => None,
             });
             for table in tables.clone().rev() {
-                folded.apply_deletes(&self.plan, &batch.rows, table)?;
+                folded.apply_deletes(&self.plan, &batch.rows, table, &batch.kept)?;
             }
             for table in tables {
-                folded.apply_writes(&self.plan, &batch.rows, table)?;
+                folded.apply_writes(&self.plan, &batch.rows, table, &batch.kept)?;
             }
             // The engine's fold is checked against the truth at every single batch.
             if folded != store {
@@ -532,7 +532,7 @@ fn apply_ordered<'a>(
         let counts = counts
             .get_mut(op.target)
             .ok_or_else(|| Error::bug("no such target"))?;
-        store.apply(plan, &batch.rows, op, counts)?;
+        store.apply(plan, &batch.rows, op, &batch.kept, counts)?;
     }
     Ok(())
 }

@@ -234,12 +234,66 @@ const OWN: &[Column] = &[
     ("o_regclass", "regtype", &["'integer'"]),
     ("o_lsn", "pg_lsn", &["'16/B374D848'"]),
     ("o_path", "jsonpath", &["'$.a[*] ? (@ > 1)'"]),
+    (
+        "o_int8range",
+        "int8range",
+        &["'[1,9223372036854775807)'", "'empty'"],
+    ),
+    (
+        "o_tsrange",
+        "tsrange",
+        &[
+            "'[2024-01-01 00:00,2024-01-02 00:00:00.5)'",
+            "'(,infinity)'",
+        ],
+    ),
+    (
+        "o_daterange",
+        "daterange",
+        &["'[0044-03-15 BC,2024-02-01)'"],
+    ),
+    ("o_span", "span", &["'[0.1,1e300]'", "'empty'", "'[NaN,)'"]),
+    ("o_varchars", "varchar(3)[]", &["'{abc,\"a  \"}'", "'{}'"]),
+    ("o_chars", "char(3)[]", &["'{abc,a}'"]),
+    ("o_numerics", "numeric(10,2)[]", &["'{1.50,NaN}'"]),
+    (
+        "o_floats",
+        "double precision[]",
+        &["'{0.1,-0,NaN,Infinity,5e-324}'"],
+    ),
+    ("o_bools", "boolean[]", &["'{t,f,NULL}'"]),
+    ("o_byteas", "bytea[]", &["ARRAY['\\x00ff'::bytea, '']"]),
+    ("o_bits", "bit(3)[]", &["'{101,000}'"]),
+    (
+        "o_uuids",
+        "uuid[]",
+        &["'{123e4567-e89b-12d3-a456-426655440000}'"],
+    ),
+    (
+        "o_jsonbs",
+        "jsonb[]",
+        &["ARRAY['{\"a\": 1}'::jsonb, 'null']"],
+    ),
+    ("o_enums", "mood[]", &["'{sad,it''s}'", "'{}'"]),
+    ("o_short_text", "short_text", &["''", "'ž🦊abc'"]),
+    ("o_list", "list", &["'{1,NULL}'", "'{}'"]),
+    ("o_snapshot", "txid_snapshot", &["'10:20:10,14,15'"]),
+    ("o_tid", "tid", &["'(4294967295,65535)'", "'(0,1)'"]),
+    ("o_oids", "oidvector", &["'1 2 3'"]),
+    (
+        "o_bit",
+        "bit(20)",
+        &["B'11111111111111111111'", "B'10000000000000000001'"],
+    ),
 ];
 
 /// The types a user made.
 const OWN_TYPES: &str = "CREATE TYPE mood AS ENUM ('sad', 'ž', 'it''s');
 CREATE DOMAIN amount AS numeric(9,1) CHECK (VALUE < 1000000000);
-CREATE TYPE named AS (a integer, b text);\n";
+CREATE TYPE named AS (a integer, b text);
+CREATE TYPE span AS RANGE (subtype = float8);
+CREATE DOMAIN short_text AS varchar(5);
+CREATE DOMAIN list AS integer[];\n";
 
 /// Statements that make the types of columns of both tables; a target that is to have them too needs
 /// them first.

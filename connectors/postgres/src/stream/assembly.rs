@@ -1,0 +1,401 @@
+//! From messages to transactions; no socket.
+//!
+//! A transaction in progress (which we do not ask for, see `docs/decisions`) comes in stretches between
+//! those of others, each change under the number of its subtransaction. A savepoint that is rolled back
+//! is told by that number, so the changes are kept by it until the commit. So are the forms that tables
+//! have inside of such a transaction.
+
+use std::collections::{HashMap, VecDeque};
+
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::ports::StreamLimits;
+use thalweg_core::schema::TableName;
+use thalweg_core::value::RowBatch;
+use thalweg_core::{Error, Result, Side};
+
+use super::relation::{self, Captured, Known, Which};
+use super::unreadable;
+use crate::position::{self, Place};
+use crate::wire::Malformed;
+use crate::wire::cells;
+use crate::wire::pgoutput::{self, Ended, Message, Old};
+use crate::wire::replication::{EPOCH_MICROS, Lsn};
+
+/// Bytes kept of transactions in progress.
+const HELD_BYTES_MAX: usize = 64 << 20;
+
+/// A transaction being read.
+struct Open {
+    xid: u32,
+    parts: bool,
+}
+
+/// A transaction in progress.
+#[derive(Default)]
+struct Streamed {
+    /// Changes in order, by subtransaction.
+    stretches: Vec<(u32, ChangeBatch)>,
+    relations: Relations,
+}
+
+/// What the server calls its tables; `None`: not captured.
+type Relations = HashMap<u32, Option<Captured>>;
+
+/// Messages on their way to transactions.
+pub(super) struct Assembly {
+    limits: StreamLimits,
+    known: Vec<Known>,
+    names: HashMap<TableName, usize>,
+    relations: Relations,
+    reader: cells::Reader,
+    place: Place,
+    open: Option<Open>,
+    changes: ChangeBatch,
+    log_bytes: u64,
+    /// The place has moved since it was last handed out.
+    moved: bool,
+    ready: VecDeque<Transaction>,
+    /// The transaction in progress whose stretch is being read.
+    stretch: Option<u32>,
+    streamed: HashMap<u32, Streamed>,
+}
+
+impl Assembly {
+    pub(super) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
+        let names = known.iter().enumerate();
+        Assembly {
+            limits,
+            names: names.map(|(i, k)| (k.schema.name.clone(), i)).collect(),
+            known,
+            relations: Relations::new(),
+            reader: cells::Reader::new(limits.row_bytes_max),
+            place,
+            open: None,
+            changes: ChangeBatch::default(),
+            log_bytes: 0,
+            moved: false,
+            ready: VecDeque::new(),
+            stretch: None,
+            streamed: HashMap::new(),
+        }
+    }
+
+    /// The server has come to `end`.
+    pub(super) fn alive(&mut self, end: Lsn) {
+        if self.open.is_none() && self.stretch.is_none() {
+            self.step(end);
+        }
+    }
+
+    /// Whether the place has moved, and is between two transactions.
+    pub(super) fn moved(&self) -> bool {
+        self.moved && self.open.is_none()
+    }
+
+    /// What is finished.
+    pub(super) fn ready(&mut self) -> Option<Transaction> {
+        self.ready.pop_front()
+    }
+
+    /// An empty transaction that moves the position.
+    pub(super) fn empty(&mut self) -> Transaction {
+        self.moved = false;
+        Transaction {
+            id: position::tx(0),
+            changes: ChangeBatch::default(),
+            commit: Some(Commit {
+                position: self.place.position(),
+                time_us: None,
+            }),
+            log_bytes: std::mem::take(&mut self.log_bytes),
+        }
+    }
+
+    /// The place moves to `lsn`, but never back.
+    fn step(&mut self, lsn: Lsn) {
+        if lsn > self.place.lsn {
+            self.place.lsn = lsn;
+            self.moved = true;
+        }
+    }
+
+    /// The table of a message of which only the beginning was read.
+    pub(super) fn table_of(&self, beginning: &[u8]) -> String {
+        let id = beginning
+            .get(1..5)
+            .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+        let captured = id.and_then(|id| self.relations.get(&id)?.as_ref());
+        let known = captured.and_then(|captured| self.known.get(captured.table));
+        known.map_or("a source table".to_owned(), |k| k.schema.name.to_string())
+    }
+
+    /// Takes a message of the output plugin.
+    pub(super) fn take(&mut self, body: &[u8]) -> Result<()> {
+        self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
+        let (subxid, message) = pgoutput::parse(body, self.stretch.is_some())?;
+        match message {
+            Message::Begin { xid, .. } => {
+                if self.open.is_some() || self.stretch.is_some() {
+                    return Err(Malformed("a transaction begins inside another").into());
+                }
+                self.open = Some(Open { xid, parts: false });
+                Ok(())
+            }
+            Message::Commit(ended) => {
+                let open = self
+                    .open
+                    .take()
+                    .ok_or(Malformed("a commit outside a transaction"))?;
+                self.commit(open, ended);
+                Ok(())
+            }
+            Message::StreamStart { xid } => {
+                if self.open.is_some() || self.stretch.is_some() {
+                    return Err(Malformed("a transaction goes on inside another").into());
+                }
+                self.stretch = Some(xid);
+                Ok(())
+            }
+            Message::StreamStop => match self.stretch.take() {
+                Some(_) => self.bounded(),
+                None => Err(Malformed("a transaction stops that did not go on").into()),
+            },
+            Message::StreamAbort { xid, subxid } => {
+                if xid == subxid {
+                    self.streamed.remove(&xid);
+                } else if let Some(streamed) = self.streamed.get_mut(&xid) {
+                    streamed.stretches.retain(|(of, _)| *of != subxid);
+                }
+                Ok(())
+            }
+            Message::StreamCommit { xid, ended } => {
+                self.commit_streamed(xid, ended);
+                Ok(())
+            }
+            Message::BeginPrepare { gid }
+            | Message::Prepare { gid }
+            | Message::StreamPrepare { gid }
+            | Message::CommitPrepared { gid }
+            | Message::RollbackPrepared { gid } => Err(Error::config(format!(
+                "the slot sends transactions before they are decided: {gid}"
+            ))
+            .with_hint(
+                "ALTER_REPLICATION_SLOT cannot change it: drop the slot and reset the task, so that \
+                 it makes its own",
+            )
+            .at(Side::Source)),
+            message => self.rows(message, subxid),
+        }
+    }
+
+    /// Takes what is between begin and commit.
+    fn rows(&mut self, message: Message<'_>, subxid: Option<u32>) -> Result<()> {
+        let known = self.known.as_slice();
+        let (relations, more, changes) = match (self.stretch, subxid) {
+            (Some(xid), Some(subxid)) => {
+                let streamed = self.streamed.entry(xid).or_default();
+                let Streamed {
+                    stretches,
+                    relations,
+                } = streamed;
+                if stretches.last().is_none_or(|(of, _)| *of != subxid) {
+                    stretches.push((subxid, ChangeBatch::default()));
+                }
+                let last = stretches.last_mut().map(|(_, changes)| changes);
+                let last = last.ok_or_else(|| Error::bug("a stretch that was just made"))?;
+                (relations, Some(&self.relations), last)
+            }
+            _ => (&mut self.relations, None, &mut self.changes),
+        };
+        if let Message::Relation(relation) = message {
+            let captured = relation::compare(&relation, known, &self.names)?;
+            relations.insert(relation.id, captured);
+            return Ok(());
+        }
+        let mut rows = Rows {
+            relations,
+            more,
+            known,
+            reader: &mut self.reader,
+            changes,
+            row_bytes_max: self.limits.row_bytes_max,
+        };
+        rows.take(message)?;
+        if self.stretch.is_some() {
+            return Ok(());
+        }
+        match &mut self.open {
+            Some(open) if self.changes.bytes() >= self.limits.part_bytes => {
+                open.parts = true;
+                let xid = open.xid;
+                self.hand_out(xid, None);
+                Ok(())
+            }
+            None if !self.changes.changes.is_empty() => {
+                Err(Malformed("a change outside a transaction").into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn commit(&mut self, open: Open, ended: Ended) {
+        self.step(ended.end);
+        if self.changes.changes.is_empty() && !open.parts {
+            return;
+        }
+        self.moved = false;
+        let commit = Commit {
+            position: self.place.position(),
+            time_us: ended.time.checked_add(EPOCH_MICROS),
+        };
+        self.hand_out(open.xid, Some(commit));
+    }
+
+    fn hand_out(&mut self, xid: u32, commit: Option<Commit>) {
+        self.ready.push_back(Transaction {
+            id: position::tx(xid),
+            changes: std::mem::take(&mut self.changes),
+            commit,
+            log_bytes: std::mem::take(&mut self.log_bytes),
+        });
+    }
+
+    fn commit_streamed(&mut self, xid: u32, ended: Ended) {
+        let streamed = self.streamed.remove(&xid).unwrap_or_default();
+        // From here on the server takes these as told.
+        self.relations.extend(streamed.relations);
+        let mut parts = false;
+        for (_, changes) in streamed.stretches {
+            if !self.changes.changes.is_empty() {
+                parts = true;
+                self.hand_out(xid, None);
+            }
+            self.changes = changes;
+        }
+        self.commit(Open { xid, parts }, ended);
+    }
+
+    /// Transactions in progress must not take all memory.
+    fn bounded(&self) -> Result<()> {
+        let stretches = self.streamed.values().flat_map(|s| &s.stretches);
+        let held: usize = stretches.map(|(_, changes)| changes.held_bytes()).sum();
+        if held > HELD_BYTES_MAX {
+            return Err(Error::config(
+                "transactions in progress are larger than what is kept of them",
+            )
+            .with_hint("raise logical_decoding_work_mem on the server")
+            .at(Side::Source));
+        }
+        Ok(())
+    }
+
+    /// Bytes held, for the test that nothing grows beyond its input.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let streamed = self.streamed.values().flat_map(|s| &s.stretches);
+        let ready = self.ready.iter().map(|t| t.changes.held_bytes());
+        self.changes.held_bytes()
+            + streamed.map(|(_, c)| c.held_bytes()).sum::<usize>()
+            + ready.sum::<usize>()
+    }
+}
+
+/// What rows need of an assembly.
+struct Rows<'a> {
+    relations: &'a Relations,
+    /// Where to look for what is not in there.
+    more: Option<&'a Relations>,
+    known: &'a [Known],
+    reader: &'a mut cells::Reader,
+    changes: &'a mut ChangeBatch,
+    row_bytes_max: u64,
+}
+
+impl Rows<'_> {
+    fn take(&mut self, message: Message<'_>) -> Result<()> {
+        match message {
+            Message::Insert { relation, new } => {
+                self.change(relation, ChangeKind::Insert, |captured, reader, rows| {
+                    let after = captured.image(new, Which::All, None, reader, rows)?;
+                    Ok((None, Some(after)))
+                })
+            }
+            Message::Update { relation, old, new } => {
+                self.change(relation, ChangeKind::Update, |captured, reader, rows| {
+                    // Without an old row the columns that identify it are as they were.
+                    let (before, which) = match old {
+                        Some(Old::Full(old)) => (old, Which::All),
+                        Some(Old::Key(old)) => (old, Which::Key),
+                        None => (new, Which::Key),
+                    };
+                    let before = captured.image(before, which, None, reader, rows)?;
+                    let fill = (which == Which::All).then_some(before);
+                    let after = captured.image(new, Which::All, fill, reader, rows)?;
+                    Ok((Some(before), Some(after)))
+                })
+            }
+            Message::Delete { relation, old } => {
+                self.change(relation, ChangeKind::Delete, |captured, reader, rows| {
+                    let (old, which) = match old {
+                        Old::Full(old) => (old, Which::All),
+                        Old::Key(old) => (old, Which::Key),
+                    };
+                    let before = captured.image(old, which, None, reader, rows)?;
+                    Ok((Some(before), None))
+                })
+            }
+            Message::Truncate { relations } => {
+                let before = self.changes.changes.len();
+                for id in relations.iter() {
+                    self.change(id, ChangeKind::Truncate, |_, _, _| Ok((None, None)))?;
+                    if self.changes.changes.len() - before > self.known.len() {
+                        return Err(Malformed("a table is truncated twice at once").into());
+                    }
+                }
+                Ok(())
+            }
+            Message::Origin | Message::Type | Message::Logical => Ok(()),
+            _ => Err(Malformed("a message in a place where there is none").into()),
+        }
+    }
+
+    /// Adds a change of a table, if it is one of ours. `images` makes the rows before and after.
+    fn change(
+        &mut self,
+        relation: u32,
+        kind: ChangeKind,
+        images: impl FnOnce(
+            &Captured,
+            &mut cells::Reader,
+            &mut RowBatch,
+        ) -> std::result::Result<Images, Malformed>,
+    ) -> Result<()> {
+        let more = || self.more.and_then(|more| more.get(&relation));
+        let captured = self
+            .relations
+            .get(&relation)
+            .or_else(more)
+            .ok_or(Malformed("rows of a table that was not described"))?;
+        let Some(captured) = captured else {
+            return Ok(());
+        };
+        let made = images(captured, self.reader, &mut self.changes.rows);
+        let (before, after) = made.map_err(|error| {
+            self.changes.rows.discard_open_row();
+            let name = self.known.get(captured.table).map(|t| &t.schema.name);
+            let name = name.map_or_else(String::new, TableName::to_string);
+            unreadable(error, &name, self.row_bytes_max)
+        })?;
+        self.changes.changes.push(Change {
+            table: captured.table,
+            kind,
+            before,
+            after,
+            unchecked: false,
+        });
+        Ok(())
+    }
+}
+
+/// Indexes of the rows before and after.
+type Images = (Option<usize>, Option<usize>);
