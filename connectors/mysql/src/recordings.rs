@@ -37,6 +37,21 @@ pub struct Recording {
 /// Plays a binlog file with these limits. `tables`: those to capture, as they were; `None`: all, as the
 /// log has them. Statements that define tables or change rows without row events are passed over.
 pub fn play(file: &[u8], tables: Option<&[TableSchema]>, limits: StreamLimits) -> Recording {
+    let mut transactions = Vec::new();
+    let played = visit(file, tables, limits, &mut |part| transactions.push(part));
+    Recording {
+        transactions,
+        ..played
+    }
+}
+
+/// The same, handing each transaction or part to `each`; the recording that is given has none.
+pub fn visit(
+    file: &[u8],
+    tables: Option<&[TableSchema]>,
+    limits: StreamLimits,
+    each: &mut dyn FnMut(Transaction),
+) -> Recording {
     let place = Place {
         at: Coordinate {
             server: 1,
@@ -55,12 +70,11 @@ pub fn play(file: &[u8], tables: Option<&[TableSchema]>, limits: StreamLimits) -
         learn: tables.is_none().then_some(learned),
         ..Playing::default()
     });
-    let mut transactions = Vec::new();
-    let end = run(&mut decoder, file, &mut transactions);
+    let end = run(&mut decoder, file, &mut Out { each, open: false });
     let playing = decoder.playing.take().unwrap_or_default();
     Recording {
         tables: decoder.tables().to_vec(),
-        transactions,
+        transactions: Vec::new(),
         events: playing.events,
         previous_gtids: playing.previous.to_string(),
         end,
@@ -70,14 +84,37 @@ pub fn play(file: &[u8], tables: Option<&[TableSchema]>, limits: StreamLimits) -
 /// The name the file plays under.
 const FILE: &str = "recording.000001";
 
-fn run(decoder: &mut Decoder, file: &[u8], out: &mut Vec<Transaction>) -> Result<()> {
+/// Where transactions go.
+struct Out<'a> {
+    each: &'a mut dyn FnMut(Transaction),
+    /// Whether a part has gone whose transaction is to go on.
+    open: bool,
+}
+
+impl Out<'_> {
+    /// Takes a step; gives where the group starts that is wanted again.
+    fn take(&mut self, step: Step) -> Option<u64> {
+        match step {
+            Step::Nothing => None,
+            Step::Again(_, pos) => Some(pos),
+            Step::Out(part) => {
+                // A transaction without changes only moves the position.
+                if self.open || part.commit.is_none() || !part.changes.changes.is_empty() {
+                    self.open = part.commit.is_none();
+                    (self.each)(part);
+                }
+                None
+            }
+        }
+    }
+}
+
+fn run(decoder: &mut Decoder, file: &[u8], out: &mut Out<'_>) -> Result<()> {
     let mut events = Events::open(file)?;
     while let Some((header, body)) = events.next()? {
-        let mut again = None;
-        let first = decoder.event(&header, body, false)?;
-        take(first, out, &mut again);
+        let mut again = out.take(decoder.event(&header, body, false)?);
         while let Some(step) = decoder.more()? {
-            take(step, out, &mut again);
+            again = again.or(out.take(step));
         }
         let Some(pos) = again else {
             continue;
@@ -87,28 +124,13 @@ fn run(decoder: &mut Decoder, file: &[u8], out: &mut Vec<Transaction>) -> Result
         while decoder.in_group() {
             let lost = || Error::data("a prepared transaction has no end").at(Side::Source);
             let (header, body) = events.next()?.ok_or_else(lost)?;
-            let step = decoder.event(&header, body, true)?;
-            take(step, out, &mut None);
+            out.take(decoder.event(&header, body, true)?);
             while let Some(step) = decoder.more()? {
-                take(step, out, &mut None);
+                out.take(step);
             }
         }
     }
     Ok(())
-}
-
-fn take(step: Step, out: &mut Vec<Transaction>, again: &mut Option<u64>) {
-    match step {
-        Step::Nothing => {}
-        Step::Again(_, pos) => *again = Some(pos),
-        Step::Out(part) => {
-            // A transaction without changes only moves the position.
-            let goes_on = out.last().is_some_and(|t| t.commit.is_none());
-            if goes_on || part.commit.is_none() || !part.changes.changes.is_empty() {
-                out.push(part);
-            }
-        }
-    }
 }
 
 /// The events of a file.

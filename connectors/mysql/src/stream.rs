@@ -3,6 +3,7 @@
 pub(crate) mod cursor;
 pub(crate) mod decode;
 mod dump;
+mod images;
 mod statement;
 
 use std::time::Duration;
@@ -103,7 +104,7 @@ impl Stream {
         Ok(self.take(step))
     }
 
-    /// The next transaction of a compressed one that is being read.
+    /// What is left of an event that has been taken.
     fn inner(&mut self) -> Result<Option<Transaction>> {
         while let Some(step) = self.decoder.more()? {
             if let Some(out) = self.take(step) {

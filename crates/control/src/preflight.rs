@@ -3,16 +3,22 @@
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
-use thalweg_core::plan::{Plan, TablePair, join_proposals, resolve};
+use thalweg_core::plan::{Pair, Plan, TablePair, join_proposals, resolve};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Result, Side};
+
+use crate::model::{PlannedColumn, PlannedTable};
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Preflight {
     /// Set exactly if no finding refuses.
     pub plan: Option<Plan>,
+    /// The plan as far as the tables go, also where the systems themselves refuse.
+    pub planned: Option<Plan>,
+    /// What is mapped to what, as far as the tables are known.
+    pub tables: Vec<PlannedTable>,
     /// Everything found, errors and warnings.
     pub findings: Vec<Finding>,
     /// The end at which the first refusing finding arose.
@@ -89,6 +95,7 @@ pub async fn preflight(
         return Ok(out);
     }
     join_proposals(&mut pairs, options);
+    out.tables = pairs.iter().map(planned).collect();
     let resolution = resolve(pairs, operations, options.clone());
     out.add(Side::Target, resolution.findings);
     let Some(plan) = resolution.plan else {
@@ -99,9 +106,40 @@ pub async fn preflight(
         target.check(key, &plan).await.map_err(at_target)?,
     );
     if out.refused_at.is_none() {
-        out.plan = Some(plan);
+        out.plan = Some(plan.clone());
     }
+    out.planned = Some(plan);
     Ok(out)
+}
+
+/// What a mapping comes to; a column that does not exist is a finding and left out here.
+fn planned(pair: &TablePair) -> PlannedTable {
+    let mut columns = Vec::new();
+    if let (Some(source), Some(target)) = (&pair.source, &pair.target) {
+        for names in pair.mapping.pairs(source) {
+            let found = source
+                .column(&names.source)
+                .zip(target.column(&names.target));
+            columns.extend(found.map(|(from, to)| {
+                let kind = Pair::of(&from.ty, &to.ty);
+                PlannedColumn {
+                    source: from.name.clone(),
+                    source_type: from.native.clone(),
+                    target: to.name.clone(),
+                    target_type: to.native.clone(),
+                    verdict: kind.verdict,
+                    note: kind.note,
+                }
+            }));
+        }
+    }
+    PlannedTable {
+        mapping: pair.mapping.id.clone(),
+        source: pair.mapping.source.to_string(),
+        target: pair.mapping.target.to_string(),
+        create: pair.create,
+        columns,
+    }
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a TableName>) -> Vec<TableName> {

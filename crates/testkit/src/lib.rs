@@ -1,6 +1,7 @@
 //! Tools for tests only: throwaway database servers, certificates for them, the memory connector,
 //! the server under test with a client of its API, a workload, and the comparison of both ends.
 
+pub mod binlog;
 pub mod certificates;
 pub mod client;
 pub mod compare;

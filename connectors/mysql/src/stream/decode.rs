@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::change::{ChangeBatch, Commit, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::range::Bound;
 use thalweg_core::schema::TableSchema;
@@ -26,10 +26,10 @@ use super::cursor::Cursor;
 use crate::error::lost;
 use crate::gtid::{Gtid, GtidSet};
 use crate::position::{Coordinate, Place, TxName};
-use crate::wire::event::{self, Header, RowOp, ty};
-use crate::wire::map::{Metadata, TableMap};
+use crate::wire::event::{self, Form, Header, ty};
+use crate::wire::map::TableMap;
 use crate::wire::payload::Payload;
-use crate::wire::rows::{self, Column, Missing, Rows, RowsEvent, Unreadable};
+use crate::wire::rows::{Column, Missing};
 use crate::wire::{ids, numbers};
 
 /// Empty transactions are handed out at most this often.
@@ -78,10 +78,10 @@ pub(super) struct Open {
     pub(super) parts: bool,
 }
 
-struct Captured {
-    body: Vec<u8>,
+pub(super) struct Captured {
+    pub(super) body: Vec<u8>,
     /// Index of the table and its columns, if it is captured.
-    table: Option<(usize, Vec<Column>)>,
+    pub(super) table: Option<(usize, Vec<Column>)>,
 }
 
 /// What the catalogue says beyond the schemas.
@@ -94,22 +94,24 @@ pub(crate) struct Known {
 }
 
 pub(crate) struct Decoder {
-    limits: StreamLimits,
+    pub(super) limits: StreamLimits,
     pub(super) tables: Vec<TableSchema>,
     pub(super) names: HashMap<(Vec<u8>, Vec<u8>), usize>,
-    known: Known,
+    pub(super) known: Known,
     pub(super) cursor: Cursor,
-    maps: HashMap<u64, Captured>,
+    pub(super) maps: HashMap<u64, Captured>,
     pub(super) place: Place,
     /// Whether the coordinate of `place` is one of this server's log, and not yet another's.
     anchored: bool,
     pub(super) open: Option<Open>,
     /// A compressed transaction, and whether it is read for the second time.
     payload: Option<(Payload, bool)>,
+    /// What is left of a row event, its form, and whether it is read for the second time.
+    pub(super) rest: Option<(Vec<u8>, Form, bool)>,
     /// The compressed transaction that has just come to its end.
     pub(crate) inner: Inner,
     pub(super) changes: ChangeBatch,
-    log_bytes: u64,
+    pub(super) log_bytes: u64,
     pub(super) moved: bool,
     pub(super) last_empty: Instant,
     /// Set while a recording is played.
@@ -157,6 +159,7 @@ impl Decoder {
             anchored,
             open: None,
             payload: None,
+            rest: None,
             inner: Inner::None,
             changes: ChangeBatch::default(),
             log_bytes: 0,
@@ -177,7 +180,7 @@ impl Decoder {
     }
 
     /// Takes a table's present schema from the log.
-    fn learn(&mut self, map: &TableMap<'_>) -> Result<()> {
+    pub(super) fn learn(&mut self, map: &TableMap<'_>) -> Result<()> {
         let Some(learn) = self.playing.as_ref().and_then(|p| p.learn) else {
             return Ok(());
         };
@@ -201,7 +204,7 @@ impl Decoder {
 
     /// An event's size beyond which a row in it is larger than the limit: the server cuts events at
     /// a few KiB unless one row is larger.
-    fn event_max(&self) -> u64 {
+    pub(super) fn event_max(&self) -> u64 {
         self.limits.row_bytes_max.saturating_mul(2) + 65_536
     }
 
@@ -231,8 +234,12 @@ impl Decoder {
         self.handle(header, body, second)
     }
 
-    /// The next step of a compressed transaction; `None`: there is none, or it has come to its end.
+    /// The next step of a row event that is larger than a part, or of a compressed transaction; `None`:
+    /// there is none, or it has come to its end. To be asked after each event until it is `None`.
     pub(crate) fn more(&mut self) -> Result<Option<Step>> {
+        if let Some(step) = self.resume()? {
+            return Ok(Some(step));
+        }
         let Some((payload, second)) = &mut self.payload else {
             return Ok(None);
         };
@@ -317,11 +324,8 @@ impl Decoder {
             }
             ty::START_ENCRYPTION => return Err(stop("the server sends an encrypted log")),
             other => {
-                if let Some((op, v2, compressed)) = event::row_op(other) {
-                    let step = self.rows(body, op, v2, compressed, second)?;
-                    let loose =
-                        self.playing.is_some() && self.open.as_ref().is_some_and(|o| o.single);
-                    return if loose { self.commit() } else { Ok(step) };
+                if let Some(form) = event::form(other) {
+                    return self.row_event(body, form, second);
                 }
                 if event::load_data(other) {
                     return self.load_data();
@@ -503,7 +507,7 @@ impl Decoder {
         self.maps.clear();
     }
 
-    fn name(open: &Open) -> TxName {
+    pub(super) fn name(open: &Open) -> TxName {
         match &open.began {
             Began::MySql(gtid) => TxName::Gtid(gtid.clone()),
             _ => TxName::At(open.start.clone()),
@@ -548,135 +552,5 @@ impl Decoder {
             }),
             log_bytes: std::mem::take(&mut self.log_bytes),
         }))
-    }
-
-    fn table_map(&mut self, body: &[u8]) -> Result<()> {
-        let map = TableMap::parse(body)?;
-        let known = self.maps.get(&map.id).filter(|m| m.body == body);
-        let captured = match known {
-            Some(known) => known.table.is_some(),
-            None => {
-                self.learn(&map)?;
-                let key = (map.schema.to_vec(), map.table.to_vec());
-                let table = match self.names.get(&key).copied() {
-                    None => None,
-                    Some(index) => Some((index, self.columns(&map, index)?)),
-                };
-                let captured = table.is_some();
-                let body = body.to_vec();
-                self.maps.insert(map.id, Captured { body, table });
-                captured
-            }
-        };
-        if let Some(open) = &mut self.open {
-            open.touched |= captured;
-        }
-        Ok(())
-    }
-
-    /// The columns of a captured table, as the log and the schema together have them.
-    fn columns(&self, map: &TableMap<'_>, index: usize) -> Result<Vec<Column>> {
-        let schema = self
-            .tables
-            .get(index)
-            .ok_or_else(|| Error::bug("a captured table without a schema"))?;
-        let physical = map.columns()?;
-        let metadata = if physical.len() == schema.columns.len() {
-            map.metadata()?
-        } else {
-            Metadata::default()
-        };
-        let missing = self.known.missing.get(index).map_or(&[][..], Vec::as_slice);
-        let charset = |collation: u64| self.known.collations.get(&collation).cloned();
-        rows::join(&physical, &metadata, schema, missing, &charset).map_err(|why| {
-            Error::schema(format!("table {} at {}: {why}", schema.name, self.here()))
-                .with_hint("reset the task to load again with the present schema")
-                .at(Side::Source)
-        })
-    }
-
-    fn rows(
-        &mut self,
-        body: &[u8],
-        op: RowOp,
-        v2: bool,
-        compressed: bool,
-        second: bool,
-    ) -> Result<Step> {
-        let event = RowsEvent::parse(body, v2, op)?;
-        let Some(map) = self.maps.get(&event.table_id) else {
-            return Err(stop(format!("rows without a table map at {}", self.here())));
-        };
-        let Some((table, columns)) = &map.table else {
-            return Ok(Step::Nothing);
-        };
-        let at = self.here();
-        let max = self.event_max();
-        let Some(open) = self.open.as_mut() else {
-            return Err(stop(format!("rows outside a group at {at}")));
-        };
-        if open.later && !second {
-            return Ok(Step::Nothing);
-        }
-        if u64::try_from(body.len()).unwrap_or(u64::MAX) > max {
-            let limit = self.limits.row_bytes_max;
-            return Err(
-                Error::data(format!("a row at {at} is larger than {limit} bytes")).at(Side::Source),
-            );
-        }
-        if event.width != columns.len() {
-            return Err(stop(format!(
-                "rows at {at} have another width than their table map"
-            )));
-        }
-        let inflated;
-        let data = if compressed {
-            inflated = numbers::inflate(event.data, max)?;
-            &inflated
-        } else {
-            event.data
-        };
-        let batch = &mut self.changes;
-        let kind = match op {
-            RowOp::Write => ChangeKind::Insert,
-            RowOp::Delete => ChangeKind::Delete,
-            RowOp::Update | RowOp::PartialUpdate => ChangeKind::Update,
-        };
-        let mut rows = Rows::new(op, columns, &event, data, self.limits.row_bytes_max);
-        loop {
-            match rows.next(&mut batch.rows) {
-                Ok(Some(images)) => batch.changes.push(Change {
-                    table: *table,
-                    kind,
-                    before: images.before,
-                    after: images.after,
-                    unchecked: event.unchecked,
-                }),
-                Ok(None) => break,
-                Err(why) => return Err(unreadable(&why, self.tables.get(*table), &at)),
-            }
-        }
-        if batch.bytes() < self.limits.part_bytes {
-            return Ok(Step::Nothing);
-        }
-        open.parts = true;
-        Ok(Step::Out(Transaction {
-            id: Decoder::name(open).id(),
-            changes: std::mem::take(&mut self.changes),
-            commit: None,
-            log_bytes: std::mem::take(&mut self.log_bytes),
-        }))
-    }
-}
-
-/// An error that names table and column, and the place, but no value.
-fn unreadable(why: &Unreadable, table: Option<&TableSchema>, at: &str) -> Error {
-    let mut name = table.map_or_else(String::new, |t| t.name.to_string());
-    if let Some(column) = table.and_then(|t| t.columns.get(why.column?)) {
-        name = format!("{name}.{}", column.name);
-    }
-    match why.setting {
-        Some(fix) => stop(format!("{name} at {at}: {}", why.why)).with_hint(fix),
-        None => Error::data(format!("{name} at {at}: {}", why.why)).at(Side::Source),
     }
 }

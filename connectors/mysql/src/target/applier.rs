@@ -20,7 +20,7 @@ use super::park::Parking;
 use super::rows::Rows;
 use super::session::Session;
 use super::table::{Rules, Table};
-use super::{Owner, bulk, ledger};
+use super::{Owner, bulk, follow, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -73,17 +73,26 @@ impl MySqlApplier {
         for op in &batch.ordered {
             self.know(op.target).await?;
         }
-        let folded = batch
-            .folded
-            .as_deref()
-            .filter(|_| batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty());
+        let mut ops = batch.ordered.iter();
+        let followed = ops.any(|op| follow::fires(&self.plan, &batch.rows, op));
+        if followed {
+            for target in 0..self.plan.targets.len() {
+                self.know(target).await?;
+            }
+        }
+        let bulk = batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty() && !followed;
+        let folded = batch.folded.as_deref().filter(|_| bulk);
         if let Some(folded) = folded {
             self.session.run("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
             match self.apply_folded(batch, folded, &mut bulk_counts).await {
                 Ok(()) => {
                     self.session.run("RELEASE SAVEPOINT thalweg").await?;
-                    for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
+                    for (target, (sum, more)) in counts.iter_mut().zip(&mut bulk_counts).enumerate()
+                    {
+                        if self.plan.is_echoed(target) {
+                            more.missing = 0;
+                        }
                         sum.add(more);
                     }
                     return Ok(());
@@ -142,6 +151,11 @@ impl MySqlApplier {
             };
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let (session, parking) = (&mut self.session, &mut self.parking);
+            let (plan, missed) = (&self.plan, counts.missing);
+            let fires = follow::fires(plan, &batch.rows, op);
+            if fires && matches!(op.op, RowOp::Delete(_)) {
+                follow::follow(session, plan, &self.tables, &batch.rows, op).await?;
+            }
             match rows.apply(session, parking, &batch.rows, op, counts).await {
                 // What is parked may be what is missing.
                 Err(error) if error.kind() == Kind::Data && !parking.is_empty() => {
@@ -150,6 +164,14 @@ impl MySqlApplier {
                         .await?;
                 }
                 done => done?,
+            }
+            if fires && matches!(op.op, RowOp::Update { .. }) {
+                // Children follow to where the parent is.
+                parking.settle(session, &self.tables, true).await?;
+                follow::follow(session, plan, &self.tables, &batch.rows, op).await?;
+            }
+            if plan.is_echoed(op.target) {
+                counts.missing = missed;
             }
         }
         let at_last = batch.position.is_some();

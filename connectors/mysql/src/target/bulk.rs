@@ -12,6 +12,7 @@ use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 
+use super::error::convert_for;
 use super::session::Session;
 use super::table::{Pack, Rules, Table};
 
@@ -55,6 +56,10 @@ pub(super) async fn write(
     may_insert: bool,
     counts: &mut TableCounts,
 ) -> Result<()> {
+    let after = |&(_, after): &(usize, usize)| table.unlabelled(rows.row(after)) > 0;
+    if folded.updates.iter().any(after) {
+        return Err(Error::data("such a value is written row by row"));
+    }
     let overwrites = rules.only_primary && may_insert && !rules.insert_triggers;
     let key = &table.target.key;
     let overwritten = |&(before, after): &(usize, usize)| {
@@ -174,6 +179,15 @@ pub(super) async fn insert<'a>(
     let mut pack = Pack::new(table.insert(), b",", "", &session.facts);
     let mut inserted = 0;
     for row in rows {
+        if table.unlabelled(row) > 0 {
+            let mut sql = table.insert().into_bytes();
+            table.put_values(row, &mut sql)?;
+            table.fits(&sql, &session.facts)?;
+            let written = table.try_send(session, &sql, row).await;
+            let written = written.map_err(|error| convert_for(error, &table.target))?;
+            inserted += written.iter().map(|w| w.rows).sum::<u64>();
+            continue;
+        }
         if pack.push(|out| table.put_values(row, out))? {
             inserted += sent(session, table, &pack).await?;
         }

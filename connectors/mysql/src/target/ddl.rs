@@ -5,7 +5,7 @@
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::schema::{ColumnType, ForeignKey, TableName};
+use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::{Error, Result};
 
 use super::check::explain;
@@ -31,7 +31,7 @@ pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) 
     Ok(())
 }
 
-/// The statement that creates a table with its primary key.
+/// The statement that creates a table with the key that tells its rows apart.
 pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (index, column) in table.columns.iter().enumerate() {
@@ -52,6 +52,9 @@ pub(super) fn create_sql(table: &TargetTable, flavor: Flavor) -> String {
     }
     if table.key_is_primary && !table.key.is_empty() {
         parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    } else if !table.key.is_empty() {
+        // What tells rows apart has to be there from the start, and when the task is planned again.
+        parts.push(format!("UNIQUE ({})", names(table, &table.key)));
     }
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({}) ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET \
@@ -77,6 +80,57 @@ fn list(names: &[String]) -> String {
     names.join(", ")
 }
 
+/// All statements that make what the plan creates; a foreign key may get another name if its own is
+/// taken.
+pub(super) fn statements(plan: &Plan, flavor: Flavor) -> Vec<String> {
+    let created = || plan.targets.iter().filter(|table| table.create);
+    let unique = |table: &TargetTable| -> Vec<String> {
+        let name = |c: &usize| table.columns.get(*c).map(|column| column.name.clone());
+        let keys = table.unique_keys.iter();
+        keys.map(|key| {
+            unique_sql(
+                table,
+                &key.columns.iter().filter_map(name).collect::<Vec<_>>(),
+            )
+        })
+        .collect()
+    };
+    let foreign = |table: &TargetTable| -> Vec<String> {
+        let keys = table.foreign_keys.iter();
+        keys.map(|key| foreign_sql(table, key, &key.name)).collect()
+    };
+    let tables = created().map(|table| create_sql(table, flavor));
+    tables
+        .chain(created().flat_map(unique))
+        .chain(created().flat_map(foreign))
+        .collect()
+}
+
+/// The server chooses the name.
+fn unique_sql(table: &TargetTable, columns: &[String]) -> String {
+    let (name, columns) = (quote_table(&table.name), list(columns));
+    format!("ALTER TABLE {name} ADD UNIQUE ({columns})")
+}
+
+fn foreign_sql(table: &TargetTable, key: &ForeignKey, name: &str) -> String {
+    let action = |on: &str, action: ReferenceAction| match action {
+        // InnoDB has no SET DEFAULT.
+        ReferenceAction::Refuse | ReferenceAction::SetDefault => String::new(),
+        ReferenceAction::Cascade => format!("{on}CASCADE"),
+        ReferenceAction::SetNull => format!("{on}SET NULL"),
+    };
+    format!(
+        "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
+        quote_table(&table.name),
+        quote(name),
+        list(&key.columns),
+        quote_table(&key.parent),
+        list(&key.parent_columns),
+        action(" ON DELETE ", key.on_delete),
+        action(" ON UPDATE ", key.on_update),
+    )
+}
+
 /// Makes the keys that created tables wait for, where they are not there yet: unique keys first, as
 /// foreign keys may need them.
 pub(super) async fn make_keys(
@@ -93,11 +147,7 @@ pub(super) async fn make_keys(
             if unique_there(session, &table.name, &columns).await? {
                 continue;
             }
-            // The server chooses the name.
-            let (name, columns) = (quote_table(&table.name), list(&columns));
-            session
-                .run(&format!("ALTER TABLE {name} ADD UNIQUE ({columns})"))
-                .await?;
+            session.run(&unique_sql(table, &columns)).await?;
         }
     }
     for table in created() {
@@ -107,17 +157,7 @@ pub(super) async fn make_keys(
             }
             let name = foreign_name(session, &table.name, &key.name).await?;
             checkpoint::note_foreign_key(session, place, task, &table.name, &name).await?;
-            // Actions stay out: what they do at the source comes as changes of its own.
-            session
-                .run(&format!(
-                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({})",
-                    quote_table(&table.name),
-                    quote(&name),
-                    list(&key.columns),
-                    quote_table(&key.parent),
-                    list(&key.parent_columns)
-                ))
-                .await?;
+            session.run(&foreign_sql(table, key, &name)).await?;
         }
     }
     Ok(())

@@ -161,6 +161,8 @@ impl Literal {
             (Literal::Json { .. }, CellRef::Json(v)) | (Literal::Other, CellRef::Other(v)) => {
                 quoted(v.as_bytes(), out);
             }
+            // See [`Literal::is_unlabelled`].
+            (Literal::Enum(_), CellRef::Text("")) if self.is_unlabelled(cell) => out.push(b'0'),
             (Literal::Enum(labels), CellRef::Text(v)) => {
                 let index = labels.iter().position(|label| label == v);
                 let index = index.ok_or("the column has no such label")? + 1;
@@ -231,6 +233,15 @@ impl Literal {
             _ => return Err(OTHER_KIND),
         }
         Ok(())
+    }
+
+    /// Whether a cell is what an `ENUM` has in place of a value it had refused: empty, and none of its
+    /// labels. Only a session that is not strict can write it.
+    pub(super) fn is_unlabelled(&self, cell: CellRef<'_>) -> bool {
+        let Literal::Enum(labels) = self else {
+            return false;
+        };
+        cell == CellRef::Text("") && !labels.iter().any(String::is_empty)
     }
 
     /// Appends a condition that is true exactly for rows whose column `name` (quoted) holds this

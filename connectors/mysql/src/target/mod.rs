@@ -6,6 +6,7 @@ mod check;
 mod checkpoint;
 mod ddl;
 mod error;
+mod follow;
 mod ledger;
 mod literal;
 mod loader;
@@ -121,6 +122,11 @@ impl Target for MySqlTarget {
     ) -> std::result::Result<TableSchema, Vec<Finding>> {
         let flavor = self.flavor.get().copied().unwrap_or(Flavor::DEFAULT);
         native::propose(source, name, columns, flavor)
+    }
+
+    async fn ddl(&self, plan: &Plan) -> Result<Vec<String>> {
+        self.ask(async |session| Ok(ddl::statements(plan, session.facts.flavor)))
+            .await
     }
 
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {

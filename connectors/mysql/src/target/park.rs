@@ -194,7 +194,7 @@ impl Parking {
                     known.ok_or_else(|| Error::bug("a parked row without a table"))?;
                 let sql = back(&parked, table, rules)?;
                 table.fits(&sql, &session.facts)?;
-                match table.try_send(session, &sql).await {
+                match table.try_send(session, &sql, parked.row()).await {
                     Ok(written) if written.iter().all(|w| w.rows == 1) => {}
                     Ok(_) => return Err(Error::bug("a parked row is lost").at(Side::Target)),
                     Err(error) if is_duplicate(&error) => {

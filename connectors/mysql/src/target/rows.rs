@@ -95,7 +95,7 @@ impl Rows<'_> {
         let mut sql = Vec::new();
         table.put_update(old, new, &self.rules.touched, &mut sql)?;
         table.fits(&sql, &session.facts)?;
-        match table.try_send(session, &sql).await {
+        match table.try_send(session, &sql, new).await {
             Ok(written) => Ok(written.iter().any(|w| w.rows > 0)),
             Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => {
                 let of = (self.target, table, self.rules);
@@ -117,7 +117,7 @@ impl Rows<'_> {
         let mut sql = table.insert().into_bytes();
         table.put_values(row, &mut sql)?;
         table.fits(&sql, &session.facts)?;
-        let error = match table.try_send(session, &sql).await {
+        let error = match table.try_send(session, &sql, row).await {
             Ok(_) => return Ok(false),
             Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => error,
             Err(error) => return Err(convert_for(error, &table.target)),

@@ -97,6 +97,11 @@ pub(super) struct Session {
 const LOCK_WAIT_S: u32 = 20;
 const IDLE_S: u32 = 3_600;
 
+/// The mode that refuses what does not fit, after what is common to all.
+const STRICT: &str = "STRICT_ALL_TABLES,";
+const MODE: &str = "ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,NO_BACKSLASH_ESCAPES,\
+                    NO_ENGINE_SUBSTITUTION";
+
 /// The statements that pin a session. `log_statements`: the server's log has statements, not rows.
 pub(super) fn pins(flavor: Flavor, log_statements: bool) -> Vec<String> {
     let isolation = if log_statements {
@@ -107,8 +112,7 @@ pub(super) fn pins(flavor: Flavor, log_statements: bool) -> Vec<String> {
     let mut pins = vec![
         "SET NAMES utf8mb4 COLLATE utf8mb4_bin".to_owned(),
         format!(
-            "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ALLOW_INVALID_DATES,NO_AUTO_VALUE_ON_ZERO,\
-             NO_BACKSLASH_ESCAPES,NO_ENGINE_SUBSTITUTION', time_zone = '+00:00', autocommit = 0, \
+            "SET SESSION sql_mode = '{STRICT}{MODE}', time_zone = '+00:00', autocommit = 0, \
              lc_messages = 'en_US', innodb_lock_wait_timeout = {LOCK_WAIT_S}, \
              lock_wait_timeout = {LOCK_WAIT_S}, wait_timeout = {IDLE_S}, net_read_timeout = 600, \
              net_write_timeout = 600"
@@ -226,6 +230,32 @@ impl Session {
             result.for_each(|_: Row| ()).await?;
         }
         result.drop_result().await?;
+        Ok(written)
+    }
+}
+
+impl Session {
+    /// Runs a statement that writes `unlabelled` values that a strict session refuses. For each of
+    /// them the server has a warning; it must have no other.
+    pub(super) async fn write_unlabelled(
+        &mut self,
+        sql: &[u8],
+        unlabelled: u16,
+    ) -> std::result::Result<Vec<Written>, mysql_async::Error> {
+        let lenient = format!("SET SESSION sql_mode = '{MODE}'");
+        self.conn.query_drop(lenient).await?;
+        let written = self.write(sql).await;
+        let warnings = self.conn.get_warnings();
+        let strict = format!("SET SESSION sql_mode = '{STRICT}{MODE}'");
+        self.conn.query_drop(strict).await?;
+        let written = written?;
+        if warnings != unlabelled {
+            return Err(mysql_async::Error::Server(mysql_async::ServerError {
+                code: 1265,
+                message: "a value was changed".to_owned(),
+                state: "01000".to_owned(),
+            }));
+        }
         Ok(written)
     }
 }

@@ -276,18 +276,30 @@ impl Table {
     /// Sends a statement that writes rows of this table.
     pub(super) async fn send(&self, session: &mut Session, sql: &[u8]) -> Result<Vec<Written>> {
         self.fits(sql, &session.facts)?;
-        self.try_send(session, sql)
+        session
+            .write(sql)
             .await
             .map_err(|error| convert_for(error, &self.target))
     }
 
-    /// The same, with the driver's own error.
+    /// The same with the driver's own error, for a statement that writes this one row.
     pub(super) async fn try_send(
         &self,
         session: &mut Session,
         sql: &[u8],
+        row: RowRef<'_>,
     ) -> std::result::Result<Vec<Written>, My> {
-        session.write(sql).await
+        match self.unlabelled(row) {
+            0 => session.write(sql).await,
+            unlabelled => session.write_unlabelled(sql, unlabelled).await,
+        }
+    }
+
+    /// How many cells of a row only a session that is not strict can write.
+    pub(super) fn unlabelled(&self, row: RowRef<'_>) -> u16 {
+        let cells = row.cells().zip(&self.columns);
+        let cells = cells.filter(|(cell, column)| column.literal.is_unlabelled(*cell));
+        u16::try_from(cells.count()).unwrap_or(u16::MAX)
     }
 
     /// `Data` error for a statement the server would not take.

@@ -44,9 +44,19 @@ impl RowOp {
     }
 }
 
-/// A row event's operation, whether it is version 2, and whether it is compressed.
-pub(crate) fn row_op(ty: u8) -> Option<(RowOp, bool, bool)> {
-    Some(match ty {
+/// How a row event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) op: RowOp,
+    /// Version 2, with extra data.
+    pub(crate) v2: bool,
+    /// Compressed by MariaDB.
+    pub(crate) compressed: bool,
+}
+
+/// The form of a row event; `None`: it is none.
+pub(crate) fn form(ty: u8) -> Option<Form> {
+    let (op, v2, compressed) = match ty {
         23 => (RowOp::Write, false, false),
         24 => (RowOp::Update, false, false),
         25 => (RowOp::Delete, false, false),
@@ -61,7 +71,8 @@ pub(crate) fn row_op(ty: u8) -> Option<(RowOp, bool, bool)> {
         170 => (RowOp::Update, true, true),
         171 => (RowOp::Delete, true, true),
         _ => return None,
-    })
+    };
+    Some(Form { op, v2, compressed })
 }
 
 /// Events that carry no rows: `STOP`, `INTVAR`, `RAND`, `USER_VAR`, `IGNORABLE`, `ROWS_QUERY`,

@@ -299,6 +299,11 @@ impl<'a> Rows<'a> {
         }
     }
 
+    /// Bytes that were not read.
+    pub(crate) fn left(&self) -> usize {
+        self.data.0.len()
+    }
+
     /// The next row, read into `out`; `None` at the end. After an error the image that was begun is
     /// taken back.
     pub(crate) fn next(&mut self, out: &mut RowBatch) -> Result<Option<Images>, Unreadable> {

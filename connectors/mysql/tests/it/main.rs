@@ -8,6 +8,7 @@
 mod charsets;
 mod contract;
 mod errors;
+mod events;
 mod images;
 mod position;
 mod recordings;
@@ -19,6 +20,7 @@ mod target_apply;
 mod target_checkpoint;
 mod target_errors;
 mod target_order;
+mod target_types;
 mod target_world;
 mod texts;
 mod tls;

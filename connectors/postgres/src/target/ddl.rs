@@ -40,6 +40,37 @@ pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) ->
     }
 }
 
+/// All statements that make what the plan creates.
+pub(super) fn statements(plan: &Plan) -> Vec<String> {
+    let created = plan.targets.iter().filter(|table| table.create);
+    let tables = created.flat_map(|table| [vec![create_sql(table)], comments(table)].concat());
+    let keys = keys(plan).into_iter();
+    let keys = keys.flat_map(|key| std::iter::once(key.sql).chain(key.index));
+    tables.chain(keys).collect()
+}
+
+/// What the owners of the source's columns say of them.
+fn comments(table: &TargetTable) -> Vec<String> {
+    let said = table
+        .columns
+        .iter()
+        .filter(|column| !column.comment.is_empty());
+    let comment = said.map(|column| {
+        format!(
+            "COMMENT ON COLUMN {}.{} IS E'{}'",
+            quote_table(&table.name),
+            quote(&column.name),
+            // NUL is in no text of this system.
+            column
+                .comment
+                .replace('\0', "")
+                .replace('\\', "\\\\")
+                .replace('\'', "''")
+        )
+    });
+    comment.collect()
+}
+
 fn create_sql(table: &TargetTable) -> String {
     let mut parts: Vec<String> = Vec::new();
     for (index, column) in table.columns.iter().enumerate() {
@@ -49,6 +80,9 @@ fn create_sql(table: &TargetTable) -> String {
     }
     if table.key_is_primary && !table.key.is_empty() {
         parts.push(format!("PRIMARY KEY ({})", names(table, &table.key)));
+    } else if !table.key.is_empty() {
+        // What tells rows apart has to be there from the start, and when the task is planned again.
+        parts.push(format!("UNIQUE ({})", names(table, &table.key)));
     }
     format!(
         "CREATE TABLE IF NOT EXISTS {} ({})",
@@ -69,7 +103,9 @@ pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> R
         if there.map_err(convert)?.is_some() {
             continue;
         }
-        client.batch_execute(&key.sql).await.map_err(convert)?;
+        for sql in std::iter::once(&key.sql).chain(&key.index) {
+            client.batch_execute(sql).await.map_err(convert)?;
+        }
         if let KeyKind::Foreign(name) = &key.kind {
             checkpoint::note_foreign_key(client, task, &key.table, name).await?;
         }
@@ -94,6 +130,8 @@ struct Key {
     table: TableName,
     kind: KeyKind,
     sql: String,
+    /// Of the referencing columns.
+    index: Option<String>,
 }
 
 enum KeyKind {
@@ -124,6 +162,7 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     quote_table(&table.name),
                     names(table, &key.columns)
                 ),
+                index: None,
             });
         }
     }
@@ -140,24 +179,22 @@ fn keys(plan: &Plan) -> Vec<Key> {
             let acts = [key.on_delete, key.on_update] != [ReferenceAction::Refuse; 2];
             let index = acts.then(|| {
                 let (table, columns) = (quote_table(&table.name), list(&key.columns));
-                format!("; CREATE INDEX ON {table} ({columns})")
+                format!("CREATE INDEX ON {table} ({columns})")
             });
             statements.push(Key {
                 table: table.name.clone(),
                 kind: KeyKind::Foreign(key.name.clone()),
-                sql: index.into_iter().fold(
-                    format!(
-                        "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
-                        quote_table(&table.name),
-                        quote(&key.name),
-                        list(&key.columns),
-                        quote_table(&key.parent),
-                        list(&key.parent_columns),
-                        action(" ON DELETE ", key.on_delete),
-                        action(" ON UPDATE ", key.on_update),
-                    ),
-                    |sql, index| sql + &index,
+                sql: format!(
+                    "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
+                    quote_table(&table.name),
+                    quote(&key.name),
+                    list(&key.columns),
+                    quote_table(&key.parent),
+                    list(&key.parent_columns),
+                    action(" ON DELETE ", key.on_delete),
+                    action(" ON UPDATE ", key.on_update),
                 ),
+                index,
             });
         }
     }

@@ -168,6 +168,10 @@ impl Target for PostgresTarget {
         Ok((proposed, findings))
     }
 
+    async fn ddl(&self, plan: &Plan) -> Result<Vec<String>> {
+        Ok(ddl::statements(plan))
+    }
+
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
         let connection = self.connect().await?;
         ddl::check(&connection.client, task, plan).await

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use thalweg_core::plan::{Converter, Verdict};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
 use super::App;
@@ -119,7 +120,8 @@ impl App {
     }
 
     /// Pairs every table of the source's database with the target's table of the same name (whatever
-    /// the case). One that does not exist there is mapped to a table of its name, which the task's
+    /// the case, if only one is meant), and their columns likewise; a pair of columns that cannot work
+    /// is left out. One that does not exist there is mapped to a table of its name, which the task's
     /// option `create_tables` can make.
     pub(super) async fn auto_mappings(
         &self,
@@ -137,8 +139,7 @@ impl App {
             if mapped.contains(table.name.to_string().as_str()) {
                 continue;
             }
-            let named = |t: &&TableSchema| t.name.name.eq_ignore_ascii_case(&table.name.name);
-            let twin = to.tables.iter().find(named);
+            let twin = twin(&to.tables, &table.name.name, |t| &t.name.name);
             let name = match twin {
                 Some(twin) => twin.name.clone(),
                 None => TableName::new(&to.schema, &table.name.name),
@@ -179,16 +180,22 @@ struct Tables {
     tables: Vec<TableSchema>,
 }
 
+/// The one of this name; or, if there is none, the only one that differs from it in case alone.
+fn twin<'a, T>(all: &'a [T], name: &str, of: impl Fn(&T) -> &str) -> Option<&'a T> {
+    let exact = all.iter().find(|one| of(one) == name);
+    let lower = name.to_lowercase();
+    let mut alike = all.iter().filter(|one| of(one).to_lowercase() == lower);
+    exact.or_else(|| alike.next().filter(|_| alike.next().is_none()))
+}
+
 fn auto_mapping(table: &TableSchema, name: &TableName, twin: Option<&TableSchema>) -> TableMapping {
     let links: Vec<ColumnLink> = match twin {
         None => Vec::new(),
         Some(twin) => {
             let pair = |from: &ColumnSchema| {
-                let to = twin
-                    .columns
-                    .iter()
-                    .find(|to| to.name.eq_ignore_ascii_case(&from.name))?;
-                Some(ColumnLink {
+                let to = self::twin(&twin.columns, &from.name, |to| &to.name)?;
+                let (_, verdict) = Converter::choose(&from.ty, &to.ty);
+                (verdict != Verdict::Impossible && !to.generated).then(|| ColumnLink {
                     source: column_info(from),
                     target: column_info(to),
                 })

@@ -8,8 +8,10 @@ use crate::error::{Error, Result, Subject};
 use crate::model::{
     BatchItem, DataSourceRef, Direction, ExecuteStatus, Execution, Leftover, Live, NewTask, Node,
     NodeStatus, Page, Scope, Statistics, Task, TaskChange, TaskFilter, TaskInit, TaskMappings,
-    TaskSort, Window,
+    TaskPlan, TaskSort, Window,
 };
+use crate::preflight::preflight;
+use crate::supervisor::run;
 
 /// Tasks an instance may have (semantics of the original).
 const MAX: u64 = 1000;
@@ -422,6 +424,32 @@ impl App {
             }
         }
         Ok(out)
+    }
+
+    /// What the task would do if it were run now, also of a draft; nothing is changed at either
+    /// end. `Unreachable` if a system cannot be asked.
+    pub async fn task_plan(&self, scope: &Scope, id: &str) -> Result<TaskPlan> {
+        let task = self.catalog().task_show(&scope.instance, id).await?;
+        let ends = run::ends(&self.inner, &task, task.shown.server_id).await?;
+        let asked = async {
+            let (operations, options) = (task.shown.operations, &task.shown.options);
+            let (source, target) = (ends.source.as_ref(), ends.target.as_ref());
+            let mappings = &ends.mappings;
+            let found = preflight(source, target, &ends.key, mappings, operations, options).await?;
+            let statements = match &found.planned {
+                Some(plan) => target.ddl(plan).await?,
+                None => Vec::new(),
+            };
+            Ok::<_, thalweg_core::Error>(TaskPlan {
+                findings: found.findings,
+                tables: found.tables,
+                statements,
+            })
+        };
+        asked.await.map_err(|error| Error::Unreachable {
+            reason: error.chain(),
+            detail: error.hint().map(str::to_owned),
+        })
     }
 
     /// Native options, also of a draft.

@@ -6,7 +6,9 @@ mod execution;
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
 
 use serde_json::{Map, Value};
+use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{Operations, TaskOptions};
+use thalweg_core::plan::Verdict;
 use thalweg_core::secret::Secret;
 use thalweg_engine::status::TaskStatus;
 
@@ -536,4 +538,47 @@ pub struct Leftover {
     pub statements: Vec<String>,
     /// When it was tried last.
     pub tried_ms: i64,
+}
+
+/// What a task would do if it were run now.
+#[derive(Clone, Debug)]
+pub struct TaskPlan {
+    /// Everything both systems and the plan have to say, all at once.
+    pub findings: Vec<Finding>,
+    /// What is mapped to what.
+    pub tables: Vec<PlannedTable>,
+    /// The statements that make the tables that are to be created, in order.
+    pub statements: Vec<String>,
+}
+
+/// One mapping of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedTable {
+    /// The mapping's id.
+    pub mapping: String,
+    /// The source table.
+    pub source: String,
+    /// The target table.
+    pub target: String,
+    /// Whether it is to be created.
+    pub create: bool,
+    /// The mapped columns.
+    pub columns: Vec<PlannedColumn>,
+}
+
+/// One column of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedColumn {
+    /// The source column.
+    pub source: String,
+    /// Its type as its system writes it.
+    pub source_type: String,
+    /// The target column.
+    pub target: String,
+    /// Its type as its system writes it.
+    pub target_type: String,
+    /// What becomes of values.
+    pub verdict: Verdict,
+    /// What values become, or which fit; empty where it is plain.
+    pub note: &'static str,
 }

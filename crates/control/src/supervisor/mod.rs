@@ -6,7 +6,7 @@
 
 mod record;
 mod release;
-mod run;
+pub(crate) mod run;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

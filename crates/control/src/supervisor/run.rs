@@ -43,11 +43,11 @@ pub(super) struct Run {
 }
 
 /// Both ends of the task, ready to be asked.
-struct Ends {
-    key: TaskKey,
-    source: Arc<dyn Source>,
-    target: Arc<dyn Target>,
-    mappings: Vec<Mapping>,
+pub(crate) struct Ends {
+    pub(crate) key: TaskKey,
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) target: Arc<dyn Target>,
+    pub(crate) mappings: Vec<Mapping>,
 }
 
 impl Run {
@@ -225,40 +225,8 @@ impl Run {
     }
 
     async fn ends(&self) -> Result<Ends> {
-        let shown = &self.task.shown;
-        let known = |end: &Option<DataSourceRef>| {
-            end.clone()
-                .ok_or_else(|| Error::Start("the task has no data sources".to_owned()))
-        };
-        let catalog = &self.inner.catalog;
-        let name = format!("thalweg/{}", shown.id);
-        let source = catalog
-            .datasource_show(&self.task.instance, &known(&shown.source)?.id)
-            .await?;
-        let target = catalog
-            .datasource_show(&self.task.instance, &known(&shown.target)?.id)
-            .await?;
-        let (from, mut from_config) = self.inner.reach(&source, name.clone())?;
-        from_config.server_id = Some(self.server_id().await?);
-        let (to, to_config) = self.inner.reach(&target, name)?;
-        let stored = catalog.mapping_list(&shown.id).await?;
-        let schemas = (
-            from.default_schema(&from_config),
-            to.default_schema(&to_config),
-        );
-        let failed = |e: CoreError| Error::Start(told(&e));
-        Ok(Ends {
-            key: TaskKey {
-                server: self.inner.server.clone(),
-                task: shown.id.clone(),
-            },
-            source: from.source(&from_config).map_err(failed)?,
-            target: to.target(&to_config).map_err(failed)?,
-            mappings: stored
-                .iter()
-                .map(|mapping| core_mapping(mapping, &schemas))
-                .collect::<Result<_>>()?,
-        })
+        let server_id = self.server_id().await?;
+        ends(&self.inner, &self.task, Some(server_id)).await
     }
 
     /// The replica id: as given, or drawn once and kept.
@@ -273,6 +241,44 @@ impl Run {
             .await?;
         Ok(drawn)
     }
+}
+
+/// Both ends of a task and its mappings.
+pub(crate) async fn ends(inner: &Inner, task: &StoredTask, server_id: Option<u32>) -> Result<Ends> {
+    let shown = &task.shown;
+    let known = |end: &Option<DataSourceRef>| {
+        end.clone()
+            .ok_or_else(|| Error::Start("the task has no data sources".to_owned()))
+    };
+    let catalog = &inner.catalog;
+    let name = format!("thalweg/{}", shown.id);
+    let source = catalog
+        .datasource_show(&task.instance, &known(&shown.source)?.id)
+        .await?;
+    let target = catalog
+        .datasource_show(&task.instance, &known(&shown.target)?.id)
+        .await?;
+    let (from, mut from_config) = inner.reach(&source, name.clone())?;
+    from_config.server_id = server_id;
+    let (to, to_config) = inner.reach(&target, name)?;
+    let stored = catalog.mapping_list(&shown.id).await?;
+    let schemas = (
+        from.default_schema(&from_config),
+        to.default_schema(&to_config),
+    );
+    let failed = |e: CoreError| Error::Start(told(&e));
+    Ok(Ends {
+        key: TaskKey {
+            server: inner.server.clone(),
+            task: shown.id.clone(),
+        },
+        source: from.source(&from_config).map_err(failed)?,
+        target: to.target(&to_config).map_err(failed)?,
+        mappings: stored
+            .iter()
+            .map(|mapping| core_mapping(mapping, &schemas))
+            .collect::<Result<_>>()?,
+    })
 }
 
 fn core_mapping(mapping: &TableMapping, schemas: &(String, String)) -> Result<Mapping> {

@@ -46,6 +46,11 @@ pub trait Target: Inspect {
         Ok((proposed, Vec::new()))
     }
 
+    /// The statements that [`Target::prepare`] and [`Applier::go_live`] would run for the tables the
+    /// plan marks `create`, in that order, to be shown before the task runs. Those of the task's own
+    /// bookkeeping are not among them. It may ask the server what it is.
+    async fn ddl(&self, plan: &Plan) -> Result<Vec<String>>;
+
     /// Preflight: rights, existing rows, foreign keys, triggers. All findings at once. `written`
     /// says which of the plan's targets this task filled before: their rows are its own.
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>>;

@@ -5,11 +5,14 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use thalweg_control::model::{
-    DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, Task,
+    DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, PlannedColumn, PlannedTable,
+    Task, TaskPlan,
 };
 use thalweg_control::{Error, Result};
 use thalweg_core::Side;
+use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
+use thalweg_core::plan::Verdict;
 use thalweg_core::ports::TlsMode;
 use thalweg_engine::status::{LastError, TablePhase, TableStatus, TaskPhase};
 
@@ -66,6 +69,11 @@ pub(crate) async fn show_status(call: Call) -> Result<Reply, Failure> {
     let task = call.app.task_show(scope, id).await?;
     let live = call.app.task_live(scope, id).await?;
     Reply::ok(status(&task, live.as_ref()))
+}
+
+pub(crate) async fn show_plan(call: Call) -> Result<Reply, Failure> {
+    let (scope, id) = (call.scope()?, call.id("task_id"));
+    Reply::ok(plan(&call.app.task_plan(scope, id).await?))
 }
 
 pub(crate) async fn show_datasource_options(call: Call) -> Result<Reply, Failure> {
@@ -217,6 +225,54 @@ fn datasource_options(options: &DataSourceOptions) -> Value {
         "ca_pem": options.tls.ca_pem,
         "allow_cleartext_password": options.allow_cleartext_password,
     })
+}
+
+fn plan(plan: &TaskPlan) -> Value {
+    let finding = |finding: &Finding| {
+        json!({
+            "severity": finding.severity.as_str(),
+            "code": finding.code,
+            "subject": finding.subject,
+            "message": finding.message,
+            "fix": finding.fix,
+        })
+    };
+    let column = |column: &PlannedColumn| {
+        json!({
+            "source": column.source,
+            "source_type": column.source_type,
+            "target": column.target,
+            "target_type": column.target_type,
+            "verdict": verdict(column.verdict),
+            "note": column.note,
+        })
+    };
+    let table = |table: &PlannedTable| {
+        json!({
+            "mapping_id": table.mapping,
+            "source": table.source,
+            "target": table.target,
+            "create": table.create,
+            "columns": table.columns.iter().map(column).collect::<Vec<Value>>(),
+        })
+    };
+    json!({
+        "runnable": !plan.findings.iter().any(Finding::refuses),
+        "findings": plan.findings.iter().map(finding).collect::<Vec<Value>>(),
+        "tables": plan.tables.iter().map(table).collect::<Vec<Value>>(),
+        "statements": plan.statements,
+    })
+}
+
+/// The word of a verdict.
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Exact => "exact",
+        Verdict::Widening => "widening",
+        Verdict::Narrowing => "narrowing",
+        Verdict::Lossy => "lossy",
+        Verdict::Impossible => "impossible",
+    }
 }
 
 fn leftover(leftover: &Leftover) -> Value {

@@ -73,6 +73,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!("GET",    native!("/tasks/{task_id}/options"), Native, Instance, native::show_task_options),
     route!("PATCH",  native!("/tasks/{task_id}/options"), Native, Instance, native::change_task_options),
     route!("GET",    native!("/tasks/{task_id}/status"), Native, Instance, native::show_status),
+    route!("GET",    native!("/tasks/{task_id}/plan"), Native, Instance, native::show_plan),
     route!("GET",    native!("/datasources/{datasource_id}/options"), Native, Instance, native::show_datasource_options),
     route!("PATCH",  native!("/datasources/{datasource_id}/options"), Native, Instance, native::change_datasource_options),
     route!("GET",    native!("/leftovers"), Native, Instance, native::leftovers),

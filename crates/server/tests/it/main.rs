@@ -47,6 +47,7 @@ mod matrix;
 mod pair;
 mod process;
 mod replicates;
+mod resume;
 mod sdk;
 mod trouble;
 mod types_page;

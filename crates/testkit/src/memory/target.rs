@@ -221,6 +221,10 @@ impl Target for MemoryTarget {
         })
     }
 
+    async fn ddl(&self, _plan: &Plan) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
     async fn check(&self, _task: &TaskKey, _plan: &Plan) -> Result<Vec<Finding>> {
         self.faults.step()?;
         Ok(Vec::new())

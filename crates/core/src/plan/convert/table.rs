@@ -142,7 +142,7 @@ fn text(source: &T, max_chars: Option<u32>) -> Pair {
         T::Interval => entry(
             converter,
             widening(fits),
-            "ISO 8601, such as `P1Y2M3DT4H5M6.7S`",
+            "as PostgreSQL writes it, such as `1 year 2 mons -3 days +04:05:06.7`",
         ),
         T::Date { .. } | T::Timestamp { .. } => entry(
             converter,

@@ -320,6 +320,60 @@ fn every_pair_carries_every_value_there_and_back_or_says_why_not() {
 }
 
 #[test]
+fn text_forms_are_those_of_the_engines() {
+    let text = T::Text { max_chars: None };
+    let interval = |months, days, micros| {
+        CellRef::Interval(crate::value::Interval {
+            months,
+            days,
+            micros,
+        })
+    };
+    let date = |year, month, day| Date { year, month, day };
+    let real = T::Date {
+        calendar: Calendar::Real,
+    };
+    let float = T::Float64 { special: true };
+    for (ty, cell, expected) in [
+        (T::Interval, interval(0, 0, 0), "00:00:00"),
+        (
+            T::Interval,
+            interval(14, -3, 14_706_700_000),
+            "1 year 2 mons -3 days +04:05:06.7",
+        ),
+        (
+            T::Interval,
+            interval(-1, 1, -1),
+            "-1 mons +1 day -00:00:00.000001",
+        ),
+        (T::Interval, interval(0, 0, -90_000_000_000), "-25:00:00"),
+        (T::Interval, interval(-25, 0, 0), "-2 years -1 mons"),
+        (
+            real.clone(),
+            CellRef::Date(date(-43, 3, 15)),
+            "0044-03-15 BC",
+        ),
+        (real, CellRef::Date(Date::INFINITY), "infinity"),
+        (DATE, CellRef::Date(date(0, 0, 0)), "0000-00-00"),
+        (float.clone(), CellRef::F64(1e20), "1e+20"),
+        (float.clone(), CellRef::F64(-1.5e-5), "-1.5e-05"),
+        (float.clone(), CellRef::F64(123_456.75), "123456.75"),
+        (float, CellRef::F64(f64::NEG_INFINITY), "-Infinity"),
+        (
+            T::Instant {
+                precision: 6,
+                calendar: Calendar::Real,
+            },
+            CellRef::Instant(-1),
+            "1969-12-31 23:59:59.999999+00",
+        ),
+    ] {
+        let made = converted(&Pair::of(&ty, &text), &raw(cell)).unwrap();
+        assert_eq!(decode_raw(&made), Some(CellRef::Text(expected)), "{cell:?}");
+    }
+}
+
+#[test]
 fn states_without_a_value_always_pass() {
     let samples = samples();
     for (source, _) in &samples {

@@ -8,7 +8,7 @@
 //! | octets | the octets, which have to be UTF-8; a geometry: EWKB in hexadecimal |
 //! | date, timestamp, moment | ISO 8601 with a space: `2024-01-02 03:04:05.6`, a moment with `+00` behind it, years before 1 with ` BC` behind all; `infinity`, `-infinity` |
 //! | time | `-838:59:59.999999` |
-//! | interval | ISO 8601 as PostgreSQL's `iso_8601` style has it: `P1Y2M3DT-4H5M6.7S` |
+//! | interval | as PostgreSQL writes it: `1 year 2 mons -3 days +04:05:06.7` |
 //! | UUID | 36 characters, lower case |
 //! | bits | `0` and `1` |
 //!
@@ -253,7 +253,8 @@ fn fraction(micros: u64, to: &mut Vec<u8>) -> Result<(), ConvertError> {
     Ok(())
 }
 
-/// `EncodeInterval` of PostgreSQL with `INTSTYLE_ISO_8601`; each part has its own sign.
+/// `EncodeInterval` of PostgreSQL with `INTSTYLE_POSTGRES`, its default. Each part has its own sign,
+/// and a plus where the one before has a minus.
 fn interval(value: Interval, to: &mut Vec<u8>) -> Result<(), ConvertError> {
     let Interval {
         months,
@@ -261,35 +262,31 @@ fn interval(value: Interval, to: &mut Vec<u8>) -> Result<(), ConvertError> {
         micros,
     } = value;
     match (months, days, micros) {
-        (0, 0, 0) => return put(to, format_args!("PT0S")),
         // From version 17 on.
         (i32::MAX, i32::MAX, i64::MAX) => return put(to, format_args!("infinity")),
         (i32::MIN, i32::MIN, i64::MIN) => return put(to, format_args!("-infinity")),
         _ => {}
     }
-    let part = |to: &mut Vec<u8>, number: i64, unit: &str| match number {
-        0 => Ok(()),
-        _ => put(to, format_args!("{number}{unit}")),
-    };
-    to.push(b'P');
-    part(to, (months / 12).into(), "Y")?;
-    part(to, (months % 12).into(), "M")?;
-    part(to, days.into(), "D")?;
-    if micros == 0 {
+    let (mut space, mut plus) = ("", "");
+    for (number, unit) in [(months / 12, "year"), (months % 12, "mon"), (days, "day")] {
+        if number == 0 {
+            continue;
+        }
+        let plus_here = if number > 0 { plus } else { "" };
+        let plural = if number == 1 { "" } else { "s" };
+        put(
+            to,
+            format_args!("{space}{plus_here}{number} {unit}{plural}"),
+        )?;
+        space = " ";
+        plus = if number < 0 { "+" } else { "" };
+    }
+    if micros == 0 && !space.is_empty() {
         return Ok(());
     }
-    to.push(b'T');
-    part(to, micros / 3_600_000_000, "H")?;
-    part(to, micros / 60_000_000 % 60, "M")?;
-    let rest = micros % 60_000_000;
-    if rest != 0 {
-        let sign = if rest < 0 { "-" } else { "" };
-        let rest = rest.unsigned_abs();
-        put(to, format_args!("{sign}{}", rest / 1_000_000))?;
-        fraction(rest % 1_000_000, to)?;
-        to.push(b'S');
-    }
-    Ok(())
+    let sign = if micros < 0 { "-" } else { plus };
+    put(to, format_args!("{space}{sign}"))?;
+    clock(micros.unsigned_abs(), to)
 }
 
 pub(super) fn uuid<'a>(cell: CellRef<'_>) -> Result<CellRef<'a>, ConvertError> {

@@ -69,6 +69,14 @@ impl Api {
         format!("/v2/{project}/fdi/instances/{instance}{rest}")
     }
 
+    /// Our own operations and `rest`.
+    pub(super) fn native(&self, rest: &str) -> String {
+        let Identity {
+            project, instance, ..
+        } = &self.identity;
+        format!("/v1/projects/{project}/instances/{instance}{rest}")
+    }
+
     /// The applications and `rest`.
     pub(super) fn apps(&self, rest: &str) -> String {
         let Identity {

@@ -14,7 +14,7 @@ const UNREACHABLE: Want<'_> = Want::Fdi(400, "FDI.3016", "");
 const MARIADB: &str = "CREATE DATABASE shop; USE shop;
 CREATE TABLE account (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, name VARCHAR(40) NOT NULL UNIQUE,
   amount DECIMAL(12,2) NOT NULL, note TEXT, ratio DOUBLE, day DATE);
-CREATE TABLE `odd name` (`sloupec č` INT PRIMARY KEY);
+CREATE TABLE `odd name` (`sloupec č` INT PRIMARY KEY COMMENT 'it''s \\\\odd');
 CREATE TABLE Upper (a INT, b INT, PRIMARY KEY (a, b));
 CREATE VIEW looks AS SELECT 1; CREATE DATABASE elsewhere; CREATE TABLE elsewhere.hidden (id INT PRIMARY KEY);";
 
@@ -40,6 +40,7 @@ fn databases() {
     columns(&mut api, &ends);
     connections(&mut api, &ends);
     automatic_mappings(&mut api, &ends);
+    plan_is_shown(&mut api, &ends);
     failures_show(&mut api, &ends, &app);
     silence_ends(&mut api, &app);
     drop(ends.mariadb);
@@ -239,6 +240,56 @@ fn automatic_mappings(api: &mut Api, ends: &Ends) {
     api.same("percent", &mapping["mapping_percent"], &json!(100));
     let pairs = mapping["mapping"].as_array().map(Vec::len);
     api.same("pairs of columns", pairs, Some(6));
+}
+
+/// What a run would do: columns with verdicts, findings, and the statements that make tables.
+fn plan_is_shown(api: &mut Api, ends: &Ends) {
+    let (from, to) = (&ends.ids[0], &ends.ids[1]);
+    let task = api.task("planned");
+    let mappings = api.fdi(&format!("/multi-tasks/{task}/mappings"));
+    let options = api.native(&format!("/tasks/{task}/options"));
+    let plan = api.native(&format!("/tasks/{task}/plan"));
+    for (table, target) in [("account", "account"), ("odd name", "new'one")] {
+        let body = json!({
+            "source_datasource_id": from, "target_datasource_id": to,
+            "source_table": format!("shop.{table}"), "target_table": format!("public.{target}"),
+        });
+        api.ask("mapping", ("POST", &mappings), &body, Want::Ok(200));
+    }
+    let codes = |plan: &Value| -> Vec<String> {
+        let findings = plan["findings"].as_array().cloned().unwrap_or_default();
+        findings.iter().map(|f| text(&f["code"])).collect()
+    };
+    let shown = api.bare("GET", &plan, Want::Ok(200));
+    api.same("runnable", &shown["runnable"], &json!(false));
+    let missing = codes(&shown).contains(&"target_table_missing".to_owned());
+    api.same("the missing table is a finding", missing, true);
+    let missing = json!({"create_tables": "missing"});
+    api.ask("options", ("PATCH", &options), &missing, Want::Ok(200));
+    let shown = api.bare("GET", &plan, Want::Ok(200));
+    api.same("runnable", &shown["runnable"], &json!(true));
+    let tables = &shown["tables"];
+    let made: Vec<_> = [&tables[0], &tables[1]].map(|t| &t["create"]).into();
+    api.same("tables to be made", made, vec![&json!(false), &json!(true)]);
+    let amount = &tables[0]["columns"][2];
+    let wanted = json!({
+        "source": "amount", "source_type": "decimal(12,2)",
+        "target": "amount", "target_type": "numeric(12,2)", "verdict": "widening",
+    });
+    for (field, value) in wanted.as_object().into_iter().flatten() {
+        api.same(field, &amount[field], value);
+    }
+    let statements = &shown["statements"];
+    let create = "CREATE TABLE IF NOT EXISTS \"public\".\"new'one\" (\"sloupec č\" integer NOT NULL, \
+                  PRIMARY KEY (\"sloupec č\"))";
+    let comment = "COMMENT ON COLUMN \"public\".\"new'one\".\"sloupec č\" IS E'it''s \\\\odd'";
+    api.same("statements", statements, &json!([create, comment]));
+    let there = "SELECT to_regclass('public.\"new''one\"') IS NULL";
+    api.same(
+        "nothing is made",
+        ends.postgres.sql(there).unwrap(),
+        "t".into(),
+    );
 }
 
 /// A task whose source refuses the password fails, says so, and can be tried again.
