@@ -366,17 +366,32 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
     Ok(Some(schema))
 }
 
-/// The table without columns the log does not have: those the server computes (stored ones are
-/// `logged` since version 18).
-pub(crate) fn in_the_log(schema: TableSchema, logged: bool) -> TableSchema {
-    if logged || !schema.columns.iter().any(|c| c.generated) {
+/// The columns the server computes and stores: version 18 can log them.
+pub(crate) async fn stored(client: &Client, table: &TableName) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1::text \
+             AND c.relname = $2::text AND a.attgenerated = 's'",
+            &[&table.schema, &table.name],
+        )
+        .await
+        .map_err(plain)?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+/// The table without columns the log does not have: those the server computes, but for `logged` ones.
+pub(crate) fn in_the_log(schema: TableSchema, logged: &[String]) -> TableSchema {
+    let left_out = |column: &ColumnSchema| column.generated && !logged.contains(&column.name);
+    if !schema.columns.iter().any(left_out) {
         return schema;
     }
     let mut places = Vec::with_capacity(schema.columns.len());
     let mut columns = Vec::new();
     for column in schema.columns {
-        places.push((!column.generated).then_some(columns.len()));
-        if !column.generated {
+        let out = left_out(&column);
+        places.push((!out).then_some(columns.len()));
+        if !out {
             columns.push(column);
         }
     }

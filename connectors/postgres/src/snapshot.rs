@@ -25,7 +25,6 @@ use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
-use crate::config::connect_source;
 use crate::error::{asking, refused};
 use crate::position::Seen;
 use crate::schema::{self, quote, quote_table};
@@ -75,10 +74,20 @@ pub(crate) async fn open(
     chunk: &Chunk,
     limits: StreamLimits,
 ) -> Result<Reader> {
+    let connection = source.opener().await?;
+    let reader = open_by(&connection.client, source, chunk, limits).await?;
+    source.put_back(connection);
+    Ok(reader)
+}
+
+async fn open_by(
+    client: &Client,
+    source: &PostgresSource,
+    chunk: &Chunk,
+    limits: StreamLimits,
+) -> Result<Reader> {
     let config = &source.config;
     let table = &chunk.schema.name;
-    let connection = connect_source(config).await?;
-    let client = &connection.client;
     if slot::extend(client, &source.name, table).await? {
         // A transaction that runs may have written to the table before it was published.
         settle(client, Wait::Writers).await?;

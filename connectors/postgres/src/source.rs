@@ -33,6 +33,8 @@ pub(crate) struct PostgresSource {
     pub(crate) name: String,
     /// An idle connection for the questions asked every second.
     idle: Mutex<Option<Asking>>,
+    /// Idle connections of chunks that were opened: a load has many.
+    openers: Lock<Vec<Asking>>,
     /// The session that made the slot, and with it the snapshot it exported: alive until the stream
     /// begins.
     held: Lock<Option<Held>>,
@@ -60,6 +62,7 @@ impl PostgresSource {
             config: config.clone(),
             name: slot::name(&config.application_name),
             idle: Mutex::new(None),
+            openers: Lock::default(),
             held: Lock::default(),
         }
     }
@@ -99,6 +102,27 @@ impl PostgresSource {
         tokio::time::timeout(self.config.timeout, end_of_log(client))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// A connection to open a chunk with, used before or new.
+    pub(crate) async fn opener(&self) -> Result<Asking> {
+        let idle = self
+            .openers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match idle {
+            Some(connection) if !connection.client.is_closed() => Ok(connection),
+            _ => connect_source(&self.config).await,
+        }
+    }
+
+    /// Keeps it for the next chunk, until the stream begins.
+    pub(crate) fn put_back(&self, connection: Asking) {
+        self.openers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
     }
 
     fn held(&self) -> MutexGuard<'_, Option<Held>> {
@@ -293,11 +317,17 @@ impl Inspect for PostgresSource {
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         self.ask(async |client| {
-            let logged = version(client).await?.0 >= 180_000;
+            let stored = version(client).await?.0 >= 180_000;
             let mut out = Vec::new();
             for table in tables {
-                let found = schema::describe(client, table).await?;
-                out.extend(found.map(|found| schema::in_the_log(found, logged)));
+                let Some(found) = schema::describe(client, table).await? else {
+                    continue;
+                };
+                let logged = match stored && found.columns.iter().any(|c| c.generated) {
+                    true => schema::stored(client, table).await?,
+                    false => Vec::new(),
+                };
+                out.push(schema::in_the_log(found, &logged));
             }
             Ok(out)
         })
@@ -398,6 +428,10 @@ impl Source for PostgresSource {
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
         self.unshare();
+        self.openers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         let (stream, confirm) = Box::pin(stream::open(self, from, tables, limits)).await?;
         Ok((Box::new(stream), Box::new(confirm)))
     }

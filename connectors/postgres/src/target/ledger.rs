@@ -228,14 +228,12 @@ pub(super) async fn adopt(
             continue;
         };
         let source = &source.schema.name;
+        // Two statements: what one changes, another part of it may not see.
         transaction
             .execute(
-                "WITH old AS (SELECT visibility, coalesce(loaded_rows, 0) AS rows \
-                   FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2 \
-                   AND target_schema = $3 AND target_table = $4 AND phase = 'loaded' FOR UPDATE), \
-                 adopted AS (INSERT INTO thalweg.checkpoint_chunk \
-                   SELECT $1, $2, $3, $4, $5, $6, NULL, NULL, NULL, visibility, rows FROM old) \
-                 UPDATE thalweg.checkpoint_table SET phase = 'loading', visibility = NULL \
+                "INSERT INTO thalweg.checkpoint_chunk \
+                 SELECT server, task, target_schema, target_table, $5, $6, NULL, NULL, NULL, \
+                 visibility, coalesce(loaded_rows, 0) FROM thalweg.checkpoint_table \
                  WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
                  AND phase = 'loaded'",
                 &[
@@ -245,6 +243,20 @@ pub(super) async fn adopt(
                     &table.name.name,
                     &source.schema,
                     &source.name,
+                ],
+            )
+            .await
+            .map_err(convert)?;
+        transaction
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET phase = 'loading', visibility = NULL \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
+                 AND phase = 'loaded'",
+                &[
+                    &task.server,
+                    &task.task,
+                    &table.name.schema,
+                    &table.name.name,
                 ],
             )
             .await

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TablePhase, TaskKey};
-use thalweg_core::mapping::ColumnPair;
+use thalweg_core::Kind;
+use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TablePhase, TaskKey};
+use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Target;
 use thalweg_core::position::Position;
+use thalweg_core::range::{Bound, KeyRange};
 use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
-use thalweg_core::value::RowBatch;
+use thalweg_core::value::{CellRef, RowBatch};
 
-use crate::world::{World, column, load_whole, one_table_at, plan, source};
+use crate::world::{World, column, load_whole, one_table_at, plan, source, whole};
 
 const SCHEMAS: &str = "SELECT count(*) FROM pg_namespace WHERE nspname = 'thalweg'";
 const TABLES: &str = "SELECT count(*) FROM pg_tables WHERE schemaname = 'thalweg'";
@@ -351,4 +353,204 @@ async fn names_the_server_would_cut_are_findings() {
     // To be asked for one is no error.
     let long = [TableName::new("public", "x".repeat(64))];
     assert!(world.target.describe(&long).await.unwrap().is_empty());
+}
+
+/// A chunk of the source table behind the only target.
+fn chunk(plan: &Plan, [from, to]: [Option<&[u8]>; 2], seen: &str, rows: u64) -> LoadedChunk {
+    let bound = |octets: Option<&[u8]>| octets.map(|o| Bound::new(CellRef::Bytes(o)));
+    LoadedChunk {
+        range: Some(KeyRange {
+            column: 0,
+            from: bound(from),
+            to: bound(to),
+        }),
+        rows,
+        ..whole(plan, 0, seen, 0)
+    }
+}
+
+fn one_row(id: i64) -> RowBatch {
+    let mut rows = RowBatch::new();
+    rows.push(CellRef::I64(id));
+    rows.end_row();
+    rows
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
+    let world = World::new();
+    let plan = one_table(&world);
+    let epoch = world.claim(&plan).await.epoch;
+    let target = &world.target;
+    let open = async || {
+        target
+            .open_loader(&world.key, epoch, Arc::clone(&plan))
+            .await
+            .unwrap()
+    };
+    let phase = async || {
+        let table = target.claim(&world.key).await.unwrap().tables.remove(0);
+        (table.phase, table.loaded_rows, table.whole)
+    };
+    let count = || count(&world, "SELECT count(*) FROM public.t");
+    let (mut one, mut other) = (open().await, open().await);
+    one.begin(0, 0).await.unwrap();
+    one.empty(ExistingRows::Refuse, "print").await.unwrap();
+    one.commit(None).await.unwrap();
+    // Two at once; a bound longer than any index takes.
+    let long = [7; 9_000];
+    let first = chunk(&plan, [None, Some(&long)], "7 but 6", 1);
+    let second = chunk(&plan, [Some(&long), None], "9", 1);
+    for (loader, id) in [(&mut one, 1), (&mut other, 2)] {
+        loader.begin(0, 0).await.unwrap();
+        loader.load(&one_row(id)).await.unwrap();
+    }
+    other.commit(Some(&second)).await.unwrap();
+    drop(one);
+    assert_eq!(count(), 1, "the chunk in flight is rolled back");
+    // A claim fences the loaders of before; what is in stays in.
+    let (now, rows, _) = phase().await;
+    assert_eq!(
+        (now, rows),
+        (TablePhase::Loading(vec![second.clone()]), Some(1))
+    );
+    other.begin(0, 0).await.unwrap();
+    other.load(&one_row(1)).await.unwrap();
+    let fenced = other.commit(Some(&first)).await.unwrap_err();
+    assert_eq!(fenced.kind(), Kind::Fenced);
+    drop(other);
+    let epoch = target.claim(&world.key).await.unwrap().epoch;
+    let mut loader = target
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    loader.begin(0, 0).await.unwrap();
+    loader.load(&one_row(1)).await.unwrap();
+    let wrong = LoadedChunk {
+        rows: 2,
+        ..first.clone()
+    };
+    assert_eq!(
+        loader.commit(Some(&wrong)).await.unwrap_err().kind(),
+        Kind::Bug
+    );
+    drop(loader);
+    let mut loader = target
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    loader.begin(0, 0).await.unwrap();
+    loader.load(&one_row(1)).await.unwrap();
+    loader.commit(Some(&first)).await.unwrap();
+    let mut applier = target
+        .open_applier(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    applier.go_live().await.unwrap();
+    assert_eq!(phase().await, (TablePhase::Live, Some(2), false));
+    let left = "SELECT count(*) FROM thalweg.checkpoint_chunk";
+    assert_eq!(world.server.sql(left).unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_that_is_given_up_begins_again_as_one_chunk() {
+    let world = World::new();
+    let plan = one_table(&world);
+    let epoch = world.claim(&plan).await.epoch;
+    let target = &world.target;
+    let mut loader = target
+        .open_loader(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    load_whole(loader.as_mut(), &plan, 0, &one_row(1), "7")
+        .await
+        .unwrap();
+    let mut applier = target
+        .open_applier(&world.key, epoch, Arc::clone(&plan))
+        .await
+        .unwrap();
+    applier.load_again(&[0]).await.unwrap();
+    let table = target.claim(&world.key).await.unwrap().tables.remove(0);
+    // The rows are the task's own to replace.
+    let own = table.loaded_rows.is_some();
+    assert_eq!(
+        (table.phase, own, table.whole),
+        (TablePhase::Waiting, true, true)
+    );
+    let fenced = applier.load_again(&[0]).await.unwrap_err();
+    assert_eq!(fenced.kind(), Kind::Fenced);
+    let left = "SELECT count(*) FROM thalweg.checkpoint_chunk";
+    assert_eq!(world.server.sql(left).unwrap(), "0");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_load_of_a_version_without_ledgers_is_taken_over() {
+    let world = World::new();
+    let plan = one_table(&world);
+    world.claim(&plan).await;
+    world
+        .server
+        .sql(
+            "DROP TABLE thalweg.checkpoint_chunk; \
+             ALTER TABLE thalweg.checkpoint_table DROP COLUMN whole; \
+             UPDATE thalweg.checkpoint_table SET phase = 'loaded', visibility = '7', loaded_rows = 3",
+        )
+        .unwrap();
+    // Before it runs again it may be reset, or looked at; and it is taken over once.
+    assert!(world.target.set_aside(&task("other"), &plan).await.is_ok());
+    for _ in 0..2 {
+        let table = world.claim(&plan).await.tables.remove(0);
+        let there = LoadedChunk {
+            rows: 3,
+            ..whole(&plan, 0, "7", 0)
+        };
+        assert_eq!(table.phase, TablePhase::Loading(vec![there]));
+    }
+    world
+        .server
+        .sql("DROP TABLE thalweg.checkpoint_chunk")
+        .unwrap();
+    world.target.forget(&world.key).await.unwrap();
+    world.target.release(&world.key).await.unwrap();
+    assert_eq!(count(&world, SCHEMAS), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_takes_rows_of_several_moments_if_no_key_can_be_in_their_way() {
+    let world = World::new();
+    let plan = one_table(&world);
+    world.claim(&plan).await;
+    let loose = async |setup: &str, replica: bool| {
+        world.server.sql(setup).unwrap();
+        let mut plan = Plan::clone(&plan);
+        if replica {
+            plan.options.foreign_keys = ForeignKeys::Replica;
+        }
+        world.target.loose(&plan).await.unwrap()
+    };
+    assert_eq!(loose("SELECT 1", false).await, [true]);
+    // Any key that holds the plan's is no harm.
+    assert_eq!(
+        loose(
+            "ALTER TABLE t ADD n int; CREATE UNIQUE INDEX u ON t (n, id)",
+            false
+        )
+        .await,
+        [true]
+    );
+    assert_eq!(
+        loose("CREATE UNIQUE INDEX v ON t (n) INCLUDE (id)", false).await,
+        [false]
+    );
+    let other = "DROP INDEX v; CREATE TABLE o (id bigint PRIMARY KEY REFERENCES t (id))";
+    assert_eq!(loose(other, false).await, [false]);
+    assert_eq!(loose("SELECT 1", true).await, [true], "nobody checks it");
+    assert_eq!(
+        loose("DROP TABLE o; CREATE UNIQUE INDEX v ON t ((id % 2))", true).await,
+        [false]
+    );
+    assert_eq!(
+        loose("DROP INDEX v; ALTER TABLE t ADD EXCLUDE (n WITH =)", true).await,
+        [false]
+    );
 }

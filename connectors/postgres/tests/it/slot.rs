@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use thalweg_core::Kind;
+use thalweg_core::position::Position;
 
 use crate::log::{LIMITS, Log, Origin, public, read, says};
 
@@ -155,4 +156,37 @@ async fn a_slot_waits_for_prepared_transactions_and_names_them() {
     assert_eq!(log.change().await.changes, ["+a 3"]);
     origin.sql("COMMIT PREPARED 'p'");
     assert_eq!(log.change().await.changes, ["+a 2"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_killed_server_is_read_on_where_it_was() {
+    let origin = Origin::new("CREATE TABLE a (id int PRIMARY KEY)");
+    let at = origin.secure(&["a"]).await;
+    let tables = origin.tables(&["a"]).await;
+    let mut log = origin.open(&at, &tables).await;
+    origin.sql("INSERT INTO a VALUES (1); INSERT INTO a VALUES (2)");
+    let first = log.change().await;
+    assert_eq!(log.change().await.changes, ["+a 2"]);
+    log.confirm.confirm(&first.position).await.unwrap();
+    origin.server.kill().unwrap();
+    let error = loop {
+        if let Err(error) = log.next().await {
+            break error;
+        }
+    };
+    says(&error, Kind::Transient, &[]);
+    origin.server.restart().unwrap();
+    origin.sql("INSERT INTO a VALUES (3)");
+    let mut log = Log::open(origin.again(), &first.position, &tables, LIMITS)
+        .await
+        .unwrap();
+    for expected in ["+a 2", "+a 3"] {
+        assert_eq!(log.change().await.changes, [expected]);
+    }
+    // The same place in another cluster's log.
+    let text = first.position.as_str();
+    let system = text.split(';').nth(2).unwrap();
+    let elsewhere = Position::new(text.replace(system, "1"));
+    let (_, error) = origin.stops(&elsewhere, &tables).await;
+    says(&error, Kind::PositionLost, &["another system"]);
 }
