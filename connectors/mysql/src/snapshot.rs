@@ -14,6 +14,7 @@
 //! transactions commit too close to each other for such a moment, it is tried again ([`TRIES`]).
 
 use std::cmp::Ordering;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -114,6 +115,8 @@ async fn coordinate(conn: &mut Conn) -> Result<Coordinate> {
     }
 }
 
+/// How long what is in the log may not be visible yet.
+const IN_FLIGHT: Duration = Duration::from_secs(5);
 /// How often a moment between two transactions of a MySQL server is looked for.
 const TRIES: u32 = 500;
 const BEGIN: &str = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
@@ -201,12 +204,22 @@ pub(crate) async fn open(
         "SET SESSION max_execution_time = 0"
     };
     conn.query_drop(no_limit).await.map_err(from_driver)?;
-    let seen = begin(&mut conn).await?;
-    if !holds(&mut conn, &seen, &Place::of_position(from)?).await? {
-        return Err(lost(
-            "the server's log ends before the place where the task is",
-        ));
-    }
+    let place = Place::of_position(from)?;
+    let since = Instant::now();
+    let seen = loop {
+        let seen = begin(&mut conn).await?;
+        if holds(&mut conn, &seen, &place).await? {
+            break seen;
+        }
+        // A transaction is in the log a moment before it is visible.
+        if since.elapsed() > IN_FLIGHT {
+            return Err(lost(
+                "the server's log ends before the place where the task is",
+            ));
+        }
+        conn.query_drop("ROLLBACK").await.map_err(from_driver)?;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
     let seen = seen.visibility();
     let rows = select(chunk, &columns)?
         .with(())

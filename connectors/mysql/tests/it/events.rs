@@ -18,6 +18,9 @@ fn columns() -> Vec<Column> {
     ]
 }
 
+/// Writes a transaction.
+type Write<'a> = &'a dyn Fn(&mut Binlog);
+
 const ALL: &[bool] = &[true, true, true];
 
 fn played(log: &Binlog) -> (Recording, Vec<String>) {
@@ -51,7 +54,7 @@ const WORK: [&str; 4] = [
 #[test]
 fn every_form_of_a_transaction_gives_the_same_rows() {
     let begin = |log: &mut Binlog| log.query("d", "BEGIN");
-    let forms: [(&str, &dyn Fn(&mut Binlog)); 9] = [
+    let forms: [(&str, Write<'_>); 9] = [
         ("anonymous", &|log| {
             log.anonymous();
             begin(log);
