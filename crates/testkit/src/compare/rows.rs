@@ -1,6 +1,5 @@
 //! The rows of one side as its client prints them, one at a time.
 
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -19,7 +18,7 @@ const MARIADB_SESSION: &str = "--init-command=SET SESSION time_zone='+00:00', sq
                                max_sort_length=1048576, sort_buffer_size=67108864, \
                                net_write_timeout=3600";
 /// What a session of PostgreSQL is told.
-const POSTGRES_SESSION: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres";
+const POSTGRES_SESSION: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=";
 
 /// A row in canonical form: fields with a tab after each.
 #[derive(Debug, Default)]
@@ -62,7 +61,10 @@ impl Rows {
         let mut client = place.client();
         match system {
             System::MariaDb => client.arg("--quick").arg(MARIADB_SESSION),
-            System::Postgres => client.env("PGOPTIONS", OsStr::new(POSTGRES_SESSION)),
+            System::Postgres => {
+                let style = columns.interval_style();
+                client.env("PGOPTIONS", format!("{POSTGRES_SESSION}{style}"))
+            }
         };
         let (errors, theirs) = unnamed_file()?;
         client
