@@ -436,6 +436,14 @@ impl Source for PostgresSource {
         Ok((Box::new(stream), Box::new(confirm)))
     }
 
+    fn traces(&self) -> Vec<String> {
+        let name = &self.name;
+        vec![
+            format!("SELECT pg_drop_replication_slot('{name}');"),
+            format!("DROP PUBLICATION IF EXISTS {name};"),
+        ]
+    }
+
     async fn release(&self) -> Result<()> {
         self.unshare();
         let since = Instant::now();

@@ -476,6 +476,18 @@ impl App {
         Ok(self.supervisor.live(id))
     }
 
+    /// The statements that remove a task from its source.
+    async fn traces_at_source(&self, task: &StoredTask) -> Result<Vec<String>> {
+        let Some(source) = &task.shown.source else {
+            return Ok(Vec::new());
+        };
+        let stored = self.catalog().datasource_show(&task.instance, &source.id);
+        let name = format!("thalweg/{}", task.shown.id);
+        let (connector, config) = self.inner.reach(&stored.await?, name)?;
+        let source = connector.source(&config);
+        Ok(source.map_or_else(|_| Vec::new(), |source| source.traces()))
+    }
+
     /// Deleted tasks whose traces could not be removed yet.
     pub async fn task_leftovers(&self, scope: &Scope) -> Result<Vec<Leftover>> {
         let mut out = Vec::new();
@@ -483,28 +495,25 @@ impl App {
             let (Some(error), true) = (one.error, one.task.instance == scope.instance) else {
                 continue;
             };
+            let mut statements = self.traces_at_source(&one.task).await.unwrap_or_default();
             let shown = one.task.shown;
             let name = |end: &Option<DataSourceRef>| {
                 end.as_ref().map_or("?".to_owned(), |end| end.name.clone())
             };
             let (server, task) = (&self.inner.server, &shown.id);
+            let tables = ["checkpoint_chunk", "checkpoint_table", "checkpoint"];
+            statements.extend(tables.map(|table| {
+                format!(
+                    "DELETE FROM thalweg.{table} WHERE server = '{server}' AND task = '{task}';"
+                )
+            }));
             out.push(Leftover {
                 place: format!(
                     "target {} (schema thalweg), source {}",
                     name(&shown.target),
                     name(&shown.source)
                 ),
-                statements: vec![
-                    format!(
-                        "DELETE FROM thalweg.checkpoint_chunk WHERE server = '{server}' AND task = '{task}';"
-                    ),
-                    format!(
-                        "DELETE FROM thalweg.checkpoint_table WHERE server = '{server}' AND task = '{task}';"
-                    ),
-                    format!(
-                        "DELETE FROM thalweg.checkpoint WHERE server = '{server}' AND task = '{task}';"
-                    ),
-                ],
+                statements,
                 task_name: shown.description.unwrap_or_default(),
                 task_id: shown.id,
                 error,

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use thalweg_core::Side;
 use thalweg_core::checkpoint::TaskKey;
 use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use super::Supervisor;
 use crate::app::Inner;
-use crate::catalog::{Releasing, now_ms};
+use crate::catalog::{Releasing, StoredTask, now_ms};
 use crate::error::{Error, Result};
 
 /// How long after a failure it is tried again, in milliseconds.
@@ -97,20 +98,33 @@ async fn release(inner: &Inner, one: &Releasing) -> Result<()> {
         server: inner.server.clone(),
         task: task.shown.id.clone(),
     };
-    let name = format!("thalweg/{}", key.task);
-    let failed = |e: thalweg_core::Error| Error::Internal(e.chain());
-    let stored = inner
-        .catalog
-        .datasource_show(&task.instance, &target.id)
-        .await?;
-    let (connector, config) = inner.reach(&stored, name.clone())?;
-    let target = connector.target(&config).map_err(failed)?;
-    target.release(&key).await.map_err(failed)?;
-    let stored = inner
-        .catalog
-        .datasource_show(&task.instance, &source.id)
-        .await?;
-    let (connector, config) = inner.reach(&stored, name)?;
+    // Each end for itself, the source first: what is left there may hold its log.
+    let (source, target) = (
+        release_source(inner, task, &source.id, &key).await,
+        release_target(inner, task, &target.id, &key).await,
+    );
+    match (source, target) {
+        (Err(source), Err(target)) => Err(Error::Internal(format!("{source}; {target}"))),
+        (source, target) => source.and(target),
+    }
+}
+
+fn failed(error: thalweg_core::Error) -> Error {
+    Error::Internal(error.chain())
+}
+
+async fn release_source(inner: &Inner, task: &StoredTask, id: &str, key: &TaskKey) -> Result<()> {
+    let stored = inner.catalog.datasource_show(&task.instance, id).await?;
+    let (connector, config) = inner.reach(&stored, format!("thalweg/{}", key.task))?;
     let source = connector.source(&config).map_err(failed)?;
-    source.release().await.map_err(failed)
+    let released = source.release().await;
+    released.map_err(|error| failed(error.at(Side::Source)))
+}
+
+async fn release_target(inner: &Inner, task: &StoredTask, id: &str, key: &TaskKey) -> Result<()> {
+    let stored = inner.catalog.datasource_show(&task.instance, id).await?;
+    let (connector, config) = inner.reach(&stored, format!("thalweg/{}", key.task))?;
+    let target = connector.target(&config).map_err(failed)?;
+    let released = target.release(key).await;
+    released.map_err(|error| failed(error.at(Side::Target)))
 }

@@ -108,6 +108,11 @@ pub trait Source: Inspect {
 
     /// Removes every trace of the task from the source. Repeatable.
     async fn release(&self) -> Result<()>;
+
+    /// The statements that do the same by hand; none if a task leaves no trace at this system.
+    fn traces(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Reads one chunk.
