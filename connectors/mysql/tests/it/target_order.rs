@@ -476,3 +476,82 @@ async fn truncate_empties_and_a_replaced_row_is_a_new_one() {
     applier.apply(&empty).await.unwrap();
     assert_eq!(goal.sql(ROWS), "1:1:new");
 }
+
+/// What the source's keys do by themselves is done here, over levels, where no key of the target does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
+    use thalweg_core::batch::TableOp;
+    use thalweg_core::plan::Cascade;
+    use thalweg_core::schema::ReferenceAction::{Cascade as Along, SetNull};
+    let goal = Goal::new();
+    goal.sql(
+        "CREATE TABLE a (id bigint PRIMARY KEY, of bigint); \
+         CREATE TABLE b (id bigint PRIMARY KEY, of bigint); \
+         CREATE TABLE c (id bigint PRIMARY KEY, of bigint)",
+    );
+    let plan = goal
+        .plan_into(&["a", "b", "c"], TaskOptions::default())
+        .await;
+    let mut plan = Plan::clone(&plan);
+    let index = |name: &str| {
+        plan.targets
+            .iter()
+            .position(|t| t.name.name == name)
+            .unwrap()
+    };
+    let (a, b, c) = (index("a"), index("b"), index("c"));
+    let link = |parent, child, column, on_delete, on_update| Cascade {
+        parent,
+        parent_columns: vec![column],
+        child,
+        columns: vec![1],
+        on_delete,
+        on_update,
+        derived: true,
+        enforced: false,
+        logged: false,
+    };
+    plan.cascades = vec![
+        // b.of is of a.id, c.of is of b.of, and a.of is of a.id: a tree.
+        link(a, b, 0, Along, Along),
+        link(b, c, 1, SetNull, Along),
+        link(a, a, 0, Along, SetNull),
+    ];
+    let plan = Arc::new(plan);
+    let mut applier = goal.applier(&plan).await;
+    let fill = "DELETE FROM a; DELETE FROM b; DELETE FROM c; \
+                INSERT INTO a VALUES (1, NULL), (2, 1), (3, 2), (9, NULL); \
+                INSERT INTO b VALUES (10, 1), (30, 3), (90, 9); \
+                INSERT INTO c VALUES (100, 1), (300, 3), (900, 9)";
+    let rows = "SELECT group_concat(concat(t, id, ':', coalesce(of, '-')) ORDER BY t, id SEPARATOR ' ') \
+                FROM (SELECT 'a' t, a.* FROM a UNION ALL SELECT 'b', b.* FROM b \
+                  UNION ALL SELECT 'c', c.* FROM c) x";
+    let mut apply = async |op: fn(&mut RowBatch) -> RowOp, unchecked: bool| {
+        goal.sql(fill);
+        let mut batch = ApplyBatch {
+            position: at(1),
+            ..ApplyBatch::default()
+        };
+        let op = op(&mut batch.rows);
+        batch.ordered = vec![TableOp {
+            target: a,
+            feed: 0,
+            op,
+            unchecked,
+        }];
+        let counts = applier.apply(&batch).await.unwrap().counts[a];
+        assert_eq!((counts.missing, counts.repaired), (0, 0));
+        goal.sql(rows)
+    };
+    let gone: fn(&mut RowBatch) -> RowOp = |rows| RowOp::Delete(pair(rows, 1, 0));
+    let moved: fn(&mut RowBatch) -> RowOp = |rows| RowOp::Update {
+        before: pair(rows, 1, 0),
+        after: row(rows, &[CellRef::I64(7), CellRef::Unchanged]),
+    };
+    assert_eq!(apply(gone, false).await, "a9:- b90:9 c100:- c300:- c900:9");
+    let with = "a2:- a3:2 a7:- a9:- b10:7 b30:3 b90:9 c100:7 c300:3 c900:9";
+    assert_eq!(apply(moved, false).await, with);
+    // The source did it with its keys off.
+    let without = "a2:1 a3:2 a9:- b10:1 b30:3 b90:9 c100:1 c300:3 c900:9";
+    assert_eq!(apply(gone, true).await, without);
+}

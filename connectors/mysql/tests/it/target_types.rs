@@ -284,10 +284,9 @@ async fn values_of_every_type_come_back_as_they_went() {
             let error = error.unwrap_or_else(|| panic!("{ty} took {cell:?}"));
             says(&error, Kind::Data, &format!("shop.{name}"), " ");
             let place = error.chain();
-            assert!(
-                place.contains("column v") || place.contains("constraint"),
-                "{place}"
-            );
+            // Of a geometry the server does not tell the column.
+            let named = ["column v", "constraint", "1416"];
+            assert!(named.iter().any(|name| place.contains(name)), "{place}");
             values += 1;
         }
     }
@@ -398,7 +397,9 @@ async fn what_is_proposed_is_created_as_it_was_proposed() {
         assert_eq!((&is.name, &is.ty), (&was.name, &was.ty));
         let key = ["id", "c11"].contains(&is.name.as_str());
         assert_eq!(is.nullable, was.nullable && !key, "{}", is.name);
-        assert!(!is.folds, "{} {}", is.name, is.native);
+        // JSON of MariaDB has a collation of its own, and is in no key.
+        let folds = is.folds && !matches!(is.ty, T::Json { .. });
+        assert!(!folds, "{} {}", is.name, is.native);
         assert_eq!(is.comment, if is.name == "id" { "" } else { "it's \\ so" });
     }
     assert_eq!(found.primary_key, [0, 12]);
