@@ -20,8 +20,6 @@ struct Column {
     number: bool,
     /// What to ask at the source and at the target.
     asked: [String; 2],
-    /// Whether it is an interval on one side and text on the other.
-    interval_text: bool,
 }
 
 /// The columns of a pair of tables.
@@ -134,15 +132,6 @@ impl Columns {
         Some(order.join(", "))
     }
 
-    /// How PostgreSQL is to write intervals: as the text of ISO 8601 where the other side has them as
-    /// text, which is how they are documented to travel; else as hours, as MariaDB writes a `TIME`.
-    pub(super) fn interval_style(&self) -> &'static str {
-        match self.columns.iter().any(|column| column.interval_text) {
-            true => "iso_8601",
-            false => "postgres",
-        }
-    }
-
     /// The form of each column, in order.
     pub(super) fn forms(&self) -> impl ExactSizeIterator<Item = Form> {
         self.columns.iter().map(|column| column.form)
@@ -205,7 +194,6 @@ fn column(names: [&str; 2], [from, to]: [&Type; 2]) -> Option<Column> {
             to.ask(form, &to.system.quote(there)),
         ],
         number: form == Form::Number && from.is_number() && to.is_number(),
-        interval_text: form == Form::Text && (from.is_interval() || to.is_interval()),
         names: names.map(str::to_owned),
         form,
     })

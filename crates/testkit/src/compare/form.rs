@@ -98,11 +98,6 @@ impl Type {
         self.forms().contains(&Form::Number) && self.name != "boolean"
     }
 
-    /// Whether it is an interval.
-    pub(super) fn is_interval(&self) -> bool {
-        self.name.starts_with("interval")
-    }
-
     /// The forms it has, the strictest first.
     fn forms(&self) -> &'static [Form] {
         use Form::{Bits, Bytes, Civil, Day, Ewkb, Float, Json, Moment, Number, Text, Time, Uuid};

@@ -1,5 +1,6 @@
 //! The rows of one side as its client prints them, one at a time.
 
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
 use std::process::{Child, ChildStdout, Stdio};
 
@@ -18,7 +19,7 @@ const MARIADB_SESSION: &str = "--init-command=SET SESSION time_zone='+00:00', sq
                                max_sort_length=1048576, sort_buffer_size=67108864, \
                                net_write_timeout=3600";
 /// What a session of PostgreSQL is told.
-const POSTGRES_SESSION: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=";
+const POSTGRES_SESSION: &str = "-c timezone=UTC -c datestyle=ISO -c intervalstyle=postgres";
 
 /// A row in canonical form: fields with a tab after each.
 #[derive(Debug, Default)]
@@ -61,10 +62,7 @@ impl Rows {
         let mut client = place.client();
         match system {
             System::MariaDb => client.arg("--quick").arg(MARIADB_SESSION),
-            System::Postgres => {
-                let style = columns.interval_style();
-                client.env("PGOPTIONS", format!("{POSTGRES_SESSION}{style}"))
-            }
+            System::Postgres => client.env("PGOPTIONS", OsStr::new(POSTGRES_SESSION)),
         };
         let (errors, theirs) = unnamed_file()?;
         client

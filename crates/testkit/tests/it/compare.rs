@@ -203,7 +203,13 @@ const POSTGRES_TO_MARIADB: Types = &[
     ("inet", "'::1'", "TEXT", "'::1'", "'::1/128'"),
     ("inet", "'10.0.0.1/8'", "TEXT", "'10.0.0.1/8'", "'10.0.0.1'"),
     ("bit varying(9)", "B'101'", "TEXT", "'101'", "'1010'"),
-    ("interval", "'1 mon 2 days'", "TEXT", "'P1M2D'", "'P1M'"),
+    (
+        "interval",
+        "'1 mon 2 days'",
+        "TEXT",
+        "'1 mon 2 days'",
+        "'1 mon'",
+    ),
     ("amount", "7", "DECIMAL(9,1)", "7", "7.1"),
 ];
 
