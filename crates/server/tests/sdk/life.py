@@ -411,7 +411,7 @@ class Life:
             target_table="shop.entry",
         )
         fields = {"task_id": self.three, "body": turned}
-        self.refused("CreateMultiTaskMappings", 400, "FDI.3033", "source_datasource_id", **fields)
+        self.refused("CreateMultiTaskMappings", 400, "FDI.3037", "source_datasource_id", **fields)
 
     def show(self, status):
         answer = self.call("ShowTask", shapes.SHOWN, task_id=self.one)
