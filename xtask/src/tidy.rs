@@ -62,7 +62,9 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_dir() {
-            if !name.starts_with('.') && !name.starts_with("target") {
+            // The build's folder; a connector's `src/target` is none.
+            let built = entry.path().join("CACHEDIR.TAG").exists();
+            if !name.starts_with('.') && !built {
                 walk(&entry.path(), files)?;
             }
         } else if [".rs", ".md", "Cargo.toml"]

@@ -37,11 +37,11 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert;
 use super::ledger;
-use super::session::{Session, quote, text};
-use super::table::{is_empty, is_gone, quote_table};
+use super::session::{Session, quote};
+use super::table::{gone_is_none, is_empty, is_gone, quote_table};
 
 /// Taken by every preparation and removal, so that two of them take turns.
-const LOCK: &str = "thalweg";
+pub(super) const LOCK: &str = "thalweg";
 /// Seconds a preparation waits for another one.
 const LOCK_WAIT_S: u32 = 20;
 /// The database of the checkpoint.
@@ -52,8 +52,8 @@ const PREFIX: &str = "_thalweg_";
 /// Where the checkpoint tables are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Place {
-    database: String,
-    prefix: &'static str,
+    pub(super) database: String,
+    pub(super) prefix: &'static str,
 }
 
 impl Place {
@@ -164,7 +164,7 @@ pub(super) async fn find(session: &mut Session, task: &TaskKey) -> Result<Option
 }
 
 /// The places that have checkpoint tables, the database of its own first.
-async fn present(session: &mut Session) -> Result<Vec<Place>> {
+pub(super) async fn present(session: &mut Session) -> Result<Vec<Place>> {
     let database = default_database(session).await?;
     let found: Vec<(String, String)> = session
         .ask(
@@ -216,7 +216,7 @@ pub(super) async fn prepare<'a>(
     Ok(made)
 }
 
-async fn take_turns(session: &mut Session) -> Result<()> {
+pub(super) async fn take_turns(session: &mut Session) -> Result<()> {
     let lock = format!("SELECT GET_LOCK('{LOCK}', {LOCK_WAIT_S})");
     match session.first::<Option<u8>>(&lock).await? {
         Some(Some(1)) => Ok(()),
@@ -511,14 +511,6 @@ pub(super) async fn forget(session: &mut Session, task: &TaskKey) -> Result<()> 
     Ok(())
 }
 
-fn gone_is_none<T>(result: std::result::Result<T, My>) -> Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if is_gone(&error) => Ok(None),
-        Err(error) => Err(convert(error)),
-    }
-}
-
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
 /// tables that were loaded; says whether there were any.
 pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan) -> Result<bool> {
@@ -705,89 +697,4 @@ pub(super) async fn pending(session: &mut Session, task: &TaskKey) -> Result<Vec
     let rows: Option<Vec<(String, String)>> = gone_is_none(session.conn().exec(read, key).await)?;
     let names = rows.unwrap_or_default().into_iter();
     Ok(names.map(|(s, t)| TableName::new(s, t)).collect())
-}
-
-/// Removes the rows of a task, and with the last task's the tables and the database.
-pub(super) async fn release(session: &mut Session, task: &TaskKey) -> Result<()> {
-    for place in present(session).await? {
-        for table in [place.chunks(), place.tables(), place.checkpoint()] {
-            let delete = format!("DELETE FROM {table} WHERE server = ? AND task = ?");
-            let key = (&task.server, &task.task);
-            gone_is_none(session.conn().exec_drop(delete, key).await)?;
-        }
-        session.run("COMMIT").await?;
-        remove_unused(session, &place).await?;
-    }
-    Ok(())
-}
-
-/// Drops the tables if no task has a row in them, and the database if it then is empty. Who may not
-/// lock or drop them leaves them where they are.
-async fn remove_unused(session: &mut Session, place: &Place) -> Result<()> {
-    if in_use(session, place).await? {
-        return Ok(());
-    }
-    take_turns(session).await?;
-    // New work on the checkpoint waits behind this.
-    session.run("SET SESSION lock_wait_timeout = 3").await?;
-    let removed = remove_locked(session, place).await;
-    session.run("UNLOCK TABLES").await?;
-    let removed = match removed {
-        Ok(true) => drop_database(session, place).await,
-        other => other.map(drop),
-    };
-    session.run(&format!("DO RELEASE_LOCK('{LOCK}')")).await?;
-    match removed {
-        Err(error) if error.kind() == Kind::Config => Ok(()),
-        other => other,
-    }
-}
-
-async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
-    let (checkpoint, tables, chunks) = (place.checkpoint(), place.tables(), place.chunks());
-    let lock = format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE");
-    if gone_is_none(session.conn().query_drop(lock).await)?.is_none() {
-        return Ok(false);
-    }
-    // A claim may have come between the first look and the lock.
-    if in_use(session, place).await? {
-        return Ok(false);
-    }
-    session
-        .run(&format!("DROP TABLE {chunks}, {tables}, {checkpoint}"))
-        .await?;
-    Ok(true)
-}
-
-async fn in_use(session: &mut Session, place: &Place) -> Result<bool> {
-    for table in [place.checkpoint(), place.tables()] {
-        let any = format!("SELECT 1 FROM {table} LIMIT 1");
-        let found: Option<Option<u8>> = gone_is_none(session.conn().query_first(any).await)?;
-        if found.flatten().is_some() {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// Drops our database if nothing is in it: it has no way to be dropped only then, so the server is
-/// asked first.
-async fn drop_database(session: &mut Session, place: &Place) -> Result<()> {
-    if !place.prefix.is_empty() {
-        return Ok(());
-    }
-    let database = text(&place.database);
-    let within = [
-        format!("information_schema.tables WHERE table_schema = {database}"),
-        format!("information_schema.routines WHERE routine_schema = {database}"),
-        format!("information_schema.events WHERE event_schema = {database}"),
-    ];
-    for objects in within {
-        let any = format!("SELECT 1 FROM {objects} LIMIT 1");
-        if session.first::<u8>(&any).await?.is_some() {
-            return Ok(());
-        }
-    }
-    let drop = format!("DROP DATABASE IF EXISTS {}", quote(&place.database));
-    session.run(&drop).await
 }

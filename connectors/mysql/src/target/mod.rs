@@ -12,6 +12,7 @@ mod literal;
 mod loader;
 mod native;
 mod park;
+mod release;
 mod rows;
 mod session;
 mod table;
@@ -202,7 +203,7 @@ impl Target for MySqlTarget {
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {
-        self.with(async |session| checkpoint::release(session, task).await)
+        self.with(async |session| release::release(session, task).await)
             .await
     }
 }

@@ -6,6 +6,7 @@ use thalweg_core::schema::{ColumnSchema, TableName};
 use thalweg_core::value::{CellRef, RowRef};
 use thalweg_core::{Error, Result, Side};
 
+use super::error::convert;
 use super::error::convert_for;
 use super::literal::Literal;
 use super::session::{Facts, Flavor, Session, Written, quote};
@@ -493,6 +494,14 @@ pub(super) async fn is_empty(session: &mut Session, name: &TableName) -> Result<
 /// Whether an error says that a table or a database is not there.
 pub(super) fn is_gone(error: &My) -> bool {
     matches!(error, My::Server(server) if matches!(server.code, 1146 | 1049))
+}
+
+pub(super) fn gone_is_none<T>(result: std::result::Result<T, My>) -> Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(convert(error)),
+    }
 }
 
 /// Whether an error says that another row has the same unique value.
