@@ -147,7 +147,10 @@ impl Rows {
                     return Ok(());
                 }
                 let whole = present.len() == self.encoder.width();
-                if !operations.delete && self.moves(rows.row(before), row) {
+                if !operations.delete
+                    && self.moves(rows.row(before), row)
+                    && self.is_there(client, table, rows.row(before)).await?
+                {
                     // A row that the source has deleted and that was kept makes way, as it does for
                     // one that is inserted.
                     self.delete(client, row, rows.row(before)).await?;
@@ -208,6 +211,28 @@ impl Rows {
         let params = self.params(self.identity.iter().copied(), &bytes);
         let deleted = client.execute_raw(&self.delete, &params).await;
         deleted.map_err(convert)
+    }
+
+    /// Whether there is a row of this key.
+    async fn is_there(
+        &self,
+        client: &Client,
+        table: &TargetTable,
+        row: RowRef<'_>,
+    ) -> Result<bool> {
+        let mut bytes = Vec::new();
+        let key = self.identity.iter().copied();
+        self.encoder.fields(row, key.clone(), &mut bytes)?;
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE {}",
+            quote_table(&table.name),
+            find(table, &self.types, &self.identity, 1)
+        );
+        let statement = client.prepare(&sql).await.map_err(convert)?;
+        let params = self.params(key, &bytes);
+        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
+        let row = client.query_opt(&statement, &params).await;
+        Ok(row.map_err(convert)?.is_some())
     }
 
     /// Whether an update gives a row another key.
