@@ -442,7 +442,7 @@ fn no_message_is_too_strange() {
             assert!(!whole || inputs > 1_000 || taken.is_ok() || bytes > wire.len());
             read += u64::from(taken.is_ok());
             let held = assembly.held_bytes();
-            most = most.max(u64::try_from(held * 100 / bytes).unwrap());
+            most = most.max(u64::try_from(held * 100 / bytes.max(1)).unwrap());
             assert!(
                 held <= 8 * bytes,
                 "{held} bytes are held of {bytes}, seed {seed}"

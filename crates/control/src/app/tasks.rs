@@ -159,6 +159,17 @@ impl App {
         end: DataSourceRef,
         direction: Direction,
     ) -> Result<()> {
+        let other = match direction {
+            Direction::Source => &task.shown.target,
+            Direction::Target => &task.shown.source,
+        };
+        if other.as_ref().is_some_and(|other| other.id == end.id) {
+            return Err(Error::invalid(
+                field_of(direction),
+                "source and target are the same data source, so that a table could be copied onto \
+                 itself",
+            ));
+        }
         let (slot, app) = match direction {
             Direction::Source => (&mut task.shown.source, &task.source_app),
             Direction::Target => (&mut task.shown.target, &task.target_app),

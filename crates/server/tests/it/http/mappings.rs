@@ -47,7 +47,6 @@ fn wrong_values_are_named(api: &mut Api, ends: &[String; 4]) {
         ("source_datasource_id", Some(json!(""))),
         ("source_datasource_id", Some(json!(NOWHERE))),
         ("source_datasource_id", Some(json!("s".repeat(65)))),
-        ("source_datasource_id", Some(json!(ends[1]))),
         ("source_datasource_id", Some(json!(1))),
         ("target_datasource_id", None),
         ("target_datasource_id", Some(json!(null))),

@@ -33,7 +33,6 @@ fn init_names_what_is_wrong(api: &mut Api, source: &str, target: &str) {
         ("source_datasource_id", Some(json!(NOWHERE))),
         ("source_datasource_id", Some(json!("s".repeat(65)))),
         ("source_datasource_id", Some(json!(1))),
-        ("source_datasource_id", Some(json!(target))),
         ("target_datasource_id", Some(json!(NOWHERE))),
         ("target_datasource_id", Some(json!("t".repeat(65)))),
         ("target_datasource_id", Some(json!(source))),
