@@ -6,6 +6,7 @@ use thalweg_core::plan::{Converter, Verdict};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
 use super::App;
+use super::tasks::two_ends;
 use crate::catalog::{StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
@@ -35,6 +36,7 @@ impl App {
         check_links(&new.columns)?;
         self.set_end(&mut stored, source, Direction::Source).await?;
         self.set_end(&mut stored, target, Direction::Target).await?;
+        two_ends(&stored)?;
         if new.server_id.is_some() {
             stored.shown.server_id = new.server_id;
         }

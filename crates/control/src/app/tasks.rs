@@ -47,6 +47,7 @@ impl App {
                 self.set_end(&mut draft, end, direction).await?;
             }
         }
+        two_ends(&draft)?;
         if init.server_id.is_some() {
             draft.shown.server_id = init.server_id;
         }
@@ -159,17 +160,6 @@ impl App {
         end: DataSourceRef,
         direction: Direction,
     ) -> Result<()> {
-        let other = match direction {
-            Direction::Source => &task.shown.target,
-            Direction::Target => &task.shown.source,
-        };
-        if other.as_ref().is_some_and(|other| other.id == end.id) {
-            return Err(Error::invalid(
-                field_of(direction),
-                "source and target are the same data source, so that a table could be copied onto \
-                 itself",
-            ));
-        }
         let (slot, app) = match direction {
             Direction::Source => (&mut task.shown.source, &task.source_app),
             Direction::Target => (&mut task.shown.target, &task.target_app),
@@ -573,4 +563,16 @@ fn matches(task: &Task, filter: &TaskFilter) -> bool {
             .name_exact_case
             .as_ref()
             .is_none_or(|part| task.name.contains(part.as_str()))
+}
+
+/// With one data source at both ends, automatic mapping would pair every table with itself.
+pub(super) fn two_ends(task: &StoredTask) -> Result<()> {
+    let id = |end: &Option<DataSourceRef>| end.as_ref().map(|end| end.id.clone());
+    match (id(&task.shown.source), id(&task.shown.target)) {
+        (Some(source), Some(target)) if source == target => Err(Error::invalid(
+            "target_datasource_id",
+            "source and target are the same data source, so that a table could be copied onto itself",
+        )),
+        _ => Ok(()),
+    }
 }
