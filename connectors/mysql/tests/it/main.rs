@@ -16,7 +16,6 @@ mod refused;
 mod source;
 mod split;
 mod storage;
-mod target_apply;
 mod target_checkpoint;
 mod target_errors;
 mod target_order;

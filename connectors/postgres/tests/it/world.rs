@@ -11,7 +11,7 @@ use thalweg_core::ports::{Connector, DataSourceConfig, Loader, Target};
 use thalweg_core::position::Visibility;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::secret::Secret;
-use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::value::RowBatch;
 use thalweg_testkit::servers::{Postgres, PostgresOptions};
 
 pub(crate) struct World {
@@ -157,11 +157,4 @@ pub(crate) fn one_table_at(to: &dyn Target) -> Arc<Plan> {
         unsigned: false,
     };
     plan_at(to, vec![source("t", vec![column("id", int)], &[])])
-}
-
-/// Appends a row of two integers.
-pub(crate) fn pair(rows: &mut RowBatch, id: i64, value: i64) -> usize {
-    rows.push(CellRef::I64(id));
-    rows.push(CellRef::I64(value));
-    rows.end_row()
 }
