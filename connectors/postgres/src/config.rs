@@ -17,7 +17,11 @@ pub(crate) struct Connection {
 }
 
 /// Connects to a target, logs in and pins the session: no time zone, style of text or time limit of
-/// the server's configuration can change what we read or write.
+/// the server's configuration can change what we read or write. A commit that was answered is on
+/// disk, because the source forgets what it had. An isolation above `read committed` would turn the
+/// look at the epoch into an error that is tried again. Rows that a policy hides are refused, not
+/// passed over. A server that hears nothing of us for half a minute gives up what we have open, so that
+/// whoever comes after does not wait for it.
 pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Connection> {
     let connection = open(config, name, Side::Target).await?;
     // The staging table has no statistics, so the planner would read the whole target for a join
@@ -31,6 +35,14 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
              SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
              SET xmloption = content; SET statement_timeout = 0; \
              SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
+             SET standard_conforming_strings = on; SET row_security = off; \
+             SET default_transaction_isolation = 'read committed'; \
+             SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; \
+             SET tcp_keepalives_count = 4; \
+             SELECT set_config(name, 'on', false) FROM pg_catalog.pg_settings \
+               WHERE name = 'synchronous_commit' AND setting = 'off'; \
+             SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings \
+               WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
              SET enable_material = off; SET jit = off",
         )

@@ -14,6 +14,11 @@ use crate::wire::frame::Refusal;
 const TABLE: &[(&str, Kind, &str)] = &[
     ("08", Kind::Transient, ""),
     (
+        "0A",
+        Kind::Schema,
+        "the target table is of a kind that cannot be written so: make it an ordinary table",
+    ),
+    (
         "22",
         Kind::Data,
         "correct the row at the source, or change the target column so that it takes the value",
@@ -47,6 +52,11 @@ const TABLE: &[(&str, Kind, &str)] = &[
         "25006",
         Kind::Config,
         "connect to the primary; or on the server: ALTER SYSTEM SET default_transaction_read_only = off; SELECT pg_reload_conf()",
+    ),
+    (
+        "26",
+        Kind::Config,
+        "connect to the server itself: a pooler between gives our statements to another session",
     ),
     (
         "28",
@@ -106,6 +116,21 @@ const TABLE: &[(&str, Kind, &str)] = &[
         "the server takes no more connections: raise max_connections, or end idle sessions; the task goes on by itself",
     ),
     (
+        "44",
+        Kind::Data,
+        "the target is a view with a check option: map the table behind it, or correct the row at the source",
+    ),
+    (
+        "54",
+        Kind::Config,
+        "a limit of the server was met: where it is the size of an index entry, drop the index at the target",
+    ),
+    (
+        "55000",
+        Kind::Schema,
+        "the target table is not in a state in which it can be written: correct what the message names",
+    ),
+    (
         "55P03",
         Kind::Transient,
         "another session holds a lock on the table: SELECT * FROM pg_locks WHERE NOT granted shows who waits",
@@ -113,6 +138,11 @@ const TABLE: &[(&str, Kind, &str)] = &[
     ("57P01", Kind::Transient, ""),
     ("57P02", Kind::Transient, ""),
     ("57P03", Kind::Transient, ""),
+    (
+        "P0",
+        Kind::Data,
+        "a trigger or rule of the target refused the row: drop it, or ALTER TABLE … DISABLE TRIGGER",
+    ),
     (
         "58",
         Kind::Transient,
@@ -385,6 +415,11 @@ mod tests {
             ("22003", Kind::Data),
             ("23502", Kind::Data),
             ("23505", Kind::Data),
+            ("0A000", Kind::Schema),
+            ("26000", Kind::Config),
+            ("54000", Kind::Config),
+            ("55000", Kind::Schema),
+            ("P0001", Kind::Data),
             ("XX000", Kind::Transient),
             ("", Kind::Transient),
         ] {

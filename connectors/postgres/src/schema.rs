@@ -302,8 +302,21 @@ fn codec(base: u32, ty: &ColumnType) -> Codec {
     }
 }
 
+/// Which unique indexes are keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keys {
+    /// All.
+    All,
+    /// Those by which `ON CONFLICT` finds a row: none that is checked at the end of a transaction.
+    Immediate,
+}
+
 /// One table; `None` if it does not exist.
-pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option<TableSchema>> {
+pub(crate) async fn describe(
+    client: &Client,
+    name: &TableName,
+    keys: Keys,
+) -> Result<Option<TableSchema>> {
     let found = client
         .query_opt(
             "SELECT c.oid, c.reltuples::float8, c.relreplident::text, \
@@ -331,24 +344,31 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
     let indexes = client
         .query(
             "SELECT c.relname, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1], \
-             i.indisreplident \
+             i.indisreplident, i.indimmediate \
              FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
              AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
-             ORDER BY 1",
-            &[&oid],
+             AND (i.indimmediate OR $2) ORDER BY 1",
+            &[&oid, &(keys == Keys::All)],
         )
         .await
         .map_err(plain)?;
+    let by_default = found.get::<_, &str>(2) == "d";
     let mut identity = Vec::new();
     for row in indexes {
         let key: Vec<i16> = row.get(2);
         let Some(columns) = key.iter().map(place).collect::<Option<Vec<_>>>() else {
             continue;
         };
-        if row.get(3) {
+        // The log names no row by a primary key that is deferrable.
+        let (primary, chosen, immediate): (bool, bool, bool) = (row.get(1), row.get(3), row.get(4));
+        if if by_default {
+            primary && immediate
+        } else {
+            chosen
+        } {
             identity.clone_from(&columns);
         }
-        if row.get(1) {
+        if primary {
             schema.primary_key = columns;
         } else {
             schema.unique_keys.push(UniqueKey {
@@ -359,8 +379,7 @@ pub(crate) async fn describe(client: &Client, name: &TableName) -> Result<Option
     }
     schema.old_image = match found.get(2) {
         "f" => None,
-        "d" => Some(schema.primary_key.clone()),
-        "i" => Some(identity),
+        "d" | "i" => Some(identity),
         _ => Some(Vec::new()),
     };
     Ok(Some(schema))

@@ -6,5 +6,7 @@
 pub(crate) const PINNED: &str = "SET client_encoding = 'UTF8'; SET timezone = 'UTC'; \
     SET datestyle = 'ISO, MDY'; SET intervalstyle = 'postgres'; SET extra_float_digits = 3; \
     SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET search_path = pg_catalog; \
-    SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; \
-    SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning";
+    SET standard_conforming_strings = on; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; \
+    SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
+    SELECT set_config(name, '0', false) FROM pg_settings \
+      WHERE name IN ('idle_session_timeout', 'transaction_timeout')";

@@ -2,7 +2,9 @@
 //!
 //! Both have the name `thalweg_<task>`. A publication of this name that the user made is used as it is
 //! once it is known to cover the tables; one of ours carries a comment that says so, and in it the
-//! tables we put in, so that a table somebody took out is noticed: its changes since are lost.
+//! tables we put in, so that a table somebody took out is noticed: its changes since are lost. One that
+//! joined later is marked there until every transaction is over that may have written to it before: what
+//! such a transaction wrote is not published.
 //!
 //! A slot has one reader. One that is still there from an earlier run of ours (a process that was
 //! killed, a connection that broke) is ended; a reader that is not ours is never touched.
@@ -202,8 +204,27 @@ pub(crate) async fn remove(client: &Client, name: &str, application: &str) -> Re
 /// A publication as the server has it.
 #[derive(Clone, Debug)]
 pub(crate) struct Publication {
-    /// Oids of the tables we put in; `None`: the user made it.
-    pub(crate) ours: Option<Vec<u32>>,
+    /// The tables we put in; `None`: the user made it.
+    pub(crate) ours: Option<Vec<Member>>,
+}
+
+/// A table we put into a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) oid: u32,
+    /// A transaction may run that wrote to it before.
+    joining: bool,
+}
+
+impl Member {
+    /// Reads `16384`, or `16384+` for one that is joining.
+    fn parse(text: &str) -> Option<Member> {
+        let number = text.strip_suffix('+');
+        Some(Member {
+            oid: number.unwrap_or(text).parse().ok()?,
+            joining: number.is_some(),
+        })
+    }
 }
 
 /// The publication of this name, if there is one.
@@ -220,7 +241,7 @@ pub(crate) async fn publication(client: &Client, name: &str) -> Result<Option<Pu
         let comment: &str = row.get(0);
         let ours = comment.strip_prefix(OURS);
         Publication {
-            ours: ours.map(|list| list.split(' ').filter_map(|n| n.parse().ok()).collect()),
+            ours: ours.map(|list| list.split(' ').filter_map(Member::parse).collect()),
         }
     }))
 }
@@ -308,19 +329,31 @@ pub(crate) async fn publish(
          COMMENT ON PUBLICATION {name} IS '{}'; COMMIT",
         list.join(", "),
         options.join(", "),
-        comment(&wanted),
+        // Whoever runs now is over when the slot is ready.
+        comment(wanted.iter().map(|oid| Member {
+            oid: *oid,
+            joining: false,
+        })),
         name = quote(name),
     );
-    let made = client.batch_execute(&sql).await;
-    if made.is_err() {
+    run(client, &sql).await
+}
+
+/// Runs statements that begin a transaction and commit it.
+async fn run(client: &Client, sql: &str) -> Result<()> {
+    let done = client.batch_execute(sql).await;
+    if done.is_err() {
         // The error stands; a transaction that is not open is no error of its own.
         drop(client.batch_execute("ROLLBACK").await);
     }
-    made.map_err(asking)
+    done.map_err(asking)
 }
 
-fn comment(oids: &[u32]) -> String {
-    let list: Vec<String> = oids.iter().map(u32::to_string).collect();
+fn comment(members: impl IntoIterator<Item = Member>) -> String {
+    let list: Vec<String> = members
+        .into_iter()
+        .map(|m| format!("{}{}", m.oid, if m.joining { "+" } else { "" }))
+        .collect();
     format!("{OURS}{}", list.join(" "))
 }
 
@@ -338,7 +371,7 @@ async fn publish_option(client: &Client, tables: &[u32]) -> Result<String> {
             "SELECT 1 FROM pg_class c WHERE c.oid = ANY($1) AND NOT CASE c.relreplident \
              WHEN 'f' THEN true WHEN 'n' THEN false \
              WHEN 'd' THEN EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid \
-               AND i.indisprimary AND i.indisvalid) \
+               AND i.indisprimary AND i.indisvalid AND i.indimmediate) \
              ELSE EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisreplident) END \
              LIMIT 1",
             &[&tables],
@@ -352,34 +385,51 @@ async fn publish_option(client: &Client, tables: &[u32]) -> Result<String> {
     Ok(format!("publish = '{operations}'"))
 }
 
-/// Adds a table to our publication; whether it had to be.
+/// Adds a table to our publication; whether transactions have to be waited for that may have written
+/// to it before, until [`joined`] is told. One call at a time for each publication.
 pub(crate) async fn extend(client: &Client, name: &str, table: &TableName) -> Result<bool> {
     let tables = std::slice::from_ref(table);
-    if uncovered(client, name, tables).await?.is_empty() {
-        return Ok(false);
-    }
+    let covered = uncovered(client, name, tables).await?.is_empty();
     let oid = oid(client, table).await?;
-    match publication(client, name).await? {
-        Some(Publication {
-            ours: Some(mut all),
-        }) if !all.contains(&oid) => {
-            all.push(oid);
-            let sql = format!(
-                "BEGIN; ALTER PUBLICATION {name} ADD TABLE {}; \
-                 COMMENT ON PUBLICATION {name} IS '{}'; COMMIT",
-                published(table),
-                comment(&all),
-                name = quote(name),
-            );
-            let made = client.batch_execute(&sql).await;
-            if made.is_err() {
-                drop(client.batch_execute("ROLLBACK").await);
-            }
-            made.map_err(asking)?;
-            Ok(true)
-        }
-        _ => Err(not_covered(name, tables)),
+    let publication = publication(client, name).await?;
+    let mut all = publication.and_then(|p| p.ours).unwrap_or_default();
+    let member = all.iter().find(|member| member.oid == oid);
+    match (covered, member) {
+        (true, member) => return Ok(member.is_some_and(|member| member.joining)),
+        // Somebody took it out, or has the publication.
+        (false, Some(_)) => return Err(not_covered(name, tables)),
+        (false, None) if all.is_empty() => return Err(not_covered(name, tables)),
+        (false, None) => all.push(Member { oid, joining: true }),
     }
+    let oids: Vec<u32> = all.iter().map(|member| member.oid).collect();
+    let sql = format!(
+        "BEGIN; ALTER PUBLICATION {name} SET ({}); ALTER PUBLICATION {name} ADD TABLE {}; \
+         COMMENT ON PUBLICATION {name} IS '{}'; COMMIT",
+        publish_option(client, &oids).await?,
+        published(table),
+        comment(all),
+        name = quote(name),
+    );
+    run(client, &sql).await?;
+    Ok(true)
+}
+
+/// Whoever may have written to a table before it was published is over.
+pub(crate) async fn joined(client: &Client, name: &str, table: &TableName) -> Result<()> {
+    let oid = oid(client, table).await?;
+    let Some(Publication { ours: Some(all) }) = publication(client, name).await? else {
+        return Ok(());
+    };
+    let all = all.into_iter().map(|member| Member {
+        joining: member.joining && member.oid != oid,
+        ..member
+    });
+    let sql = format!(
+        "COMMENT ON PUBLICATION {} IS '{}'",
+        quote(name),
+        comment(all)
+    );
+    client.batch_execute(&sql).await.map_err(asking)
 }
 
 /// The tables' changes since the last look are not known, or will not come.
@@ -423,5 +473,15 @@ mod tests {
         }
         assert_eq!(name(&"x".repeat(80)).len(), NAME_BYTES_MAX);
         assert_eq!(session_name("thalweg/t/3", "load"), "thalweg/t/load");
+    }
+
+    #[test]
+    fn a_comment_is_read_back() {
+        let members = [(1, false), (16_384, true)].map(|(oid, joining)| Member { oid, joining });
+        let text = comment(members);
+        let list = text.strip_prefix(OURS).unwrap().split(' ');
+        let read: Vec<_> = list.filter_map(Member::parse).collect();
+        assert_eq!(read, members);
+        assert_eq!(Member::parse(""), None);
     }
 }

@@ -88,10 +88,7 @@ async fn open_by(
 ) -> Result<Reader> {
     let config = &source.config;
     let table = &chunk.schema.name;
-    if slot::extend(client, &source.name, table).await? {
-        // A transaction that runs may have written to the table before it was published.
-        settle(client, Wait::Writers).await?;
-    }
+    source.publish(client, table).await?;
     let name = slot::session_name(&config.application_name, "load");
     let mut session = Connection::open(config, &name, Purpose::Sql).await?;
     session.query(session::PINNED).await?;
@@ -101,7 +98,6 @@ async fn open_by(
         let take = format!("SET TRANSACTION SNAPSHOT '{}'", shared.name);
         if session.query(&take).await.is_err() {
             // The session that exported it is gone.
-            source.unshare();
             session.query("ROLLBACK").await?;
             locked = lock(&mut session, client, &chunk.schema, None).await?;
         }
@@ -110,7 +106,18 @@ async fn open_by(
         Some(shared) => shared.seen.clone(),
         None => {
             source.unshare();
-            own_snapshot(&mut session, client).await?.visibility()
+            let since = Instant::now();
+            loop {
+                if let Some(seen) = own_snapshot(&mut session, client).await? {
+                    break seen.visibility();
+                }
+                if since.elapsed() >= RUNNING_WAIT {
+                    return Err(untold());
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                session.query("ROLLBACK").await?;
+                locked = lock(&mut session, client, &chunk.schema, None).await?;
+            }
         }
     };
     let columns: Vec<(Codec, Form)> = locked
@@ -227,8 +234,8 @@ fn one(rows: Vec<Vec<Option<String>>>) -> Result<String> {
         .ok_or_else(|| Error::bug("no answer to a question").at(Side::Source))
 }
 
-/// Takes a snapshot that sees all that has been sent so far.
-async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Seen> {
+/// Takes a snapshot that sees all that has been sent so far; `None` if what it sees is not known.
+async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Option<Seen>> {
     settle(client, Wait::Commits).await?;
     let snapshot = snapshot_text(session, client).await?;
     // Asked outside the snapshot and after it. Just behind the head of a page nothing is written yet,
@@ -237,7 +244,7 @@ async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Seen>
         .query_one(
             "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
              ELSE pg_current_wal_insert_lsn() END)::text, \
-             current_setting('wal_block_size')::int4",
+             current_setting('wal_block_size')::int4, pg_is_in_recovery()",
             &[],
         )
         .await
@@ -250,7 +257,29 @@ async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Seen>
     } else {
         end.0
     };
-    seen(&snapshot, Lsn(before))
+    let seen = seen(&snapshot, Lsn(before))?;
+    // A standby keeps the transactions in progress in another place than its answer is made of
+    // (`GetSnapshotData`, `pg_current_snapshot`): only where none can be between the two is it true.
+    let standby: bool = row.get(2);
+    Ok((!standby || seen.xmin == seen.xmax).then_some(seen))
+}
+
+/// A standby that is never idle.
+fn untold() -> Error {
+    Error::transient(
+        "the source is a standby, which does not tell what a snapshot sees while transactions run, \
+         and some always do",
+    )
+    .with_hint(
+        "it is tried again; reset the task, so that it loads in the snapshot of a new slot, or give \
+         the primary's host and port to the data source",
+    )
+    .at(Side::Source)
+}
+
+/// Waits until every transaction that runs now is over.
+pub(crate) async fn writers_end(client: &Client) -> Result<()> {
+    settle(client, Wait::Writers).await
 }
 
 /// What has to be over.

@@ -1,5 +1,6 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +19,7 @@ use tokio_postgres::Client;
 use crate::config::{Connection as Asking, connect_source};
 use crate::error::asking;
 use crate::position::{Origin, Place, Seen};
-use crate::schema::quote;
+use crate::schema::{Keys, quote};
 use crate::slot;
 use crate::wire::connection::{Connection, Purpose};
 use crate::wire::replication::Lsn;
@@ -26,6 +27,9 @@ use crate::{check, schema, snapshot, split, stream};
 
 /// How long a slot's creation may wait for running transactions, before it is said who they are.
 const SLOT_WAIT: Duration = Duration::from_secs(10);
+/// The longest it may wait after some tries, each of which may wait twice as long as the one before:
+/// where some transaction always runs, the slot needs as long as the longest of them.
+const SLOT_WAIT_MAX: Duration = Duration::from_secs(3_600);
 
 pub(crate) struct PostgresSource {
     pub(crate) config: DataSourceConfig,
@@ -38,6 +42,10 @@ pub(crate) struct PostgresSource {
     /// The session that made the slot, and with it the snapshot it exported: alive until the stream
     /// begins.
     held: Lock<Option<Held>>,
+    /// Held while a table joins the publication.
+    joining: Mutex<()>,
+    /// How often the slot could not be made for transactions that ran.
+    slot_tries: AtomicU32,
 }
 
 /// The state at the slot's begin, which other sessions can read as long as this one does nothing.
@@ -64,7 +72,20 @@ impl PostgresSource {
             idle: Mutex::new(None),
             openers: Lock::default(),
             held: Lock::default(),
+            joining: Mutex::default(),
+            slot_tries: AtomicU32::new(0),
         }
+    }
+
+    /// Makes sure that what is written to a table from now on is published, and that whoever wrote to it
+    /// unpublished is over.
+    pub(crate) async fn publish(&self, client: &Client, table: &TableName) -> Result<()> {
+        let _one = self.joining.lock().await;
+        if slot::extend(client, &self.name, table).await? {
+            snapshot::writers_end(client).await?;
+            slot::joined(client, &self.name, table).await?;
+        }
+        Ok(())
     }
 
     /// Puts a question on a connection of its own, within the timeout.
@@ -149,12 +170,7 @@ impl PostgresSource {
     ) -> Result<(Lsn, String, Connection)> {
         let name = slot::session_name(&self.config.application_name, "slot");
         let mut session = Connection::open(&self.config, &name, Purpose::Replication).await?;
-        session
-            .query("SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0")
-            .await?;
-        if version >= 140_000 {
-            session.query("SET idle_session_timeout = 0").await?;
-        }
+        session.query(crate::session::PINNED).await?;
         let pid = i32::try_from(session.pid).unwrap_or(0);
         let options = match version {
             170_000.. if !recovering => "(SNAPSHOT 'export', FAILOVER true)",
@@ -165,7 +181,8 @@ impl PostgresSource {
             "CREATE_REPLICATION_SLOT {} LOGICAL pgoutput {options}",
             quote(&self.name)
         );
-        let made = tokio::time::timeout(SLOT_WAIT, session.query(&command)).await;
+        let wait = slot_wait(self.slot_tries.fetch_add(1, Ordering::Relaxed));
+        let made = tokio::time::timeout(wait, session.query(&command)).await;
         let Ok(made) = made else {
             let blockers = blockers(client).await?;
             client
@@ -177,6 +194,7 @@ impl PostgresSource {
             return Err(blockers);
         };
         let rows = made?;
+        self.slot_tries.store(0, Ordering::Relaxed);
         let row = rows.first().map(Vec::as_slice);
         let Some([_, Some(begins), Some(snapshot), ..]) = row else {
             return Err(Error::bug("a slot was made without a snapshot").at(Side::Source));
@@ -209,12 +227,18 @@ impl PostgresSource {
     }
 }
 
+/// How long the slot may take after so many tries.
+fn slot_wait(tries: u32) -> Duration {
+    let doubled = 2u32.saturating_pow(tries.min(16));
+    SLOT_WAIT.saturating_mul(doubled).min(SLOT_WAIT_MAX)
+}
+
 fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
 }
 
 /// The end of the log; on a standby, of what it has replayed.
-async fn end_of_log(client: &Client) -> Result<Lsn> {
+pub(crate) async fn end_of_log(client: &Client) -> Result<Lsn> {
     let row = client
         .query_one(
             "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
@@ -320,7 +344,7 @@ impl Inspect for PostgresSource {
             let stored = version(client).await?.0 >= 180_000;
             let mut out = Vec::new();
             for table in tables {
-                let Some(found) = schema::describe(client, table).await? else {
+                let Some(found) = schema::describe(client, table, Keys::All).await? else {
                     continue;
                 };
                 let logged = match stored && found.columns.iter().any(|c| c.generated) {
@@ -377,8 +401,11 @@ impl Source for PostgresSource {
     }
 
     async fn split(&self, chunk: &Chunk, size: ChunkSize) -> Result<Vec<Chunk>> {
-        self.ask(async |client| split::split(client, chunk, size).await)
-            .await
+        // A sample of a large table takes as long as its pages take to read.
+        let connection = self.opener().await?;
+        let chunks = split::split(&connection.client, chunk, size).await?;
+        self.put_back(connection);
+        Ok(chunks)
     }
 
     fn shared_snapshot(&self) -> Option<Visibility> {
@@ -460,5 +487,17 @@ impl Source for PostgresSource {
                 name = self.name
             ))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slot_that_is_not_ready_is_given_more_time() {
+        for (tries, seconds) in [(0, 10), (1, 20), (3, 80), (9, 3_600), (u32::MAX, 3_600)] {
+            assert_eq!(slot_wait(tries).as_secs(), seconds, "{tries}");
+        }
     }
 }

@@ -32,7 +32,7 @@ use self::relation::Known;
 pub(crate) use self::relation::{KnownColumn, match_columns};
 use crate::config::connect_source;
 use crate::error::{asking, lost, refused};
-use crate::position::Place;
+use crate::position::{Origin, Place};
 use crate::source::PostgresSource;
 use crate::wire::Malformed;
 use crate::wire::cells;
@@ -67,11 +67,11 @@ pub(crate) async fn open(
     tables: &[TableSchema],
     limits: StreamLimits,
 ) -> Result<(Stream, Confirmed)> {
-    let place = Place::of_position(from)?;
+    let mut place = Place::of_position(from)?;
     let config = &source.config;
     let connection = connect_source(config).await?;
     let client = &connection.client;
-    let (version, _) = source::version(client).await?;
+    let (version, standby) = source::version(client).await?;
     let slot = slot::find(client, &source.name).await?.ok_or_else(|| {
         lost(format!(
             "the replication slot {} does not exist any more",
@@ -83,7 +83,11 @@ pub(crate) async fn open(
     let known = known(client, tables).await?;
     let name = slot::session_name(&config.application_name, "stream");
     let mut session = Connection::open(config, &name, Purpose::Replication).await?;
-    same_log(source, &mut session, client, &place).await?;
+    place.origin = Some(same_log(source, &mut session, client, &place).await?);
+    // A standby may have to replay what it had before it was restarted.
+    if !standby {
+        reaches(client, &place).await?;
+    }
     session.query(session::PINNED).await?;
     if version >= 120_000 {
         session.query("SET wal_sender_timeout = '60s'").await?;
@@ -114,19 +118,45 @@ pub(crate) async fn open(
     Ok((stream, confirmed))
 }
 
-/// Tables a publication of ours does not cover: new ones (their changes come from now on) are added; one
-/// that somebody took out has missed changes.
+/// Tables a publication of ours does not cover: a new one that is not loaded is added, and its changes
+/// come from now on (what is loaded was added before). One that somebody took out has missed changes;
+/// so has one that was dropped or renamed and made anew, which is known by an old one that is none of
+/// ours any more.
 async fn covered(client: &Client, source: &PostgresSource, tables: &[TableSchema]) -> Result<()> {
-    if slot::publication(client, &source.name).await?.is_none() {
+    let name = &source.name;
+    let Some(publication) = slot::publication(client, name).await? else {
         return Err(lost(format!(
-            "the publication {} does not exist any more",
-            source.name
+            "the publication {name} does not exist any more"
         )));
+    };
+    let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+    let missing = slot::uncovered(client, name, &names).await?;
+    if missing.is_empty() {
+        return Ok(());
     }
-    for table in tables {
-        slot::extend(client, &source.name, &table.name).await?;
+    let now = slot::oids(client, &names).await?;
+    let mut before = publication.ours.iter().flatten();
+    if before.any(|member| !now.contains(&member.oid)) {
+        return Err(slot::not_covered(name, &missing));
+    }
+    for table in &missing {
+        source.publish(client, table).await?;
     }
     Ok(())
+}
+
+/// The server's log has to reach to the place it was read to, which one that was restored from a copy
+/// of its disk does not: what it writes until it is there again would be taken for read.
+async fn reaches(client: &Client, place: &Place) -> Result<()> {
+    let end = source::end_of_log(client).await?;
+    if end >= place.lsn {
+        return Ok(());
+    }
+    Err(lost(format!(
+        "the source's log ends at {end}, before the position {} that was read: the server was set back \
+         to an earlier state",
+        place.lsn
+    )))
 }
 
 /// The tables as the catalogue has them, which has to be as the stream's user knows them.
@@ -135,18 +165,18 @@ async fn known(client: &Client, tables: &[TableSchema]) -> Result<Vec<Known>> {
     for table in tables {
         let oid = slot::oid(client, &table.name).await?;
         let attributes = schema::attributes(client, oid).await?;
-        out.push(Known::new(table, &attributes)?);
+        out.push(Known::new(table, oid, &attributes)?);
     }
     Ok(out)
 }
 
-/// The server's log has to be the one that was read.
+/// The server's log has to be the one that was read; gives what it is called now.
 async fn same_log(
     source: &PostgresSource,
     session: &mut Connection,
     client: &Client,
     place: &Place,
-) -> Result<()> {
+) -> Result<Origin> {
     let Some(was) = &place.origin else {
         return Err(lost("the position does not say of which log it is"));
     };
@@ -165,12 +195,12 @@ async fn same_log(
         )));
     }
     if was.timeline == is.timeline {
-        return Ok(());
+        return Ok(is);
     }
     // A standby was promoted. What we have read must lie before the fork.
     let fork = fork(session, is.timeline, was.timeline).await?;
     match fork {
-        Some(fork) if place.lsn <= fork => Ok(()),
+        Some(fork) if place.lsn <= fork => Ok(is),
         _ => Err(lost(format!(
             "the source went from timeline {} to {}, and may lack what was read before",
             was.timeline, is.timeline

@@ -6,7 +6,7 @@ use thalweg_core::schema::{TableName, TableSchema};
 
 use super::Server;
 use crate::error::asking;
-use crate::schema::{self, quote, quote_table};
+use crate::schema::{self, Keys, quote, quote_table};
 
 impl Server<'_> {
     pub(super) async fn table(&self, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
@@ -56,6 +56,15 @@ impl Server<'_> {
                 "before PostgreSQL 13 a partitioned table cannot be published",
                 "map each of its partitions",
             ));
+        } else if kind == "p" {
+            out.push(Finding::warning(
+                "partitions",
+                subject.clone(),
+                "rows that come or go with a partition (ATTACH, DETACH, DROP, TRUNCATE of one) are not \
+                 in the log, so the target is not told",
+                "write them as rows: INSERT after ATTACH of an empty partition, DELETE before DETACH or \
+                 DROP; or reset the task afterwards",
+            ));
         }
         match found.get(2) {
             "u" => out.push(Finding::error(
@@ -95,7 +104,7 @@ impl Server<'_> {
                 ),
             ));
         }
-        let Some(schema) = schema::describe(self.client, table).await? else {
+        let Some(schema) = schema::describe(self.client, table, Keys::All).await? else {
             return Ok(());
         };
         self.identity(oid, &schema, out).await?;

@@ -322,6 +322,7 @@ impl Rows<'_> {
             }
             Message::Update { relation, old, new } => {
                 self.change(relation, ChangeKind::Update, |captured, reader, rows| {
+                    captured.explains(old.as_ref())?;
                     // Without an old row the columns that identify it are as they were.
                     let (before, which) = match old {
                         Some(Old::Full(old)) => (old, Which::All),
@@ -336,6 +337,7 @@ impl Rows<'_> {
             }
             Message::Delete { relation, old } => {
                 self.change(relation, ChangeKind::Delete, |captured, reader, rows| {
+                    captured.explains(Some(&old))?;
                     let (old, which) = match old {
                         Old::Full(old) => (old, Which::All),
                         Old::Key(old) => (old, Which::Key),
@@ -384,6 +386,9 @@ impl Rows<'_> {
             self.changes.rows.discard_open_row();
             let name = self.known.get(captured.table).map(|t| &t.schema.name);
             let name = name.map_or_else(String::new, TableName::to_string);
+            if error == relation::IDENTITY {
+                return relation::other_identity(&name);
+            }
             unreadable(error, &name, self.row_bytes_max)
         })?;
         self.changes.changes.push(Change {

@@ -9,11 +9,13 @@ use thalweg_core::{Error, Result, Side};
 use crate::schema::Attribute;
 use crate::wire::Malformed;
 use crate::wire::cells::{Codec, Form, Reader};
-use crate::wire::pgoutput::{Relation, Sent, Tuple};
+use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
 
 /// A table as its user knows it, with the types its columns have in the catalogue.
 pub(super) struct Known {
     pub(super) schema: TableSchema,
+    /// What the server calls it, whatever its name.
+    oid: u32,
     /// One for each column of the schema.
     pub(super) columns: Vec<KnownColumn>,
 }
@@ -68,10 +70,23 @@ fn changed(table: &TableName, how: &str) -> Error {
         .at(Side::Source)
 }
 
+/// What is to be said of a row that is [`IDENTITY`].
+pub(super) fn other_identity(table: &str) -> Error {
+    Error::schema(format!(
+        "an old row of {table} cannot be told: a partition has another replica identity than the table"
+    ))
+    .with_hint(
+        "ALTER TABLE … REPLICA IDENTITY of each partition (new ones have the default) so that it is \
+         the table's; then reset the task, so that it loads again",
+    )
+    .at(Side::Source)
+}
+
 impl Known {
-    pub(super) fn new(schema: &TableSchema, attributes: &[Attribute]) -> Result<Known> {
+    pub(super) fn new(schema: &TableSchema, oid: u32, attributes: &[Attribute]) -> Result<Known> {
         Ok(Known {
             columns: match_columns(schema, attributes)?,
+            oid,
             schema: schema.clone(),
         })
     }
@@ -81,9 +96,15 @@ impl Known {
 pub(super) struct Captured {
     /// Index into the stream's tables.
     pub(super) table: usize,
+    /// Whether it is logged with whole old rows.
+    full: bool,
     /// For each column as it is sent, if it is one of ours.
     columns: Vec<Option<Column>>,
 }
+
+/// A row that its table's replica identity does not explain.
+pub(super) const IDENTITY: Malformed =
+    Malformed("a partition of it has another replica identity than the table");
 
 #[derive(Clone, Copy)]
 struct Column {
@@ -111,9 +132,16 @@ pub(super) fn compare(
         schema => schema,
     };
     let name = TableName::new(schema, relation.name);
+    let renamed = |known: &&Known| known.oid == relation.id && known.schema.name != name;
+    if let Some(known) = known.iter().find(renamed) {
+        return Err(changed(&known.schema.name, &format!("it is {name} now")));
+    }
     let Some((table, known)) = names.get(&name).and_then(|at| Some((*at, known.get(*at)?))) else {
         return Ok(None);
     };
+    if known.oid != relation.id {
+        return Err(changed(&name, "it was dropped or renamed, and made anew"));
+    }
     let mut columns = Vec::with_capacity(relation.columns.len());
     let mut wanted = known.schema.columns.iter().zip(&known.columns).enumerate();
     let mut next = wanted.next();
@@ -155,10 +183,23 @@ pub(super) fn compare(
         let how = if again { "was made anew" } else { "is gone" };
         return Err(changed(&name, &format!("column {} {how}", ours.name)));
     }
-    Ok(Some(Captured { table, columns }))
+    Ok(Some(Captured {
+        table,
+        full: relation.identity == b'f',
+        columns,
+    }))
 }
 
 impl Captured {
+    /// Whether an old row is of the kind that the table has. A partition made later has the default
+    /// identity whatever its root's is, and its old rows would be read as the root's.
+    pub(super) fn explains(&self, old: Option<&Old<'_>>) -> std::result::Result<(), Malformed> {
+        match old {
+            None | Some(Old::Key(_)) if self.full => Err(IDENTITY),
+            _ => Ok(()),
+        }
+    }
+
     /// Appends a row and gives its index. Values that were not sent because they did not change are
     /// taken from the row `fill`, if there is one.
     pub(super) fn image(
@@ -177,6 +218,8 @@ impl Captured {
             let Some(column) = column else { continue };
             match value {
                 _ if which == Which::Key && !column.key => rows.push(CellRef::Absent),
+                // No column of a replica identity can be NULL.
+                Sent::Null if which == Which::Key => return Err(IDENTITY),
                 Sent::Null => rows.push(CellRef::Null),
                 Sent::Text(bytes) => reader.push(column.codec, Form::Text, bytes, rows)?,
                 Sent::Binary(bytes) => reader.push(column.codec, Form::Binary, bytes, rows)?,

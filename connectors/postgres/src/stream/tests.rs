@@ -13,7 +13,7 @@ use super::assembly::Assembly;
 use super::relation::Known;
 use crate::config::connect_source;
 use crate::position::Place;
-use crate::schema::Attribute;
+use crate::schema::{Attribute, Keys};
 use crate::wire::cells::{Codec, Form, Reader};
 use crate::wire::frame::{self, Refusal};
 use crate::wire::replication::Incoming;
@@ -116,7 +116,7 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         .unwrap();
     let attributes = crate::schema::attributes(&one.client, oid).await.unwrap();
     let name = TableName::new("public", "a");
-    let table = crate::schema::describe(&one.client, &name)
+    let table = crate::schema::describe(&one.client, &name, Keys::All)
         .await
         .unwrap()
         .unwrap();
@@ -132,7 +132,7 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
              'publication_names', 'p', {options})"
         );
         let rows = one.client.query(&sql, &[]).await.unwrap();
-        let known = Known::new(&table, &attributes).unwrap();
+        let known = Known::new(&table, oid, &attributes).unwrap();
         let mut assembly = Assembly::new(vec![known], Place::default(), LIMITS);
         let mut out = Vec::new();
         for row in &rows {
@@ -211,6 +211,9 @@ const VALUES: [(&[u8], &str); 20] = [
     (b"{1}", "{1,2}"),
 ];
 
+/// What messages call their table.
+const TABLE: u32 = 5;
+
 fn table() -> (TableSchema, Vec<Attribute>) {
     let columns = CODECS.iter().enumerate().map(|(i, codec)| Attribute {
         number: i16::try_from(i).unwrap(),
@@ -261,7 +264,7 @@ fn messages(streamed: bool) -> Vec<Vec<u8>> {
     };
     let ended = [&[0; 17], 9u64.to_be_bytes().as_slice()].concat();
     let mut relation = carried(b'R');
-    relation.extend(5u32.to_be_bytes());
+    relation.extend(TABLE.to_be_bytes());
     relation.extend(b"s\0t\0d");
     relation.extend(20u16.to_be_bytes());
     for i in 0..20 {
@@ -416,7 +419,7 @@ fn no_message_is_too_strange() {
         begun.elapsed() < BRIEFLY
     } {
         let (schema, attributes) = table();
-        let known = Known::new(&schema, &attributes).unwrap();
+        let known = Known::new(&schema, TABLE, &attributes).unwrap();
         let mut assembly = Assembly::new(vec![known], Place::default(), LIMITS);
         let list = &lists[dice.roll(2)];
         let mut bytes = 0;

@@ -163,7 +163,9 @@ impl PostgresApplier {
                     retry_in_order: true,
                     ..
                 }) => {
-                    self.sql("ROLLBACK TO SAVEPOINT thalweg").await?;
+                    // Released as well: the next part of a huge transaction sets its own.
+                    self.sql("ROLLBACK TO SAVEPOINT thalweg; RELEASE SAVEPOINT thalweg")
+                        .await?;
                 }
                 Err(BulkError { error, .. }) => return Err(error),
             }

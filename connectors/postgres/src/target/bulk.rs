@@ -1,4 +1,4 @@
-//! The bulk path: the net effect of a batch per table, by `COPY` into a staging table and at most four
+//! The bulk path: the net effect of a batch per table, by `COPY` into a staging table and a few
 //! statements.
 //!
 //! The staging table is temporary, one per target table and session. A row of it says what to do
@@ -40,6 +40,7 @@ pub(super) struct Bulk {
     update: Statement,
     patch: Statement,
     insert: Statement,
+    overwrite: Statement,
     repair: Statement,
 }
 
@@ -142,10 +143,10 @@ impl Bulk {
                 patch.join(", ")
             ))
             .await?,
-            // An insert that meets its own key is drift: the source's row wins and it is counted.
-            insert: prepare(format!(
-                "WITH w AS ({} RETURNING xmax = 0 AS new) SELECT count(*) FILTER (WHERE NOT new) FROM w",
-                insert(INSERT, &format!("DO UPDATE SET {}", excluded.join(", ")))
+            insert: prepare(insert(INSERT, "DO NOTHING")).await?,
+            overwrite: prepare(insert(
+                INSERT,
+                &format!("DO UPDATE SET {}", excluded.join(", ")),
             ))
             .await?,
             repair: prepare(insert(UPDATE, "DO NOTHING")).await?,
@@ -270,8 +271,13 @@ impl Bulk {
             }
         }
         if !folded.inserts.is_empty() {
-            let met: i64 = client.query_one(&self.insert, &[]).await?.get(0);
-            counts.repaired += u64::try_from(met).unwrap_or(0);
+            // An insert that meets its own key is drift: the source's row wins and it is counted.
+            let new = client.execute(&self.insert, &[]).await?;
+            let met = (folded.inserts.len() as u64).saturating_sub(new);
+            if met > 0 {
+                client.execute(&self.overwrite, &[]).await?;
+                counts.repaired += met;
+            }
         }
         Ok(())
     }

@@ -26,7 +26,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
-use crate::schema::{self, GEOMETRY, native, neutral, quote_table};
+use crate::schema::{self, GEOMETRY, Keys, native, neutral, quote_table};
 
 /// A PostgreSQL database as a target. It connects anew for every call.
 #[derive(Debug)]
@@ -77,7 +77,8 @@ impl Inspect for PostgresTarget {
         let connection = self.connect().await?;
         let mut found = Vec::new();
         for table in tables {
-            found.extend(schema::describe(&connection.client, table).await?);
+            let described = schema::describe(&connection.client, table, Keys::Immediate);
+            found.extend(described.await?);
         }
         Ok(found)
     }

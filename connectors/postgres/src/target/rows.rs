@@ -18,6 +18,10 @@ use super::stage::Stage;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
+/// Statements kept of a table, one per set of columns that an update has: with many columns that are
+/// stored apart, there can be more sets than the server has memory for.
+const UPDATES_MAX: usize = 64;
+
 /// A parameter; without bytes, NULL.
 #[derive(Debug)]
 struct Raw<'a> {
@@ -65,6 +69,8 @@ pub(super) struct Rows {
     /// Whether that is a key.
     keyed: bool,
     insert: Statement,
+    /// The same over the row that has the key.
+    overwrite: Statement,
     delete: Statement,
     /// One UPDATE per set of columns that are present.
     updates: FxHashMap<Vec<usize>, Statement>,
@@ -81,32 +87,34 @@ impl Rows {
         let columns = column_list(table.columns.iter(), "");
         let values: Vec<_> = (1..=table.columns.len()).map(|n| format!("${n}")).collect();
         let name = quote_table(&table.name);
-        // A key that is met is overwritten and counted; xmax tells which it was.
-        let conflict = if table.key.is_empty() {
-            String::new()
+        let insert = format!(
+            "INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({})",
+            values.join(", ")
+        );
+        // A key that is met is overwritten and counted.
+        let (insert, overwrite) = if table.key.is_empty() {
+            (insert.clone(), insert)
         } else {
             let set = table
                 .columns
                 .iter()
                 .map(|c| format!("{0} = excluded.{0}", quote(&c.name)));
-            let key = super::ddl::names(table, &table.key);
-            format!(
-                " ON CONFLICT ({key}) DO UPDATE SET {}",
-                set.collect::<Vec<_>>().join(", ")
+            let set = set.collect::<Vec<_>>().join(", ");
+            let met = format!("ON CONFLICT ({})", super::ddl::names(table, &table.key));
+            (
+                format!("{insert} {met} DO NOTHING"),
+                format!("{insert} {met} DO UPDATE SET {set}"),
             )
         };
-        let insert = format!(
-            "INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE VALUES ({}){conflict} \
-             RETURNING xmax = 0",
-            values.join(", ")
-        );
         let types = Stage::of(client, table).await?;
         let found = find(table, &types, &identity, 1);
-        let delete = format!("DELETE FROM {name} WHERE {found}");
+        let (with, found) = found;
+        let delete = format!("{with}DELETE FROM {name} WHERE {found}");
         Ok(Rows {
             encoder: RowEncoder::new(table),
             types,
             insert: client.prepare(&insert).await.map_err(convert)?,
+            overwrite: client.prepare(&overwrite).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
             identity,
             echoed: plan.is_echoed(target),
@@ -223,11 +231,9 @@ impl Rows {
         let mut bytes = Vec::new();
         let key = self.identity.iter().copied();
         self.encoder.fields(row, key.clone(), &mut bytes)?;
-        let sql = format!(
-            "SELECT 1 FROM {} WHERE {}",
-            quote_table(&table.name),
-            find(table, &self.types, &self.identity, 1)
-        );
+        let (with, found) = find(table, &self.types, &self.identity, 1);
+        let name = quote_table(&table.name);
+        let sql = format!("{with}SELECT 1 FROM {name} WHERE {found}");
         let statement = client.prepare(&sql).await.map_err(convert)?;
         let params = self.params(key, &bytes);
         let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
@@ -252,13 +258,13 @@ impl Rows {
         let mut bytes = Vec::new();
         self.encoder.row(row, &mut bytes)?;
         let params = self.params(0..self.encoder.width(), &bytes);
-        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
-        let new: bool = client
-            .query_one(&self.insert, &params)
-            .await
-            .map_err(convert)?
-            .get(0);
-        Ok(!new)
+        let new = client.execute_raw(&self.insert, &params).await;
+        let met = new.map_err(convert)? == 0 && self.keyed;
+        if met {
+            let over = client.execute_raw(&self.overwrite, &params).await;
+            over.map_err(convert)?;
+        }
+        Ok(met)
     }
 
     async fn update(
@@ -276,13 +282,16 @@ impl Rows {
             .enumerate()
             .map(|(n, column)| format!("{} = ${}", quote(&column.name), n + 1))
             .collect();
+        let (with, found) = find(table, &self.types, &self.identity, present.len() + 1);
         let sql = format!(
-            "UPDATE {} SET {} WHERE {}",
+            "{with}UPDATE {} SET {} WHERE {found}",
             quote_table(&table.name),
             set.join(", "),
-            find(table, &self.types, &self.identity, present.len() + 1)
         );
         let statement = client.prepare(&sql).await.map_err(convert)?;
+        if self.updates.len() >= UPDATES_MAX {
+            self.updates.clear();
+        }
         self.updates.insert(present.to_vec(), statement.clone());
         Ok(statement)
     }
@@ -320,9 +329,10 @@ impl Rows {
     }
 }
 
-/// The condition that finds a row; parameters from `first` on. Without a key, one of the rows that
-/// are equal in every column.
-fn find(table: &TargetTable, types: &Stage, identity: &[usize], first: usize) -> String {
+/// What stands before a statement that finds a row, and the condition that finds it; parameters from
+/// `first` on. Without a key, one of the rows that are equal in every column: its place is one in each
+/// partition.
+fn find(table: &TargetTable, types: &Stage, identity: &[usize], first: usize) -> (String, String) {
     let names = identity
         .iter()
         .filter_map(|index| Some((*index, table.columns.get(*index)?)))
@@ -342,11 +352,15 @@ fn find(table: &TargetTable, types: &Stage, identity: &[usize], first: usize) ->
         })
         .collect();
     let condition = each.join(" AND ");
-    if keyless {
-        let name = quote_table(&table.name);
-        return format!("ctid = (SELECT ctid FROM {name} WHERE {condition} LIMIT 1)");
+    if !keyless {
+        return (String::new(), condition);
     }
-    condition
+    let one = format!(
+        "WITH one AS (SELECT tableoid AS part, ctid AS place FROM {} WHERE {condition} LIMIT 1) ",
+        quote_table(&table.name)
+    );
+    let there = "ctid = (SELECT place FROM one) AND tableoid = (SELECT part FROM one)";
+    (one, there.to_owned())
 }
 
 /// Whether values that the type's `=` finds equal are the same. Other types have no `=` (`json`,

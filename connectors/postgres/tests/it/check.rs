@@ -109,6 +109,7 @@ async fn everything_that_is_missing_is_said_at_once() {
             ("unlogged", "public.unlogged", Error),
             ("table_kind", "public.v", Error),
             ("generated_column", "public.g.g", Info),
+            ("partitions", "public.r", Warning),
             ("replica_identity_of_partition", "public.r", Error),
             ("table_missing", "public.nowhere", Error),
             ("partition_and_root", "public.r_1", Error),

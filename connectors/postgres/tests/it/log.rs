@@ -77,6 +77,14 @@ impl Origin {
         })
     }
 
+    /// The same task with this limit for a question.
+    pub(crate) fn hasty(&self, timeout: Duration) -> Arc<dyn Source> {
+        self.source_of(DataSourceConfig {
+            timeout,
+            ..world::config(&self.server)
+        })
+    }
+
     fn source_of(&self, config: DataSourceConfig) -> Arc<dyn Source> {
         thalweg_postgres::connector().source(&config).unwrap()
     }

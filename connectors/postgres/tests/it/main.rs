@@ -6,6 +6,7 @@
 )]
 
 mod apply;
+mod awkward;
 mod check;
 mod checkpoint;
 mod contract;
@@ -18,4 +19,5 @@ mod source;
 mod tls;
 mod twin;
 mod types;
+mod unfriendly;
 mod world;
