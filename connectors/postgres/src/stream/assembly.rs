@@ -316,7 +316,7 @@ impl Rows<'_> {
         match message {
             Message::Insert { relation, new } => {
                 self.change(relation, ChangeKind::Insert, |captured, reader, rows| {
-                    let after = captured.image(new, Which::All, None, reader, rows)?;
+                    let after = captured.image(new, Which::New, None, reader, rows)?;
                     Ok((None, Some(after)))
                 })
             }
@@ -325,13 +325,13 @@ impl Rows<'_> {
                     captured.explains(old.as_ref())?;
                     // Without an old row the columns that identify it are as they were.
                     let (before, which) = match old {
-                        Some(Old::Full(old)) => (old, Which::All),
+                        Some(Old::Full(old)) => (old, Which::Old),
                         Some(Old::Key(old)) => (old, Which::Key),
                         None => (new, Which::Key),
                     };
                     let before = captured.image(before, which, None, reader, rows)?;
-                    let fill = (which == Which::All).then_some(before);
-                    let after = captured.image(new, Which::All, fill, reader, rows)?;
+                    let fill = (which == Which::Old).then_some(before);
+                    let after = captured.image(new, Which::New, fill, reader, rows)?;
                     Ok((Some(before), Some(after)))
                 })
             }
@@ -339,7 +339,7 @@ impl Rows<'_> {
                 self.change(relation, ChangeKind::Delete, |captured, reader, rows| {
                     captured.explains(Some(&old))?;
                     let (old, which) = match old {
-                        Old::Full(old) => (old, Which::All),
+                        Old::Full(old) => (old, Which::Old),
                         Old::Key(old) => (old, Which::Key),
                     };
                     let before = captured.image(old, which, None, reader, rows)?;

@@ -111,12 +111,17 @@ struct Column {
     codec: Codec,
     /// Whether it belongs to the replica identity.
     key: bool,
+    /// Whether it takes no NULL.
+    required: bool,
 }
 
 /// Which columns of a row mean something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Which {
-    All,
+    /// All, of a row as it is now.
+    New,
+    /// All, of a row as it was.
+    Old,
     /// Those of the replica identity.
     Key,
 }
@@ -171,6 +176,7 @@ pub(super) fn compare(
                 Some(Column {
                     codec: how.codec,
                     key: column.key,
+                    required: !ours.nullable,
                 })
             }
             // Columns keep their order: the one that should come first was dropped.
@@ -218,8 +224,10 @@ impl Captured {
             let Some(column) = column else { continue };
             match value {
                 _ if which == Which::Key && !column.key => rows.push(CellRef::Absent),
-                // No column of a replica identity can be NULL.
-                Sent::Null if which == Which::Key => return Err(IDENTITY),
+                // No column of a replica identity can be NULL. What another identity leaves out is NULL.
+                Sent::Null if which == Which::Key || which == Which::Old && column.required => {
+                    return Err(IDENTITY);
+                }
                 Sent::Null => rows.push(CellRef::Null),
                 Sent::Text(bytes) => reader.push(column.codec, Form::Text, bytes, rows)?,
                 Sent::Binary(bytes) => reader.push(column.codec, Form::Binary, bytes, rows)?,

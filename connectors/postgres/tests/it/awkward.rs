@@ -144,8 +144,8 @@ async fn no_setting_of_the_server_weakens_a_writer() {
     let settings = [
         ("synchronous_commit", "off"),
         ("default_transaction_isolation", "'repeatable read'"),
-        ("statement_timeout", "'50ms'"),
-        ("idle_session_timeout", "'50ms'"),
+        ("statement_timeout", "'1min'"),
+        ("idle_session_timeout", "'1min'"),
         ("standard_conforming_strings", "off"),
     ];
     for (name, value) in settings {

@@ -180,18 +180,24 @@ async fn bounds_mean_the_same_whatever_the_server_is_set_to() {
 /// A partition that is made later has the default identity, whatever its table has.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_rows_of_a_partition_are_not_read_as_its_tables() {
-    let setup = "CREATE TABLE a (id int, n int, PRIMARY KEY (id, n)) PARTITION BY LIST (n);
+    let setup =
+        "CREATE TABLE a (id int, n int, v int NOT NULL, PRIMARY KEY (id, n)) PARTITION BY LIST (n);
          CREATE TABLE a_1 PARTITION OF a FOR VALUES IN (1);
          ALTER TABLE a REPLICA IDENTITY FULL; ALTER TABLE a_1 REPLICA IDENTITY FULL;
          CREATE TABLE b (id int PRIMARY KEY, n int NOT NULL) PARTITION BY RANGE (id);
          CREATE TABLE b_1 PARTITION OF b FOR VALUES FROM (0) TO (9)";
     let origin = Origin::new(setup);
     let other = "CREATE TABLE a_2 PARTITION OF a FOR VALUES IN (2);
-        INSERT INTO a VALUES (1, 1), (1, 2), (2, 2)";
+        INSERT INTO a VALUES (1, 1, 1), (1, 2, 1), (2, 2, 1)";
     let index = "CREATE UNIQUE INDEX u ON b_1 (n); INSERT INTO b VALUES (1, 1);
         ALTER TABLE b_1 REPLICA IDENTITY USING INDEX u";
     for (name, before, sql) in [
-        ("a", other, "UPDATE a SET id = 3 WHERE id = 1 AND n = 2"),
+        ("a", other, "UPDATE a SET v = 3 WHERE n = 2"),
+        (
+            "a",
+            "SELECT 1",
+            "UPDATE a SET id = 3 WHERE id = 1 AND n = 2",
+        ),
         ("a", "SELECT 1", "DELETE FROM a WHERE n = 2"),
         ("b", index, "DELETE FROM b"),
     ] {
