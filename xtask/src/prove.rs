@@ -85,6 +85,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("replicates", Run::Pairs),
     ("mappings", Run::Pairs),
     ("matrix", Run::Pairs),
+    ("unfit", Run::Pairs),
     ("idle", Run::Server),
     ("versions", Run::Versions),
     ("huge", Run::Pairs),

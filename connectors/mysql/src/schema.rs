@@ -3,8 +3,8 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use thalweg_core::schema::{
-    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
-    UniqueKey,
+    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, Refuses, TableName,
+    TableSchema, UniqueKey,
 };
 use thalweg_core::{Error, Result};
 
@@ -356,7 +356,20 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
         has_default: auto || default.is_some_and(|d| d != "NULL") || nullable,
         generated: !expr.is_empty() || extra.contains("GENERATED") && !extra.contains("DEFAULT_"),
         nullable,
+        refuses: refuses(&ty, &native),
         ..ColumnSchema::new(name, ty, native)
+    }
+}
+
+/// What a column does not take of its type's values: the server would change them in silence.
+pub(crate) fn refuses(ty: &ColumnType, native: &str) -> Option<Refuses> {
+    match ty {
+        ColumnType::Text { .. } if native.starts_with("char") => Some(Refuses::SpacesAtEnd),
+        ColumnType::Int { .. } if native.starts_with("year") => Some(Refuses::NotYear),
+        ColumnType::Bytes {
+            max_bytes: Some(len),
+        } if native.starts_with("binary") => Some(Refuses::Shorter(*len)),
+        _ => None,
     }
 }
 

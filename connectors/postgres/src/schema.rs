@@ -1,9 +1,10 @@
 //! Tables as PostgreSQL's catalogue describes them, and types in both directions.
 
 use thalweg_core::schema::{
-    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema,
-    UniqueKey,
+    Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, Refuses, TableName,
+    TableSchema, UniqueKey,
 };
+use thalweg_core::value::Interval;
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
 
@@ -264,12 +265,48 @@ pub(crate) async fn attributes(client: &Client, oid: u32) -> Result<Vec<Attribut
                     has_default: row.get(6),
                     generated: row.get(7),
                     folds: citext || row.get::<_, bool>(13),
+                    // Of a domain, as of its base type.
+                    refuses: refuses(&ty, row.get(10)),
                     comment: row.get(14),
                     ..ColumnSchema::new(row.get::<_, &str>(1), ty, native)
                 },
             }
         })
         .collect())
+}
+
+/// What a column of a type does not take of the type's values: no text has a NUL character, and
+/// `jsonb` not even its escape.
+///
+/// An interval is cut to the fields and rounded to the digits that its column is declared with.
+/// <https://www.postgresql.org/docs/15/datatype-datetime.html#DATATYPE-INTERVAL-INPUT>
+pub(crate) fn refuses(ty: &ColumnType, native: &str) -> Option<Refuses> {
+    match ty {
+        ColumnType::Interval => {
+            let (name, digits) = native.split_once('(').unwrap_or((native, "6)"));
+            let digits: u32 = digits.trim_end_matches(')').parse().unwrap_or(6);
+            let second = 10_i64.pow(6_u32.saturating_sub(digits));
+            let (months, days, micros) = match name.rsplit(' ').next() {
+                Some("year") => (12, i32::MAX, i64::MAX),
+                Some("month") => (1, i32::MAX, i64::MAX),
+                Some("day") => (1, 1, i64::MAX),
+                Some("hour") => (1, 1, 3_600_000_000),
+                Some("minute") => (1, 1, 60_000_000),
+                _ if second == 1 => return None,
+                _ => (1, 1, second),
+            };
+            Some(Refuses::Between(Interval {
+                months,
+                days,
+                micros,
+            }))
+        }
+        ColumnType::Text { .. }
+        | ColumnType::Json { normalised: false }
+        | ColumnType::Other { .. } => Some(Refuses::Nul),
+        ColumnType::Json { normalised: true } => Some(Refuses::NulEscape),
+        _ => None,
+    }
 }
 
 /// How values of a base type are read. Numbers of the system's types never change.
@@ -559,6 +596,31 @@ mod tests {
             }),
             "numeric(20,0)"
         );
+    }
+
+    #[test]
+    fn an_interval_is_as_fine_as_its_column() {
+        for (native, unit) in [
+            ("interval", None),
+            ("interval(6)", None),
+            ("interval(3)", Some((1, 1, 1_000))),
+            ("interval day to second(0)", Some((1, 1, 1_000_000))),
+            ("interval day to second", None),
+            ("interval day to minute", Some((1, 1, 60_000_000))),
+            ("interval hour", Some((1, 1, 3_600_000_000))),
+            ("interval day", Some((1, 1, i64::MAX))),
+            ("interval year to month", Some((1, i32::MAX, i64::MAX))),
+            ("interval year", Some((12, i32::MAX, i64::MAX))),
+        ] {
+            let unit = unit.map(|(months, days, micros)| {
+                Refuses::Between(Interval {
+                    months,
+                    days,
+                    micros,
+                })
+            });
+            assert_eq!(refuses(&neutral(native), native), unit, "{native}");
+        }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! How lists and options lie in the catalogue: JSON with short names, written and read here only.
 
 use serde_json::{Map, Value, json};
-use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
+use thalweg_core::mapping::{
+    CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions, UnfitValues,
+};
 use thalweg_core::ports::{TlsMode, TlsOptions};
 
 use crate::error::{Error, Result};
@@ -25,6 +27,11 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
         "foreign_keys": match options.foreign_keys {
             ForeignKeys::Enforce => "enforce",
             ForeignKeys::Replica => "replica",
+        },
+        "unfit_values": match options.unfit_values {
+            UnfitValues::Stop => "stop",
+            UnfitValues::Null => "null",
+            UnfitValues::Nearest => "nearest",
         },
         "row_owner": options.row_owner,
         "workers": options.workers,
@@ -54,6 +61,11 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
             _ => ForeignKeys::Enforce,
         },
         on_bad_row: OnBadRow::Stop,
+        unfit_values: match word("unfit_values") {
+            "null" => UnfitValues::Null,
+            "nearest" => UnfitValues::Nearest,
+            _ => UnfitValues::Stop,
+        },
         row_owner: match value.get("row_owner").and_then(Value::as_object) {
             None => defaults.row_owner,
             Some(owners) => owners
@@ -171,6 +183,7 @@ mod tests {
             create_tables: CreateTables::Missing,
             existing_rows: ExistingRows::Replace,
             foreign_keys: ForeignKeys::Replica,
+            unfit_values: UnfitValues::Nearest,
             row_owner: [("a.b".to_owned(), "c \"d".to_owned())].into(),
             workers: 7,
             chunk_rows: 5_000,

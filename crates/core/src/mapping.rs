@@ -86,6 +86,20 @@ pub enum OnBadRow {
     Stop,
 }
 
+/// What happens with a value that the target column does not take. Columns that identify a row or
+/// refer to one always stop ([`crate::plan::Plan::identifies`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+pub enum UnfitValues {
+    /// The task stops and names table, column, key and reason.
+    #[default]
+    Stop,
+    /// The cell becomes NULL; where the column takes none the task stops.
+    Null,
+    /// The cell becomes the nearest value that the column takes, NULL where there is nothing near;
+    /// text and octets that are too long stop the task.
+    Nearest,
+}
+
 /// Native options of a task, with their defaults.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskOptions {
@@ -97,6 +111,8 @@ pub struct TaskOptions {
     pub foreign_keys: ForeignKeys,
     /// What happens with a bad row.
     pub on_bad_row: OnBadRow,
+    /// What happens with a value that does not fit.
+    pub unfit_values: UnfitValues,
     /// For target tables that several sources fill: the source table that decides which rows are
     /// shown, as target table → source table. Target tables not named here show a row while any
     /// source has one. Tables are written `schema.table`, or `table` alone where no other mapped
@@ -118,6 +134,7 @@ impl Default for TaskOptions {
             existing_rows: ExistingRows::default(),
             foreign_keys: ForeignKeys::default(),
             on_bad_row: OnBadRow::default(),
+            unfit_values: UnfitValues::default(),
             row_owner: BTreeMap::new(),
             workers: 2,
             chunk_rows: 200_000,

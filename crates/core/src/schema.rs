@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::value::Interval;
+
 /// A table's name: schema (MySQL: database) and table. Names are opaque and case-sensitive.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TableName {
@@ -157,6 +159,24 @@ pub enum ColumnType {
     },
 }
 
+/// What a column does not take of the values that its neutral type has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refuses {
+    /// Text with a NUL character: every text of PostgreSQL.
+    Nul,
+    /// A document with the escape `\u0000`: `jsonb`.
+    NulEscape,
+    /// Text with spaces at its end: `CHAR` of MySQL.
+    SpacesAtEnd,
+    /// Fewer octets than this: `BINARY` of MySQL.
+    Shorter(u32),
+    /// A number that is neither 0 nor within 1901 to 2155: `YEAR`.
+    NotYear,
+    /// An interval with a part that is no multiple of these: `interval(p)` and `interval hour` of
+    /// PostgreSQL. Of the largest number only 0 is one.
+    Between(Interval),
+}
+
 /// One column.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ColumnSchema {
@@ -175,6 +195,8 @@ pub struct ColumnSchema {
     /// Whether the system takes different texts for equal (case, accents, trailing spaces), which
     /// matters where the column is part of a key.
     pub folds: bool,
+    /// What it does not take of the values that its type has.
+    pub refuses: Option<Refuses>,
     /// What its owner says of it.
     pub comment: String,
 }
@@ -190,6 +212,7 @@ impl ColumnSchema {
             has_default: false,
             generated: false,
             folds: false,
+            refuses: None,
             comment: String::new(),
         }
     }

@@ -426,6 +426,16 @@ impl RowBatch {
         self.bytes.len() - self.open
     }
 
+    /// The first cell of the open row after `start` of its bytes.
+    pub(crate) fn open_cell(&self, start: usize) -> Option<CellRef<'_>> {
+        decode_raw(self.bytes.get(self.open + start..)?)
+    }
+
+    /// Takes back what was pushed to the open row after `start` of its bytes.
+    pub(crate) fn take_back(&mut self, start: usize) {
+        self.bytes.truncate(self.open + start);
+    }
+
     /// The row with this index.
     ///
     /// # Panics

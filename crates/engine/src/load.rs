@@ -381,13 +381,14 @@ impl Desk {
         let mut loaded = 0;
         while reader.next(rows).await.map_err(at_source)? {
             out.clear();
-            plan.project_rows(target, job.feed, rows, out)?;
+            let changed = plan.project_rows(target, job.feed, rows, out)?;
             let _held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
             loader.load(out).await?;
             let more = out.len() as u64;
             loaded += more;
             self.report
                 .loaded(source, target, more, rows.bytes(), out.bytes());
+            self.report.changed(&changed);
         }
         let seen = reader.visibility().clone();
         if job.moment.is_some_and(|moment| moment != seen) {

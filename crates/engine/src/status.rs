@@ -1,12 +1,14 @@
 //! What a running task says of itself.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thalweg_core::batch::TableCounts;
-use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::plan::{Changed, Plan, TargetTable};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Side};
 use tokio::sync::watch;
+use tracing::warn;
 
 /// Where a task stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,6 +60,20 @@ pub struct TableStatus {
     pub chunks_loaded: u64,
     /// What was applied and is durable.
     pub written: TableCounts,
+    /// Values that did not fit and were changed on the way, as the task's option `unfit_values` says:
+    /// those loaded, and those applied and durable. What is loaded again is counted again.
+    pub changed: Vec<ChangedValues>,
+}
+
+/// Values of one column that were changed for one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChangedValues {
+    /// The target column.
+    pub column: String,
+    /// Why they did not fit.
+    pub reason: &'static str,
+    /// How many.
+    pub values: u64,
 }
 
 /// Figures of one source table, since the start of the run. What is read again after trouble is
@@ -139,6 +155,8 @@ pub(crate) struct Written {
     pub(crate) transactions: u64,
     /// Commit time of the last one that has one.
     pub(crate) commit_us: Option<i64>,
+    /// Values that did not fit.
+    pub(crate) changed: Changed,
 }
 
 impl Written {
@@ -148,6 +166,7 @@ impl Written {
         self.bytes += later.bytes;
         self.transactions += later.transactions;
         self.commit_us = later.commit_us.or(self.commit_us);
+        self.changed.merge(&later.changed);
     }
 }
 
@@ -170,10 +189,10 @@ fn estimated_rows(plan: &Plan, target: &TargetTable) -> Option<u64> {
 
 /// Publishes a status: once per batch or event, never per row.
 #[derive(Clone, Debug)]
-pub(crate) struct Reporter(watch::Sender<TaskStatus>);
+pub(crate) struct Reporter(watch::Sender<TaskStatus>, Arc<Plan>);
 
 impl Reporter {
-    pub(crate) fn new(sender: watch::Sender<TaskStatus>, plan: &Plan) -> Self {
+    pub(crate) fn new(sender: watch::Sender<TaskStatus>, plan: &Arc<Plan>) -> Self {
         sender.send_modify(|status| {
             status
                 .sources
@@ -187,7 +206,7 @@ impl Reporter {
                 })
                 .collect();
         });
-        Reporter(sender)
+        Reporter(sender, Arc::clone(plan))
     }
 
     /// A new phase. Lag and backlog are known while streaming only: outside it nobody looks.
@@ -272,6 +291,42 @@ impl Reporter {
                 table.written.add(counts);
             }
         });
+        if let Some((_, written)) = durable {
+            self.changed(&written.changed);
+        }
+    }
+
+    /// Values that did not fit were changed on the way. Each table, column and reason is logged once.
+    pub(crate) fn changed(&self, changed: &Changed) {
+        for cells in changed.iter() {
+            let Some(table) = self.1.targets.get(cells.target) else {
+                continue;
+            };
+            let column = table.columns.get(cells.column);
+            let column = column.map_or("?", |column| column.name.as_str());
+            let mut first = false;
+            self.table(cells.target, |status| {
+                let mut known = status.changed.iter_mut();
+                let same = |c: &&mut ChangedValues| {
+                    (c.column.as_str(), c.reason) == (column, cells.reason)
+                };
+                match known.find(same) {
+                    Some(known) => known.values += cells.cells,
+                    None => {
+                        first = true;
+                        status.changed.push(ChangedValues {
+                            column: column.to_owned(),
+                            reason: cells.reason,
+                            values: cells.cells,
+                        });
+                    }
+                }
+            });
+            if first {
+                let (table, reason) = (&table.name, cells.reason);
+                warn!(%table, column, reason, "values that do not fit are changed");
+            }
+        }
     }
 
     /// What a probe measured; dropped if the task does not stream any more.

@@ -251,6 +251,7 @@ impl Streaming<'_> {
             }
         }
         add_all(&mut into.read.changes, &projected.read);
+        into.written.changed.merge(&projected.changed);
         into.read.bytes += transaction.log_bytes;
         Ok(())
     }

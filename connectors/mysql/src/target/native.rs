@@ -6,6 +6,7 @@ use thalweg_core::schema::{Calendar, ColumnSchema, ColumnType, TableName, TableS
 
 use super::ddl::NAME_CHARS_MAX;
 use super::session::{Flavor, text};
+use crate::schema::refuses;
 
 /// Bytes of an index entry (InnoDB, 16 KiB pages, dynamic rows).
 const INDEX_BYTES_MAX: usize = 3_072;
@@ -75,6 +76,7 @@ pub(super) fn propose(
         proposed.columns.push(ColumnSchema {
             nullable: column.nullable,
             comment: column.comment.clone(),
+            refuses: refuses(&ty, &native),
             ..ColumnSchema::new(&pair.target, ty, native)
         });
     }

@@ -26,7 +26,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
-use crate::schema::{self, GEOMETRY, Keys, native, neutral, quote_table};
+use crate::schema::{self, GEOMETRY, Keys, native, neutral, quote_table, refuses};
 
 /// A PostgreSQL database as a target. It connects anew for every call.
 #[derive(Debug)]
@@ -115,6 +115,7 @@ impl Target for PostgresTarget {
             proposed.columns.push(ColumnSchema {
                 nullable: column.nullable,
                 comment: column.comment.clone(),
+                refuses: refuses(&ty, &text),
                 ..ColumnSchema::new(&pair.target, ty, text)
             });
         }
@@ -164,6 +165,7 @@ impl Target for PostgresTarget {
                 "create the type or its extension at the target first, if the column is to have it",
             ));
             column.ty = neutral(stand_in);
+            column.refuses = refuses(&column.ty, stand_in);
             stand_in.clone_into(&mut column.native);
         }
         Ok((proposed, findings))

@@ -9,14 +9,16 @@
 //! or refuses it with a reason that does not show the value. NULL, `Unchanged` and `Absent` always
 //! pass. Nothing is allocated for a cell; what is made grows in the arena of the row it is for.
 
+mod nearest;
 mod number;
+mod refuses;
 mod table;
 mod text;
 mod time;
 
 use std::sync::Arc;
 
-use crate::schema::{Calendar, ColumnType};
+use crate::schema::{Calendar, ColumnSchema, ColumnType, Refuses};
 use crate::value::{CellRef, RowBatch, decode_raw};
 
 /// How a conversion treats values.
@@ -186,6 +188,8 @@ pub enum Converter {
         /// What the cells stand for.
         form: Form,
     },
+    /// As another converter, without what the column does not take.
+    Without(Refuses, Box<Converter>),
 }
 
 impl Converter {
@@ -194,6 +198,18 @@ impl Converter {
     pub fn choose(source: &ColumnType, target: &ColumnType) -> (Converter, Verdict) {
         let pair = Pair::of(source, target);
         (pair.converter, pair.verdict)
+    }
+
+    /// This converter, and behind it what the target column refuses of its type's values, unless
+    /// the source column refuses the same.
+    #[must_use]
+    pub fn between(self, source: &ColumnSchema, target: &ColumnSchema) -> Converter {
+        match target.refuses {
+            Some(refuses) if source.refuses != Some(refuses) || self != Converter::Copy => {
+                Converter::Without(refuses, Box::new(self))
+            }
+            _ => self,
+        }
     }
 
     /// Appends the converted cell to `out`. `raw` is one encoded cell of a row. After an error
@@ -212,6 +228,15 @@ impl Converter {
         }
         match *self {
             Converter::Copy => out.push_raw(raw),
+            Converter::Without(refuses, ref inner) => {
+                let start = out.open_bytes();
+                inner.convert(raw, out)?;
+                let made = out.open_cell(start).unwrap_or(CellRef::Absent);
+                if let Err(error) = refuses::check(refuses, made) {
+                    out.take_back(start);
+                    return Err(error);
+                }
+            }
             Converter::Int { min, max, unsigned } => {
                 out.push(number::int(cell, min, max, unsigned)?);
             }

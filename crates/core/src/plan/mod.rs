@@ -11,14 +11,16 @@ mod key;
 mod project;
 mod proposal;
 mod resolve;
+mod unfit;
 
 pub use cascade::Cascade;
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
 pub use proposal::join_proposals;
 pub use resolve::{Resolution, TablePair, resolve};
+pub use unfit::{Changed, ChangedCells};
 
-use crate::mapping::{Operations, TaskOptions};
+use crate::mapping::{Operations, TaskOptions, UnfitValues};
 use crate::schema::{ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey, fnv1a};
 
 /// A resolved task.
@@ -154,7 +156,8 @@ impl Plan {
     }
 
     /// The fingerprint kept in the checkpoint for a target table: those of its source tables'
-    /// schemas, joined with commas, a `/`, and one of how the target's columns are mapped.
+    /// schemas, joined with commas, a `/`, and one of how the target's columns are mapped and, in a table
+    /// without a key, of what becomes of values that do not fit.
     ///
     /// # Panics
     /// If there is no such target.
@@ -180,6 +183,10 @@ impl Plan {
                     mapped.push_str(&format!("{from} {:?};", column.name));
                 }
             }
+        }
+        // Without a key a row is found by all its values, those that were changed included.
+        if table.key.is_empty() && self.options.unfit_values != UnfitValues::Stop {
+            mapped.push_str(&format!("{:?};", self.options.unfit_values));
         }
         format!("{}/{}", schemas.join(","), fnv1a(&mapped))
     }

@@ -1,6 +1,6 @@
 //! From source changes to target operations.
 
-use super::{Cell, Plan, Route, TargetTable};
+use super::{Cell, Changed, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeBatch, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
@@ -15,6 +15,8 @@ pub struct Projected {
     /// Targets that have to be loaded again, because a change could not be placed ([`Fate::Again`],
     /// or [`Fate::New`] without the whole row); each once.
     pub again: Vec<usize>,
+    /// Cells that were written as something else than the source has.
+    pub changed: Changed,
 }
 
 /// What becomes of a change at one target table. Before a table is Live, the two keys of a change can
@@ -48,6 +50,7 @@ impl Plan {
     ) -> Result<Projected> {
         let mut read = vec![TableCounts::default(); self.sources.len()];
         let mut again: Vec<usize> = Vec::new();
+        let mut changed = Changed::default();
         let mut scratch = Vec::new();
         for change in &changes.changes {
             let Some(source) = self.sources.get(change.table) else {
@@ -69,7 +72,14 @@ impl Plan {
                 let op = match judge(target, change)? {
                     Fate::Drop => continue,
                     Fate::Again => None,
-                    fate => self.route(route, fate, change, changes, rows, &mut scratch)?,
+                    fate => {
+                        let mut work = Work {
+                            out: &mut *rows,
+                            scratch: &mut scratch,
+                            changed: &mut changed,
+                        };
+                        self.route(route, fate, change, changes, &mut work)?
+                    }
                 };
                 match op {
                     Some(op) => ops.push(TableOp {
@@ -83,27 +93,37 @@ impl Plan {
                 }
             }
         }
-        Ok(Projected { read, again })
+        Ok(Projected {
+            read,
+            again,
+            changed,
+        })
     }
 
-    /// Converts loaded rows of the source table behind a feed of `target`, appended to `out`.
+    /// Converts loaded rows of the source table behind a feed of `target`, appended to `out`. Gives
+    /// the cells that were changed.
     pub fn project_rows(
         &self,
         target: usize,
         feed: usize,
         rows: &RowBatch,
         out: &mut RowBatch,
-    ) -> Result<()> {
+    ) -> Result<Changed> {
         let source = self.source_of(target, feed);
         let mut routes = source.into_iter().flat_map(|source| &source.routes);
         let route = routes
             .find(|route| route.target == target && route.feed == feed)
             .ok_or_else(|| Error::bug("a feed without a route"))?;
-        let mut scratch = Vec::new();
+        let mut changed = Changed::default();
+        let mut work = Work {
+            out,
+            scratch: &mut Vec::new(),
+            changed: &mut changed,
+        };
         for row in rows.iter() {
-            self.image(route, row, None, out, &mut scratch)?;
+            self.image(route, row, Image::After(None), &mut work)?;
         }
-        Ok(())
+        Ok(changed)
     }
 
     fn target(&self, index: usize) -> Result<&TargetTable> {
@@ -119,25 +139,26 @@ impl Plan {
         fate: Fate,
         change: &Change,
         changes: &'a ChangeBatch,
-        rows: &mut RowBatch,
-        scratch: &mut Vec<&'a [u8]>,
+        work: &mut Work<'_, 'a>,
     ) -> Result<Option<RowOp>> {
         let image = |index: Option<usize>| {
             index
                 .map(|index| changes.rows.row(index))
                 .ok_or_else(|| Error::bug("a change without the row image its kind needs"))
         };
-        let mut convert = |row, fallback| self.image(route, row, fallback, rows, scratch);
+        let mut convert = |row, image| self.image(route, row, image, work);
         Ok(Some(match (change.kind, fate) {
-            (ChangeKind::Insert, _) => RowOp::Insert(convert(image(change.after)?, None)?),
+            (ChangeKind::Insert, _) => {
+                RowOp::Insert(convert(image(change.after)?, Image::After(None))?)
+            }
             (ChangeKind::Update, Fate::Old) | (ChangeKind::Delete, _) => {
-                RowOp::Delete(convert(image(change.before)?, None)?)
+                RowOp::Delete(convert(image(change.before)?, Image::Before)?)
             }
             (ChangeKind::Update, Fate::New) => {
                 // What did not change stands in the image before, if anywhere.
                 let old = (image(change.before)?, Fill::All);
-                let row = convert(image(change.after)?, Some(old))?;
-                let cells = rows.row(row).cells().zip(&route.cells);
+                let row = convert(image(change.after)?, Image::After(Some(old)))?;
+                let cells = work.out.row(row).cells().zip(&route.cells);
                 let mut sent = cells.map(|(cell, from)| *from == Cell::Absent || cell.is_present());
                 if !sent.all(|sent| sent) {
                     return Ok(None);
@@ -146,27 +167,31 @@ impl Plan {
             }
             (ChangeKind::Update, _) => {
                 let old = image(change.before)?;
-                let before = convert(old, None)?;
-                let after = convert(image(change.after)?, Some((old, Fill::Key)))?;
+                let before = convert(old, Image::Before)?;
+                let after = Image::After(Some((old, Fill::Key)));
+                let after = convert(image(change.after)?, after)?;
                 RowOp::Update { before, after }
             }
             (ChangeKind::Truncate, _) => RowOp::Truncate,
         }))
     }
 
-    /// Converts one row image; gives its index in `out`. Of the cells that it leaves out those to
-    /// fill are taken from the other image.
+    /// Converts one row image; gives its index in the rows made.
     fn image<'a>(
         &self,
         route: &Route,
         row: RowRef<'a>,
-        fallback: Option<(RowRef<'a>, Fill)>,
-        out: &mut RowBatch,
-        scratch: &mut Vec<&'a [u8]>,
+        image: Image<'a>,
+        work: &mut Work<'_, 'a>,
     ) -> Result<usize> {
+        let Work {
+            out,
+            scratch,
+            changed,
+        } = work;
         scratch.clear();
         scratch.extend(row.raw_cells());
-        if let Some((fallback, fill)) = fallback {
+        if let Image::After(Some((fallback, fill))) = image {
             let key = &self.target(route.target)?.key;
             let in_key = |column: usize| {
                 let mut cells = key.iter().filter_map(|place| route.cells.get(*place));
@@ -193,23 +218,47 @@ impl Plan {
                 .with_hint("reset the task so that it reads the table again")
                 .at(Side::Source)
             })?;
-            if let Err(error) = converter.convert(raw, out) {
-                out.discard_open_row();
-                let table = self.target(route.target)?;
-                let name = table.columns.get(column).map_or("?", |c| c.name.as_str());
-                return Err(Error::data(format!(
-                    "a value does not fit column {name} of {}: {}",
-                    table.name, error.reason
-                ))
-                .with_hint(format!(
-                    "correct the row at the source, or change column {name} of {} so that it \
-                     takes the value, then run the task again",
-                    table.name
-                ))
-                .at(Side::Target));
+            if let Err(why) = converter.convert(raw, out) {
+                let place = (route.target, column);
+                let settled = match image {
+                    Image::Before => self.settle_old(place, converter, raw, why, out),
+                    Image::After(_) => self.settle(place, converter, raw, why, out),
+                };
+                match settled {
+                    Ok(()) if image.is_after() => changed.add(place, why),
+                    Ok(()) => {}
+                    Err(error) => {
+                        out.discard_open_row();
+                        return Err(error);
+                    }
+                }
             }
         }
         Ok(out.end_row())
+    }
+}
+
+/// What rows are made with.
+struct Work<'w, 'a> {
+    out: &'w mut RowBatch,
+    /// Cells of the row at hand.
+    scratch: &'w mut Vec<&'a [u8]>,
+    changed: &'w mut Changed,
+}
+
+/// Which image of a change a row is.
+#[derive(Clone, Copy)]
+enum Image<'a> {
+    /// The row as it was: it tells which row is meant.
+    Before,
+    /// The row as it is to be written. Of the cells that it leaves out those to fill are taken from
+    /// the other image.
+    After(Option<(RowRef<'a>, Fill)>),
+}
+
+impl Image<'_> {
+    fn is_after(self) -> bool {
+        matches!(self, Image::After(_))
     }
 }
 

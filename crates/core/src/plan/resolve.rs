@@ -348,7 +348,8 @@ fn columns(
                 "type_narrowing",
                 subject.clone(),
                 format!(
-                    "not every {} fits {}{}; one that does not stops the task",
+                    "not every {} fits {}{}; one that does not stops the task unless its option \
+                     unfit_values says otherwise",
                     s.native,
                     t.native,
                     if note.is_empty() {
@@ -378,7 +379,7 @@ fn columns(
                 format!("allow NULL in {subject}"),
             ));
         }
-        cells.push((to, from, converter));
+        cells.push((to, from, converter.between(s, t)));
     }
     if cells.is_empty() {
         findings.push(Finding::error(

@@ -11,10 +11,12 @@ use thalweg_control::model::{
 use thalweg_control::{Error, Result};
 use thalweg_core::Side;
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions};
+use thalweg_core::mapping::{
+    CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions, UnfitValues,
+};
 use thalweg_core::plan::Verdict;
 use thalweg_core::ports::TlsMode;
-use thalweg_engine::status::{LastError, TablePhase, TableStatus, TaskPhase};
+use thalweg_engine::status::{ChangedValues, LastError, TablePhase, TableStatus, TaskPhase};
 
 use super::body::Fields;
 use super::error::Failure;
@@ -42,6 +44,11 @@ const FOREIGN_KEYS: &[(&str, ForeignKeys)] = &[
     ("replica", ForeignKeys::Replica),
 ];
 const ON_BAD_ROW: &[(&str, OnBadRow)] = &[("stop", OnBadRow::Stop)];
+const UNFIT_VALUES: &[(&str, UnfitValues)] = &[
+    ("stop", UnfitValues::Stop),
+    ("null", UnfitValues::Null),
+    ("nearest", UnfitValues::Nearest),
+];
 const TLS: &[(&str, TlsMode)] = &[
     ("off", TlsMode::Off),
     ("prefer", TlsMode::Prefer),
@@ -122,6 +129,12 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
         "on_bad_row",
         ON_BAD_ROW,
         &mut options.on_bad_row,
+    )?;
+    choose(
+        &mut fields,
+        "unfit_values",
+        UNFIT_VALUES,
+        &mut options.unfit_values,
     )?;
     if options.existing_rows == ExistingRows::Merge {
         return Err(Error::invalid(
@@ -212,6 +225,7 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "existing_rows": word(EXISTING_ROWS, options.existing_rows),
         "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
         "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
+        "unfit_values": word(UNFIT_VALUES, options.unfit_values),
         "row_owner": options.row_owner,
         "workers": options.workers,
         "chunk_rows": options.chunk_rows,
@@ -377,6 +391,15 @@ fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Val
         "deletes": table.written.deletes,
         "repaired": table.written.repaired,
         "missing": table.written.missing,
+        "changed_values": table.changed.iter().map(changed_values).collect::<Vec<Value>>(),
+    })
+}
+
+fn changed_values(changed: &ChangedValues) -> Value {
+    json!({
+        "column": changed.column,
+        "reason": changed.reason,
+        "values": changed.values,
     })
 }
 

@@ -51,3 +51,4 @@ mod resume;
 mod sdk;
 mod trouble;
 mod types_page;
+mod unfit;

@@ -173,6 +173,10 @@ pub(super) fn int<'a>(
     if value < i128::from(min) || value > i128::from(max) {
         return refuse(NO_FIT);
     }
+    whole_cell(value, unsigned)
+}
+
+fn whole_cell<'a>(value: i128, unsigned: bool) -> Result<CellRef<'a>, ConvertError> {
     if unsigned {
         u64::try_from(value)
             .map(CellRef::U64)
@@ -399,4 +403,153 @@ fn fits(
         return refuse(DIGITS);
     }
     Ok(())
+}
+
+/// The whole number next to a number; `None` if it is none. What is beyond 38 digits is cut to them.
+fn near_whole(cell: CellRef<'_>) -> Result<Option<i128>, ConvertError> {
+    const MOST: i128 = 10_i128.pow(38);
+    match cell {
+        CellRef::F32(v) => near_whole(CellRef::F64(v.into())),
+        CellRef::F64(v) if !v.is_finite() => Ok(None),
+        CellRef::F64(v) => {
+            #[expect(clippy::cast_possible_truncation, reason = "cut to what an i128 holds")]
+            let near = v.round().clamp(-1e38, 1e38) as i128;
+            Ok(Some(near))
+        }
+        CellRef::Decimal(DecimalRef::Finite {
+            negative,
+            scale,
+            digits,
+        }) => {
+            let digits = rounded(digits, scale.into(), 0);
+            let value = match digits.len() {
+                ..=38 => digits.iter().fold(0, |n, d| n * 10 + i128::from(d - b'0')),
+                _ => MOST,
+            };
+            Ok(Some(if negative { -value } else { value }))
+        }
+        CellRef::Decimal(_) => Ok(None),
+        CellRef::Bits(_, bits) if bits.len() > 8 => Ok(Some(MOST)),
+        _ => whole(cell).map(Some),
+    }
+}
+
+pub(super) fn near_int<'a>(
+    cell: CellRef<'_>,
+    min: i64,
+    max: u64,
+    unsigned: bool,
+) -> Result<Option<CellRef<'a>>, ConvertError> {
+    let Some(near) = near_whole(cell)? else {
+        return Ok(None);
+    };
+    whole_cell(near.clamp(min.into(), max.into()), unsigned).map(Some)
+}
+
+pub(super) fn near_float<'a>(
+    cell: CellRef<'_>,
+    single: bool,
+    special: bool,
+) -> Result<Option<CellRef<'a>>, ConvertError> {
+    let wide = match cell {
+        CellRef::F32(v) => v.into(),
+        CellRef::F64(v) => v,
+        CellRef::Decimal(value) => {
+            let text = value.to_string();
+            match (single, text.parse::<f32>(), text.parse::<f64>()) {
+                // By way of a double it could be rounded twice.
+                (true, Ok(narrow), _) => narrow.into(),
+                (_, _, Ok(wide)) => wide,
+                _ => return refuse(NO_FIT),
+            }
+        }
+        _ => return Ok(Some(nearest(whole(cell)?, single).0)),
+    };
+    let is_special = match cell {
+        CellRef::Decimal(value) => !matches!(value, DecimalRef::Finite { .. }),
+        _ => !wide.is_finite(),
+    };
+    if is_special && !special {
+        return Ok(None);
+    }
+    let most = if single { f32::MAX.into() } else { f64::MAX };
+    let near = if is_special {
+        wide
+    } else {
+        wide.clamp(-most, most)
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "the nearest is asked for")]
+    let narrow = near as f32;
+    Ok(Some(if single {
+        CellRef::F32(narrow)
+    } else {
+        CellRef::F64(near)
+    }))
+}
+
+/// Appends the decimal next to a number.
+pub(super) fn near_decimal(
+    cell: CellRef<'_>,
+    precision: Option<u32>,
+    scale_max: Option<u32>,
+    special: bool,
+    out: &mut RowBatch,
+) -> Result<bool, ConvertError> {
+    // The number as a decimal of any size.
+    let mut exact = RowBatch::new();
+    decimal(cell, None, None, true, &mut exact)?;
+    exact.end_row();
+    let Some(CellRef::Decimal(DecimalRef::Finite {
+        negative,
+        scale,
+        digits,
+    })) = exact.row(0).cell(0)
+    else {
+        return Ok(false);
+    };
+    let scale = usize::from(scale);
+    let kept = scale_max.map_or(scale, |most| scale.min(most as usize));
+    let mut digits = rounded(digits, scale, kept);
+    let filled = scale_max.map_or(0, |most| most as usize - kept);
+    let too_many = |precision: u32| digits.len() + filled > precision as usize;
+    let mut scale = kept;
+    if let Some(precision) = precision.filter(|precision| too_many(*precision)) {
+        digits = vec![b'9'; precision as usize];
+        scale += filled;
+    }
+    let near = DecimalRef::Finite {
+        negative,
+        scale: u16::try_from(scale).or_else(|_| refuse(DIGITS))?,
+        digits: &digits,
+    };
+    fits(near, precision, scale_max, special)?;
+    out.push(CellRef::Decimal(near));
+    Ok(true)
+}
+
+/// Unscaled digits with fewer digits after the point, rounded half away from zero; at least one,
+/// without zeros in front.
+fn rounded(digits: &[u8], scale: usize, kept: usize) -> Vec<u8> {
+    let cut = scale.saturating_sub(kept);
+    let up = digits.len() >= cut
+        && digits
+            .get(digits.len() - cut)
+            .is_some_and(|first| cut > 0 && *first >= b'5');
+    let mut all = vec![b'0'];
+    all.extend_from_slice(
+        digits
+            .get(..digits.len().saturating_sub(cut))
+            .unwrap_or_default(),
+    );
+    if up {
+        for digit in all.iter_mut().rev() {
+            if *digit < b'9' {
+                *digit += 1;
+                break;
+            }
+            *digit = b'0';
+        }
+    }
+    let zeros = all.iter().take_while(|d| **d == b'0').count();
+    all.split_off(zeros.min(all.len() - 1))
 }

@@ -4,6 +4,7 @@ use crate::value::{Date, DecimalRef};
 use ColumnType as T;
 use samples::samples;
 
+mod nearest;
 mod samples;
 
 fn convert(source: &T, target: &T, cell: CellRef<'_>) -> Result<String, &'static str> {

@@ -56,6 +56,21 @@ fn limit(text: &[u8], max_chars: Option<u32>) -> Result<(), ConvertError> {
     Ok(())
 }
 
+/// Appends octets as text, U+FFFD where they are none.
+pub(super) fn near(
+    cell: CellRef<'_>,
+    max_chars: Option<u32>,
+    out: &mut RowBatch,
+) -> Result<bool, ConvertError> {
+    let CellRef::Bytes(octets) = cell else {
+        return refuse(TOO_LONG);
+    };
+    let text = String::from_utf8_lossy(octets);
+    limit(text.as_bytes(), max_chars)?;
+    out.push(CellRef::Text(&text));
+    Ok(true)
+}
+
 pub(super) fn other(cell: CellRef<'_>, form: Form, out: &mut RowBatch) -> Result<(), ConvertError> {
     out.push_with(Varying::Other, |to| write(cell, form, to))
 }

@@ -164,3 +164,138 @@ pub(super) fn interval<'a>(cell: CellRef<'_>) -> Result<CellRef<'a>, ConvertErro
         _ => refuse(WRONG_KIND),
     }
 }
+
+/// The civil time next to a date, a civil time or a moment; `None` if there is none.
+pub(super) fn near_civil(
+    cell: CellRef<'_>,
+    calendar: Calendar,
+    precision: u8,
+) -> Result<Option<(Date, i64)>, ConvertError> {
+    let (date, micros) = match cell {
+        CellRef::Date(date) => (date, 0),
+        CellRef::Timestamp(date, micros) => (date, micros),
+        CellRef::Instant(at) => civil(at)?,
+        _ => return refuse(WRONG_KIND),
+    };
+    let unit = unit(precision);
+    let (first, last) = (day(0, 1, 1), day(9999, 12, 31));
+    if calendar == Calendar::Lenient && date.is_infinite() || date == ZERO {
+        return Ok(None);
+    }
+    if calendar == Calendar::Lenient && date < first {
+        return Ok(Some((first, 0)));
+    }
+    if calendar == Calendar::Lenient && date.year > last.year {
+        return Ok(Some((last, DAY_MICROS - unit)));
+    }
+    let date = near_day(date, calendar);
+    let rounded = (micros + unit / 2) / unit * unit;
+    if rounded < DAY_MICROS {
+        return Ok(Some((date, rounded)));
+    }
+    let next = date
+        .to_unix_days()
+        .map(|days| Date::from_unix_days(days + 1));
+    let next = next
+        .flatten()
+        .filter(|next| exists(*next, calendar).is_ok());
+    Ok(Some(match next {
+        Some(next) => (next, 0),
+        None => (date, DAY_MICROS - unit),
+    }))
+}
+
+fn day(year: i32, month: u8, day: u8) -> Date {
+    Date { year, month, day }
+}
+
+/// Microseconds of the last of `precision` digits of a second.
+fn unit(precision: u8) -> i64 {
+    10_i64.pow(6 - u32::from(precision.min(6)))
+}
+
+/// Zero parts become 1, and days past their month's end the last one.
+fn near_day(date: Date, calendar: Calendar) -> Date {
+    if exists(date, calendar).is_ok() {
+        return date;
+    }
+    let month = date.month.clamp(1, 12);
+    let days = (28..=date.day.clamp(1, 31)).rev();
+    let mut there = days.filter(|d| exists(day(date.year, month, *d), calendar).is_ok());
+    day(
+        date.year,
+        month,
+        there.next().unwrap_or(date.day.clamp(1, 28)),
+    )
+}
+
+pub(super) fn near_instant<'a>(
+    cell: CellRef<'_>,
+    calendar: Calendar,
+    precision: u8,
+) -> Result<Option<CellRef<'a>>, ConvertError> {
+    let at = match cell {
+        CellRef::Instant(at) => at,
+        CellRef::Date(_) | CellRef::Timestamp(..) => {
+            let Some((date, micros)) = near_civil(cell, Calendar::Real, 6)? else {
+                return Ok(None);
+            };
+            let CellRef::Instant(at) =
+                instant(CellRef::Timestamp(date, micros), Calendar::Real, 6)?
+            else {
+                return refuse(WRONG_KIND);
+            };
+            at
+        }
+        _ => return refuse(WRONG_KIND),
+    };
+    let infinite = at == i64::MAX || at == i64::MIN;
+    Ok(match (calendar, infinite) {
+        (Calendar::Real, true) => Some(CellRef::Instant(at)),
+        (Calendar::Lenient, true) => None,
+        (Calendar::Real, false) => Some(CellRef::Instant(near_micros(
+            at,
+            i64::MIN,
+            i64::MAX,
+            precision,
+        ))),
+        (Calendar::Lenient, false) => {
+            let near = near_micros(at, TIMESTAMP_MIN, TIMESTAMP_MAX, precision);
+            Some(CellRef::Instant(near))
+        }
+    })
+}
+
+pub(super) fn near_time<'a>(
+    cell: CellRef<'_>,
+    of_day: bool,
+    precision: u8,
+) -> Result<Option<CellRef<'a>>, ConvertError> {
+    let micros = match cell {
+        CellRef::Time(micros) => micros,
+        CellRef::Interval(Interval {
+            months: 0,
+            days: 0,
+            micros,
+        }) => micros,
+        CellRef::Interval(_) => return Ok(None),
+        _ => return refuse(WRONG_KIND),
+    };
+    let (min, max) = if of_day {
+        (0, DAY_MICROS)
+    } else {
+        (-TIME_MAX, TIME_MAX)
+    };
+    Ok(Some(CellRef::Time(near_micros(
+        micros, min, max, precision,
+    ))))
+}
+
+/// Rounded to `precision` digits of a second, half away from zero, and within bounds.
+fn near_micros(micros: i64, min: i64, max: i64, precision: u8) -> i64 {
+    let unit = unit(precision);
+    let micros = micros.clamp(min, max);
+    let half = unit / 2 * micros.signum();
+    let rounded = micros.saturating_add(half) / unit * unit;
+    rounded.clamp(min / unit * unit, max / unit * unit)
+}

@@ -57,6 +57,13 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
     if to == System::Postgres {
         cases.push(cascades());
     }
+    // Another system than PostgreSQL has no number that keeps its zeros.
+    if from == System::MariaDb || to == System::Postgres {
+        cases.push(equal_keys(from));
+    }
+    if (from, to) == (System::MariaDb, System::MariaDb) {
+        cases.push(no_label());
+    }
     if from == System::Postgres {
         cases.push(toast());
         cases.push(identities());
@@ -107,6 +114,62 @@ fn keys() -> Case {
     .then(
         "UPDATE moved SET id = id + 100; UPDATE pair_key SET a = a + 10, b = concat(b, b);",
         "UPDATE moved SET id = id - 100 WHERE v = 'bb'; DELETE FROM pair_key WHERE v = 9;",
+    )
+}
+
+/// What an `ENUM` has in place of a value that it refused: an empty text that is none of its labels.
+fn no_label() -> Case {
+    Case::new(
+        "no_label",
+        &["labelled"],
+        "CREATE TABLE labelled (id INT PRIMARY KEY, e ENUM('a', 'b'), n INT); SET sql_mode = '';
+         INSERT INTO labelled VALUES (1, 'x', 0), (2, 'a', 0), (3, 'x', 0), (4, 'b', 0);",
+        "SET sql_mode = ''; INSERT INTO labelled VALUES (5, 'x', 0); UPDATE labelled SET e = 'x' WHERE id = 2;
+         UPDATE labelled SET e = 'b' WHERE id = 1; UPDATE labelled SET n = n + 1; DELETE FROM labelled WHERE id = 3;",
+    )
+}
+
+/// Keys that are different values and that the database holds for equal: a row goes and another
+/// comes in its place under a key that looks like another one, within a transaction and by an update.
+fn equal_keys(from: System) -> Case {
+    let (ty, a, a2, a3) = match from {
+        System::MariaDb => (
+            "VARCHAR(20) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+            "'a'",
+            "'A'",
+            "'a '",
+        ),
+        System::Postgres => ("numeric", "1.0", "1.00", "1"),
+    };
+    let (b, b2) = match from {
+        System::MariaDb => ("'b'", "'B '"),
+        System::Postgres => ("2", "2.000"),
+    };
+    Case::new(
+        "equal_keys",
+        &["equal"],
+        &format!(
+            "CREATE TABLE equal (k {ty} NOT NULL PRIMARY KEY, v INT);
+             INSERT INTO equal VALUES ({a}, 1), ({b}, 2);"
+        ),
+        &format!(
+            "START TRANSACTION; DELETE FROM equal WHERE k = {a}; INSERT INTO equal VALUES ({a2}, 3); COMMIT;
+             START TRANSACTION; DELETE FROM equal WHERE k = {a}; INSERT INTO equal VALUES ({a3}, 4);
+             UPDATE equal SET v = 5 WHERE k = {a2}; DELETE FROM equal WHERE k = {a};
+             INSERT INTO equal VALUES ({a2}, 6); COMMIT;
+             UPDATE equal SET k = {a3} WHERE k = {a2};
+             START TRANSACTION; UPDATE equal SET k = {a} WHERE k = {a}; UPDATE equal SET k = {b2} WHERE k = {b};
+             UPDATE equal SET v = v + 1; DELETE FROM equal WHERE k = {b}; INSERT INTO equal VALUES ({b}, 8);
+             COMMIT;"
+        ),
+    )
+    .then(
+        &format!(
+            "START TRANSACTION; DELETE FROM equal; INSERT INTO equal VALUES ({a2}, 1), ({b2}, 2); COMMIT;"
+        ),
+        &format!(
+            "UPDATE equal SET v = v + 1, k = {a3} WHERE k = {a}; UPDATE equal SET k = {b} WHERE k = {b2};"
+        ),
     )
 }
 
