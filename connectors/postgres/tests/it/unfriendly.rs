@@ -54,13 +54,12 @@ async fn a_table_that_joins_waits_for_its_writers_however_often_it_is_tried() {
     }
     // Then two chunks at once. Longer than any commit is waited for, their writer is.
     let source = origin.again();
-    let both = [(); 2].map(|()| read_range(source.as_ref(), &table, None));
-    let decide = async {
-        tokio::time::sleep(Duration::from_secs(7)).await;
-        origin.sql("COMMIT PREPARED 'writes'");
-    };
-    let (both, ()) = tokio::join!(join_all(both), decide);
-    for read in both {
+    let both = join_all([(); 2].map(|()| read_range(source.as_ref(), &table, None)));
+    tokio::pin!(both);
+    let early = tokio::time::timeout(Duration::from_secs(15), &mut both).await;
+    assert!(early.is_err(), "a chunk was read beside its writer");
+    origin.sql("COMMIT PREPARED 'writes'");
+    for read in both.await {
         assert_eq!(lines(&read.unwrap().0), ["1"]);
     }
     // From then on nobody waits.
