@@ -32,6 +32,7 @@ macro_rules! pairs {
 }
 
 mod bank;
+mod big;
 mod cascades;
 mod check;
 mod conn;
