@@ -7,25 +7,17 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use thalweg_core::Result;
 use thalweg_core::range::Bound;
-use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
 use thalweg_core::value::{CellRef, Date, RowBatch};
 
-use crate::error::from_driver;
+use crate::error::{from_driver, plain};
 use crate::stream::decode::Known;
 use crate::wire::cells;
 use crate::wire::rows::Missing;
 
-/// Asks for the tables.
-pub(crate) async fn known(conn: &mut Conn, tables: &[TableSchema]) -> Result<Known> {
-    conn.query_drop("SET SESSION time_zone = '+00:00'")
-        .await
-        .map_err(from_driver)?;
-    let mut missing = Vec::with_capacity(tables.len());
-    for table in tables {
-        missing.push(defaults(conn, table).await?);
-    }
+/// Asks for what all tables share.
+pub(crate) async fn known(conn: &mut Conn) -> Result<Known> {
     Ok(Known {
-        missing,
         collations: collations(conn).await?,
     })
 }
@@ -50,16 +42,25 @@ async fn collations(conn: &mut Conn) -> Result<HashMap<u64, String>> {
         .collect())
 }
 
-async fn defaults(conn: &mut Conn, table: &TableSchema) -> Result<Vec<Missing>> {
+/// What each column of a table is in an image that lacks it.
+pub(crate) async fn defaults(
+    conn: &mut Conn,
+    table: &TableName,
+    columns: &[ColumnSchema],
+) -> Result<Vec<Missing>> {
+    // Constants of TIMESTAMP come in the session's zone.
+    conn.query_drop("SET SESSION time_zone = '+00:00'")
+        .await
+        .map_err(plain)?;
     let maria = conn.server_version() >= (10, 0, 0);
     let rows: Vec<(String, Option<String>, String)> = conn
         .exec(
             "SELECT column_name, column_default, extra FROM information_schema.columns \
              WHERE table_schema = ? AND table_name = ?",
-            (table.name.schema.as_str(), table.name.name.as_str()),
+            (table.schema.as_str(), table.name.as_str()),
         )
         .await
-        .map_err(from_driver)?;
+        .map_err(plain)?;
     let missing = |column: &ColumnSchema| {
         let found = rows.iter().find(|(name, _, _)| *name == column.name);
         let Some((_, default, extra)) = found else {
@@ -91,7 +92,7 @@ async fn defaults(conn: &mut Conn, table: &TableSchema) -> Result<Vec<Missing>> 
         };
         cell.map_or(Missing::Unknown, |cell| Missing::Default(cell.raw().into()))
     };
-    Ok(table.columns.iter().map(missing).collect())
+    Ok(columns.iter().map(missing).collect())
 }
 
 /// MariaDB writes defaults as expressions: a quoted text, a number, or something that is computed.

@@ -4,6 +4,13 @@
 //! kinds. It need not understand a statement fully: what it cannot place and what mentions a
 //! captured table stops the task, and what does not mention one cannot hurt it.
 
+pub(crate) mod alter;
+
+use std::iter::Peekable;
+use std::str::Chars;
+
+use self::alter::Alter;
+
 /// What to do at a statement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
@@ -20,10 +27,10 @@ pub(crate) enum Effect {
     XaRollback,
     /// All rows of the captured table went.
     Truncate(usize),
-    /// A change of a captured table: statement kind, table.
+    /// A change of a captured table that cannot be passed: statement kind, table.
     Schema(&'static str, usize),
-    /// An index of a captured table goes: table, index.
-    DropIndex(usize, String),
+    /// One that perhaps can: table, statement kind, and what it does; `Err`: why that cannot be told.
+    Alter(usize, &'static str, Result<Alter, &'static str>),
     /// Rows changed by a logged statement: those of a captured table that it names, or by a view, a
     /// trigger or a function those of nobody knows which.
     Statement(&'static str, Option<usize>),
@@ -57,6 +64,24 @@ fn in_word(c: char) -> bool {
     c.is_alphanumeric() || matches!(c, '_' | '$' | '@' | char::REPLACEMENT_CHARACTER)
 }
 
+/// Whether a second dash begins a comment: white space has to follow.
+fn comment(rest: &Peekable<Chars<'_>>) -> bool {
+    let mut rest = rest.clone();
+    rest.next() == Some('-')
+        && rest
+            .next()
+            .is_none_or(|c| c.is_whitespace() || c.is_control())
+}
+
+const DOUBTFUL: &str = "its text can be read in several ways (a backslash, an executable comment)";
+
+/// Whether the tokens of a statement may not be what the server read: what a backslash or a quotation
+/// mark means depends on the session, and whether an executable comment counts on the server.
+fn doubtful(sql: &str) -> bool {
+    let unclear = ["\\", "/*!", "/*M!"].iter().any(|text| sql.contains(text));
+    unclear || sql.contains(char::REPLACEMENT_CHARACTER)
+}
+
 fn tokens(sql: &str) -> Vec<Token> {
     let mut out = Vec::new();
     let mut it = sql.chars().peekable();
@@ -86,7 +111,7 @@ fn tokens(sql: &str) -> Vec<Token> {
                 out.push(Token::Text);
             }
             '#' => while it.next_if(|d| *d != '\n').is_some() {},
-            '-' if it.peek() == Some(&'-') => while it.next_if(|d| *d != '\n').is_some() {},
+            '-' if comment(&it) => while it.next_if(|d| *d != '\n').is_some() {},
             '/' if it.peek() == Some(&'*') => {
                 it.next();
                 let executable = it.next_if(|d| *d == '!' || *d == 'M').is_some();
@@ -203,7 +228,12 @@ pub(crate) fn classify(db: &str, sql: &str, find: Lookup<'_>) -> Effect {
         "SELECT" | "DO" | "CALL" | "WITH" => Effect::Statement("a call of a function", any()),
         "RENAME" if word(1, "USER") => Effect::Nothing,
         "RENAME" => stop("RENAME TABLE"),
-        kind @ ("CREATE" | "DROP" | "ALTER") => object(kind, &all, db, find),
+        kind @ ("CREATE" | "DROP" | "ALTER") => match object(kind, &all, db, find) {
+            Effect::Alter(table, kind, Ok(_)) if doubtful(sql) => {
+                Effect::Alter(table, kind, Err(DOUBTFUL))
+            }
+            effect => effect,
+        },
         _ => stop("a statement this version cannot place"),
     }
 }
@@ -264,6 +294,11 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
         ("CREATE", "TABLE") if conditional && !replace => Effect::Nothing,
         ("CREATE", "TABLE") => match listed(rest, db, find) {
             None if all.last().is_some_and(|t| t.is("TRANSACTION")) => Effect::Begin,
+            // It was not there before, as the stream does not pass the end of a captured table.
+            Some(_) if !replace => match all.last().is_some_and(|t| t.is("TRANSACTION")) {
+                true => Effect::Begin,
+                false => Effect::Nothing,
+            },
             table => stop("CREATE TABLE", table),
         },
         ("DROP", "TABLE" | "TABLES") => stop("DROP TABLE", listed(rest, db, find)),
@@ -274,11 +309,15 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
             stop("DROP DATABASE", find(gone, ""))
         }
         ("DROP", "INDEX") => match (rest.first().and_then(Token::name), rest.get(2..)) {
-            (Some(index), Some(table)) => listed(table, db, find)
-                .map_or(Effect::Nothing, |t| Effect::DropIndex(t, index.to_owned())),
+            (Some(index), Some(table)) => {
+                let dropped = vec![index.to_owned()];
+                index_of(listed(table, db, find), "DROP INDEX", dropped)
+            }
             _ => stop("DROP INDEX", mentioned(all, db, find)),
         },
-        ("CREATE", "INDEX") if unique => stop("CREATE UNIQUE INDEX", mentioned(all, db, find)),
+        ("CREATE", "INDEX") if unique => {
+            index_of(mentioned(all, db, find), "CREATE UNIQUE INDEX", Vec::new())
+        }
         (
             _,
             "INDEX" | "VIEW" | "TRIGGER" | "PROCEDURE" | "FUNCTION" | "EVENT" | "USER" | "ROLE"
@@ -292,6 +331,16 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     }
 }
 
+/// What a statement on an index does to its table: one that goes, or a unique one that comes.
+fn index_of(table: Option<usize>, kind: &'static str, dropped: Vec<String>) -> Effect {
+    let alter = Alter {
+        unique: dropped.is_empty(),
+        dropped,
+        ..Alter::default()
+    };
+    table.map_or(Effect::Nothing, |t| Effect::Alter(t, kind, Ok(alter)))
+}
+
 /// `ALTER TABLE`; `rest` begins with the table's name.
 fn alter_table(rest: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     if let Some(table) = listed(rest, db, find) {
@@ -301,11 +350,7 @@ fn alter_table(rest: &[Token], db: &str, find: Lookup<'_>) -> Effect {
             1
         };
         let actions = rest.get(start..).unwrap_or(&[]);
-        return match dropped_index(actions) {
-            _ if !harmless(actions) => Effect::Schema("ALTER TABLE", table),
-            Some(index) => Effect::DropIndex(table, index),
-            None => Effect::Nothing,
-        };
+        return Effect::Alter(table, "ALTER TABLE", alter::parse(actions));
     }
     // EXCHANGE PARTITION … WITH TABLE and CONVERT TABLE take rows of another table.
     rest.iter()
@@ -315,45 +360,11 @@ fn alter_table(rest: &[Token], db: &str, find: Lookup<'_>) -> Effect {
         .map_or(Effect::Nothing, |t| Effect::Schema("ALTER TABLE", t))
 }
 
-/// The index of `DROP INDEX`, if that is the one action.
-fn dropped_index(actions: &[Token]) -> Option<String> {
-    let is = |i: usize, word: &str| actions.get(i).is_some_and(|t| t.is(word));
-    if !is(0, "DROP") || !(is(1, "INDEX") || is(1, "KEY")) {
-        return None;
-    }
-    let name = actions.get(if is(2, "IF") { 4 } else { 2 })?;
-    name.name().map(str::to_owned)
-}
-
-/// One action of `ALTER TABLE` that leaves rows as they are.
-fn harmless(actions: &[Token]) -> bool {
-    let mut depth = 0;
-    for token in actions {
-        match token {
-            Token::Punct('(') => depth += 1,
-            Token::Punct(')') => depth -= 1,
-            Token::Punct(',') if depth == 0 => return false,
-            _ => {}
-        }
-    }
-    let is = |i: usize, words: &[&str]| {
-        actions
-            .get(i)
-            .is_some_and(|t| words.iter().any(|w| t.is(w)))
-    };
-    match actions.first() {
-        Some(t) if t.is("ADD") || t.is("DROP") => is(1, &["INDEX", "KEY", "FULLTEXT", "SPATIAL"]),
-        Some(t) if t.is("ENABLE") || t.is("DISABLE") => is(1, &["KEYS"]),
-        Some(t) => ["ENGINE", "FORCE", "COMMENT", "AUTO_INCREMENT"]
-            .iter()
-            .any(|w| t.is(w)),
-        None => true,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::alter::{Action, Spot};
     use super::*;
+    use crate::layout::Column;
 
     #[test]
     fn xa_transactions_are_named() {
@@ -369,24 +380,54 @@ mod tests {
         let find =
             |db: &str, name: &str| (db == "d" && (name == "t" || name.is_empty())).then_some(0);
         let schema = |kind| Effect::Schema(kind, 0);
-        let drop_index = |name: &str| Effect::DropIndex(0, name.to_owned());
+        let altered = |alter| Effect::Alter(0, "ALTER TABLE", Ok(alter));
+        let dropped = |name: &str| Alter {
+            dropped: vec![name.to_owned()],
+            ..Alter::default()
+        };
+        let added = |name: &str| Action::Add {
+            column: Column {
+                name: name.to_owned(),
+                ..Column::default()
+            },
+            spot: Spot::Stay,
+            if_new: false,
+        };
+        let gone = |name: &str| Action::Drop {
+            name: name.to_owned(),
+            if_there: false,
+        };
         for (db, sql, want) in [
             ("d", "BEGIN", Effect::Begin),
             ("d", "TRUNCATE t", Effect::Truncate(0)),
             ("x", "truncate table `d`.`t`", Effect::Truncate(0)),
             ("x", "TRUNCATE TABLE t", Effect::Nothing),
-            ("d", "ALTER TABLE t ADD c INT", schema("ALTER TABLE")),
-            ("d", "ALTER TABLE t ADD INDEX (c, e)", Effect::Nothing),
+            (
+                "d",
+                "ALTER TABLE t ADD c INT",
+                altered(Alter {
+                    actions: vec![added("c")],
+                    ..Alter::default()
+                }),
+            ),
+            (
+                "d",
+                "ALTER TABLE t ADD INDEX (c, e)",
+                altered(Alter::default()),
+            ),
             (
                 "d",
                 "ALTER TABLE t ADD INDEX (c), DROP COLUMN x",
-                schema("ALTER TABLE"),
+                altered(Alter {
+                    actions: vec![gone("x")],
+                    ..Alter::default()
+                }),
             ),
             ("d", "/* t */ ALTER TABLE u ADD c INT -- t", Effect::Nothing),
             (
                 "d",
                 "/*!50100 ALTER TABLE t DROP c */",
-                schema("ALTER TABLE"),
+                Effect::Alter(0, "ALTER TABLE", Err(DOUBTFUL)),
             ),
             ("d", "ALTER TABLE u COMMENT 'it''s \\' t'", Effect::Nothing),
             ("x", "DROP TABLE IF EXISTS u, d.t", schema("DROP TABLE")),
@@ -398,9 +439,17 @@ mod tests {
             (
                 "d",
                 "CREATE UNIQUE INDEX i ON t (a)",
-                schema("CREATE UNIQUE INDEX"),
+                Effect::Alter(
+                    0,
+                    "CREATE UNIQUE INDEX",
+                    Ok(Alter {
+                        unique: true,
+                        ..Alter::default()
+                    }),
+                ),
             ),
             ("d", "CREATE TABLE u LIKE t", Effect::Nothing),
+            ("d", "CREATE TABLE t (a INT)", Effect::Nothing),
             (
                 "d",
                 "CREATE OR REPLACE TABLE t (a INT)",
@@ -427,13 +476,24 @@ mod tests {
                 schema("ALTER TABLE"),
             ),
             ("d", "ALTER TABLE p COMMENT 'WITH TABLE t'", Effect::Nothing),
-            ("d", "ALTER TABLE t DROP KEY IF EXISTS `k`", drop_index("k")),
-            ("x", "DROP INDEX IF EXISTS k ON d.t", drop_index("k")),
+            (
+                "d",
+                "ALTER TABLE t DROP KEY IF EXISTS `k`",
+                altered(dropped("k")),
+            ),
+            (
+                "x",
+                "DROP INDEX IF EXISTS k ON d.t",
+                Effect::Alter(0, "DROP INDEX", Ok(dropped("k"))),
+            ),
             ("d", "DROP INDEX k ON u", Effect::Nothing),
             (
                 "d",
                 "ALTER TABLE t DROP KEY k, DROP a",
-                schema("ALTER TABLE"),
+                altered(Alter {
+                    actions: vec![gone("a")],
+                    ..dropped("k")
+                }),
             ),
             ("d", "XA COMMIT X'61',X'',1", Effect::XaCommit),
             (
@@ -444,7 +504,7 @@ mod tests {
             (
                 "d",
                 "CREATE TABLE `t` (a INT) START TRANSACTION",
-                schema("CREATE TABLE"),
+                Effect::Begin,
             ),
             ("d", "ROLLBACK TO `s`", Effect::Rollback),
         ] {

@@ -11,6 +11,7 @@ mod error;
 mod gtid;
 mod images;
 mod labels;
+mod layout;
 mod position;
 pub mod recordings;
 mod schema;

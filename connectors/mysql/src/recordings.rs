@@ -65,7 +65,18 @@ pub fn visit(
         ..Cursor::new(1)
     };
     let given = tables.unwrap_or_default();
-    let mut decoder = Decoder::new(place, cursor, false, given, Known::default(), limits);
+    let mut decoder = match Decoder::new(place, cursor, false, given, Known::default(), limits) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            return Recording {
+                tables: given.to_vec(),
+                transactions: Vec::new(),
+                events: BTreeMap::new(),
+                previous_gtids: String::new(),
+                end: Err(error),
+            };
+        }
+    };
     decoder.playing = Some(Playing {
         learn: tables.is_none().then_some(learned),
         ..Playing::default()
@@ -99,7 +110,8 @@ impl Out<'_> {
             Step::Again(_, pos) => Some(pos),
             Step::Out(part) => {
                 // A transaction without changes only moves the position.
-                if self.open || part.commit.is_none() || !part.changes.changes.is_empty() {
+                let says = !part.changes.changes.is_empty() || !part.schema.is_empty();
+                if self.open || part.commit.is_none() || says {
                     self.open = part.commit.is_none();
                     (self.each)(part);
                 }

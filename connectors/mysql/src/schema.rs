@@ -9,8 +9,8 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
-use crate::images;
-use crate::labels;
+use crate::layout::Layout;
+use crate::{catalog, images, labels};
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
 
@@ -134,7 +134,8 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
         }
     }
     let old_image = images::old_image(conn, name, &columns, &primary_key).await?;
-    Ok(Some(TableSchema {
+    let missing = catalog::defaults(conn, name, &columns).await?;
+    let schema = TableSchema {
         old_image,
         primary_key,
         unique_keys,
@@ -142,6 +143,10 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
         estimated_rows,
         comment,
         ..TableSchema::new(name.clone(), columns)
+    };
+    Ok(Some(TableSchema {
+        layout: Some(Layout::new(&schema, missing).stored()),
+        ..schema
     }))
 }
 

@@ -47,7 +47,7 @@ impl Stream {
         limits: StreamLimits,
     ) -> Result<Stream> {
         let mut place = Place::of_position(from)?;
-        let known = catalog::known(&mut connect(config).await?, tables).await?;
+        let known = catalog::known(&mut connect(config).await?).await?;
         let main = Dump::open(config, &place).await?;
         let anchored = main.server == place.at.server && place.set.is_none();
         if !anchored {
@@ -57,7 +57,7 @@ impl Stream {
         let cursor = Cursor::new(main.server);
         Ok(Stream {
             config: config.clone(),
-            decoder: Decoder::new(place, cursor, anchored, tables, known, limits),
+            decoder: Decoder::new(place, cursor, anchored, tables, known, limits)?,
             main,
             wanted: None,
             again: None,

@@ -5,7 +5,8 @@
 //! a row has cells for the columns of its source ([`crate::plan::Feed::columns`]); the others are
 //! `Absent`. What an operation means there is said at [`TableOp`].
 
-use crate::position::Position;
+use crate::position::{Layout, Position};
+use crate::schema::TableName;
 use crate::value::RowBatch;
 
 /// What to do with one target row. Numbers are row indexes into [`ApplyBatch::rows`].
@@ -96,6 +97,9 @@ pub struct ApplyBatch {
     /// Targets that no derived cascade leads into in this batch: the source kept their rows, or the
     /// rows were loaded as they were afterwards.
     pub kept: Vec<usize>,
+    /// Source tables whose rows lie in another way from `position` on; stored with it. None without
+    /// a position.
+    pub layouts: Vec<(TableName, Layout)>,
 }
 
 /// What an applied batch did to one target table.

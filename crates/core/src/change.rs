@@ -1,6 +1,6 @@
 //! Committed changes as a source delivers them.
 
-use crate::position::{Position, TxId};
+use crate::position::{Layout, Position, TxId};
 use crate::value::RowBatch;
 
 /// What happened to a row, or to a table.
@@ -71,6 +71,16 @@ pub struct Commit {
     pub time_us: Option<i64>,
 }
 
+/// A change of a table's definition that leaves alone all that the stream was opened with: its columns,
+/// and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaChange {
+    /// Index into the tables the stream was opened with.
+    pub table: usize,
+    /// How its rows lie in the log behind this transaction.
+    pub layout: Layout,
+}
+
 /// All changes of one source commit, or a part of them.
 ///
 /// A transaction too large for one part comes as several with the same `id`, consecutively; only
@@ -81,6 +91,8 @@ pub struct Transaction {
     pub id: TxId,
     /// The changes of this part.
     pub changes: ChangeBatch,
+    /// Definitions that it changed; only with `commit`.
+    pub schema: Vec<SchemaChange>,
     /// Set on the last (or only) part.
     pub commit: Option<Commit>,
     /// Bytes this part took in the source's log, for figures; approximate is fine.

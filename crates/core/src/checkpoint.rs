@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::position::{Position, Visibility};
+use crate::position::{Layout, Position, Visibility};
 use crate::range::KeyRange;
 use crate::schema::TableName;
 
@@ -52,8 +52,8 @@ pub enum TablePhase {
 pub struct LoadedChunk {
     /// The source table it is of.
     pub source: TableName,
-    /// Which part of that table; `None`: all of it. Its column is an index into the source table's
-    /// schema of [`TableCheckpoint::fingerprint`].
+    /// Which part of that table; `None`: all of it. Its column is the first of the table's primary
+    /// key, as an index into the columns the plan of that time read.
     pub range: Option<KeyRange>,
     /// What the snapshot it was read in had seen.
     pub seen: Visibility,
@@ -68,8 +68,8 @@ pub struct TableCheckpoint {
     pub target: TableName,
     /// How far it is.
     pub phase: TablePhase,
-    /// Fingerprint of the source table's schema at the position
-    /// ([`crate::schema::TableSchema::fingerprint`]).
+    /// The plan's fingerprint of it as it was loaded ([`crate::plan::Plan::fingerprint`]). What it
+    /// says of the source tables holds at the position: a change of that stops the task.
     pub fingerprint: String,
     /// Rows the last load committed; kept over a reset. `None`: this task never loaded the table,
     /// so rows in it are not its own.
@@ -88,4 +88,7 @@ pub struct Checkpoint {
     pub applied: Option<Position>,
     /// Its tables, in no particular order.
     pub tables: Vec<TableCheckpoint>,
+    /// How rows of the source tables that need it lie in the log at `applied`, in no particular
+    /// order.
+    pub layouts: Vec<(TableName, Layout)>,
 }

@@ -1,4 +1,5 @@
-//! Places in a source's log, opaque to everyone but the source that made them.
+//! Places in a source's log and what is needed to read it there, opaque to everyone but the source that
+//! made them.
 //!
 //! None of these types is ordered on purpose: GTID sets are only partly ordered, so an `Ord` here
 //! would be a lie. The source answers questions of order ([`crate::ports::Source::reached`],
@@ -43,4 +44,9 @@ opaque! {
 opaque! {
     /// What a snapshot had seen: enough to say of any transaction whether its rows are in it.
     Visibility
+}
+opaque! {
+    /// What a source has to remember of a table to read its log from a position on, as far as the log
+    /// does not say it itself.
+    Layout
 }

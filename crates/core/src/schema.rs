@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::position::Layout;
 use crate::value::Interval;
 
 /// A table's name: schema (MySQL: database) and table. Names are opaque and case-sensitive.
@@ -278,6 +279,9 @@ pub struct TableSchema {
     /// into `columns`; `None`: all of them. Empty: none, so that updates and deletes cannot be
     /// followed.
     pub old_image: Option<Vec<usize>>,
+    /// How its rows lie in the log of a source; `None`: the log itself says it all. As described: from
+    /// now on. As a stream is opened with: from the position on ([`crate::checkpoint::Checkpoint`]).
+    pub layout: Option<Layout>,
     /// What its owner says of it.
     pub comment: String,
 }
@@ -293,6 +297,7 @@ impl TableSchema {
             foreign_keys: Vec::new(),
             estimated_rows: None,
             old_image: None,
+            layout: None,
             comment: String::new(),
         }
     }
@@ -307,20 +312,108 @@ impl TableSchema {
         self.columns.iter().find(|c| c.name == name)
     }
 
+    /// Leaves only these columns, given as indexes in rising order; whatever names others goes with
+    /// them. The primary key has to be among them.
+    pub(crate) fn narrow(&mut self, columns: &[usize]) {
+        let place = |column: &usize| columns.iter().position(|kept| kept == column);
+        let all = |wanted: &[usize]| wanted.iter().map(place).collect::<Option<Vec<_>>>();
+        self.primary_key = all(&self.primary_key).unwrap_or_default();
+        self.unique_keys.retain_mut(|key| match all(&key.columns) {
+            Some(places) => {
+                key.columns = places;
+                true
+            }
+            None => false,
+        });
+        if let Some(image) = &mut self.old_image {
+            *image = image.iter().filter_map(place).collect();
+        }
+        let mut index = 0;
+        self.columns.retain(|_| {
+            index += 1;
+            columns.contains(&(index - 1))
+        });
+    }
+
     /// A text that changes whenever the way rows of this table are decoded or identified changes:
     /// column names, native types, order and primary key. Kept in the checkpoint and compared at
-    /// each start, because a log must be decoded with the schema it was written under.
+    /// each start ([`difference`]). It has neither `,` nor `/` in it.
     pub fn fingerprint(&self) -> String {
-        let mut text = String::new();
-        for column in &self.columns {
-            text.push_str(&format!(
-                "{:?} {:?} {};",
-                column.name, column.native, column.nullable
-            ));
-        }
-        text.push_str(&format!("{:?}", self.primary_key));
-        format!("v1:{}", fnv1a(&text))
+        let columns = self.columns.iter().map(|column| {
+            let native = match column.native.len() {
+                ..=NATIVE_MAX => plain(&column.native),
+                _ => format!("long-{}", fnv1a(&column.native)),
+            };
+            format!("{}:{native}", plain(&column.name))
+        });
+        let key: Vec<String> = self.primary_key.iter().map(usize::to_string).collect();
+        let columns: Vec<String> = columns.collect();
+        format!("v2;{};{}", columns.join(";"), key.join("."))
     }
+}
+
+/// Types of more bytes (labels, say) stand in a fingerprint by their hash.
+const NATIVE_MAX: usize = 200;
+
+/// What fingerprints are made of, with `%` and two or more digits for what has a meaning in them.
+fn plain(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || matches!(c, '%' | ',' | '/' | ';' | ':') {
+            out.push_str(&format!("%{:x}.", u32::from(c)));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The text [`plain`] was given.
+fn from_plain(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (digits, rest) = part.split_once('.').unwrap_or_default();
+        out.extend(
+            u32::from_str_radix(digits, 16)
+                .ok()
+                .and_then(char::from_u32),
+        );
+        out.push_str(rest);
+    }
+    out
+}
+
+/// How a table of fingerprint `now` differs from one of fingerprint `before`, naming one column;
+/// `None`: it does not.
+pub fn difference(before: &str, now: &str) -> Option<String> {
+    if before == now {
+        return None;
+    }
+    let columns = |text: &str| -> Vec<(String, String)> {
+        let parts: Vec<&str> = text.split(';').skip(1).collect();
+        let (_, columns) = parts.split_last().unwrap_or((&"", &[]));
+        let pairs = columns.iter().filter_map(|part| part.split_once(':'));
+        pairs
+            .map(|(name, ty)| (from_plain(name), from_plain(ty)))
+            .collect()
+    };
+    let (before, now) = (columns(before), columns(now));
+    for (name, ty) in &now {
+        match before.iter().find(|(other, _)| other == name) {
+            None => return Some(format!("column {name} was not there")),
+            Some((_, was)) if was != ty => {
+                return Some(format!("column {name} was {was} and is {ty}"));
+            }
+            Some(_) => {}
+        }
+    }
+    let gone = before.iter().find(|column| !now.contains(column));
+    Some(match gone {
+        Some((name, _)) => format!("column {name} is gone"),
+        None if before != now => "its columns have another order".to_owned(),
+        None => "its primary key is another".to_owned(),
+    })
 }
 
 /// FNV-1a as hexadecimal digits: stable across versions and platforms, which the standard hasher does
@@ -331,4 +424,60 @@ pub fn fnv1a(text: &str) -> String {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
     }
     format!("{hash:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(columns: &[(&str, &str)], key: &[usize]) -> TableSchema {
+        let ty = || ColumnType::Json { normalised: false };
+        let columns = columns.iter().map(|(n, t)| ColumnSchema::new(*n, ty(), *t));
+        TableSchema {
+            primary_key: key.to_vec(),
+            ..TableSchema::new(TableName::new("s", "t"), columns.collect())
+        }
+    }
+
+    #[test]
+    fn a_fingerprint_tells_what_changed() {
+        let long = format!("enum('{}')", "x".repeat(300));
+        let before = table(&[("a:;,/%", "decimal(3,1)"), ("b", &long)], &[0]);
+        let check = |columns: &[(&str, &str)], key: &[usize], want: Option<&str>| {
+            let now = table(columns, key).fingerprint();
+            assert!(!now.contains(['/', ',']), "{now}");
+            let said = difference(&before.fingerprint(), &now);
+            assert_eq!(said.as_deref(), want);
+        };
+        let (a, b) = (("a:;,/%", "decimal(3,1)"), ("b", long.as_str()));
+        check(&[a, b], &[0], None);
+        check(&[a, b], &[1], Some("its primary key is another"));
+        check(&[b, a], &[0], Some("its columns have another order"));
+        check(&[b], &[0], Some("column a:;,/% is gone"));
+        check(&[a, b, ("c", "int")], &[0], Some("column c was not there"));
+        let other = [("a:;,/%", "decimal(4,1)"), b];
+        let want = "column a:;,/% was decimal(3,1) and is decimal(4,1)";
+        check(&other, &[0], Some(want));
+        check(
+            &[a, ("b", "int")],
+            &[0],
+            Some(&format!("column b was long-{} and is int", fnv1a(&long))),
+        );
+    }
+
+    #[test]
+    fn a_narrow_table_keeps_what_its_columns_have() {
+        let mut wide = table(&[("a", "1"), ("b", "2"), ("c", "3"), ("d", "4")], &[2]);
+        let key = |columns: &[usize]| UniqueKey {
+            name: "u".to_owned(),
+            columns: columns.to_vec(),
+        };
+        wide.unique_keys = vec![key(&[3, 2]), key(&[0, 2])];
+        wide.old_image = Some(vec![0, 2]);
+        wide.narrow(&[2, 3]);
+        let names: Vec<_> = wide.columns.iter().map(|c| c.name.as_str()).collect();
+        assert_eq!(names, ["c", "d"]);
+        assert_eq!((wide.primary_key, wide.old_image), (vec![0], Some(vec![0])));
+        assert_eq!(wide.unique_keys, [key(&[1, 0])]);
+    }
 }

@@ -15,7 +15,8 @@ use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
 use thalweg_core::plan::{Fate, Plan};
 use thalweg_core::ports::{Applied, Applier, ChangeStream};
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::{Layout, Position, Visibility};
+use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
@@ -48,6 +49,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) spec: &'a TaskSpec,
     pub(crate) epoch: Epoch,
     pub(crate) phases: Vec<Phase>,
+    /// The source tables, with their layouts at the place to begin.
+    pub(crate) tables: Vec<TableSchema>,
     pub(crate) limits: &'a Limits,
     pub(crate) report: &'a Reporter,
 }
@@ -65,7 +68,7 @@ impl Streaming<'_> {
         let (source, mut confirm) = self
             .spec
             .source
-            .stream(&from, &plan.source_schemas(), limits)
+            .stream(&from, &self.tables, limits)
             .await
             .map_err(|e| e.at(Side::Source))?;
         let mut live = self.go_live(&from, applier.as_mut()).await?;
@@ -184,6 +187,7 @@ impl Streaming<'_> {
     fn gather(&mut self, queue: &mut Queue) -> Result<Option<Gathered>> {
         let mut gathered = Gathered::default();
         let mut batch = ApplyBatch::default();
+        let mut layouts: Vec<(TableName, Layout)> = Vec::new();
         let mut taken = 0;
         while let Some((transaction, permit)) = queue.ready() {
             if taken > 0 && transaction.commit.is_none() {
@@ -192,6 +196,12 @@ impl Streaming<'_> {
             }
             self.add(&transaction, &mut batch, &mut gathered)?;
             taken += 1;
+            for change in &transaction.schema {
+                let table = self.tables.get(change.table);
+                let table = table.ok_or_else(|| Error::bug("a schema change of no table"))?;
+                layouts.retain(|(name, _)| *name != table.name);
+                layouts.push((table.name.clone(), change.layout.clone()));
+            }
             let has_changes = !transaction.changes.changes.is_empty();
             let Some(commit) = transaction.commit else {
                 queue.parts = true;
@@ -215,6 +225,9 @@ impl Streaming<'_> {
         }
         gathered.written.bytes = bytes_written(&batch);
         gathered.batches = fold_runs(&self.spec.plan, batch, &gathered.kept)?;
+        if let Some(last) = gathered.batches.last_mut() {
+            last.layouts = layouts;
+        }
         Ok(Some(gathered))
     }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
-use thalweg_core::plan::{Plan, same_schema};
+use thalweg_core::plan::{Plan, source_difference};
 use thalweg_core::ports::{Source, Target};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Layout, Position};
+use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -116,17 +117,19 @@ async fn run_once(
             .prepare(&spec.key, &spec.plan)
             .await
             .map_err(target)?;
-        let checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
+        let mut checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
+        find_keys(&spec.plan, &mut checkpoint);
         let from = start(spec, &checkpoint).await?;
+        let tables = as_of(&spec.plan, &checkpoint);
         report.start(&from);
         report.phase(TaskPhase::Loading);
         let phases = load(spec, &checkpoint, &from, limits, budget, report)
             .await
             .map_err(target)?;
-        Ok::<_, Error>((checkpoint.epoch, from, phases))
+        Ok::<_, Error>((checkpoint.epoch, from, phases, tables))
     };
-    let (epoch, from, phases) = tokio::select! {
+    let (epoch, from, phases, tables) = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(End::Stopped),
         ready = before_stream => ready?,
@@ -136,6 +139,7 @@ async fn run_once(
         spec,
         epoch,
         phases,
+        tables,
         limits,
         report,
     }
@@ -158,9 +162,25 @@ fn of_the_log(error: Error) -> Error {
     error.with_hint(hint)
 }
 
-/// Where the stream begins: at the checkpoint, or at a place secured and stored now.
+/// Where the stream begins: at the checkpoint, or at a place secured and stored now. The layouts of that
+/// place are stored too: those of a table that was not followed are the present ones.
 async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
+    let plan = &spec.plan;
+    let layouts = layouts(&as_of(plan, checkpoint));
+    let epoch = checkpoint.epoch;
+    let applier = async || {
+        let plan = Arc::clone(plan);
+        let applier = spec.target.open_applier(&spec.key, epoch, plan).await;
+        applier.map_err(|e| e.at(Side::Target))
+    };
     if let Some(applied) = &checkpoint.applied {
+        let same = layouts
+            .iter()
+            .all(|layout| checkpoint.layouts.contains(layout));
+        if !same || layouts.len() != checkpoint.layouts.len() {
+            let kept = applier().await?.keep_layouts(&layouts).await;
+            kept.map_err(|e| e.at(Side::Target))?;
+        }
         return Ok(applied.clone());
     }
     // A table that was followed lacks whatever happened since, whoever remembers the run.
@@ -173,26 +193,74 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
         .with_hint("the target was restored or emptied: reset the task, so that it loads again")
         .at(Side::Target));
     }
-    let plan = &spec.plan;
     let sources = plan.sources.iter();
     let tables: Vec<_> = sources.map(|s| s.schema.name.clone()).collect();
     let secured = spec.source.secure(&tables).await;
     let from = secured.map_err(|e| e.at(Side::Source))?;
+    still(spec, &tables).await.map_err(|e| e.at(Side::Source))?;
     let live = !plan.operations.insert;
     let tables: Vec<_> = (0..plan.targets.len())
         .map(|target| (target, plan.fingerprint(target), live))
         .collect();
-    let epoch = checkpoint.epoch;
-    let applier = spec
-        .target
-        .open_applier(&spec.key, epoch, Arc::clone(plan))
-        .await;
-    let mut applier = applier.map_err(|e| e.at(Side::Target))?;
-    applier
-        .start(&from, &tables)
-        .await
-        .map_err(|e| e.at(Side::Target))?;
+    let mut applier = applier().await?;
+    let started = async {
+        // First: without a position they mean nothing.
+        applier.keep_layouts(&layouts).await?;
+        applier.start(&from, &tables).await
+    };
+    started.await.map_err(|e| e.at(Side::Target))?;
     Ok(from)
+}
+
+/// The source tables as they lie in the log at the checkpoint.
+fn as_of(plan: &Plan, checkpoint: &Checkpoint) -> Vec<TableSchema> {
+    let mut tables = plan.source_schemas();
+    if checkpoint.applied.is_some() {
+        for table in tables.iter_mut().filter(|table| table.layout.is_some()) {
+            let mut stored = checkpoint.layouts.iter();
+            let stored = stored.find(|(name, _)| *name == table.name);
+            table.layout = stored.map_or(table.layout.take(), |(_, layout)| Some(layout.clone()));
+        }
+    }
+    tables
+}
+
+fn layouts(tables: &[TableSchema]) -> Vec<(TableName, Layout)> {
+    let with = |table: &TableSchema| Some((table.name.clone(), table.layout.clone()?));
+    tables.iter().filter_map(with).collect()
+}
+
+/// Whether tables still lie as they did when the plan was made, so that this was so at a place secured
+/// in between.
+async fn still(spec: &TaskSpec, names: &[TableName]) -> Result<()> {
+    let planned = layouts(&spec.plan.source_schemas());
+    if planned.is_empty() {
+        return Ok(());
+    }
+    let now = layouts(&spec.source.describe(names).await?);
+    match planned.iter().find(|layout| !now.contains(layout)) {
+        None => Ok(()),
+        Some((table, _)) => Err(Error::schema(format!(
+            "table {table} was changed while the task started"
+        ))
+        .with_hint("run the task again")),
+    }
+}
+
+/// The columns of stored ranges as this plan numbers them: always the first of the primary key.
+fn find_keys(plan: &Plan, checkpoint: &mut Checkpoint) {
+    for table in &mut checkpoint.tables {
+        let TablePhase::Loading(chunks) = &mut table.phase else {
+            continue;
+        };
+        for chunk in chunks {
+            let source = plan.sources.iter().find(|s| s.schema.name == chunk.source);
+            let key = source.and_then(|source| source.schema.primary_key.first());
+            if let (Some(range), Some(key)) = (&mut chunk.range, key) {
+                range.column = *key;
+            }
+        }
+    }
 }
 
 /// A log must be decoded with the schema it was written under.
@@ -203,19 +271,29 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
             .iter()
             .position(|table| table.name == known.target);
         let Some(target) = target else { continue };
-        let written = !matches!(known.phase, TablePhase::Waiting);
-        if written && !same_schema(&known.fingerprint, &plan.fingerprint(target)) {
-            let source = plan.source_of(target, 0);
-            let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
-            return Err(
-                Error::schema(format!("table {name} has changed since the task stopped"))
-                    .with_hint("reset the task, so that it reads the table again as it is now")
-                    .at(Side::Source),
-            );
+        if matches!(known.phase, TablePhase::Waiting) {
+            continue;
         }
+        let Some((feed, how)) = source_difference(&known.fingerprint, &plan.fingerprint(target))
+        else {
+            continue;
+        };
+        let source = plan.source_of(target, feed);
+        let name = source.map_or(known.target.to_string(), |s| s.schema.name.to_string());
+        let applied = checkpoint.applied.as_ref();
+        let at = applied.map_or_else(String::new, |at| format!(" ({at})"));
+        return Err(Error::schema(format!(
+            "table {name} has changed since the task's place in the log{at}: {how}"
+        ))
+        .with_hint(CHANGED)
+        .at(Side::Source));
     }
     Ok(())
 }
+
+/// What to do when what a task reads of a table is another now.
+const CHANGED: &str = "make the same change in the target (or take it back), then reset the task, so \
+                       that it loads the table as it is now";
 
 #[cfg(test)]
 mod tests {

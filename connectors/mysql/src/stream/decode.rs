@@ -15,21 +15,20 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
-use thalweg_core::change::{ChangeBatch, Commit, Transaction};
+use thalweg_core::change::{ChangeBatch, Commit, SchemaChange, Transaction};
 use thalweg_core::ports::StreamLimits;
-use thalweg_core::range::Bound;
 use thalweg_core::schema::TableSchema;
-use thalweg_core::value::CellRef;
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::cursor::Cursor;
 use crate::error::lost;
 use crate::gtid::{Gtid, GtidSet};
+use crate::layout::{self, Layout};
 use crate::position::{Coordinate, Place, TxName};
 use crate::wire::event::{self, Form, Header, ty};
 use crate::wire::map::TableMap;
 use crate::wire::payload::Payload;
-use crate::wire::rows::{Column, Missing};
+use crate::wire::rows::Column;
 use crate::wire::{ids, numbers};
 
 /// Empty transactions are handed out at most this often.
@@ -70,6 +69,9 @@ pub(super) struct Open {
     pub(super) began: Began,
     /// Ends with its one statement.
     pub(super) single: bool,
+    /// Its one statement alters nothing yet, or not any more: MariaDB logs the beginning and the end of
+    /// an `ALTER TABLE` (`binlog_alter_two_phase`), and rows of the old form in between.
+    pub(super) undone: bool,
     /// Its rows come in a second pass.
     pub(super) later: bool,
     pub(super) xid: Option<String>,
@@ -87,8 +89,6 @@ pub(super) struct Captured {
 /// What the catalogue says beyond the schemas.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// Per table what its columns are in an image that lacks them.
-    pub(crate) missing: Vec<Vec<Missing>>,
     /// The character set of each collation.
     pub(crate) collations: HashMap<u64, String>,
 }
@@ -96,6 +96,8 @@ pub(crate) struct Known {
 pub(crate) struct Decoder {
     pub(super) limits: StreamLimits,
     pub(super) tables: Vec<TableSchema>,
+    /// Of each table all the columns at the place that is read.
+    pub(super) layouts: Vec<Layout>,
     pub(super) names: HashMap<(Vec<u8>, Vec<u8>), usize>,
     pub(super) known: Known,
     pub(super) cursor: Cursor,
@@ -111,6 +113,8 @@ pub(crate) struct Decoder {
     /// The compressed transaction that has just come to its end.
     pub(crate) inner: Inner,
     pub(super) changes: ChangeBatch,
+    /// What the group has made of layouts.
+    pub(super) schema: Vec<SchemaChange>,
     pub(super) log_bytes: u64,
     pub(super) moved: bool,
     pub(super) last_empty: Instant,
@@ -144,13 +148,14 @@ impl Decoder {
         tables: &[TableSchema],
         known: Known,
         limits: StreamLimits,
-    ) -> Decoder {
+    ) -> Result<Decoder> {
         let bytes = |text: &str| text.as_bytes().to_vec();
         let name =
             |(i, t): (usize, &TableSchema)| ((bytes(&t.name.schema), bytes(&t.name.name)), i);
-        Decoder {
+        Ok(Decoder {
             limits,
             tables: tables.to_vec(),
+            layouts: tables.iter().map(Layout::of).collect::<Result<_>>()?,
             names: tables.iter().enumerate().map(name).collect(),
             known,
             cursor,
@@ -162,11 +167,12 @@ impl Decoder {
             rest: None,
             inner: Inner::None,
             changes: ChangeBatch::default(),
+            schema: Vec::new(),
             log_bytes: 0,
             moved: false,
             last_empty: Instant::now(),
             playing: None,
-        }
+        })
     }
 
     /// The tables, which playing a recording may have added.
@@ -188,8 +194,8 @@ impl Decoder {
         let key = (map.schema.to_vec(), map.table.to_vec());
         let known = self.names.get(&key).and_then(|i| self.tables.get(*i));
         if known != Some(&schema) {
-            let null = Missing::Default(Bound::new(CellRef::Null).raw().into());
-            self.known.missing.push(vec![null; schema.columns.len()]);
+            let null = vec![layout::null(); schema.columns.len()];
+            self.layouts.push(Layout::new(&schema, null));
             self.names.insert(key, self.tables.len());
             self.tables.push(schema);
         }
@@ -215,6 +221,7 @@ impl Decoder {
         Transaction {
             id: TxName::At(self.place.at.clone()).id(),
             changes: ChangeBatch::default(),
+            schema: Vec::new(),
             commit: Some(Commit {
                 position: self.place.position(),
                 time_us: None,
@@ -368,6 +375,7 @@ impl Decoder {
         self.begin(header, gtid.standalone, began)?;
         if let Some(open) = &mut self.open {
             open.later = gtid.prepared;
+            open.undone = gtid.undone;
             open.xid = gtid.xid;
         }
         Ok(())
@@ -436,6 +444,7 @@ impl Decoder {
             start,
             began,
             single,
+            undone: false,
             later: false,
             xid: None,
             time_us: i64::from(header.timestamp) * 1_000_000,
@@ -452,6 +461,7 @@ impl Decoder {
             return Ok(());
         };
         self.changes.clear();
+        self.schema.clear();
         if open.parts {
             // Only a new start takes back what was handed out.
             return Err(Error::transient(format!(
@@ -534,7 +544,7 @@ impl Decoder {
             Began::Nameless => {}
         }
         self.step();
-        if self.changes.changes.is_empty() && !open.parts {
+        if self.changes.changes.is_empty() && self.schema.is_empty() && !open.parts {
             let due = self.last_empty.elapsed() >= IDLE;
             return Ok(if due {
                 Step::Out(self.empty())
@@ -546,6 +556,7 @@ impl Decoder {
         Ok(Step::Out(Transaction {
             id: Decoder::name(&open).id(),
             changes: std::mem::take(&mut self.changes),
+            schema: std::mem::take(&mut self.schema),
             commit: Some(Commit {
                 position: self.place.position(),
                 time_us: Some(open.time_us),

@@ -40,21 +40,24 @@ impl Decoder {
 
     /// The columns of a captured table, as the log and the schema together have them.
     fn columns(&self, map: &TableMap<'_>, index: usize) -> Result<Vec<Column>> {
-        let schema = self
+        let (schema, layout) = self
             .tables
             .get(index)
+            .zip(self.layouts.get(index))
             .ok_or_else(|| Error::bug("a captured table without a schema"))?;
         let physical = map.columns()?;
-        let metadata = if physical.len() == schema.columns.len() {
+        let metadata = if physical.len() == layout.columns.len() {
             map.metadata()?
         } else {
             Metadata::default()
         };
-        let missing = self.known.missing.get(index).map_or(&[][..], Vec::as_slice);
         let charset = |collation: u64| self.known.collations.get(&collation).cloned();
-        rows::join(&physical, &metadata, schema, missing, &charset).map_err(|why| {
+        rows::join(&physical, &metadata, layout, schema, &charset).map_err(|why| {
             Error::schema(format!("table {} at {}: {why}", schema.name, self.here()))
-                .with_hint("reset the task to load again with the present schema")
+                .with_hint(
+                    "make the same change in the target, or take it back, then reset the task to \
+                     load again with the present schema",
+                )
                 .at(Side::Source)
         })
     }
@@ -178,6 +181,7 @@ impl Decoder {
         Step::Out(Transaction {
             id: Decoder::name(open).id(),
             changes: std::mem::take(&mut self.changes),
+            schema: Vec::new(),
             commit: None,
             log_bytes: std::mem::take(&mut self.log_bytes),
         })

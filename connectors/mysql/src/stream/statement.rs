@@ -1,10 +1,11 @@
 //! Statements in the log: what they mean for the group and for our tables.
 
+mod altered;
+
 use std::cell::Cell;
 
 use thalweg_core::change::{Change, ChangeKind};
-use thalweg_core::schema::UniqueKey;
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Result};
 
 use super::decode::{Began, Decoder, Step, stop};
 use crate::ddl::{self, Effect};
@@ -24,6 +25,8 @@ impl Decoder {
         let effect = self.classify(&db, &sql);
         let at = self.here();
         let lenient = self.playing.is_some();
+        // Of a recording whose tables are learned from the log, all forms are.
+        let follows = self.playing.as_ref().is_none_or(|p| p.learn.is_none());
         let Some(open) = self.open.as_mut() else {
             return Ok(Step::Nothing);
         };
@@ -66,7 +69,12 @@ impl Decoder {
                 });
                 return self.commit();
             }
-            Effect::Schema(..) | Effect::Statement(..) if lenient => {
+            _ if open.undone => return self.commit(),
+            Effect::Alter(table, kind, alter) if follows => {
+                self.alter(table, kind, alter, &at)?;
+                return self.commit();
+            }
+            Effect::Schema(..) | Effect::Alter(..) | Effect::Statement(..) if lenient => {
                 // What a `CREATE TABLE … SELECT` of MySQL begins goes on with its rows.
                 if ddl::starts_transaction(&sql) {
                     open.single = false;
@@ -75,16 +83,10 @@ impl Decoder {
                     return self.commit();
                 }
             }
-            Effect::Schema(kind, table) => {
-                return Err(Error::schema(format!(
-                    "{kind} on {} at {at}: the task stopped before it",
-                    self.table_name(table)
-                ))
-                .with_hint("make the same change in the target, then reset the task to load again")
-                .at(Side::Source));
-            }
+            Effect::Schema(kind, table) => return Err(self.refused(kind, table, &at, "")),
+            Effect::Alter(..) => return Err(Error::bug("an ALTER TABLE that nobody read")),
             Effect::Statement(kind, table) => return Err(self.statement(kind, table, &at)),
-            Effect::Nothing | Effect::DropIndex(..) => {
+            Effect::Nothing => {
                 if open.single {
                     return self.commit();
                 }
@@ -142,17 +144,6 @@ impl Decoder {
         };
         match ddl::classify(db, sql, &find) {
             Effect::Truncate(table) if guessed.get() => Effect::Schema("TRUNCATE", table),
-            Effect::DropIndex(table, index) => {
-                let identifies = self.tables.get(table).is_some_and(|t| {
-                    let unique = |u: &UniqueKey| u.name.eq_ignore_ascii_case(&index);
-                    t.primary_key.is_empty() && t.unique_keys.iter().any(unique)
-                });
-                if identifies || index.eq_ignore_ascii_case("PRIMARY") {
-                    Effect::Schema("DROP INDEX", table)
-                } else {
-                    Effect::Nothing
-                }
-            }
             effect => effect,
         }
     }

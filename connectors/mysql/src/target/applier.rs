@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Layout, Position};
+use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Kind, Result};
 
 use super::check::explain;
@@ -20,7 +21,7 @@ use super::park::Parking;
 use super::rows::Rows;
 use super::session::Session;
 use super::table::{Rules, Table};
-use super::{Owner, bulk, follow, ledger};
+use super::{Owner, bulk, follow, layouts, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -252,6 +253,15 @@ impl Applier for MySqlApplier {
         self.session.run("COMMIT").await
     }
 
+    async fn keep_layouts(&mut self, all: &[(TableName, Layout)]) -> Result<()> {
+        let (session, place, task) = (&mut self.session, &self.place, &self.owner.task);
+        session.run("START TRANSACTION").await?;
+        self.owner.lock(session, place, "FOR UPDATE").await?;
+        layouts::clear(session, place, task).await?;
+        layouts::put(session, place, task, all).await?;
+        session.run("COMMIT").await
+    }
+
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
         if !self.open {
@@ -269,6 +279,8 @@ impl Applier for MySqlApplier {
             });
         };
         self.advance(&position).await?;
+        let (task, layouts) = (&self.owner.task, &batch.layouts);
+        layouts::put(&mut self.session, &self.place, task, layouts).await?;
         self.session.run("COMMIT").await?;
         self.open = false;
         Ok(Applied {

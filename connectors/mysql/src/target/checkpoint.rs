@@ -30,15 +30,15 @@ use mysql_async::prelude::Queryable;
 use thalweg_core::checkpoint::{
     Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
 };
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert;
-use super::ledger;
 use super::session::{Session, quote};
 use super::table::{gone_is_none, is_empty, is_gone, quote_table};
+use super::{layouts, ledger};
 
 /// Taken by every preparation and removal, so that two of them take turns.
 pub(super) const LOCK: &str = "thalweg";
@@ -94,8 +94,13 @@ impl Place {
         self.quoted("checkpoint_chunk")
     }
 
+    /// One row per source table that has a layout.
+    pub(super) fn layouts(&self) -> String {
+        self.quoted("checkpoint_layout")
+    }
+
     /// The statements that make the tables, in the order of their names here.
-    fn statements(&self) -> [(String, String); 3] {
+    fn statements(&self) -> [(String, String); 4] {
         let key = "server varchar(64) NOT NULL, task varchar(64) NOT NULL";
         let target = "target_schema varchar(64) NOT NULL, target_table varchar(64) NOT NULL";
         let form = "ENGINE=InnoDB ROW_FORMAT=DYNAMIC CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
@@ -129,6 +134,14 @@ impl Place {
                      range_column bigint unsigned, range_from longblob, range_to longblob, \
                      visibility longtext NOT NULL, loaded_rows bigint unsigned NOT NULL, \
                      KEY (server, task, target_schema, target_table)"
+                ),
+            ),
+            create(
+                self.layouts(),
+                &format!(
+                    "{key}, source_schema varchar(64) NOT NULL, source_table varchar(64) NOT NULL, \
+                     layout longtext NOT NULL, \
+                     PRIMARY KEY (server, task, source_schema, source_table)"
                 ),
             ),
         ]
@@ -170,9 +183,10 @@ pub(super) async fn present(session: &mut Session) -> Result<Vec<Place>> {
         .ask(
             "SELECT table_schema, table_name FROM information_schema.tables \
              WHERE (table_schema = ? AND table_name IN \
-               ('checkpoint', 'checkpoint_table', 'checkpoint_chunk')) \
+               ('checkpoint', 'checkpoint_table', 'checkpoint_chunk', 'checkpoint_layout')) \
              OR (table_schema = ? AND table_name IN ('_thalweg_checkpoint', \
-               '_thalweg_checkpoint_table', '_thalweg_checkpoint_chunk'))",
+               '_thalweg_checkpoint_table', '_thalweg_checkpoint_chunk', \
+               '_thalweg_checkpoint_layout'))",
             (DATABASE, database.as_deref().unwrap_or_default()),
         )
         .await?;
@@ -326,6 +340,7 @@ async fn claim_once(
     );
     let rows: Vec<TableRow> = conn.exec(read, key()).await?;
     let chunks = ledger::read(session, place, task).await?;
+    let layouts = layouts::read(session, place, task).await?;
     session.conn().query_drop("COMMIT").await?;
     let stored = async {
         let (epoch, applied) = row.ok_or_else(|| Error::transient("the checkpoint is gone"))?;
@@ -338,6 +353,7 @@ async fn claim_once(
             epoch: Epoch(epoch),
             applied: applied.map(Position::new),
             tables: stored,
+            layouts,
         })
     };
     Ok(stored.await)
@@ -533,7 +549,7 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
             session.exec(&lost, key).await?;
             ledger::clear(session, &place, task, &table).await?;
             session.run("COMMIT").await?;
-        } else if target.is_none_or(|target| fingerprint != plan.fingerprint(target)) {
+        } else if target.is_none_or(|t| !same_mapping(&fingerprint, &plan.fingerprint(t))) {
             wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
         } else {
             continue;
@@ -665,36 +681,4 @@ async fn note_pending(
     session.exec(&note, key()).await?;
     session.run("COMMIT").await?;
     Ok(new)
-}
-
-/// Takes back a note of a table that could not be created.
-pub(super) async fn drop_pending(
-    session: &mut Session,
-    place: &Place,
-    task: &TaskKey,
-    table: &TableName,
-) -> Result<()> {
-    let drop = format!(
-        "DELETE FROM {} WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ? \
-         AND phase = 'waiting' AND fingerprint = ''",
-        place.tables()
-    );
-    let key = (&task.server, &task.task, &table.schema, &table.name);
-    session.exec(&drop, key).await?;
-    session.run("COMMIT").await
-}
-
-/// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
-pub(super) async fn pending(session: &mut Session, task: &TaskKey) -> Result<Vec<TableName>> {
-    let Some(place) = find(session, task).await? else {
-        return Ok(Vec::new());
-    };
-    let read = format!(
-        "SELECT target_schema, target_table FROM {} WHERE server = ? AND task = ? AND keys_pending",
-        place.tables()
-    );
-    let key = (&task.server, &task.task);
-    let rows: Option<Vec<(String, String)>> = gone_is_none(session.conn().exec(read, key).await)?;
-    let names = rows.unwrap_or_default().into_iter();
-    Ok(names.map(|(s, t)| TableName::new(s, t)).collect())
 }

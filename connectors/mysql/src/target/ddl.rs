@@ -10,6 +10,7 @@ use thalweg_core::{Error, Result};
 
 use super::check::explain;
 use super::checkpoint::{self, Place};
+use super::pending;
 use super::session::{Flavor, Session, quote, text};
 use super::table::quote_table;
 
@@ -23,7 +24,7 @@ pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) 
         if let Err(error) = session.run(&sql).await {
             let error = explain(session, plan, error).await;
             if new.contains(&&table.name) {
-                checkpoint::drop_pending(session, &place, task, &table.name).await?;
+                pending::take_back(session, &place, task, &table.name).await?;
             }
             return Err(error);
         }

@@ -7,11 +7,13 @@ mod checkpoint;
 mod ddl;
 mod error;
 mod follow;
+mod layouts;
 mod ledger;
 mod literal;
 mod loader;
 mod native;
 mod park;
+mod pending;
 mod release;
 mod rows;
 mod session;
@@ -141,7 +143,7 @@ impl Target for MySqlTarget {
     }
 
     async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
-        self.with(async |session| checkpoint::pending(session, task).await)
+        self.with(async |session| pending::read(session, task).await)
             .await
     }
 

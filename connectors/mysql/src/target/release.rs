@@ -25,7 +25,12 @@ pub(super) async fn release(session: &mut Session, task: &TaskKey) -> Result<()>
 
 async fn release_once(session: &mut Session, task: &TaskKey) -> Result<()> {
     for place in present(session).await? {
-        for table in [place.chunks(), place.tables(), place.checkpoint()] {
+        for table in [
+            place.layouts(),
+            place.chunks(),
+            place.tables(),
+            place.checkpoint(),
+        ] {
             let delete = format!("DELETE FROM {table} WHERE server = ? AND task = ?");
             let key = (&task.server, &task.task);
             gone_is_none(session.conn().exec_drop(delete, key).await)?;
@@ -60,7 +65,9 @@ async fn remove_unused(session: &mut Session, place: &Place) -> Result<()> {
 
 async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
     let (checkpoint, tables, chunks) = (place.checkpoint(), place.tables(), place.chunks());
-    let lock = format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE");
+    let layouts = place.layouts();
+    let lock =
+        format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE, {layouts} WRITE");
     if gone_is_none(session.conn().query_drop(lock).await)?.is_none() {
         return Ok(false);
     }
@@ -69,7 +76,9 @@ async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
         return Ok(false);
     }
     session
-        .run(&format!("DROP TABLE {chunks}, {tables}, {checkpoint}"))
+        .run(&format!(
+            "DROP TABLE {layouts}, {chunks}, {tables}, {checkpoint}"
+        ))
         .await?;
     Ok(true)
 }

@@ -108,6 +108,8 @@ pub(crate) struct MariaGtid {
     pub(crate) standalone: bool,
     /// The group ends in an XA PREPARE.
     pub(crate) prepared: bool,
+    /// The beginning of an `ALTER TABLE` whose end is logged too, or the end of one that failed.
+    pub(crate) undone: bool,
     /// The XA transaction this group prepares or decides.
     pub(crate) xid: Option<String>,
 }
@@ -119,12 +121,16 @@ pub(crate) fn maria_gtid(body: &[u8]) -> Result<MariaGtid, Malformed> {
     // Commit id and xid follow each other only where flags say so; a short body is padded at its end.
     b.take(if flags & 2 != 0 { 8 } else { 0 })?;
     let xa = flags & (64 | 128) != 0;
+    let xid = xa.then(|| xid(&mut b)).transpose()?;
+    // `FL_START_ALTER_E1`, `FL_ROLLBACK_ALTER_E1`; servers before 10.8 pad with zeros.
+    let extra = b.u8().unwrap_or(0);
     Ok(MariaGtid {
         seq,
         domain,
         standalone: flags & 1 != 0,
         prepared: flags & 64 != 0,
-        xid: xa.then(|| xid(&mut b)).transpose()?,
+        undone: extra & (2 | 8) != 0,
+        xid,
     })
 }
 

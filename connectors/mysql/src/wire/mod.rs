@@ -9,6 +9,7 @@ pub(crate) mod map;
 pub(crate) mod numbers;
 pub(crate) mod payload;
 pub(crate) mod rows;
+mod skip;
 
 /// Bytes that do not have the form the protocol describes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

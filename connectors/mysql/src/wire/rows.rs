@@ -18,13 +18,14 @@
 
 use std::ops::Range;
 
-use thalweg_core::schema::{ColumnType, TableSchema};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 
 use super::cells::{self, Meaning};
 use super::event::RowOp;
-use super::map::{Metadata, Physical};
-use super::{Buf, Malformed, json, numbers};
+use super::map::{Metadata, Physical, Strings};
+use super::{Buf, Malformed, json, numbers, skip};
+use crate::layout::{self, Layout};
 
 /// What a column is in an image that lacks it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub(crate) enum Missing {
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) physical: Physical,
+    /// Its index among the columns that are asked for; `None`: it is passed over.
+    pub(crate) wanted: Option<usize>,
     pub(crate) unsigned: bool,
     pub(crate) meaning: Meaning,
     pub(crate) missing: Missing,
@@ -51,7 +54,7 @@ pub(crate) struct Column {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unreadable {
     pub(crate) why: &'static str,
-    /// Index of the column, where one is to blame.
+    /// Index of the column in the schema, where one is to blame.
     pub(crate) column: Option<usize>,
     /// Whether a setting of the server is to blame and not the bytes.
     pub(crate) setting: Option<&'static str>,
@@ -72,68 +75,144 @@ const FULL_IMAGE: &str =
 const NO_PARTIAL_JSON: &str =
     "SET GLOBAL binlog_row_value_options = ''; reconnect all writers, then reset the task";
 
-/// Joins what the log says with what the schema says; `Err` names the column that disagrees.
-/// `missing` has an entry for each column, or is empty; `charset` gives the character set of a
+/// Joins what the log says with what is known of the table: all its columns, and those of the schema,
+/// which are asked for. `Err` names the column that disagrees. `charset` gives the character set of a
 /// collation, if it is known.
 pub(crate) fn join(
     physical: &[Physical],
     metadata: &Metadata<'_>,
+    layout: &Layout,
     schema: &TableSchema,
-    missing: &[Missing],
     charset: &dyn Fn(u64) -> Option<String>,
 ) -> Result<Vec<Column>, String> {
-    if physical.len() != schema.columns.len() {
+    if physical.len() != layout.columns.len() {
         return Err(format!(
-            "it has {} columns in the log and {} in the schema",
+            "it has {} columns in the log and {} in what is known of it there",
             physical.len(),
-            schema.columns.len()
+            layout.columns.len()
         ));
     }
     let mut names = metadata.names;
+    let mut wanted = schema.columns.iter().enumerate().peekable();
     let mut out = Vec::with_capacity(physical.len());
-    for (i, (p, c)) in physical.iter().zip(&schema.columns).enumerate() {
+    for (i, (p, known)) in physical.iter().zip(&layout.columns).enumerate() {
         if let Some(name) = names.next()
-            && name != c.name.as_bytes()
+            && name != known.name.as_bytes()
         {
             return Err(format!(
                 "column {} is called {} in the log",
-                c.name,
+                known.name,
                 String::from_utf8_lossy(name)
             ));
         }
-        let meaning = cells::meaning(c)
-            .ok_or_else(|| format!("the character set of column {} is not built yet", c.name))?;
-        let other = |what: &str| Err(format!("column {} has another {what} in the log", c.name));
-        let Some(p) = fits(*p, &c.ty, &meaning) else {
-            return other("type");
-        };
-        let unsigned = matches!(c.ty, ColumnType::Int { unsigned: true, .. });
-        if let (ColumnType::Int { .. }, Some(Some(told))) = (&c.ty, metadata.unsigned.get(i))
-            && p != Physical::Year
-            && *told != unsigned
-        {
-            return other("sign");
+        if let Some((at, column)) = wanted.next_if(|(_, c)| layout::same(&c.name, &known.name)) {
+            if !known.native.is_empty() && !layout::same_kind(&known.native, &column.native) {
+                return Err(format!(
+                    "column {} was {} and is {}",
+                    column.name, known.native, column.native
+                ));
+            }
+            let told = Told::of(metadata, i);
+            let column = wanted_column(*p, &told, column, &known.missing, charset)?;
+            out.push(Column {
+                wanted: Some(at),
+                ..column
+            });
+        } else {
+            out.push(other_column(*p, known)?);
         }
-        if let Some(Some(collation)) = metadata.collation.get(i)
-            && let Some(told) = charset(*collation)
-            && !same_charset(&told, &c.ty, &c.native)
-        {
-            return other("character set");
-        }
-        if let (Some(Some(told)), ColumnType::Enum { labels } | ColumnType::Set { labels }) =
-            (metadata.labels.get(i), &c.ty)
-            && !same_labels(*told, labels)
-        {
-            return other("list of labels");
-        }
-        out.push(Column {
-            physical: p,
-            unsigned,
-            meaning,
-            missing: missing.get(i).cloned().unwrap_or_default(),
-        });
     }
-    Ok(out)
+    match wanted.next() {
+        Some((_, column)) => Err(format!("column {} is not there", column.name)),
+        None => Ok(out),
+    }
+}
+
+/// What the log says of one column beyond its form.
+struct Told<'a> {
+    unsigned: Option<bool>,
+    collation: Option<u64>,
+    labels: Option<Strings<'a>>,
+}
+
+impl<'a> Told<'a> {
+    fn of(metadata: &Metadata<'a>, i: usize) -> Told<'a> {
+        Told {
+            unsigned: metadata.unsigned.get(i).copied().flatten(),
+            collation: metadata.collation.get(i).copied().flatten(),
+            labels: metadata.labels.get(i).copied().flatten(),
+        }
+    }
+}
+
+/// A column that is asked for.
+fn wanted_column(
+    p: Physical,
+    told: &Told<'_>,
+    c: &ColumnSchema,
+    missing: &Missing,
+    charset: &dyn Fn(u64) -> Option<String>,
+) -> Result<Column, String> {
+    let meaning = cells::meaning(c)
+        .ok_or_else(|| format!("the character set of column {} is not built yet", c.name))?;
+    let other = |what: &str| Err(format!("column {} has another {what} in the log", c.name));
+    let Some(p) = fits(p, &c.ty, &meaning) else {
+        return other("type");
+    };
+    let unsigned = matches!(c.ty, ColumnType::Int { unsigned: true, .. });
+    if let (ColumnType::Int { .. }, Some(told)) = (&c.ty, told.unsigned)
+        && p != Physical::Year
+        && told != unsigned
+    {
+        return other("sign");
+    }
+    if let Some(told) = told.collation.and_then(charset)
+        && !same_charset(&told, &c.ty, &c.native)
+    {
+        return other("character set");
+    }
+    if let (Some(told), ColumnType::Enum { labels } | ColumnType::Set { labels }) =
+        (told.labels, &c.ty)
+        && !same_labels(told, labels)
+    {
+        return other("list of labels");
+    }
+    Ok(Column {
+        physical: p,
+        wanted: None,
+        unsigned,
+        meaning,
+        missing: missing.clone(),
+    })
+}
+
+/// A column that is passed over.
+fn other_column(p: Physical, known: &layout::Column) -> Result<Column, String> {
+    if !layout::agrees(&known.native, p) {
+        return Err(format!("column {} has another type in the log", known.name));
+    }
+    let digits = layout::digits(&known.native);
+    let physical = match p {
+        Physical::OldTime(_) | Physical::OldDatetime(_) | Physical::OldTimestamp(_)
+            if known.native.is_empty() =>
+        {
+            return Err(format!(
+                "how many digits of a second column {} has is not known there",
+                known.name
+            ));
+        }
+        Physical::OldTime(_) => Physical::OldTime(digits),
+        Physical::OldDatetime(_) => Physical::OldDatetime(digits),
+        Physical::OldTimestamp(_) => Physical::OldTimestamp(digits),
+        p => p,
+    };
+    Ok(Column {
+        physical,
+        wanted: None,
+        unsigned: false,
+        meaning: Meaning::Plain,
+        missing: Missing::Unknown,
+    })
 }
 
 /// The physical form, completed by what only the schema knows; `None`: they do not fit.
@@ -334,16 +413,19 @@ impl<'a> Rows<'a> {
         let mut nth = 0;
         for (i, column) in self.columns.iter().enumerate() {
             if bit(self.present, i) {
-                cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(i))?;
+                cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(column))?;
                 nth += 1;
+                continue;
+            }
+            if column.wanted.is_none() {
                 continue;
             }
             match &column.missing {
                 Missing::Default(raw) => out.push_raw(raw),
-                Missing::Virtual => return Err(lacks(i, "the log lacks a virtual column")),
+                Missing::Virtual => return Err(lacks(column, "the log lacks a virtual column")),
                 Missing::Unknown => {
                     let why = "an insert in the log lacks a column whose default is not known";
-                    return Err(lacks(i, why));
+                    return Err(lacks(column, why));
                 }
             }
         }
@@ -355,13 +437,15 @@ impl<'a> Rows<'a> {
         let mut nth = 0;
         for (i, column) in self.columns.iter().enumerate() {
             if !bit(self.present, i) {
-                out.push(CellRef::Absent);
+                if column.wanted.is_some() {
+                    out.push(CellRef::Absent);
+                }
                 continue;
             }
             let before = self.data.0;
-            cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(i))?;
+            cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(column))?;
             nth += 1;
-            if documents && let Physical::Json(n) = column.physical {
+            if documents && let (Physical::Json(n), Some(_)) = (column.physical, column.wanted) {
                 let document = before.get(usize::from(n)..before.len() - self.data.0.len());
                 if let Some(slot) = self.documents.get_mut(i) {
                     *slot = document.filter(|d| !d.is_empty());
@@ -401,23 +485,25 @@ impl<'a> Rows<'a> {
             let as_differences = is_json && bit(differs, nth_json);
             nth_json += usize::from(is_json);
             if !bit(self.present_after, i) {
-                self.carry(i, before, out)?;
+                self.carry(i, column, before, out)?;
                 continue;
             }
             let null = bit(nulls, nth);
             nth += 1;
-            if as_differences && !null {
+            if as_differences && !null && column.wanted.is_none() {
+                self.data.prefixed(4)?;
+            } else if as_differences && !null {
                 let Some(Some(old)) = self.documents.get(i) else {
                     return Err(Unreadable {
                         why: "the log has the changed parts of a JSON document but not the document",
-                        column: Some(i),
+                        column: column.wanted,
                         setting: Some(NO_PARTIAL_JSON),
                     });
                 };
                 let changes = self.data.prefixed(4)?;
-                json::push_changed(out, old, changes).map_err(at(i))?;
+                json::push_changed(out, old, changes).map_err(at(column))?;
             } else {
-                cell(&mut self.data, column, null, self.max, out).map_err(at(i))?;
+                cell(&mut self.data, column, null, self.max, out).map_err(at(column))?;
             }
         }
         Ok(Images {
@@ -427,15 +513,24 @@ impl<'a> Rows<'a> {
     }
 
     /// A column the after image of an update lacks.
-    fn carry(&self, i: usize, before: usize, out: &mut RowBatch) -> Result<(), Unreadable> {
+    fn carry(
+        &self,
+        i: usize,
+        column: &Column,
+        before: usize,
+        out: &mut RowBatch,
+    ) -> Result<(), Unreadable> {
+        let Some(wanted) = column.wanted else {
+            return Ok(());
+        };
         if bit(self.present, i)
-            && let Some(range) = self.before.get(i)
+            && let Some(range) = self.before.get(wanted)
         {
             out.push_again(before, range.clone());
             return Ok(());
         }
-        if let Some(Missing::Virtual) = self.columns.get(i).map(|c| &c.missing) {
-            return Err(lacks(i, "the log lacks a virtual column"));
+        if column.missing == Missing::Virtual {
+            return Err(lacks(column, "the log lacks a virtual column"));
         }
         out.push(CellRef::Unchanged);
         Ok(())
@@ -447,17 +542,18 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn at(column: usize) -> impl Fn(Malformed) -> Unreadable {
+fn at(column: &Column) -> impl Fn(Malformed) -> Unreadable {
+    let column = column.wanted;
     move |error| Unreadable {
-        column: Some(column),
+        column,
         ..error.into()
     }
 }
 
-fn lacks(column: usize, why: &'static str) -> Unreadable {
+fn lacks(column: &Column, why: &'static str) -> Unreadable {
     Unreadable {
         why,
-        column: Some(column),
+        column: column.wanted,
         setting: Some(FULL_IMAGE),
     }
 }
@@ -470,6 +566,13 @@ fn cell(
     max: u64,
     out: &mut RowBatch,
 ) -> Result<(), Malformed> {
+    if c.wanted.is_none() {
+        return if null {
+            Ok(())
+        } else {
+            skip::skip(d, c.physical)
+        };
+    }
     if null {
         out.push(CellRef::Null);
         return Ok(());

@@ -9,6 +9,7 @@ mod charsets;
 mod contract;
 mod errors;
 mod events;
+mod history;
 mod images;
 mod position;
 mod recordings;

@@ -103,6 +103,7 @@ impl Assembly {
         Transaction {
             id: position::tx(0),
             changes: ChangeBatch::default(),
+            schema: Vec::new(),
             commit: Some(Commit {
                 position: self.place.position(),
                 time_us: None,
@@ -255,6 +256,7 @@ impl Assembly {
         self.ready.push_back(Transaction {
             id: position::tx(xid),
             changes: std::mem::take(&mut self.changes),
+            schema: Vec::new(),
             commit,
             log_bytes: std::mem::take(&mut self.log_bytes),
         });

@@ -10,18 +10,19 @@ use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Applied, Applier};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
+use tokio_postgres::types::ToSql;
 
 use super::bulk::{Bulk, BulkError};
 use super::ddl::{explain, make_keys};
 use super::follow::Follower;
 use super::merged::{Merged, Ops};
 use super::rows::Rows;
-use super::{Owner, checkpoint, ledger};
+use super::{Owner, checkpoint, layouts, ledger};
 use crate::config::Connection;
 use crate::error::convert;
 
@@ -131,6 +132,19 @@ impl PostgresApplier {
             .batch_execute(sql)
             .await
             .map_err(convert)
+    }
+
+    /// Locks the owner's checkpoint row in the open transaction.
+    async fn lock(&self) -> Result<()> {
+        let Owner { task, epoch } = &self.owner;
+        let lock = "SELECT 1 FROM thalweg.checkpoint \
+                    WHERE server = $1 AND task = $2 AND epoch = $3 FOR UPDATE";
+        let client = &self.connection.client;
+        let owned = client
+            .query(lock, &[&task.server, &task.task, &epoch.0])
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned.len() as u64)
     }
 
     /// Applies the rows of a batch in the open transaction.
@@ -416,6 +430,17 @@ impl Applier for PostgresApplier {
         self.sql("COMMIT").await
     }
 
+    async fn keep_layouts(&mut self, all: &[(TableName, Layout)]) -> Result<()> {
+        let task = &self.owner.task;
+        self.sql("BEGIN").await?;
+        let client = &self.connection.client;
+        self.lock().await?;
+        let key: [&(dyn ToSql + Sync); 2] = [&task.server, &task.task];
+        client.execute(layouts::DROP, &key).await.map_err(convert)?;
+        layouts::put(client, task, all).await?;
+        self.sql("COMMIT").await
+    }
+
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
         if !self.open {
@@ -444,6 +469,7 @@ impl Applier for PostgresApplier {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned)?;
+        layouts::put(&self.connection.client, task, &batch.layouts).await?;
         self.sql("COMMIT").await?;
         self.open = false;
         for staged in self.staged.iter_mut().flatten().flatten() {
@@ -456,18 +482,10 @@ impl Applier for PostgresApplier {
     }
 
     async fn go_live(&mut self) -> Result<()> {
-        let Owner { task, epoch } = &self.owner;
+        let task = &self.owner.task;
         self.sql("BEGIN").await?;
         let client = &self.connection.client;
-        let owned = client
-            .query(
-                "SELECT 1 FROM thalweg.checkpoint WHERE server = $1 AND task = $2 AND epoch = $3 \
-                 FOR UPDATE",
-                &[&task.server, &task.task, &epoch.0],
-            )
-            .await
-            .map_err(convert)?;
-        self.owner.expect_one(owned.len() as u64)?;
+        self.lock().await?;
         make_keys(client, task, &self.plan).await?;
         client
             .execute(

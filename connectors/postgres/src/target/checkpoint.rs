@@ -24,14 +24,14 @@ use std::collections::BTreeMap;
 use thalweg_core::checkpoint::{
     Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
 };
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{ledger, side};
+use super::{layouts, ledger, side};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -97,7 +97,8 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
              to_regclass('thalweg.checkpoint_table') IS NOT NULL, \
              EXISTS (SELECT FROM pg_attribute WHERE attname = 'whole' \
                AND attrelid = to_regclass('thalweg.checkpoint_table')), \
-             to_regclass('thalweg.checkpoint_chunk') IS NOT NULL",
+             to_regclass('thalweg.checkpoint_chunk') IS NOT NULL, \
+             to_regclass('thalweg.checkpoint_layout') IS NOT NULL",
             &[],
         )
         .await
@@ -111,9 +112,10 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
     } else if !there.get::<_, bool>(2) {
         transaction.batch_execute(COLUMNS).await.map_err(convert)?;
     }
-    if !there.get::<_, bool>(3) {
-        let chunks = transaction.batch_execute(ledger::TABLE);
-        chunks.await.map_err(convert)?;
+    for (at, create) in [(3, ledger::TABLE), (4, layouts::TABLE)] {
+        if !there.get::<_, bool>(at) {
+            transaction.batch_execute(create).await.map_err(convert)?;
+        }
     }
     Ok(())
 }
@@ -168,6 +170,7 @@ async fn claim_once(
     );
     let tables = client.query(&tables, &[&task.server, &task.task]).await?;
     let chunks = ledger::read(client, task).await?;
+    let layouts = layouts::read(client, task).await?;
     let tables = ledger::parse(&chunks).and_then(|mut ledgers| {
         let stored = tables.iter().map(|row| stored_table(row, &mut ledgers));
         stored.collect::<Result<_>>()
@@ -177,6 +180,7 @@ async fn claim_once(
         epoch: Epoch(row.get(0)),
         applied,
         tables,
+        layouts,
     }))
 }
 
@@ -239,7 +243,8 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     let lost = set_replaced_aside(&transaction, task).await?;
     known.retain(|(name, phase, fingerprint)| {
         let target = plan.targets.iter().position(|table| table.name == *name);
-        phase != "waiting" && target.is_none_or(|target| *fingerprint != plan.fingerprint(target))
+        let other = |target| !same_mapping(fingerprint, &plan.fingerprint(target));
+        phase != "waiting" && target.is_none_or(other)
     });
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;
@@ -383,6 +388,7 @@ pub(super) async fn release(client: &mut Client, task: &TaskKey) -> Result<()> {
     // A transaction of its own: it may wait for an owner's transaction, and others may not wait
     // behind that.
     ledger::release(client, task).await?;
+    on_rows(client, task, &[layouts::DROP]).await?;
     on_rows(
         client,
         task,
@@ -419,12 +425,13 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
     let wait = transaction.batch_execute(REMOVE_WAIT);
     wait.await.map_err(convert)?;
     take_turns(&transaction).await?;
-    let ours = "SELECT count(*) FILTER (WHERE c.relname <> 'checkpoint_chunk') = 2 \
+    let ours = "SELECT count(*) FILTER (WHERE c.relname IN ('checkpoint', 'checkpoint_table')) = 2 \
                 AND bool_and(pg_has_role(c.relowner, 'USAGE') \
                   AND has_schema_privilege(n.oid, 'CREATE')) \
                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                 WHERE n.nspname = 'thalweg' \
-                AND c.relname IN ('checkpoint', 'checkpoint_table', 'checkpoint_chunk')";
+                AND c.relname IN ('checkpoint', 'checkpoint_table', 'checkpoint_chunk', \
+                  'checkpoint_layout')";
     if !yes(&transaction, ours).await? || in_use(&transaction).await? {
         return transaction.commit().await.map_err(convert);
     }
@@ -434,7 +441,7 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
     if !in_use(&transaction).await? {
         transaction
             .batch_execute(
-                "DROP TABLE IF EXISTS thalweg.checkpoint_chunk; \
+                "DROP TABLE IF EXISTS thalweg.checkpoint_chunk, thalweg.checkpoint_layout; \
                  DROP TABLE thalweg.checkpoint_table, thalweg.checkpoint",
             )
             .await

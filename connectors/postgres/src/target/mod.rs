@@ -6,6 +6,7 @@ mod checkpoint;
 mod ddl;
 mod encode;
 mod follow;
+mod layouts;
 mod ledger;
 mod loader;
 mod merged;

@@ -79,7 +79,7 @@ async fn what_an_administrator_prepared_stays() {
         limited.claim(&world.key).await.unwrap();
         limited.release(&world.key).await.unwrap();
         assert_eq!(count(&world, SCHEMAS), 1);
-        assert_eq!(count(&world, TABLES), if owned { 0 } else { 3 });
+        assert_eq!(count(&world, TABLES), if owned { 0 } else { 4 });
         world.claim(&plan).await;
         world
             .server

@@ -502,7 +502,12 @@ impl App {
                 end.as_ref().map_or("?".to_owned(), |end| end.name.clone())
             };
             let (server, task) = (&self.inner.server, &shown.id);
-            let tables = ["checkpoint_chunk", "checkpoint_table", "checkpoint"];
+            let tables = [
+                "checkpoint_layout",
+                "checkpoint_chunk",
+                "checkpoint_table",
+                "checkpoint",
+            ];
             statements.extend(tables.map(|table| {
                 format!(
                     "DELETE FROM thalweg.{table} WHERE server = '{server}' AND task = '{task}';"

@@ -21,7 +21,9 @@ pub use resolve::{Resolution, TablePair, resolve};
 pub use unfit::{Changed, ChangedCells};
 
 use crate::mapping::{Operations, TaskOptions, UnfitValues};
-use crate::schema::{ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey, fnv1a};
+use crate::schema::{
+    ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey, difference, fnv1a,
+};
 
 /// A resolved task.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ pub struct Plan {
 /// One source table and where its rows go.
 #[derive(Clone, Debug)]
 pub struct SourceTable {
-    /// Its schema, as rows are decoded with.
+    /// Its schema, as rows are decoded with: only the columns that are mapped, and its primary key.
     pub schema: TableSchema,
     /// One per target table it feeds.
     pub routes: Vec<Route>,
@@ -129,6 +131,35 @@ impl TargetTable {
     }
 }
 
+impl SourceTable {
+    /// The columns that any of its rows' routes `wanted` reads, and its primary key, in rising order.
+    fn used(&self, wanted: impl Fn(&Route) -> bool) -> Vec<usize> {
+        let routes = self.routes.iter().filter(|route| wanted(route));
+        let mapped = routes
+            .flat_map(|route| &route.cells)
+            .filter_map(|cell| match cell {
+                Cell::Column(from, _) => Some(*from),
+                Cell::Absent => None,
+            });
+        let mut used: Vec<usize> = mapped.chain(self.schema.primary_key.clone()).collect();
+        used.sort_unstable();
+        used.dedup();
+        used
+    }
+
+    /// Leaves out the columns that nobody reads, so that nothing about them matters.
+    fn narrow(&mut self) {
+        let used = self.used(|_| true);
+        self.schema.narrow(&used);
+        let cells = self.routes.iter_mut().flat_map(|route| &mut route.cells);
+        for cell in cells {
+            if let Cell::Column(from, _) = cell {
+                *from = used.partition_point(|column| column < from);
+            }
+        }
+    }
+}
+
 impl Plan {
     /// The schemas of the source tables, as [`crate::ports::Source::stream`] takes them.
     pub fn source_schemas(&self) -> Vec<TableSchema> {
@@ -155,9 +186,10 @@ impl Plan {
         self.sources.get(feed.source)
     }
 
-    /// The fingerprint kept in the checkpoint for a target table: those of its source tables'
-    /// schemas, joined with commas, a `/`, and one of how the target's columns are mapped and, in a table
-    /// without a key, of what becomes of values that do not fit.
+    /// The fingerprint kept in the checkpoint for a target table: those of its source tables' schemas
+    /// (of the columns it takes and the primary key), joined with commas, a `/`, and one of how the
+    /// target's columns are mapped and, in a table without a key, of what becomes of values that do not
+    /// fit.
     ///
     /// # Panics
     /// If there is no such target.
@@ -166,7 +198,9 @@ impl Plan {
         let (mut schemas, mut mapped) = (Vec::new(), String::new());
         for (index, feed) in table.feeds.iter().enumerate() {
             let source = self.sources.get(feed.source).expect("plans are closed");
-            schemas.push(source.schema.fingerprint());
+            let mut schema = source.schema.clone();
+            schema.narrow(&source.used(|route| route.target == target && route.feed == index));
+            schemas.push(schema.fingerprint());
             if table.merged() {
                 let owner = if table.row_owner == Some(index) {
                     "owner"
@@ -180,7 +214,8 @@ impl Plan {
             let cells = route.into_iter().flat_map(|route| &route.cells);
             for (cell, column) in cells.zip(&table.columns) {
                 if let Cell::Column(from, _) = cell {
-                    mapped.push_str(&format!("{from} {:?};", column.name));
+                    let from = source.schema.columns.get(*from).map(|c| &c.name);
+                    mapped.push_str(&format!("{from:?} {:?};", column.name));
                 }
             }
         }
@@ -192,11 +227,19 @@ impl Plan {
     }
 }
 
-/// Whether two fingerprints speak of the same source schemas, as far as both name a source.
-pub fn same_schema(a: &str, b: &str) -> bool {
-    let schemas = |text: &str| {
-        let schemas = text.split('/').next().unwrap_or_default();
-        schemas.split(',').map(str::to_owned).collect::<Vec<_>>()
+/// Whether two fingerprints speak of the same mapping.
+pub fn same_mapping(a: &str, b: &str) -> bool {
+    a.rsplit('/').next() == b.rsplit('/').next()
+}
+
+/// How the source tables of fingerprint `now` differ from those of `before`, as far as both name one:
+/// index of the first that does, and what it is ([`crate::schema::difference`]).
+pub fn source_difference(before: &str, now: &str) -> Option<(usize, String)> {
+    let sources = |text: &str| {
+        let (sources, _) = text.split_once('/').unwrap_or((text, ""));
+        sources.split(',').map(str::to_owned).collect::<Vec<_>>()
     };
-    schemas(a).iter().zip(&schemas(b)).all(|(a, b)| a == b)
+    let (before, now) = (sources(before), sources(now));
+    let mut pairs = before.iter().zip(&now).enumerate();
+    pairs.find_map(|(at, (before, now))| Some((at, difference(before, now)?)))
 }

@@ -89,6 +89,7 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
     let pairs: Vec<TablePair> = groups.into_iter().flatten().collect();
     let (cascades, more) = cascades(&pairs, &plan);
     plan.cascades = cascades;
+    plan.sources.iter_mut().for_each(SourceTable::narrow);
     findings.extend(more);
     Resolution {
         plan: (!findings.iter().any(Finding::refuses)).then_some(plan),

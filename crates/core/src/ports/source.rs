@@ -96,7 +96,11 @@ pub trait Source: Inspect {
     /// Bytes of log between `at` and its present end; `None` if it cannot be told.
     async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>>;
 
-    /// Committed transactions after `from` that touch `tables`, in commit order. Others, and
+    /// Committed transactions after `from` that touch `tables`, in commit order. A table given needs
+    /// not have all its columns, but its primary key; rows have one cell for each column given. Its
+    /// layout, if it has one, is that at `from`. A change of a definition that leaves all that alone is
+    /// passed over, with a [`crate::change::SchemaChange`] if the layout is another; at any other the
+    /// stream ends with a `Schema` error, before it or before its first row. Other transactions, and
     /// times without changes, come as empty transactions often enough that the position follows
     /// the log's end within about a second. `PositionLost` if the log no longer reaches back.
     async fn stream(

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, ExistingRows};
 use crate::plan::Plan;
-use crate::position::Position;
+use crate::position::{Layout, Position};
 use crate::schema::{TableName, TableSchema};
 use crate::value::RowBatch;
 
@@ -100,8 +100,8 @@ pub trait Target: Inspect {
     async fn forget(&self, task: &TaskKey) -> Result<()>;
 
     /// Marks tables `Waiting` that left the plan, are mapped in another way than when they were
-    /// loaded, or were dropped since (made again or not): they miss changes, values or rows, and
-    /// are loaded again when they are (back) in the plan.
+    /// loaded ([`crate::plan::same_mapping`]), or were dropped since (made again or not): they miss
+    /// changes, values or rows, and are loaded again when they are (back) in the plan.
     /// The position stays. Says whether there were any; the plan has to be made again then.
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
 
@@ -152,6 +152,10 @@ pub trait Applier: Send {
     /// `Waiting` for a table not known yet, or `Live` where nothing is loaded). `tables` are
     /// `(index into Plan::targets, fingerprint, live)`.
     async fn start(&mut self, at: &Position, tables: &[(usize, String, bool)]) -> Result<()>;
+
+    /// Between transactions: stores exactly these layouts as those at the position, and forgets others.
+    /// The epoch is checked. Repeatable.
+    async fn keep_layouts(&mut self, layouts: &[(TableName, Layout)]) -> Result<()>;
 
     /// Applies all of the batch together with the checkpoint, or nothing. A batch without a
     /// position keeps the target transaction open; after an error the applier is of no more use

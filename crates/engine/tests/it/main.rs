@@ -9,6 +9,7 @@
 mod chunks;
 mod figures;
 mod judge;
+mod layouts;
 mod mappings;
 mod reset;
 mod simulation;

@@ -38,6 +38,7 @@ mod check;
 mod conn;
 mod crash;
 mod docs;
+mod history;
 mod http;
 mod huge;
 mod idle;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thalweg_core::checkpoint::TaskKey;
-use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+use thalweg_core::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::ports::{Connector, DataSourceConfig, Source, Target};
 use thalweg_core::schema::TableName;
@@ -26,6 +26,7 @@ pub(crate) struct Pair {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) target: Arc<dyn Target>,
     pub(crate) spec: TaskSpec,
+    tables: Vec<String>,
 }
 
 pub(crate) fn config(place: &Place, account: &Account) -> DataSourceConfig {
@@ -56,7 +57,8 @@ impl Pair {
         Self::between(System::MariaDb, System::Postgres, setup, tables).await
     }
 
-    /// Runs `setup` in a new database of the source and plans to carry over `tables` of it.
+    /// Runs `setup` in a new database of the source and plans to carry over `tables` of it: all
+    /// columns of `table`, or those of `table(a,b)`.
     pub(crate) async fn between(
         source: System,
         target: System,
@@ -85,7 +87,20 @@ impl Pair {
             source,
             target,
             spec,
+            tables: tables.iter().map(|&table| table.to_owned()).collect(),
         }
+    }
+
+    /// Plans again, as a new run does: nothing of it is to be loaded again.
+    pub(crate) async fn plan_again(&mut self) {
+        let tables: Vec<&str> = self.tables.iter().map(String::as_str).collect();
+        let (from, to) = (&self.from, &self.to);
+        let ends = ((from, self.source.as_ref()), (to, self.target.as_ref()));
+        let plan = plan(ends.0, ends.1, &tables).await;
+        let aside = self.target.set_aside(&self.spec.key, &plan).await.unwrap();
+        assert!(!aside, "a table is loaded again");
+        self.spec.plan = plan;
+        self.spec.expects_checkpoint = true;
     }
 
     /// Starts the task.
@@ -140,9 +155,17 @@ async fn plan(
     (to, target): (&Place, &dyn Target),
     tables: &[&str],
 ) -> Arc<Plan> {
-    let names: Vec<_> = tables
+    let split = |table: &&str| match table.strip_suffix(')').and_then(|t| t.split_once('(')) {
+        Some((name, columns)) => (
+            name.to_owned(),
+            columns.split(',').map(str::to_owned).collect(),
+        ),
+        None => ((*table).to_owned(), Vec::new()),
+    };
+    let wanted: Vec<(String, Vec<String>)> = tables.iter().map(split).collect();
+    let names: Vec<_> = wanted
         .iter()
-        .map(|name| TableName::new(from.schema(), *name))
+        .map(|(name, _)| TableName::new(from.schema(), name))
         .collect();
     let findings = source.check(&names).await.unwrap();
     assert!(
@@ -157,7 +180,15 @@ async fn plan(
             id: source.name.name.clone(),
             source: source.name.clone(),
             target: name.clone(),
-            columns: Vec::new(),
+            columns: wanted
+                .iter()
+                .filter(|(name, _)| *name == source.name.name)
+                .flat_map(|(_, columns)| columns.iter().cloned())
+                .map(|column| ColumnPair {
+                    source: column.clone(),
+                    target: column,
+                })
+                .collect(),
         };
         let columns = mapping.pairs(&source);
         let proposal = target.propose(&source, &name, &columns).unwrap();

@@ -67,7 +67,8 @@ macro_rules! target_contract {
     ($system:expr, $open:expr) => {
         $crate::target_contract!(
             $system, $open, both_paths_agree, unique_values_swap, epoch_fences, huge_transaction,
-            parents_come_first, resume_after_kill, truncate, no_pk_table
+            parents_come_first, resume_after_kill, truncate, no_pk_table,
+            layouts_move_with_the_position
         );
     };
     ($system:expr, $open:expr, $($behaviour:ident),*) => {

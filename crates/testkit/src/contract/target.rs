@@ -7,7 +7,7 @@ use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TablePhase, TaskKey};
 use thalweg_core::mapping::{ExistingRows, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::ports::{Applier, DataSourceConfig, Loader, Target};
-use thalweg_core::position::{Position, Visibility};
+use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{
     ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName, TableSchema, UniqueKey,
 };
@@ -436,6 +436,74 @@ pub async fn no_pk_table(goal: &Goal) {
     batch.ordered = ordered(&ops);
     apply(applier.as_mut(), &batch).await;
     assert_eq!(goal.rows(), "1\t0\n1\t0\n3\t0");
+}
+
+/// Layouts of source tables become durable with the position and not before it, whatever is in them;
+/// only the owner writes them, and they go with the task.
+///
+/// # Panics
+/// When the target does not.
+pub async fn layouts_move_with_the_position(goal: &Goal) {
+    let plan = goal.plan(vec![two_columns(&[])]);
+    let owner = goal.claim(&plan).await;
+    assert_eq!(owner.layouts, []);
+    let layout = |table: &str, text: &str| (TableName::new("there", table), Layout::new(text));
+    let stored = async || {
+        let mut claimed = goal.claim(&plan).await;
+        claimed.layouts.sort_by(|a, b| a.0.cmp(&b.0));
+        claimed
+    };
+    let long = "é\t'\"\\\n🦊".repeat(20_000);
+    let mut applier = goal.applier(&plan, &owner).await;
+    let (t, u) = (layout("t", "one"), layout("u'\"`", &long));
+    let kept = applier.keep_layouts(&[t.clone(), u.clone()]).await;
+    kept.expect("layouts are kept");
+    // Without its end a transaction changes nothing.
+    let mut part = batch(1);
+    let row = pair(&mut part.rows, 1, 1);
+    part.ordered = ordered(&[RowOp::Insert(row)]);
+    let mut end = batch(2);
+    end.layouts = vec![layout("t", "two")];
+    apply(
+        applier.as_mut(),
+        &ApplyBatch {
+            position: None,
+            ..part.clone()
+        },
+    )
+    .await;
+    drop(applier);
+    let owner = stored().await;
+    assert_eq!(owner.layouts, [t, u.clone()]);
+    let mut applier = goal.applier(&plan, &owner).await;
+    apply(
+        applier.as_mut(),
+        &ApplyBatch {
+            position: None,
+            ..part
+        },
+    )
+    .await;
+    assert_eq!(apply(applier.as_mut(), &end).await.durable, at(2));
+    let owner = stored().await;
+    assert_eq!(
+        (owner.applied, &owner.layouts),
+        (at(2), &vec![layout("t", "two"), u])
+    );
+    // The old owner is fenced, and a new one forgets what it does not name.
+    let error = applier.keep_layouts(&[]).await.expect_err("it is fenced");
+    assert_eq!(error.kind(), Kind::Fenced, "{}", error.chain());
+    drop(applier);
+    let owner = stored().await;
+    assert_eq!(owner.layouts.len(), 2);
+    let mut applier = goal.applier(&plan, &owner).await;
+    let kept = applier.keep_layouts(&[layout("v", "three")]).await;
+    kept.expect("layouts are kept");
+    drop(applier);
+    assert_eq!(stored().await.layouts, [layout("v", "three")]);
+    let released = goal.target().release(&goal.key).await;
+    released.expect("a task is released");
+    assert_eq!(stored().await.layouts, []);
 }
 
 fn batch(position: u32) -> ApplyBatch {

@@ -266,10 +266,11 @@ impl MemorySource {
         let state = self.state();
         let shared = state.secured.clone().filter(|_| self.one_snapshot);
         let (visibility, tables) = shared.unwrap_or_else(|| state.snapshot());
-        let mut schemas = state.schemas.iter();
-        let index = schemas.position(|schema| schema.name == chunk.schema.name);
-        let rows = index.and_then(|index| tables.into_iter().nth(index));
-        let rows = rows.ok_or_else(|| Error::schema("no such table"))?;
+        let mut schemas = state.schemas.iter().zip(tables);
+        let found = schemas.find(|(schema, _)| schema.name == chunk.schema.name);
+        let (schema, rows) = found.ok_or_else(|| Error::schema("no such table"))?;
+        let columns = columns(schema, &chunk.schema);
+        let rows = rows.into_values().map(|row| picked(&row, &columns));
         let within = |row: &Row| {
             let Some(range) = &chunk.range else {
                 return true;
@@ -277,8 +278,22 @@ impl MemorySource {
             let key = row.get(range.column).map(|key| CellRef::I64(*key));
             key.and_then(|key| range.contains(key)) == Some(true)
         };
-        Ok((visibility, rows.into_values().filter(within).collect()))
+        Ok((visibility, rows.filter(within).collect()))
     }
+}
+
+/// Where the columns of `asked` stand in the table that is there.
+fn columns(there: &TableSchema, asked: &TableSchema) -> Vec<usize> {
+    let names = asked.columns.iter();
+    names.filter_map(|c| there.column_index(&c.name)).collect()
+}
+
+fn picked(row: &[i64], columns: &[usize]) -> Row {
+    columns
+        .iter()
+        .filter_map(|c| row.get(*c))
+        .copied()
+        .collect()
 }
 
 /// Where a row lies: under its key, or without one under all cells and the next free number.
@@ -453,7 +468,8 @@ impl Source for MemorySource {
             .iter()
             .map(|schema| {
                 let index = tables.iter().position(|table| table.name == schema.name)?;
-                Some((index, schema.old_image.clone()))
+                let columns = columns(schema, tables.get(index)?);
+                Some((index, columns, schema.old_image.clone()))
             })
             .collect();
         let shared = Arc::clone(&self.shared);
@@ -499,9 +515,9 @@ impl ChunkReader for Snapshot {
 
 struct Stream {
     shared: Arc<Shared>,
-    /// Per table of the source its index in the task, if it has one, and the columns whose old
-    /// values are logged.
-    wanted: Vec<Option<(usize, Option<Vec<usize>>)>>,
+    /// Per table of the source its index in the task, if it has one, the columns that are asked for
+    /// and those whose old values are logged.
+    wanted: Vec<Option<(usize, Vec<usize>, Option<Vec<usize>>)>>,
     at: u64,
     /// Changes of the transaction after `at` that were delivered in parts.
     sent: usize,
@@ -530,17 +546,24 @@ impl Stream {
         let mut changes = ChangeBatch::default();
         for change in all.iter().skip(self.sent).take(self.part_changes) {
             self.sent += 1;
-            let Some(Some((table, logged))) = self.wanted.get(change.table) else {
+            let Some(Some((table, columns, logged))) = self.wanted.get(change.table) else {
                 continue;
             };
             let (table, rows) = (*table, &mut changes.rows);
             let before = change.before.as_ref().map(|row| {
-                let sent = |c: usize| logged.as_ref().is_none_or(|logged| logged.contains(&c));
+                let row = &picked(row, columns);
+                let place = |c: usize| columns.get(c).copied().unwrap_or(c);
+                let sent = |c: usize| {
+                    logged
+                        .as_ref()
+                        .is_none_or(|logged| logged.contains(&place(c)))
+                };
                 image(rows, row, sent, CellRef::Absent)
             });
             let after = change.after.as_ref().map(|row| {
                 let old = change.before.as_ref().filter(|_| logged.is_some());
-                let sent = |c: usize| old.is_none_or(|old| old.get(c) != row.get(c));
+                let (row, old) = (&picked(row, columns), old.map(|old| picked(old, columns)));
+                let sent = |c: usize| old.as_ref().is_none_or(|old| old.get(c) != row.get(c));
                 image(rows, row, sent, CellRef::Unchanged)
             });
             let kind = match (before, after) {
@@ -570,6 +593,7 @@ impl Stream {
         Ok(Some(Transaction {
             id: TxId::new(id.to_string()),
             changes,
+            schema: Vec::new(),
             commit,
             log_bytes,
         }))

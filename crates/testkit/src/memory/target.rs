@@ -12,7 +12,7 @@ use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
-use thalweg_core::position::Position;
+use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
@@ -32,6 +32,7 @@ pub struct Committed {
     epoch: i64,
     applied: Option<Position>,
     checkpoints: BTreeMap<TableName, TableCheckpoint>,
+    layouts: BTreeMap<TableName, Layout>,
 }
 
 impl Committed {
@@ -244,6 +245,7 @@ impl Target for MemoryTarget {
             epoch: Epoch(now.epoch),
             applied: now.applied,
             tables: now.checkpoints.into_values().collect(),
+            layouts: now.layouts.into_iter().collect(),
         })
     }
 
@@ -288,6 +290,7 @@ impl Target for MemoryTarget {
     async fn forget(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
             state.applied = None;
+            state.layouts.clear();
             state.live = false;
             for table in state.checkpoints.values_mut() {
                 table.phase = TablePhase::Waiting;
@@ -308,6 +311,7 @@ impl Target for MemoryTarget {
     async fn release(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
             state.applied = None;
+            state.layouts.clear();
             state.live = false;
             state.checkpoints.clear();
             Ok(())
@@ -448,6 +452,13 @@ impl Applier for MemoryApplier {
         })
     }
 
+    async fn keep_layouts(&mut self, layouts: &[(TableName, Layout)]) -> Result<()> {
+        self.target.commit_as(self.epoch, |state| {
+            state.layouts = layouts.iter().cloned().collect();
+            Ok(())
+        })
+    }
+
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         self.target.faults.step()?;
         let mut held = self.target.held.subscribe();
@@ -488,6 +499,7 @@ impl Applier for MemoryApplier {
         self.target.commit_as(self.epoch, |state| {
             state.store = store;
             state.applied = Some(position.clone());
+            state.layouts.extend(batch.layouts.iter().cloned());
             Ok(())
         })?;
         Ok(Applied {
