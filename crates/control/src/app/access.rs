@@ -185,4 +185,17 @@ impl App {
             user: user.clone(),
         })
     }
+
+    /// The instance a path of the project means that names none: its only one. `OtherProject`, or
+    /// `NotFound(Instance)` if there is not exactly one.
+    pub async fn scope_of_project(&self, user: &User, project: &str) -> Result<Scope> {
+        let (own, _) = self.catalog().project().await?;
+        if own != project {
+            return Err(Error::OtherProject);
+        }
+        match self.catalog().instances(project).await?.as_slice() {
+            [only] => self.scope(user, project, only).await,
+            _ => Err(Error::NotFound(Subject::Instance)),
+        }
+    }
 }

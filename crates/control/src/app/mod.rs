@@ -2,6 +2,7 @@
 
 mod access;
 mod applications;
+mod auto;
 mod datasources;
 mod executions;
 mod mappings;

@@ -2,13 +2,13 @@
 
 use thalweg_core::mapping::{Operations, TaskOptions};
 
-use super::App;
+use super::{App, auto};
 use crate::catalog::{StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
     BatchItem, DataSourceRef, Direction, ExecuteStatus, Execution, Leftover, Live, NewTask, Node,
-    NodeStatus, Page, Scope, Statistics, Task, TaskChange, TaskFilter, TaskInit, TaskMappings,
-    TaskPlan, TaskSort, Window,
+    NodeStatus, Page, Scope, Statistics, TableChoice, Task, TaskChange, TaskFilter, TaskInit,
+    TaskMappings, TaskPlan, TaskSort, Window,
 };
 use crate::preflight::preflight;
 use crate::supervisor::run;
@@ -20,9 +20,15 @@ const MAX: u64 = 1000;
 const DRAFT_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Mappings in the answer of init.
-const FIRST: Window = Window {
+pub(super) const FIRST: Window = Window {
     offset: 0,
     limit: 10,
+};
+
+/// Its field is a flag, so that is what errors name.
+const AUTO_MAPPING: auto::Fields = auto::Fields {
+    source: "auto_mapping",
+    target: "auto_mapping",
 };
 
 impl App {
@@ -64,7 +70,11 @@ impl App {
             None
         };
         let mapped = match pair {
-            Some((source, target)) => self.auto_mappings(scope, &draft, &source, &target).await?,
+            Some((source, target)) => {
+                let (ends, choice) = ([source.id.as_str(), &target.id], TableChoice::default());
+                self.auto_mappings(scope, &draft, ends, &choice, &AUTO_MAPPING)
+                    .await?
+            }
             None => Vec::new(),
         };
         self.catalog().task_put(&draft).await?;
@@ -74,7 +84,7 @@ impl App {
     }
 
     /// The draft or task of an id, or a new draft.
-    async fn draft(&self, scope: &Scope, id: Option<&str>) -> Result<StoredTask> {
+    pub(super) async fn draft(&self, scope: &Scope, id: Option<&str>) -> Result<StoredTask> {
         if let Some(id) = id {
             match self.catalog().task_show(&scope.instance, id).await {
                 Err(Error::NotFound(Subject::Task)) => {}

@@ -11,6 +11,8 @@ fn mapping(row: &AnyRow) -> Result<TableMapping> {
     let status = match text(row, "status")?.as_str() {
         "AUTO" => MappingStatus::Auto,
         "USING" => MappingStatus::Using,
+        "ADD" => MappingStatus::Add,
+        "UPDATE" => MappingStatus::Update,
         _ => MappingStatus::Manual,
     };
     Ok(TableMapping {
@@ -24,6 +26,16 @@ fn mapping(row: &AnyRow) -> Result<TableMapping> {
         percent: u8::try_from(number(row, "percent")?).unwrap_or(100),
         updated_ms: number(row, "updated_ms")?,
     })
+}
+
+fn taken(error: sqlx::Error, one: &TableMapping) -> Error {
+    match is_taken(&error) {
+        true => Error::Mapping(format!(
+            "{} is mapped to {} already",
+            one.source_table, one.target_table
+        )),
+        false => error.into(),
+    }
 }
 
 impl Catalog {
@@ -48,19 +60,40 @@ impl Catalog {
             .bind(one.updated_ms)
             .execute(&mut *tx)
             .await
-            .map_err(|error| match is_taken(&error) {
-                true => Error::Mapping(format!(
-                    "{} is mapped to {} already",
-                    one.source_table, one.target_table
-                )),
-                false => error.into(),
-            })?;
+            .map_err(|error| taken(error, one))?;
         }
         tx.commit().await?;
         Ok(())
     }
 
-    /// In the order they were made.
+    /// Puts `new` in the place of the task's mapping of its id. `NotFound(Mapping)` if there is none,
+    /// `Mapping` if another one pairs its tables.
+    pub(crate) async fn mapping_update(&self, task: &str, new: &TableMapping) -> Result<()> {
+        let done = sqlx::query(
+            "UPDATE mapping SET source_table = $3, target_table = $4, source_columns = $5, \
+             target_columns = $6, links = $7, status = $8, percent = $9, updated_ms = $10 \
+             WHERE id = $1 AND task = $2",
+        )
+        .bind(new.id.clone())
+        .bind(task.to_owned())
+        .bind(new.source_table.clone())
+        .bind(new.target_table.clone())
+        .bind(stored::columns_write(&new.source_columns))
+        .bind(stored::columns_write(&new.target_columns))
+        .bind(stored::links_write(&new.columns))
+        .bind(new.status.as_str().to_owned())
+        .bind(i64::from(new.percent))
+        .bind(new.updated_ms)
+        .execute(&self.pool)
+        .await
+        .map_err(|error| taken(error, new))?;
+        match done.rows_affected() {
+            0 => Err(Error::NotFound(Subject::Mapping)),
+            _ => Ok(()),
+        }
+    }
+
+    /// In the order they were made or changed.
     pub(crate) async fn mapping_list(&self, task: &str) -> Result<Vec<TableMapping>> {
         let rows = sqlx::query(
             "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id",

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{Operations, TaskOptions};
 use thalweg_core::plan::Verdict;
+use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
 use thalweg_engine::status::TaskStatus;
 
@@ -305,6 +306,43 @@ pub struct TaskInit {
     pub auto_mapping: bool,
 }
 
+/// What automatic mapping was given.
+#[derive(Clone, Debug)]
+pub struct AutoMapping {
+    /// A draft or a stopped task; `None` makes a draft.
+    pub task_id: Option<String>,
+    /// Source.
+    pub source_datasource_id: String,
+    /// Target.
+    pub target_datasource_id: String,
+    /// `ext_info.server_id`.
+    pub server_id: Option<u32>,
+    /// Which tables, and the names wanted at the target.
+    pub choice: TableChoice,
+}
+
+/// Which tables are paired by name, and how a target's name is made of a source's.
+#[derive(Clone, Debug, Default)]
+pub struct TableChoice {
+    /// Stands before the name of the source table.
+    pub prefix: String,
+    /// Stands after it.
+    pub suffix: String,
+    /// Source tables; empty: those of the data source's own schema.
+    pub sources: Vec<Selected>,
+    /// Where they may go; empty: the data source's own schema.
+    pub targets: Vec<Selected>,
+}
+
+/// One entry of a selection of tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selected {
+    /// `schema.table`.
+    Table(TableName),
+    /// `schema.*`.
+    Schema(String),
+}
+
 /// What create was given.
 #[derive(Clone, Debug)]
 pub struct NewTask {
@@ -403,10 +441,14 @@ pub struct ColumnLink {
 /// How a mapping came to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MappingStatus {
-    /// Made by init with `auto_mapping`.
+    /// Paired by name in a draft.
     Auto,
     /// Made by hand.
     Manual,
+    /// Paired by name in a task that was created before.
+    Add,
+    /// Changed.
+    Update,
     /// Used by a run of its task.
     Using,
 }
@@ -417,6 +459,8 @@ impl MappingStatus {
         match self {
             MappingStatus::Auto => "AUTO",
             MappingStatus::Manual => "MANUAL",
+            MappingStatus::Add => "ADD",
+            MappingStatus::Update => "UPDATE",
             MappingStatus::Using => "USING",
         }
     }
@@ -439,13 +483,14 @@ pub struct TableMapping {
     pub columns: Vec<ColumnLink>,
     /// How it came to be.
     pub status: MappingStatus,
-    /// Of the source's columns, how many are mapped: 0..=100.
+    /// Of the source's columns, how many are mapped, and by automatic mapping: how many without loss.
+    /// 0..=100.
     pub percent: u8,
     /// Milliseconds since the Unix epoch.
     pub updated_ms: i64,
 }
 
-/// A mapping to be made.
+/// A mapping to be made, or what one is to become.
 #[derive(Clone, Debug)]
 pub struct NewMapping {
     /// Source of the task.

@@ -4,11 +4,16 @@
 //! refuses what the operation does not have, so that a misspelt field is not silently nothing.
 //! A null counts as not given. Duplicate keys are refused: which of the two was meant is not ours to
 //! guess.
+//!
+//! One operation takes form data instead, whose fields are texts.
 
 use std::fmt;
 use std::ops::RangeInclusive;
 
+use axum::body::Body;
+use axum::extract::{Form, FromRequest, Multipart, Request};
 use axum::http::{HeaderMap, header};
+use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 use thalweg_control::{Error, Result};
@@ -31,6 +36,38 @@ pub(crate) fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Fields> {
             "The body has to be a JSON object.".into(),
         )),
     }
+}
+
+/// Reads a body that has to be form data, URL-encoded or in parts: fields that are texts.
+pub(crate) async fn form(headers: &HeaderMap, body: Bytes) -> Result<Fields> {
+    let wrong = |reason: String| Error::Parameters(format!("The form is not readable: {reason}."));
+    let in_parts = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"multipart/"));
+    let mut request = Request::post("/")
+        .body(Body::from(body))
+        .map_err(Error::internal)?;
+    *request.headers_mut() = headers.clone();
+    let mut pairs = Vec::new();
+    if in_parts {
+        let parts = Multipart::from_request(request, &()).await;
+        let mut parts = parts.map_err(|error| wrong(error.body_text()))?;
+        let unread = |error: axum::extract::multipart::MultipartError| wrong(error.body_text());
+        while let Some(part) = parts.next_field().await.map_err(unread)? {
+            let name = part.name().unwrap_or_default().to_owned();
+            pairs.push((name, part.text().await.map_err(unread)?));
+        }
+    } else {
+        let form = Form::<Vec<(String, String)>>::from_request(request, &()).await;
+        Form(pairs) = form.map_err(|error| wrong(error.body_text()))?;
+    }
+    let mut map = Map::new();
+    for (name, value) in pairs {
+        if map.insert(name.clone(), Value::String(value)).is_some() {
+            return Err(wrong(format!("the field {name:?} stands twice")));
+        }
+    }
+    Ok(Fields::new(map, ""))
 }
 
 /// `application/json`, with no parameter but a charset of UTF-8.
@@ -67,6 +104,14 @@ impl Fields {
         Fields {
             map,
             prefix: prefix.into(),
+        }
+    }
+
+    /// Those of a JSON object in a text; `None` if it is no such thing.
+    pub(crate) fn of_json(text: &str) -> Option<Self> {
+        match serde_json::from_str(text) {
+            Ok(Strict(Value::Object(map))) => Some(Fields::new(map, "")),
+            _ => None,
         }
     }
 

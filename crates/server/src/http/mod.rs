@@ -146,7 +146,7 @@ async fn process(
     let raw_query = parts.uri.query().unwrap_or_default();
     let scope = match route.access {
         Access::Open => None,
-        Access::Instance => {
+        Access::Instance | Access::Project => {
             let signed = Signed {
                 method: parts.method.as_str(),
                 path: parts.uri.path(),
@@ -162,7 +162,10 @@ async fn process(
             {
                 return Err(Failure::ProjectDiffers);
             }
-            Some(app.scope(&user, project, part("instance_id")).await?)
+            Some(match route.access {
+                Access::Project => app.scope_of_project(&user, project).await?,
+                _ => app.scope(&user, project, part("instance_id")).await?,
+            })
         }
     };
     let query = Query::parse(raw_query);

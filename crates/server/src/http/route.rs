@@ -42,6 +42,8 @@ pub(crate) enum Access {
     Open,
     /// A user of the instance in the path.
     Instance,
+    /// A user of the project in the path; the instance is the project's only one.
+    Project,
 }
 
 /// The future of an answer.
@@ -74,14 +76,14 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     /// Body as received.
     pub(crate) body: Bytes,
-    /// The caller inside the instance of the path; on every route with [`Access::Instance`].
+    /// The caller inside the instance of the path; on every route that is not [`Access::Open`].
     pub(crate) scope: Option<Scope>,
 }
 
 impl Call {
     /// The caller inside the instance of the path.
     pub(crate) fn scope(&self) -> Result<&Scope, Failure> {
-        // A route that asks for it without `Access::Instance` is a fault of ours, not a panic.
+        // A route that asks for it with `Access::Open` is a fault of ours, not a panic.
         let missing = || Error::Internal("route without a scope".into());
         self.scope.as_ref().ok_or_else(|| missing().into())
     }
@@ -96,6 +98,11 @@ impl Call {
     /// The body as an object with fields.
     pub(crate) fn fields(&self) -> Result<Fields, Error> {
         super::body::parse(&self.headers, &self.body)
+    }
+
+    /// The body as a form with fields.
+    pub(crate) async fn form(&self) -> Result<Fields, Error> {
+        super::body::form(&self.headers, self.body.clone()).await
     }
 
     /// The body as an object with fields, or `None` if it is empty.

@@ -1,7 +1,7 @@
 //! The table of all routes.
 //!
 //! What the contract has and this table lacks answers 404, as a path that does not exist: ordinary
-//! tasks, schedules, the update of a mapping, the check of an SQL text, the details of one execution.
+//! tasks, schedules, the check of an SQL text, the details of one execution.
 
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
@@ -55,6 +55,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!("POST",   fdi!("/multi-tasks/{task_id}/reset"), Fdi, Instance, multi_tasks::reset),
     route!("POST",   fdi!("/multi-tasks/{task_id}/mappings"), Fdi, Instance, mappings::create),
     route!("GET",    fdi!("/multi-tasks/{task_id}/mappings"), Fdi, Instance, mappings::list),
+    route!("POST",   "/v2/{project_id}/fdi/multi-tasks/mappings/auto", Fdi, Project, mappings::auto),
+    route!("PUT",    fdi!("/multi-tasks/{task_id}/mappings/{mapping_id}"), Fdi, Instance, mappings::update),
     route!("DELETE", fdi!("/multi-tasks/{task_id}/mappings/{mapping_id}"), Fdi, Instance, mappings::delete),
     route!("GET",    fdi!("/tasks"), Fdi, Instance, tasks::list),
     route!("GET",    fdi!("/tasks/{task_id}"), Fdi, Instance, tasks::show),

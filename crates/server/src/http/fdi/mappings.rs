@@ -5,10 +5,12 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::{
-    ColumnInfo, ColumnLink, DataSourceRef, MappingFilter, NewMapping, TableMapping, TaskMappings,
+    AutoMapping, ColumnInfo, ColumnLink, DataSourceRef, MappingFilter, NewMapping, Selected,
+    TableChoice, TableMapping, TaskMappings,
 };
+use thalweg_core::schema::TableName;
 
-use super::multi_tasks::server_id;
+use super::multi_tasks::{server_id, server_id_in, task_id};
 use crate::http::body::Fields;
 use crate::http::error::Failure;
 use crate::http::page;
@@ -25,6 +27,21 @@ pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
     let (scope, task) = (call.scope()?, call.id("task_id"));
     let id = call.app.mapping_create(scope, task, new).await?;
     Reply::ok(json!({ "mapping_id": id }))
+}
+
+pub(crate) async fn update(call: Call) -> Result<Reply, Failure> {
+    let new = new_mapping(call.fields()?)?;
+    let (scope, task, id) = (call.scope()?, call.id("task_id"), call.id("mapping_id"));
+    call.app.mapping_update(scope, task, id, new).await?;
+    Reply::ok(json!({ "mapping_id": id }))
+}
+
+/// The vendor documents form data for this one.
+pub(crate) async fn auto(call: Call) -> Result<Reply, Failure> {
+    let auto = auto_mapping(call.form().await?)?;
+    let scope = call.scope()?;
+    let made = call.app.mapping_auto(scope, auto).await?;
+    Reply::ok(json!([render(&made, scope.instance())]))
 }
 
 pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
@@ -54,6 +71,64 @@ fn new_mapping(mut fields: Fields) -> Result<NewMapping> {
     };
     fields.finish()?;
     Ok(new)
+}
+
+fn auto_mapping(mut fields: Fields) -> Result<AutoMapping> {
+    // There is one group on each side.
+    for group in ["source_group", "target_group"] {
+        fields.text_or_empty(group, ID)?;
+    }
+    if let Some(kind) = fields.text_or_empty("task_type", 1..=20)?
+        && kind != "1"
+    {
+        return Err(fields.invalid("task_type", "Composite tasks are real-time: give 1."));
+    }
+    let auto = AutoMapping {
+        task_id: task_id(&mut fields)?,
+        source_datasource_id: fields.text_needed("source_ds_id", ID)?,
+        target_datasource_id: fields.text_needed("target_ds_id", ID)?,
+        server_id: match fields.text_or_empty("ext_info", 1..=256)? {
+            None => None,
+            Some(text) => server_id_in(&fields, &text)?,
+        },
+        choice: TableChoice {
+            prefix: fields
+                .text_or_empty("mapping_prefix", NAME)?
+                .unwrap_or_default(),
+            suffix: fields
+                .text_or_empty("mapping_suffix", NAME)?
+                .unwrap_or_default(),
+            sources: selected(&mut fields, "source_select_mapping_tables")?,
+            targets: selected(&mut fields, "target_select_mapping_tables")?,
+        },
+    };
+    fields.finish()?;
+    Ok(auto)
+}
+
+/// `schema.table1,schema.table2`, `schema.*`, or both.
+fn selected(fields: &mut Fields, name: &str) -> Result<Vec<Selected>> {
+    let text = fields
+        .text_or_empty(name, 1..=1_000_000)?
+        .unwrap_or_default();
+    let mut out = Vec::new();
+    for part in text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+    {
+        let table = part
+            .contains('.')
+            .then(|| TableName::parse(part, ""))
+            .flatten();
+        let reason = "Give schema.table or schema.*, several with commas between them.";
+        let table = table.ok_or_else(|| fields.invalid(name, reason))?;
+        out.push(match table.name.as_str() {
+            "*" => Selected::Schema(table.schema),
+            _ => Selected::Table(table),
+        });
+    }
+    Ok(out)
 }
 
 fn columns(fields: &mut Fields, name: &str) -> Result<Vec<ColumnInfo>> {
@@ -202,6 +277,62 @@ mod tests {
         let new = new_mapping(fields(body)).unwrap();
         assert_eq!(new.columns[0].source.field_length.as_deref(), Some("11"));
         assert_eq!(new.columns[0].target.field_length, None);
+    }
+
+    fn form() -> Value {
+        json!({ "source_ds_id": "a", "target_ds_id": "b" })
+    }
+
+    #[test]
+    fn a_form_is_read_with_its_selections() {
+        let mut form = form();
+        for (name, value) in [
+            ("task_id", ""),
+            ("task_type", "1"),
+            ("source_group", "SOURCE_GROUP1"),
+            ("ext_info", "{\"server_id\": \"7\"}"),
+            ("mapping_suffix", "_copy"),
+            ("source_select_mapping_tables", "shop.*, sales.a.b ,"),
+        ] {
+            form[name] = json!(value);
+        }
+        let auto = auto_mapping(fields(form)).unwrap();
+        assert_eq!((auto.task_id, auto.server_id), (None, Some(7)));
+        assert_eq!(auto.choice.suffix, "_copy");
+        let wanted = [
+            Selected::Schema("shop".into()),
+            Selected::Table(TableName::new("sales", "a.b")),
+        ];
+        assert_eq!(auto.choice.sources, wanted);
+        assert!(auto.choice.targets.is_empty());
+    }
+
+    #[test]
+    fn wrong_fields_of_a_form_are_named() {
+        let check = |name: &str, value: Value, wrong: &str| {
+            let mut form = form();
+            form[name] = value;
+            assert_eq!(field_of(auto_mapping(fields(form))), wrong);
+        };
+        for name in ["source_ds_id", "target_ds_id"] {
+            check(name, Value::Null, name);
+            check(name, json!(""), name);
+            check(name, json!("x".repeat(65)), name);
+        }
+        check("task_type", json!("2"), "task_type");
+        check("task_id", json!("a/b"), "task_id");
+        check("ext_info", json!("{\"server_id\": \"0\"}"), "server_id");
+        check("ext_info", json!("server_id"), "ext_info");
+        check("source_group", json!("x".repeat(65)), "source_group");
+        for wrong in ["a", "a.", ".b", "shop.a,b", "*"] {
+            for name in [
+                "source_select_mapping_tables",
+                "target_select_mapping_tables",
+            ] {
+                check(name, json!(wrong), name);
+            }
+        }
+        check("unheard_of", json!("1"), "unheard_of");
     }
 
     #[test]

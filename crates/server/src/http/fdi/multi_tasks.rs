@@ -116,7 +116,7 @@ fn task_name(fields: &mut Fields) -> Result<String> {
     Err(fields.invalid("task_name", text))
 }
 
-fn task_id(fields: &mut Fields) -> Result<Option<String>> {
+pub(super) fn task_id(fields: &mut Fields) -> Result<Option<String>> {
     let id = fields.text_or_empty("task_id", TASK_ID)?;
     restricted(fields, "task_id", id)
 }
@@ -169,11 +169,22 @@ fn operations(fields: &mut Fields) -> Result<Operations> {
 
 /// `ext_info.server_id`: the id our reader presents to a MySQL source.
 pub(super) fn server_id(fields: &mut Fields) -> Result<Option<u32>> {
-    let Some(mut info) = fields.object("ext_info")? else {
-        return Ok(None);
-    };
-    let empty = info.text_or_empty("server_id", 1..=20)?;
-    let id = match empty {
+    match fields.object("ext_info")? {
+        Some(info) => server_id_of(info),
+        None => Ok(None),
+    }
+}
+
+/// The same, of an `ext_info` that is JSON in a text.
+pub(super) fn server_id_in(fields: &Fields, text: &str) -> Result<Option<u32>> {
+    match Fields::of_json(text) {
+        Some(info) => server_id_of(info),
+        None => Err(fields.invalid("ext_info", "Give a JSON object in a text.")),
+    }
+}
+
+fn server_id_of(mut info: Fields) -> Result<Option<u32>> {
+    let id = match info.text_or_empty("server_id", 1..=20)? {
         None => None,
         Some(text) => {
             let digits = text.bytes().all(|b| b.is_ascii_digit());

@@ -40,6 +40,7 @@ fn databases() {
     columns(&mut api, &ends);
     connections(&mut api, &ends);
     automatic_mappings(&mut api, &ends);
+    automatic_mappings_by_a_call(&mut api, &ends);
     plan_is_shown(&mut api, &ends);
     failures_show(&mut api, &ends, &app);
     silence_ends(&mut api, &app);
@@ -240,6 +241,169 @@ fn automatic_mappings(api: &mut Api, ends: &Ends) {
     api.same("percent", &mapping["mapping_percent"], &json!(100));
     let pairs = mapping["mapping"].as_array().map(Vec::len);
     api.same("pairs of columns", pairs, Some(6));
+}
+
+/// What stands in the mappings of an answer.
+fn shown(answer: &Value) -> Vec<(String, String, String, Value)> {
+    let list = answer[0]["mappings"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let one = |m: &Value| {
+        let [from, to, status] = ["source_table", "target_table", "status"].map(|f| text(&m[f]));
+        (from, to, status, m["mapping_percent"].clone())
+    };
+    let mut all: Vec<_> = list.iter().map(one).collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
+}
+
+fn automatic_mappings_by_a_call(api: &mut Api, ends: &Ends) {
+    let path = format!("/v2/{}/fdi/multi-tasks/mappings/auto", api.identity.project);
+    let base = format!("source_ds_id={}&target_ds_id={}", ends.ids[0], ends.ids[1]);
+    let form = |api: &mut Api, form: &str, want: Want<'_>| {
+        let mut request = api.request("POST", &path);
+        request = request.header("Content-Type", "application/x-www-form-urlencoded");
+        request.body = format!("{base}{form}").into_bytes();
+        api.check(form, &request, want)
+    };
+    let auto = |from: &str, to: &str, percent: i32| {
+        (
+            from.to_owned(),
+            to.to_owned(),
+            "AUTO".to_owned(),
+            json!(percent),
+        )
+    };
+    ends.postgres
+        .sql("CREATE TABLE other.\"ACCOUNT\" (\"ID\" INT, name TEXT, note JSONB, day INET)")
+        .unwrap();
+    let cases = [
+        (
+            "",
+            vec![
+                auto("shop.Upper", "public.Upper", 0),
+                auto("shop.account", "public.account", 100),
+                auto("shop.odd name", "public.odd name", 0),
+            ],
+        ),
+        (
+            "&mapping_prefix=a_&mapping_suffix=%20z&source_select_mapping_tables=shop.account,elsewhere.*",
+            vec![
+                auto("elsewhere.hidden", "public.a_hidden z", 0),
+                auto("shop.account", "public.a_account z", 0),
+            ],
+        ),
+        // Of six columns id and name are carried over as they are, note is not, the others not at all.
+        (
+            "&source_select_mapping_tables=shop.account&target_select_mapping_tables=other.*",
+            vec![auto("shop.account", "other.ACCOUNT", 33)],
+        ),
+        (
+            "&target_select_mapping_tables=public.account,other.new&task_type=1&source_group=SOURCE_GROUP1",
+            vec![auto("shop.account", "public.account", 100)],
+        ),
+    ];
+    for (given, wanted) in cases {
+        let made = form(api, given, Want::Ok(200));
+        api.same(given, shown(&made), wanted);
+    }
+    let mut parts = api
+        .request("POST", &path)
+        .header("Content-Type", "multipart/form-data; boundary=x");
+    for (name, value) in [
+        ("source_ds_id", &ends.ids[0]),
+        ("target_ds_id", &ends.ids[1]),
+        ("mapping_suffix", &"_ž".to_owned()),
+    ] {
+        let part =
+            format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        parts.body.extend(part.bytes());
+    }
+    let cut = parts.clone();
+    parts.body.extend(b"--x--\r\n");
+    let made = api.check("in parts", &parts, Want::Ok(200));
+    let to: Vec<String> = shown(&made).into_iter().map(|one| one.1).collect();
+    api.same(
+        "in parts",
+        to,
+        ["Upper", "account", "odd name"]
+            .map(|t| format!("public.{t}_ž"))
+            .to_vec(),
+    );
+
+    // A task that has one of them already.
+    let task = api.task("added");
+    let mapping = json!({
+        "source_datasource_id": ends.ids[0], "target_datasource_id": ends.ids[1],
+        "source_table": "shop.account", "target_table": "public.elsewhere",
+    });
+    let mappings = api.fdi(&format!("/multi-tasks/{task}/mappings"));
+    api.ask("mapping", ("POST", &mappings), &mapping, Want::Ok(200));
+    let made = form(api, &format!("&task_id={task}"), Want::Ok(200));
+    let status: Vec<_> = shown(&made).into_iter().map(|one| (one.1, one.2)).collect();
+    let wanted = [
+        ("public.Upper", "ADD"),
+        ("public.elsewhere", "MANUAL"),
+        ("public.odd name", "ADD"),
+    ];
+    api.same(
+        "status",
+        status,
+        wanted.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
+    );
+
+    let wrong = [
+        (
+            "&source_select_mapping_tables=shop.nothing",
+            bad("source_select_mapping_tables"),
+        ),
+        (
+            "&source_select_mapping_tables=account",
+            bad("source_select_mapping_tables"),
+        ),
+        (
+            "&target_select_mapping_tables=.x",
+            bad("target_select_mapping_tables"),
+        ),
+        ("&task_type=2", bad("task_type")),
+        ("&nonsense=1", bad("nonsense")),
+        (
+            "&mapping_prefix=a&mapping_prefix=b",
+            Want::Fdi(400, "FDI.3002", "mapping_prefix"),
+        ),
+        ("&mapping_prefix=%ff", Want::Ok(200)),
+    ];
+    for (given, want) in wrong {
+        form(api, given, want);
+    }
+    for (ids, want) in [
+        ("target_ds_id=x".to_owned(), bad("source_ds_id")),
+        (
+            format!("source_ds_id=x&target_ds_id={}", ends.ids[1]),
+            bad("source_ds_id"),
+        ),
+        (
+            format!("source_ds_id={0}&target_ds_id={0}", ends.ids[0]),
+            bad("target_ds_id"),
+        ),
+    ] {
+        let mut request = api.request("POST", &path);
+        request = request.header("Content-Type", "application/x-www-form-urlencoded");
+        request.body = ids.clone().into_bytes();
+        api.check(&ids, &request, want);
+    }
+    let unread = Want::Fdi(400, "FDI.3002", "");
+    api.check("cut in the middle", &cut, unread);
+    api.ask(
+        "not a form",
+        ("POST", &path),
+        &json!({"source_ds_id": "x"}),
+        unread,
+    );
+    api.bare("POST", &path, unread);
+    let elsewhere = path.replace(&api.identity.project, "0123456789abcdef0123456789abcdef");
+    api.bare("POST", &elsewhere, Want::Gateway(403, "APIG.1005"));
 }
 
 /// What a run would do: columns with verdicts, findings, and the statements that make tables.

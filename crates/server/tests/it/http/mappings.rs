@@ -21,6 +21,7 @@ fn mappings() {
     right_values_are_taken(&mut api, &ends);
     one_pair_of_data_sources(&mut api, &ends);
     lists_are_filtered(&mut api, &ends);
+    updated_in_place(&mut api, &ends);
     deleted_means_gone(&mut api, &ends);
     api.finish();
 }
@@ -236,6 +237,62 @@ fn lists_are_filtered(api: &mut Api, ends: &[String; 4]) {
     api.queries(&path, &wrong);
     let nowhere = api.fdi(&format!("/multi-tasks/{NOWHERE}/mappings"));
     api.bare("GET", &nowhere, UNKNOWN);
+}
+
+fn updated_in_place(api: &mut Api, ends: &[String; 4]) {
+    let (one, two) = (api.task("updated-1"), api.task("updated-2"));
+    let path = |api: &Api, task: &str| api.fdi(&format!("/multi-tasks/{task}/mappings"));
+    let list = path(api, &one);
+    let base = base(ends);
+    let other = with(&base, "target_table", Some(json!("public.other")));
+    let made = api.ask("mapping", ("POST", &list), &base, Want::Ok(200));
+    api.ask("another", ("POST", &list), &other, Want::Ok(200));
+    let id = text(&made["mapping_id"]);
+    let own = format!("{list}/{id}");
+    let new = json!([{"source_column": "name", "target_column": "title"}]);
+    let body = with(&base, "target_table", Some(json!("public.changed")));
+    let body = with(&body, "mapping_columns", Some(new));
+    let changed = api.ask("update", ("PUT", &own), &body, Want::Ok(200));
+    api.same("answer", changed, json!({"mapping_id": id}));
+    let found = api.bare(
+        "GET",
+        &format!("{list}?target_table=public.changed"),
+        Want::Ok(200),
+    );
+    let mapping = &found["mappings"][0];
+    api.same("id", text(&mapping["id"]), id.clone());
+    api.same("status", text(&mapping["status"]), "UPDATE".into());
+    let title = text(&mapping["mapping"][0]["target_column"]);
+    api.same("columns", title, "title".into());
+    let all = api.bare("GET", &list, Want::Ok(200));
+    api.same(
+        "none was added",
+        all["mappings_total_count"].as_u64(),
+        Some(2),
+    );
+    let wrong: &[(&str, Option<Value>)] = &[
+        ("source_datasource_id", None),
+        ("target_datasource_id", Some(json!(NOWHERE))),
+        ("source_table", Some(json!(""))),
+        ("mapping_columns.0.nonsense", Some(json!("x"))),
+        ("nonsense", Some(json!(1))),
+    ];
+    api.wrong_fields(("PUT", &own), &base, wrong, bad);
+    let mismatch = Want::Fdi(400, "FDI.3037", "");
+    api.ask("taken", ("PUT", &own), &other, mismatch);
+    let elsewhere = with(&base, "source_datasource_id", Some(json!(ends[2])));
+    api.ask("another source", ("PUT", &own), &elsewhere, mismatch);
+    let of_two = format!("{}/{id}", path(api, &two));
+    api.ask("of another task", ("PUT", &of_two), &base, mismatch);
+    let unknown = format!("{list}/{NOWHERE}");
+    api.ask(
+        "unknown",
+        ("PUT", &unknown),
+        &base,
+        Want::Fdi(404, "FDI.3002", ""),
+    );
+    let nowhere = format!("{}/{id}", path(api, NOWHERE));
+    api.ask("unknown task", ("PUT", &nowhere), &base, UNKNOWN);
 }
 
 fn deleted_means_gone(api: &mut Api, ends: &[String; 4]) {
