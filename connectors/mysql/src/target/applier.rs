@@ -17,11 +17,12 @@ use thalweg_core::{Error, Kind, Result};
 use super::check::explain;
 use super::checkpoint::{self, Again, Place};
 use super::ddl::make_keys;
+use super::follow::{Follower, Moved};
 use super::park::Parking;
 use super::rows::Rows;
 use super::session::Session;
 use super::table::{Rules, Table};
-use super::{Owner, bulk, follow, layouts, ledger};
+use super::{Owner, bulk, layouts, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -37,6 +38,8 @@ pub(super) struct MySqlApplier {
     open: bool,
     /// Rows that wait for their place in it.
     parking: Parking,
+    /// `None`: no cascade of the plan is derived.
+    follower: Option<Follower>,
 }
 
 fn missing() -> Error {
@@ -52,6 +55,7 @@ impl MySqlApplier {
             owner,
             place,
             tables: plan.targets.iter().map(|_| None).collect(),
+            follower: Follower::new(&plan),
             plan,
             open: false,
             parking: Parking::default(),
@@ -63,7 +67,8 @@ impl MySqlApplier {
         let slot = self.tables.get_mut(target).ok_or_else(missing)?;
         if slot.is_none() {
             let table = self.plan.targets.get(target).ok_or_else(missing)?;
-            let rules = Rules::read(&mut self.session, table).await?;
+            let mut rules = Rules::read(&mut self.session, table).await?;
+            rules.echoed = self.plan.is_echoed(target);
             *slot = Some((Table::new(table, self.session.facts.flavor)?, rules));
         }
         Ok(())
@@ -74,14 +79,12 @@ impl MySqlApplier {
         for op in &batch.ordered {
             self.know(op.target).await?;
         }
-        let mut ops = batch.ordered.iter();
-        let followed = ops.any(|op| follow::fires(&self.plan, &batch.rows, op));
-        if followed {
+        if self.follower.is_some() {
             for target in 0..self.plan.targets.len() {
                 self.know(target).await?;
             }
         }
-        let bulk = batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty() && !followed;
+        let bulk = batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty();
         let folded = batch.folded.as_deref().filter(|_| bulk);
         if let Some(folded) = folded {
             self.session.run("SAVEPOINT thalweg").await?;
@@ -89,11 +92,7 @@ impl MySqlApplier {
             match self.apply_folded(batch, folded, &mut bulk_counts).await {
                 Ok(()) => {
                     self.session.run("RELEASE SAVEPOINT thalweg").await?;
-                    for (target, (sum, more)) in counts.iter_mut().zip(&mut bulk_counts).enumerate()
-                    {
-                        if self.plan.is_echoed(target) {
-                            more.missing = 0;
-                        }
+                    for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
                         sum.add(more);
                     }
                     return Ok(());
@@ -115,20 +114,42 @@ impl MySqlApplier {
         nets: &[Net],
         counts: &mut [TableCounts],
     ) -> Result<()> {
-        let session = &mut self.session;
+        let (session, tables, plan) = (&mut self.session, &self.tables, &self.plan);
+        let rows = &batch.rows;
         // Children before parents when rows go, parents before children when they come.
         for part in folded(nets).rev() {
-            let known = self.tables.get(part.target).and_then(Option::as_ref);
-            let (table, _) = known.ok_or_else(missing)?;
-            let counts = counts.get_mut(part.target).ok_or_else(missing)?;
-            bulk::delete(session, table, &batch.rows, part, counts).await?;
+            let target = part.target;
+            let known = tables.get(target).and_then(Option::as_ref);
+            let (table, rules) = known.ok_or_else(missing)?;
+            let counts = counts.get_mut(target).ok_or_else(missing)?;
+            if let Some(follower) = &mut self.follower {
+                let fires = |&row: &usize| {
+                    Follower::follows(plan, rows, target, &RowOp::Delete(row))
+                        .then_some((row, None))
+                };
+                let gone: Vec<Moved> = part.deletes.iter().filter_map(fires).collect();
+                let followed = follower.follow(session, plan, tables, batch, target, &gone);
+                followed.await?;
+            }
+            bulk::delete(session, table, rules, rows, part, counts).await?;
         }
         for part in folded(nets) {
-            let known = self.tables.get(part.target).and_then(Option::as_ref);
+            let target = part.target;
+            let known = tables.get(target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
-            let counts = counts.get_mut(part.target).ok_or_else(missing)?;
-            let may_insert = self.plan.operations.insert;
-            bulk::write(session, table, rules, &batch.rows, part, may_insert, counts).await?;
+            let counts = counts.get_mut(target).ok_or_else(missing)?;
+            let may_insert = plan.operations.insert;
+            bulk::write(session, table, rules, rows, part, may_insert, counts).await?;
+            if let Some(follower) = &mut self.follower {
+                let update = |&(before, after): &(usize, usize)| {
+                    let op = RowOp::Update { before, after };
+                    let fires = Follower::follows(plan, rows, target, &op);
+                    fires.then_some((before, Some(after)))
+                };
+                let changed: Vec<Moved> = part.updates.iter().filter_map(update).collect();
+                let followed = follower.follow(session, plan, tables, batch, target, &changed);
+                followed.await?;
+            }
         }
         let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
         self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
@@ -152,27 +173,39 @@ impl MySqlApplier {
             };
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let (session, parking) = (&mut self.session, &mut self.parking);
-            let (plan, missed) = (&self.plan, counts.missing);
-            let fires = follow::fires(plan, &batch.rows, op);
-            if fires && matches!(op.op, RowOp::Delete(_)) {
-                follow::follow(session, plan, &self.tables, &batch.rows, op).await?;
+            let (plan, tables) = (&self.plan, &self.tables);
+            let follower = self
+                .follower
+                .as_mut()
+                .filter(|_| Follower::follows(plan, &batch.rows, op.target, &op.op));
+            let moved = match op.op {
+                RowOp::Delete(row) => Some((row, None)),
+                RowOp::Update { before, after } => Some((before, Some(after))),
+                RowOp::Insert(_) | RowOp::Truncate => None,
+            };
+            let mut moved = follower.zip(moved);
+            if moved.is_some() {
+                // Children are changed where they are.
+                parking.settle(session, tables, true).await?;
+            }
+            if let Some((follower, gone)) = moved.take_if(|(_, (_, new))| new.is_none()) {
+                let moved = &[gone];
+                let followed = follower.follow(session, plan, tables, batch, op.target, moved);
+                followed.await?;
             }
             match rows.apply(session, parking, &batch.rows, op, counts).await {
                 // What is parked may be what is missing.
                 Err(error) if error.kind() == Kind::Data && !parking.is_empty() => {
-                    parking.settle(session, &self.tables, false).await?;
+                    parking.settle(session, tables, false).await?;
                     rows.apply(session, parking, &batch.rows, op, counts)
                         .await?;
                 }
                 done => done?,
             }
-            if fires && matches!(op.op, RowOp::Update { .. }) {
-                // Children follow to where the parent is.
-                parking.settle(session, &self.tables, true).await?;
-                follow::follow(session, plan, &self.tables, &batch.rows, op).await?;
-            }
-            if plan.is_echoed(op.target) {
-                counts.missing = missed;
+            if let Some((follower, changed)) = moved {
+                let moved = &[changed];
+                let followed = follower.follow(session, plan, tables, batch, op.target, moved);
+                followed.await?;
             }
         }
         let at_last = batch.position.is_some();

@@ -20,6 +20,7 @@ use super::table::{Pack, Rules, Table};
 pub(super) async fn delete(
     session: &mut Session,
     table: &Table,
+    rules: &Rules,
     rows: &RowBatch,
     folded: &FoldedTable,
     counts: &mut TableCounts,
@@ -36,7 +37,9 @@ pub(super) async fn delete(
     if pack.finish() {
         found += sent(session, table, &pack).await?;
     }
-    counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+    if !rules.echoed {
+        counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+    }
     Ok(())
 }
 
@@ -75,6 +78,11 @@ pub(super) async fn write(
     let alone = overwrite(session, table, rows, &simple, counts).await?;
     others.extend(alone);
     let lacking = update(session, table, rules, rows, &others).await?;
+    if rules.echoed && !lacking.is_empty() {
+        return Err(Error::data(
+            "rows that a foreign key of the target has moved already are found one by one",
+        ));
+    }
     let mut inserts: Vec<usize> = Vec::new();
     for (_, after) in lacking {
         if may_insert && whole(rows.row(after)) {

@@ -1,5 +1,7 @@
 //! Preflight at the target, and the rights that were missing when something was refused.
 
+use std::collections::BTreeSet;
+
 use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
 use thalweg_core::checkpoint::TaskKey;
@@ -7,7 +9,7 @@ use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
 use thalweg_core::plan::{Cell, Plan, TargetTable};
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::schema::ColumnSchema;
+use thalweg_core::schema::{ColumnSchema, ReferenceAction};
 use thalweg_core::{Error, Kind, Result};
 
 use super::checkpoint;
@@ -27,15 +29,8 @@ pub(super) async fn check(
     let user = account(session).await?;
     server(session, &mut findings).await?;
     place(session, config, task, &user, &mut findings).await?;
-    if plan.cascades.iter().any(|cascade| cascade.derived) {
-        findings.push(Finding::error(
-            "cascade_not_derived",
-            "foreign keys",
-            "the source does not log what foreign keys between its tables change, and this target \
-             cannot derive it yet",
-            "make the keys ON DELETE RESTRICT ON UPDATE RESTRICT at the source",
-        ));
-    }
+    temporary(session, plan, &user, &mut findings).await?;
+    itself(plan, &mut findings);
     let known = checkpoint::find(session, task).await?;
     for table in &plan.targets {
         let subject = table.name.to_string();
@@ -205,6 +200,47 @@ async fn denied(session: &mut Session, sql: &str) -> Result<bool> {
         Err(My::Server(_)) => Ok(false),
         Err(error) => Err(convert(error)),
     }
+}
+
+/// A key by which an update of a table's row would have to change others of the same table: InnoDB
+/// refuses the update (<https://mariadb.com/kb/en/foreign-keys/>).
+fn itself(plan: &Plan, findings: &mut Vec<Finding>) {
+    let own = plan.cascades.iter().filter(|c| c.enforced && c.logged);
+    let own = own.filter(|c| c.parent == c.child && c.on_update != ReferenceAction::Refuse);
+    for table in own.filter_map(|cascade| plan.targets.get(cascade.parent)) {
+        findings.push(Finding::warning(
+            "foreign_key_itself",
+            table.name.to_string(),
+            "it references itself with ON UPDATE CASCADE or SET NULL, which InnoDB does not do: a \
+             change of a referenced value stops the task",
+            "set the task's option foreign_keys to replica",
+        ));
+    }
+}
+
+/// What foreign keys of the source change is worked out in temporary tables.
+async fn temporary(
+    session: &mut Session,
+    plan: &Plan,
+    user: &str,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let derived = plan.cascades.iter().filter(|cascade| cascade.derived);
+    let tables = derived.filter_map(|cascade| plan.targets.get(cascade.parent));
+    let schemas: BTreeSet<&str> = tables.map(|table| table.name.schema.as_str()).collect();
+    for schema in schemas.into_iter().map(quote) {
+        let probe = format!("CREATE TEMPORARY TABLE {schema}.`_thalweg_moved` (a int)");
+        if denied(session, &probe).await? {
+            findings.push(Finding::error(
+                "privileges",
+                schema.clone(),
+                "the source does not log what its foreign keys change, and to work that out the user \
+                 has to make temporary tables, which it may not",
+                format!("GRANT CREATE TEMPORARY TABLES ON {schema}.* TO {user}"),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What keeps the user from writing a table, and the statement that gives the right; whether there

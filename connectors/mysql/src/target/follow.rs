@@ -1,32 +1,222 @@
 //! What the source's foreign keys do and its log does not have ([`Cascade`]s that are `derived`).
 //!
-//! A batch with a change that is followed is applied row by row. A delete is followed before the
-//! parent's row goes, from the deepest children up: each path of keys is one statement that joins from
-//! the parent's row along it. An update is followed after it, from the parent down, by the old and
-//! the new values; where a key of the target has done it already, it finds nothing to do. Paths end
-//! where there are no rows, and at the depth at which InnoDB itself gives up
-//! (<https://dev.mysql.com/doc/refman/8.0/en/create-table-foreign-keys.html>), so that tables that
-//! reference themselves come to an end.
+//! The values of a parent's rows that went, or whose referenced columns changed, are put into a
+//! temporary table. Per foreign key, one statement notes in the temporary table of the child, if that
+//! is a parent itself, what the rows it is about to change have and will have; a second one changes
+//! them. So it goes on until nothing changes any more. A level number tells apart what belongs
+//! together: a row that went is not found again, so even a table that references itself comes to an
+//! end.
+//!
+//! A parent has two temporary tables, used in turn from level to level, because MySQL takes one only
+//! once in a statement (<https://dev.mysql.com/doc/refman/8.0/en/temporary-table-problems.html>).
+//! Making one does not commit.
+//!
+//! A delete is followed *before* the parent's rows go and an update after it, because the target may
+//! have made some of the keys meanwhile (at the end of the load): a child that the target's own key
+//! had removed could not lead to its children any more.
 
-use thalweg_core::batch::{RowOp, TableOp};
-use thalweg_core::plan::{Cascade, Plan};
+use thalweg_core::batch::{ApplyBatch, RowOp};
+use thalweg_core::plan::{Cascade, Plan, no_old_value};
 use thalweg_core::schema::ReferenceAction;
-use thalweg_core::value::{RowBatch, RowRef};
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::value::{CellRef, RowBatch, RowRef};
+use thalweg_core::{Error, Kind, Result};
 
-use super::session::Session;
-use super::table::{Rules, Table};
-
-/// Levels of children that InnoDB follows.
-const DEPTH_MAX: usize = 15;
+use super::session::{Session, quote};
+use super::table::{Pack, Rules, Table};
 
 /// The tables of the plan, all of them known.
 pub(super) type Tables = [Option<(Table, Rules)>];
 
-/// Whether an operation is followed.
-pub(super) fn fires(plan: &Plan, rows: &RowBatch, op: &TableOp) -> bool {
-    let mut cascades = plan.cascades_from(op.target).filter(|c| c.derived);
-    !op.unchecked && cascades.any(|cascade| cascade.fires(rows, &op.op))
+const GONE: &str = "1";
+const CHANGED: &str = "2";
+
+/// Follows the derived cascades of a plan.
+#[derive(Debug)]
+pub(super) struct Follower {
+    /// Per target of the plan, the columns that any derived cascade references; none if none does.
+    referenced: Vec<Vec<usize>>,
+    /// Temporary tables that the session has.
+    made: Vec<Staging>,
+    /// The last level given out.
+    level: u64,
+}
+
+/// A temporary table: whose, and which of its two.
+type Staging = (usize, bool);
+
+/// A row before and, unless it went, after.
+pub(super) type Moved = (usize, Option<usize>);
+
+impl Follower {
+    /// `None`: no cascade of the plan is derived.
+    pub(super) fn new(plan: &Plan) -> Option<Self> {
+        let derived = |target: usize| plan.cascades_from(target).filter(|c| c.derived);
+        let columns = |target: usize| -> Vec<usize> {
+            let columns = derived(target).flat_map(|c| c.parent_columns.iter().copied());
+            let mut columns: Vec<usize> = columns.collect();
+            columns.sort_unstable();
+            columns.dedup();
+            columns
+        };
+        let referenced: Vec<_> = (0..plan.targets.len()).map(columns).collect();
+        referenced
+            .iter()
+            .any(|c| !c.is_empty())
+            .then_some(Follower {
+                referenced,
+                made: Vec::new(),
+                level: 0,
+            })
+    }
+
+    /// Whether an operation on a table has to be followed.
+    pub(super) fn follows(plan: &Plan, rows: &RowBatch, target: usize, op: &RowOp) -> bool {
+        let mut cascades = plan.cascades_from(target).filter(|c| c.derived);
+        cascades.any(|cascade| cascade.fires(rows, op))
+    }
+
+    /// Changes the children, and theirs, of rows of one table of a batch.
+    pub(super) async fn follow(
+        &mut self,
+        session: &mut Session,
+        plan: &Plan,
+        tables: &Tables,
+        batch: &ApplyBatch,
+        target: usize,
+        moved: &[Moved],
+    ) -> Result<()> {
+        if self.columns(target).is_empty() || moved.is_empty() {
+            return Ok(());
+        }
+        let first = (target, false);
+        self.make(session, tables, first).await?;
+        self.level += 1;
+        self.stage(session, tables, &batch.rows, first, moved)
+            .await?;
+        let mut waiting = vec![(first, self.level)];
+        while let Some((parent, level)) = waiting.pop() {
+            let open = |c: &&Cascade| c.derived && !batch.kept.contains(&c.child);
+            for cascade in plan.cascades_from(parent.0).filter(open) {
+                let child = (cascade.child, !parent.1);
+                if !self.columns(child.0).is_empty() {
+                    self.make(session, tables, child).await?;
+                }
+                for op in [GONE, CHANGED] {
+                    self.level += 1;
+                    let step = Step::new(self, tables, cascade, op, (parent, level), child)?;
+                    if let Some(step) = step
+                        && step.run(session).await?
+                    {
+                        waiting.push((child, self.level));
+                    }
+                }
+            }
+        }
+        self.empty(session, tables).await
+    }
+
+    fn columns(&self, target: usize) -> &[usize] {
+        self.referenced.get(target).map_or(&[], Vec::as_slice)
+    }
+
+    async fn make(
+        &mut self,
+        session: &mut Session,
+        tables: &Tables,
+        staging: Staging,
+    ) -> Result<()> {
+        if self.made.contains(&staging) {
+            return Ok(());
+        }
+        let table = of(tables, staging.0)?;
+        let columns = self.columns(staging.0).iter().enumerate();
+        let fields = columns.map(|(n, &column)| {
+            let name = table.column(column);
+            format!("t.{name} AS o{n}, t.{name} AS n{n}")
+        });
+        let fields = fields.collect::<Vec<_>>().join(", ");
+        // The types of the columns; by the outer join they take NULL.
+        let make = format!(
+            "CREATE TEMPORARY TABLE {} (number bigint unsigned AUTO_INCREMENT PRIMARY KEY, \
+             level bigint unsigned, op tinyint) SELECT {fields} \
+             FROM (SELECT 1) one LEFT JOIN {} t ON FALSE LIMIT 0",
+            name(table, staging),
+            table.name
+        );
+        session.run(&make).await.map_err(|error| {
+            if error.kind() != Kind::Config {
+                return error;
+            }
+            error.with_hint(format!(
+                "what foreign keys of the source change is worked out in temporary tables: GRANT \
+                 CREATE TEMPORARY TABLES ON {}.* TO the user",
+                quote(&table.target.name.schema)
+            ))
+        })?;
+        self.made.push(staging);
+        Ok(())
+    }
+
+    /// Puts rows of a batch into a temporary table, at the last level.
+    async fn stage(
+        &self,
+        session: &mut Session,
+        tables: &Tables,
+        rows: &RowBatch,
+        staging: Staging,
+        moved: &[Moved],
+    ) -> Result<()> {
+        let table = of(tables, staging.0)?;
+        let columns = self.columns(staging.0);
+        let insert = insert(table, staging, columns.len()) + " VALUES ";
+        let mut pack = Pack::new(insert, b",", "", &session.facts);
+        for &(old, new) in moved {
+            let (old, new) = (rows.row(old), new.map(|new| rows.row(new)));
+            let put = |out: &mut Vec<u8>| {
+                let op = if new.is_some() { CHANGED } else { GONE };
+                out.extend_from_slice(format!("({}, {op}", self.level).as_bytes());
+                for &column in columns {
+                    out.push(b',');
+                    put_old(table, column, old, out)?;
+                    out.push(b',');
+                    match new.and_then(|new| new.cell(column)) {
+                        None => out.extend_from_slice(b"NULL"),
+                        // A column that was not sent did not change.
+                        Some(cell) if !cell.is_present() => put_old(table, column, old, out)?,
+                        Some(cell) => table.put(column, cell, out)?,
+                    }
+                }
+                out.push(b')');
+                Ok(())
+            };
+            if pack.push(put)? {
+                table.send(session, pack.sql()).await?;
+            }
+        }
+        if pack.finish() {
+            table.send(session, pack.sql()).await?;
+        }
+        Ok(())
+    }
+
+    async fn empty(&self, session: &mut Session, tables: &Tables) -> Result<()> {
+        for &staging in &self.made {
+            let table = of(tables, staging.0)?;
+            session
+                .run(&format!("DELETE FROM {}", name(table, staging)))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// The value by which children reference a row.
+fn put_old(table: &Table, column: usize, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let cell = row.cell(column).unwrap_or(CellRef::Absent);
+    if cell.is_present() {
+        return table.put(column, cell, out);
+    }
+    Err(no_old_value(&table.target, column))
 }
 
 fn of(tables: &Tables, target: usize) -> Result<&Table> {
@@ -35,262 +225,112 @@ fn of(tables: &Tables, target: usize) -> Result<&Table> {
     Ok(table)
 }
 
-/// Follows an operation whose parent row is still there (a delete) or is there again (an update).
-pub(super) async fn follow(
-    session: &mut Session,
-    plan: &Plan,
-    tables: &Tables,
-    rows: &RowBatch,
-    op: &TableOp,
-) -> Result<()> {
-    match op.op {
-        RowOp::Delete(row) => delete(session, plan, tables, op.target, rows.row(row)).await,
-        RowOp::Update { before, after } => {
-            let images = (rows.row(before), rows.row(after));
-            update(session, plan, tables, op.target, images).await
-        }
-        RowOp::Insert(_) | RowOp::Truncate => Ok(()),
-    }
+/// The name of a temporary table.
+fn name(table: &Table, (target, second): Staging) -> String {
+    let schema = quote(&table.target.name.schema);
+    format!("{schema}.`_thalweg_moved_{target}_{}`", u8::from(second))
 }
 
-async fn delete(
-    session: &mut Session,
-    plan: &Plan,
-    tables: &Tables,
-    target: usize,
-    row: RowRef<'_>,
-) -> Result<()> {
-    let mut paths: Vec<Vec<&Cascade>> = Vec::new();
-    let mut open: Vec<Vec<&Cascade>> = vec![Vec::new()];
-    while let Some(path) = open.pop() {
-        let last = path.last().map_or(target, |cascade| cascade.child);
-        let acts = |c: &&Cascade| c.derived && c.on_delete != ReferenceAction::Refuse;
-        for cascade in plan.cascades_from(last).filter(acts) {
-            let longer = [path.as_slice(), &[cascade]].concat();
-            let mut any = b"SELECT 1 FROM ".to_vec();
-            join(tables, target, row, &longer, &mut any)?;
-            any.extend_from_slice(b" LIMIT 1");
-            if longer.len() > DEPTH_MAX || session.first::<u8>(&any).await?.is_none() {
-                continue;
-            }
-            if cascade.on_delete == ReferenceAction::Cascade {
-                open.push(longer.clone());
-            }
-            paths.push(longer);
+/// The beginning of an `INSERT` into a temporary table.
+fn insert(table: &Table, staging: Staging, columns: usize) -> String {
+    let fields = (0..columns).map(|n| format!(", o{n}, n{n}"));
+    let fields: String = fields.collect();
+    format!("INSERT INTO {} (level, op{fields})", name(table, staging))
+}
+
+/// What one foreign key does to the children of staged rows.
+struct Step<'a> {
+    child: &'a Table,
+    /// Notes the children in their own temporary table; `None`: nothing references them.
+    note: Option<String>,
+    change: String,
+}
+
+impl<'a> Step<'a> {
+    /// `None`: nothing. What is noted gets the follower's last level.
+    fn new(
+        follower: &Follower,
+        tables: &'a Tables,
+        cascade: &Cascade,
+        op: &str,
+        (parent, level): (Staging, u64),
+        staging: Staging,
+    ) -> Result<Option<Self>> {
+        let (above, child) = (of(tables, parent.0)?, of(tables, staging.0)?);
+        let place = |column: &usize| follower.columns(parent.0).iter().position(|c| c == column);
+        // The child's column, and where what it references is staged.
+        let mut links = Vec::new();
+        for (&column, from) in cascade.columns.iter().zip(&cascade.parent_columns) {
+            let place = place(from).ok_or_else(|| Error::bug("a column that is not staged"))?;
+            links.push((column, place));
         }
-    }
-    paths.sort_by_key(|path| std::cmp::Reverse(path.len()));
-    for path in &paths {
-        let Some(cascade) = path.last() else { continue };
-        let child = of(tables, cascade.child)?;
-        let alias = format!("a{}", path.len());
-        let sql = if cascade.on_delete == ReferenceAction::Cascade {
-            let mut sql = format!("DELETE {alias} FROM ").into_bytes();
-            join(tables, target, row, path, &mut sql)?;
-            sql
+        let each = |form: &dyn Fn(&str, usize) -> String, between: &str| {
+            let parts = links
+                .iter()
+                .map(|(c, place)| form(child.column(*c), *place));
+            parts.collect::<Vec<_>>().join(between)
+        };
+        let on = each(&|name, place| format!("t.{name} = s.o{place}"), " AND ");
+        let mut found = format!("s.level = {level} AND s.op = {op}");
+        let action = if op == GONE {
+            cascade.on_delete
         } else {
-            let null = |&column: &usize| format!("{alias}.{} = NULL", child.column(column));
-            let set: Vec<String> = cascade.columns.iter().map(null).collect();
-            let mut joined = Vec::new();
-            join(tables, target, row, path, &mut joined)?;
-            // The condition comes after what is set.
-            let at = joined.windows(WHERE.len()).position(|w| w == WHERE);
-            let (from, condition) = joined.split_at(at.unwrap_or(joined.len()));
-            let set = format!(" SET {}", set.join(", "));
-            [b"UPDATE ", from, set.as_bytes(), condition].concat()
+            let same = each(&|_, place| format!("s.o{place} <=> s.n{place}"), " AND ");
+            found.push_str(&format!(" AND NOT ({same})"));
+            cascade.on_update
         };
-        child.send(session, &sql).await?;
-    }
-    Ok(())
-}
-
-const WHERE: &[u8] = b" WHERE a0.";
-
-/// `parent a0 JOIN child a1 ON … JOIN … WHERE a0.key = …`: the children at the end of a path.
-fn join(
-    tables: &Tables,
-    target: usize,
-    row: RowRef<'_>,
-    path: &[&Cascade],
-    out: &mut Vec<u8>,
-) -> Result<()> {
-    let parent = of(tables, target)?;
-    out.extend_from_slice(format!("{} a0", parent.name).as_bytes());
-    let mut above = parent;
-    for (n, cascade) in path.iter().enumerate() {
-        let child = of(tables, cascade.child)?;
-        let pairs = cascade.columns.iter().zip(&cascade.parent_columns);
-        let same: Vec<String> = pairs
-            .map(|(&c, &p)| format!("a{}.{} = a{n}.{}", n + 1, child.column(c), above.column(p)))
-            .collect();
-        let on = same.join(" AND ");
-        out.extend_from_slice(format!(" JOIN {} a{} ON {on}", child.name, n + 1).as_bytes());
-        above = child;
-    }
-    place(parent, row, out)
-}
-
-/// ` WHERE a0.key = …`
-fn place(parent: &Table, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
-    if parent.target.key.is_empty() {
-        return Err(Error::data(format!(
-            "{} has no key, so what its foreign keys do cannot be followed",
-            parent.target.name
-        ))
-        .with_hint("add a primary key to the target table")
-        .at(Side::Target));
-    }
-    for (n, &column) in parent.target.key.iter().enumerate() {
-        let word: &[u8] = if n == 0 { WHERE } else { b" AND a0." };
-        out.extend_from_slice(word);
-        out.extend_from_slice(parent.column(column).as_bytes());
-        out.extend_from_slice(b" = ");
-        let cell = row.cell(column);
-        let cell = cell.ok_or_else(|| Error::bug("a row without its key"))?;
-        parent.put(column, cell, out)?;
-    }
-    Ok(())
-}
-
-/// Rows whose columns have changed, all from and to the same values.
-struct Changed {
-    target: usize,
-    /// Which rows: ` WHERE a0.…`, by what they have now.
-    condition: Vec<u8>,
-    /// Column, old and new value as literals.
-    columns: Vec<(usize, Vec<u8>, Vec<u8>)>,
-}
-
-async fn update(
-    session: &mut Session,
-    plan: &Plan,
-    tables: &Tables,
-    target: usize,
-    (old, new): (RowRef<'_>, RowRef<'_>),
-) -> Result<()> {
-    let parent = of(tables, target)?;
-    let referenced = |column: &usize| {
-        let mut cascades = plan.cascades_from(target).filter(|c| c.derived);
-        cascades.any(|cascade| cascade.parent_columns.contains(column))
-    };
-    let mut columns = Vec::new();
-    for column in (0..parent.width()).filter(referenced) {
-        let (Some(was), Some(is)) = (old.cell(column), new.cell(column)) else {
-            continue;
+        let goes = op == GONE && action == ReferenceAction::Cascade;
+        let value = |name: &str, place: usize| match action {
+            ReferenceAction::Cascade => format!("s.n{place}"),
+            ReferenceAction::SetDefault => format!("DEFAULT(t.{name})"),
+            ReferenceAction::SetNull | ReferenceAction::Refuse => "NULL".to_owned(),
         };
-        if !is.is_present() || was == is {
-            continue;
-        }
-        if !was.is_present() {
-            return Err(Error::data(format!(
-                "the log does not have the old value of column {} of {}, which foreign keys \
-                 reference",
-                parent.column(column),
-                parent.target.name
-            ))
-            .with_hint("SET GLOBAL binlog_row_image = 'FULL' at the source, and reset the task")
-            .at(Side::Source));
-        }
-        let (mut from, mut to) = (Vec::new(), Vec::new());
-        parent.put(column, was, &mut from)?;
-        parent.put(column, is, &mut to)?;
-        columns.push((column, from, to));
+        let joined = format!("{} t JOIN {} s ON {on}", child.name, name(above, parent));
+        let change = if action == ReferenceAction::Refuse {
+            return Ok(None);
+        } else if goes {
+            format!("DELETE t FROM {joined} WHERE {found}")
+        } else {
+            let set = each(
+                &|name, place| format!("t.{name} = {}", value(name, place)),
+                ", ",
+            );
+            format!("UPDATE {joined} SET {set} WHERE {found}")
+        };
+        let referenced = follower.columns(staging.0);
+        let fields = referenced.iter().map(|column| {
+            let name = child.column(*column);
+            let link = links.iter().find(|(c, _)| c == column);
+            let new = match link {
+                _ if goes => "NULL".to_owned(),
+                Some((_, place)) => value(name, *place),
+                None => format!("t.{name}"),
+            };
+            format!(", t.{name}, {new}")
+        });
+        let fields: String = fields.collect();
+        let op = if goes { GONE } else { CHANGED };
+        let note = format!(
+            "{} SELECT {}, {op}{fields} FROM {joined} WHERE {found}",
+            insert(child, staging, referenced.len()),
+            follower.level
+        );
+        Ok(Some(Step {
+            child,
+            note: (!referenced.is_empty()).then_some(note),
+            change,
+        }))
     }
-    let mut condition = Vec::new();
-    let moved = parent.target.key.iter();
-    let whole = moved
-        .clone()
-        .all(|&c| new.cell(c).is_some_and(|c| c.is_present()));
-    place(parent, if whole { new } else { old }, &mut condition)?;
-    let mut open = vec![Changed {
-        target,
-        condition,
-        columns,
-    }];
-    let mut level = 0;
-    while !open.is_empty() && level < DEPTH_MAX {
-        level += 1;
-        let mut next = Vec::new();
-        for changed in open {
-            next.extend(step(session, plan, tables, &changed).await?);
-        }
-        open = next;
-    }
-    Ok(())
-}
 
-/// Changes the children of changed rows; gives those that changed to other values.
-async fn step(
-    session: &mut Session,
-    plan: &Plan,
-    tables: &Tables,
-    changed: &Changed,
-) -> Result<Vec<Changed>> {
-    let parent = of(tables, changed.target)?;
-    let mut out = Vec::new();
-    let of_column = |column: usize| changed.columns.iter().find(|(c, ..)| *c == column);
-    let acts = |c: &&Cascade| {
-        let moved = c
-            .parent_columns
-            .iter()
-            .any(|&column| of_column(column).is_some());
-        c.derived && c.on_update != ReferenceAction::Refuse && moved
-    };
-    for cascade in plan.cascades_from(changed.target).filter(acts) {
-        let child = of(tables, cascade.child)?;
-        let mut on = Vec::new();
-        let mut set = Vec::new();
-        let mut columns = Vec::new();
-        for (&own, &theirs) in cascade.columns.iter().zip(&cascade.parent_columns) {
-            let word: &[u8] = if on.is_empty() {
-                b" ON a1."
-            } else {
-                b" AND a1."
-            };
-            let name = child.column(own).as_bytes();
-            let now = match of_column(theirs) {
-                Some((_, from, to)) => {
-                    on.extend([word, name, b" = ", from.as_slice()].concat());
-                    columns.push((own, from.clone(), to.clone()));
-                    to.as_slice()
-                }
-                None => {
-                    let theirs = parent.column(theirs).as_bytes();
-                    on.extend([word, name, b" = a0.", theirs].concat());
-                    name
-                }
-            };
-            let word: &[u8] = if set.is_empty() {
-                b" SET a1."
-            } else {
-                b", a1."
-            };
-            match cascade.on_update {
-                ReferenceAction::Cascade if now == name => {
-                    set.extend([word, name, b" = a1.", name].concat());
-                }
-                ReferenceAction::Cascade => set.extend([word, name, b" = ", now].concat()),
-                _ => set.extend([word, name, b" = NULL"].concat()),
+    /// Whether there are children to be followed.
+    async fn run(&self, session: &mut Session) -> Result<bool> {
+        if let Some(note) = &self.note {
+            let noted = self.child.send(session, note.as_bytes()).await?;
+            if noted.iter().all(|w| w.rows == 0) {
+                return Ok(false);
             }
         }
-        let tables = format!("UPDATE {} a0 JOIN {} a1", parent.name, child.name);
-        let sql = [tables.as_bytes(), &on, &set, &changed.condition].concat();
-        let written = child.send(session, &sql).await?;
-        let found = written.iter().any(|w| w.rows > 0);
-        if !found || cascade.on_update != ReferenceAction::Cascade {
-            continue;
-        }
-        let mut condition = Vec::new();
-        for (n, (column, _, to)) in columns.iter().enumerate() {
-            let word: &[u8] = if n == 0 { WHERE } else { b" AND a0." };
-            let name = child.column(*column).as_bytes();
-            condition.extend([word, name, b" = ", to.as_slice()].concat());
-        }
-        out.push(Changed {
-            target: cascade.child,
-            condition,
-            columns,
-        });
+        self.child.send(session, self.change.as_bytes()).await?;
+        Ok(self.note.is_some())
     }
-    Ok(out)
 }

@@ -246,7 +246,7 @@ fn back(parked: &Parked, table: &Table, rules: &Rules) -> Result<Vec<u8>> {
 }
 
 /// A row of the cells of `newer`, or where it leaves one out, of `older`.
-fn laid_over(newer: RowRef<'_>, older: RowRef<'_>) -> RowBatch {
+pub(super) fn laid_over(newer: RowRef<'_>, older: RowRef<'_>) -> RowBatch {
     let mut rows = RowBatch::new();
     for (cell, (new, old)) in newer.cells().zip(newer.raw_cells().zip(older.raw_cells())) {
         rows.push_raw(if cell.is_present() { new } else { old });

@@ -6,7 +6,7 @@ use thalweg_core::batch::{RowOp, TableCounts, TableOp};
 use thalweg_core::value::{RowBatch, RowRef};
 
 use super::error::convert_for;
-use super::park::Parking;
+use super::park::{Parking, laid_over};
 use super::session::Session;
 use super::table::{Rules, Table, is_duplicate};
 
@@ -46,7 +46,7 @@ impl Rows<'_> {
                 if written.iter().all(|w| w.rows == 0) {
                     match self.parked(parking, row) {
                         Some(parked) => parking.remove(parked),
-                        None => counts.missing += 1,
+                        None => counts.missing += u64::from(!self.rules.echoed),
                     }
                 }
             }
@@ -57,6 +57,12 @@ impl Rows<'_> {
                 }
                 if let Some(parked) = self.parked(parking, old) {
                     parking.change(parked, new);
+                } else if self.rules.echoed
+                    && self
+                        .update(session, parking, laid_over(new, old).row(0), new)
+                        .await?
+                {
+                    // A foreign key of the target had moved it already.
                 } else if self.may_insert && new.cells().all(|cell| cell.is_present()) {
                     self.insert(session, parking, new).await?;
                     counts.repaired += 1;

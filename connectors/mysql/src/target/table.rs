@@ -346,6 +346,8 @@ pub(super) struct Rules {
     pub(super) enforced: bool,
     /// The columns that can be written, quoted, those that are not mapped included.
     pub(super) columns: Vec<String>,
+    /// `Plan::is_echoed`, which the applier knows and the server does not.
+    pub(super) echoed: bool,
 }
 
 impl Rules {
@@ -405,6 +407,7 @@ impl Rules {
             cascades: !actions.is_empty(),
             enforced: enforced != Some(0),
             columns: columns.iter().map(|column| quote(column)).collect(),
+            echoed: false,
         })
     }
 }

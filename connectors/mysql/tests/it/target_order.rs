@@ -539,6 +539,9 @@ async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
             op,
             unchecked,
         }];
+        if unchecked {
+            batch.kept = vec![a, b, c];
+        }
         let counts = applier.apply(&batch).await.unwrap().counts[a];
         assert_eq!((counts.missing, counts.repaired), (0, 0));
         goal.sql(rows)

@@ -242,8 +242,12 @@ impl PostgresApplier {
             let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
             if let Some(follower) = &mut self.follower {
-                let gone = table.deletes.iter().map(|row| (*row, None));
-                follower.follow(client, batch, table.target, gone).await?;
+                let (rows, target) = (&batch.rows, table.target);
+                let gone = table.deletes.iter().filter_map(|&row| {
+                    Follower::follows(&self.plan, rows, target, &RowOp::Delete(row))
+                        .then_some((row, None))
+                });
+                follower.follow(client, batch, target, gone).await?;
             }
             staged.delete(client, table, counts).await?;
         }

@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{ApplyBatch, RowOp};
-use thalweg_core::plan::{Cascade, Plan};
+use thalweg_core::plan::{Cascade, Plan, TargetTable, no_old_value};
 use thalweg_core::schema::ReferenceAction;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result};
@@ -40,6 +40,7 @@ pub(super) struct Follower {
 struct Parent {
     /// The columns that are referenced by any of its cascades.
     columns: Vec<usize>,
+    table: TargetTable,
     encoder: RowEncoder,
     types: Stage,
     copy: Statement,
@@ -147,6 +148,7 @@ impl Parent {
         let copy = format!("COPY {} FROM STDIN (FORMAT binary)", stage_of(target));
         Ok(Some(Parent {
             columns,
+            table: table.clone(),
             encoder: RowEncoder::new(table),
             types,
             copy: client.prepare(&copy).await.map_err(convert)?,
@@ -186,6 +188,10 @@ impl Parent {
             bytes.extend(new.map_or(GONE, |_| CHANGED).to_be_bytes());
             let old = rows.row(old);
             let columns = self.columns.iter().copied();
+            let sent = |column: &usize| old.cell(*column).is_some_and(|cell| cell.is_present());
+            if let Some(column) = columns.clone().find(|column| !sent(column)) {
+                return Err(no_old_value(&self.table, column).into());
+            }
             self.encoder.fields(old, columns.clone(), &mut bytes)?;
             match new.map(|new| rows.row(new)) {
                 None => nulls(self.columns.len(), &mut bytes),

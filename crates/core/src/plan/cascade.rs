@@ -17,13 +17,14 @@
 //! A derived change is carried over if both the parent's operation and the child's (a delete for
 //! `CASCADE` on delete, else an update) are among the task's operations.
 
-use super::Plan;
 use super::resolve::{TablePair, mapped_key};
+use super::{Plan, TargetTable};
 use crate::batch::RowOp;
 use crate::finding::Finding;
 use crate::mapping::ForeignKeys;
 use crate::schema::{ForeignKey, ReferenceAction, TableSchema};
 use crate::value::{RowBatch, decode_raw};
+use crate::{Error, Side};
 
 /// What one foreign key does at the target.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,10 +99,13 @@ impl Plan {
         cascades.any(|cascade| cascade.derived && cascade.child == target)
     }
 
-    /// Whether a logged change of this target table may find that a foreign key of the target has
-    /// already done it, so that a row that is not there is no sign of drift.
+    /// Whether a foreign key, the target's own or one whose doings the applier derives, may have done
+    /// a logged change of this target table before its turn comes, so that a row that is not there is
+    /// no sign of drift: where the log has what the target's key does, and in a table that references
+    /// itself, whose parents and children go in one statement.
     pub fn is_echoed(&self, child: usize) -> bool {
-        let echoes = |c: &Cascade| c.child == child && c.enforced && c.logged;
+        let own = |c: &Cascade| c.parent == c.child && (c.enforced || c.derived);
+        let echoes = |c: &Cascade| c.child == child && (c.enforced && c.logged || own(c));
         self.cascades.iter().any(echoes)
     }
 }
@@ -162,7 +166,85 @@ pub(super) fn cascades(pairs: &[TablePair], plan: &Plan) -> (Vec<Cascade>, Vec<F
         }
     }
     circle(&out, plan, &mut findings);
+    mixed(&out, plan, &mut findings);
+    folding(&out, plan, &mut findings);
     (out, findings)
+}
+
+/// Whoever derives what a key does starts from the change of its parent's rows. If the target's own key
+/// makes that change, nobody sees it.
+fn mixed(cascades: &[Cascade], plan: &Plan, findings: &mut Vec<Finding>) {
+    let unseen = |above: &Cascade, below: &Cascade| {
+        let goes = above.on_delete == ReferenceAction::Cascade;
+        let sets = |column: &usize| above.columns.contains(column);
+        let changes = below.parent_columns.iter().any(sets);
+        above.child == below.parent
+            && (goes && below.on_delete != ReferenceAction::Refuse
+                || changes && below.on_update != ReferenceAction::Refuse)
+    };
+    let unenforced = cascades.iter().filter(|c| c.derived && !c.enforced);
+    for below in unenforced {
+        let mut own = cascades.iter().filter(|c| c.enforced && !c.logged);
+        let names = (
+            plan.targets.get(below.parent),
+            plan.targets.get(below.child),
+        );
+        if let (Some(above), (Some(parent), Some(child))) =
+            (own.find(|above| unseen(above, below)), names)
+        {
+            let top = plan.targets.get(above.parent).map(|t| t.name.to_string());
+            let (parent, child) = (&parent.name, &child.name);
+            findings.push(Finding::error(
+                "foreign_key_missing",
+                child.to_string(),
+                format!(
+                    "the target's own foreign key changes rows of {parent} when rows of {} go or \
+                     change, and {child} does not have the source's key to {parent} that would carry \
+                     that on",
+                    top.unwrap_or_default()
+                ),
+                format!(
+                    "give {child} the source's foreign key, drop that of {parent}, or set the task's \
+                     option foreign_keys to replica"
+                ),
+            ));
+        }
+    }
+}
+
+/// Children are found by their values, so the target must not take different ones for equal.
+fn folding(cascades: &[Cascade], plan: &Plan, findings: &mut Vec<Finding>) {
+    for cascade in cascades.iter().filter(|cascade| cascade.derived) {
+        let parents = cascade.parent_columns.iter().map(|c| (cascade.parent, *c));
+        let children = cascade.columns.iter().map(|c| (cascade.child, *c));
+        let folds = parents.chain(children).find_map(|(target, column)| {
+            let table = plan.targets.get(target)?;
+            let column = table.columns.get(column).filter(|column| column.folds)?;
+            Some(format!("{}: {}", table.name, column.name))
+        });
+        if let Some(subject) = folds {
+            findings.push(Finding::error(
+                "cascade_text_key",
+                subject,
+                "the source does not log what its foreign keys change, and the target takes different \
+                 texts of the column for equal (case, accents or trailing spaces), so the rows cannot \
+                 be told apart",
+                "make the target column a binary type or give it an exact collation",
+            ));
+        }
+    }
+}
+
+/// The error of a change of a parent's row whose log lacks the value by which its children, at a target
+/// that derives what becomes of them, are found.
+pub fn no_old_value(table: &TargetTable, column: usize) -> Error {
+    let column = table.columns.get(column).map_or("?", |c| c.name.as_str());
+    Error::data(format!(
+        "the log does not have the old value of column {column} of {}, which foreign keys reference",
+        table.name
+    ))
+    .with_hint("SET GLOBAL binlog_row_image = 'FULL' at the source, and reset the task")
+    .at(Side::Source)
 }
 
 /// A table is loaded after those that its derived cascades come from, so they must not make a circle.

@@ -13,7 +13,7 @@ mod proposal;
 mod resolve;
 mod unfit;
 
-pub use cascade::Cascade;
+pub use cascade::{Cascade, no_old_value};
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
 pub use project::{Fate, Projected};
 pub use proposal::join_proposals;

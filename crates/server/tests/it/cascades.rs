@@ -7,34 +7,43 @@ use std::time::Duration;
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use thalweg_core::mapping::{ForeignKeys, Mapping, Operations, TaskOptions};
-use thalweg_core::plan::{Plan, TablePair, resolve};
+use thalweg_core::plan::{Plan, Resolution, TablePair, resolve};
 use thalweg_core::schema::TableName;
 use thalweg_engine::status::{TaskPhase, TaskStatus};
 use thalweg_testkit::servers::System;
 
 use crate::pair::Pair;
 
-const TABLES: [&str; 6] = ["a", "b", "c", "d", "e", "tree"];
+const PATIENCE: Duration = Duration::from_secs(60);
+const TABLES: [&str; 8] = ["a", "b", "c", "d", "e", "loose", "leaf", "tree"];
 
-/// `keys` false: the same tables without foreign keys.
-fn tables(keys: bool) -> String {
-    let key = |columns: &str, parent: &str, actions: &str| match keys {
-        true => format!(", FOREIGN KEY ({columns}) REFERENCES {parent} {actions}"),
-        false => String::new(),
+/// The tables, those of `keyed` with their foreign keys.
+fn tables(keyed: &[&str]) -> String {
+    let key = |child: &str, columns: &str, parent: &str, actions: &str| {
+        if !keyed.contains(&child) {
+            return String::new();
+        }
+        format!(", FOREIGN KEY ({columns}) REFERENCES {parent} {actions}")
     };
     let both = "ON DELETE CASCADE ON UPDATE CASCADE";
+    let nulls = "ON DELETE SET NULL ON UPDATE SET NULL";
+    let loose = "ON DELETE SET NULL ON UPDATE CASCADE";
     format!(
         "CREATE TABLE a (id INT PRIMARY KEY, x INT); \
          CREATE TABLE b (id INT PRIMARY KEY, a INT, x INT{}); \
          CREATE TABLE c (id INT PRIMARY KEY, b INT, x INT{}); \
          CREATE TABLE d (a INT, line INT, x INT, PRIMARY KEY (a, line){}); \
          CREATE TABLE e (a INT, line INT, n INT, x INT, PRIMARY KEY (a, line, n){}); \
+         CREATE TABLE loose (id INT PRIMARY KEY, a INT UNIQUE, x INT{}); \
+         CREATE TABLE leaf (id INT PRIMARY KEY, a INT, x INT{}); \
          CREATE TABLE tree (id INT PRIMARY KEY, parent INT, x INT{});",
-        key("a", "a (id)", both),
-        key("b", "b (id)", "ON DELETE SET NULL ON UPDATE CASCADE"),
-        key("a", "a (id)", both),
-        key("a, line", "d (a, line)", both),
-        key("parent", "tree (id)", "ON DELETE CASCADE"),
+        key("b", "a", "a (id)", both),
+        key("c", "b", "b (id)", loose),
+        key("d", "a", "a (id)", both),
+        key("e", "a, line", "d (a, line)", both),
+        key("loose", "a", "a (id)", nulls),
+        key("leaf", "a", "loose (a)", loose),
+        key("tree", "parent", "tree (id)", "ON DELETE CASCADE"),
     )
 }
 
@@ -43,7 +52,7 @@ fn statement(rng: &mut SmallRng) -> String {
     let mut number = |below: u32| rng.random_range(0..below);
     let (id, other, line, x) = (number(40), number(40), number(4), number(100));
     let row = "FROM (SELECT 1 AS one) q WHERE NOT EXISTS (SELECT 1 FROM";
-    match number(16) {
+    match number(20) {
         0 => format!("INSERT INTO a SELECT {id}, {x} {row} a WHERE id = {id})"),
         1 | 2 => format!(
             "INSERT INTO b SELECT {id}, (SELECT max(id) FROM a WHERE id <= {other}), {x} {row} b \
@@ -89,6 +98,20 @@ fn statement(rng: &mut SmallRng) -> String {
             "INSERT INTO tree SELECT {id}, (SELECT max(id) FROM tree WHERE id < {id}), {x} {row} \
              tree WHERE id = {id})"
         ),
+        15 | 16 => format!(
+            "INSERT INTO loose SELECT {id}, id, {x} FROM a WHERE id <= {other} AND NOT EXISTS \
+             (SELECT 1 FROM loose l WHERE l.id = {id} OR l.a = a.id) ORDER BY id DESC LIMIT 1"
+        ),
+        17 => format!(
+            "INSERT INTO leaf SELECT {id}, max(a), {x} FROM loose WHERE a <= {other} HAVING NOT EXISTS \
+             (SELECT 1 FROM leaf WHERE id = {id})"
+        ),
+        18 => match line {
+            0 => format!("DELETE FROM loose WHERE id = {id}"),
+            1 => format!("UPDATE loose SET a = NULL, x = {x} WHERE id = {id}"),
+            2 => format!("UPDATE leaf SET x = {x} WHERE a = {other}"),
+            _ => format!("UPDATE tree SET parent = id WHERE id = {id}"),
+        },
         _ => match line {
             0 | 1 => format!(
                 "UPDATE tree SET x = {x}, parent = (SELECT max(id) FROM (SELECT id FROM tree) q \
@@ -118,6 +141,15 @@ async fn plan(pair: &Pair, options: TaskOptions) -> Arc<Plan> {
 
 /// The plan between the tables as they are at both ends now.
 async fn plan_of(pair: &Pair, tables: &[&str], options: TaskOptions) -> Arc<Plan> {
+    let resolution = resolved(pair, tables, options).await;
+    let findings = resolution.findings;
+    let plan = resolution.plan.unwrap_or_else(|| panic!("{findings:?}"));
+    let findings = pair.target.check(&pair.spec.key, &plan).await.unwrap();
+    assert!(!findings.iter().any(|f| f.refuses()), "{findings:?}");
+    Arc::new(plan)
+}
+
+async fn resolved(pair: &Pair, tables: &[&str], options: TaskOptions) -> Resolution {
     let names = |schema: &str| -> Vec<TableName> {
         let tables = tables.iter();
         tables.map(|table| TableName::new(schema, *table)).collect()
@@ -146,32 +178,26 @@ async fn plan_of(pair: &Pair, tables: &[&str], options: TaskOptions) -> Arc<Plan
             target: Some(target),
             create: false,
         });
-    let resolution = resolve(pairs.collect(), Operations::ALL, options);
-    let findings = resolution.findings;
-    let plan = resolution.plan.unwrap_or_else(|| panic!("{findings:?}"));
-    let findings = pair.target.check(&pair.spec.key, &plan).await.unwrap();
-    assert!(!findings.iter().any(|f| f.refuses()), "{findings:?}");
-    Arc::new(plan)
+    resolve(pairs.collect(), Operations::ALL, options)
 }
 
 /// Random histories while the task runs and while it does not; afterwards both sides are equal and
 /// nothing has looked like drift.
 async fn follow(pair: &mut Pair, seed: u64, rounds: u32) {
-    let patience = Duration::from_secs(60);
     let mut rng = SmallRng::seed_from_u64(seed);
     println!("seed {seed}");
     for round in 0..rounds {
         let mut running = pair.run();
-        pair.caught_up(&mut running, patience).await;
+        pair.caught_up(&mut running, PATIENCE).await;
         pair.spec.expects_checkpoint = true;
         pair.from.sql(&history(&mut rng, 6)).unwrap();
-        pair.caught_up(&mut running, patience).await;
+        pair.caught_up(&mut running, PATIENCE).await;
         compare(pair, &format!("round {round}, running"));
         running.stop().await.unwrap();
         // What comes in one go is folded.
         pair.from.sql(&history(&mut rng, 20)).unwrap();
         let mut running = pair.run();
-        pair.caught_up(&mut running, patience).await;
+        pair.caught_up(&mut running, PATIENCE).await;
         compare(pair, &format!("round {round}, behind"));
         let drift: Vec<_> = {
             let status = running.status.borrow();
@@ -186,7 +212,11 @@ async fn follow(pair: &mut Pair, seed: u64, rounds: u32) {
 }
 
 fn compare(pair: &Pair, when: &str) {
-    for table in TABLES {
+    compare_all(pair, &TABLES, when);
+}
+
+fn compare_all(pair: &Pair, tables: &[&str], when: &str) {
+    for &table in tables {
         let report = pair
             .judge()
             .compare(&pair.from.table(table), &pair.to.table(table))
@@ -197,7 +227,7 @@ fn compare(pair: &Pair, when: &str) {
 
 async fn start(source: System, target: System) -> Pair {
     let mut rng = SmallRng::seed_from_u64(1);
-    let setup = format!("{} {}", tables(true), history(&mut rng, 10));
+    let setup = format!("{} {}", tables(&TABLES), history(&mut rng, 10));
     Pair::between(source, target, &setup, &TABLES).await
 }
 
@@ -212,13 +242,24 @@ async fn target_has_the_keys(source: System, target: System) {
         .cascades
         .iter()
         .filter(|c| c.enforced && !c.derived);
-    assert_eq!(enforced.count(), 5);
+    assert_eq!(enforced.count(), 7);
     follow(&mut pair, 3, 3).await;
 }
 
+fn replica() -> TaskOptions {
+    TaskOptions {
+        foreign_keys: ForeignKeys::Replica,
+        ..TaskOptions::default()
+    }
+}
+
 /// Makes the target's tables, for the task's user to write.
-fn make_tables(pair: &Pair, keys: bool) {
-    pair.to.sql(&tables(keys)).unwrap();
+fn make_tables(pair: &Pair, keyed: &[&str]) {
+    pair.to.sql(&tables(keyed)).unwrap();
+    grant(pair);
+}
+
+fn grant(pair: &Pair) {
     if pair.to.system() == System::Postgres {
         let grant = "GRANT ALL ON ALL TABLES IN SCHEMA public TO thalweg_writer; \
              GRANT SET ON PARAMETER session_replication_role TO thalweg_writer";
@@ -229,7 +270,7 @@ fn make_tables(pair: &Pair, keys: bool) {
 /// The tables are there without foreign keys.
 async fn target_has_no_keys(source: System, target: System) {
     let mut pair = start(source, target).await;
-    make_tables(&pair, false);
+    make_tables(&pair, &[]);
     pair.spec.plan = plan(&pair, TaskOptions::default()).await;
     assert!(
         pair.spec
@@ -244,96 +285,205 @@ async fn target_has_no_keys(source: System, target: System) {
 /// The target has the keys and does not use them for the task's writes.
 async fn target_does_not_use_its_keys(source: System, target: System) {
     let mut pair = start(source, target).await;
-    make_tables(&pair, true);
-    let options = TaskOptions {
-        foreign_keys: ForeignKeys::Replica,
-        ..TaskOptions::default()
-    };
-    pair.spec.plan = plan(&pair, options).await;
+    make_tables(&pair, &TABLES);
+    pair.spec.plan = plan(&pair, replica()).await;
     follow(&mut pair, 5, 2).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_does_not_have_arrive_where_the_target_has_the_keys() {
-    target_has_the_keys(System::MariaDb, System::Postgres).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_does_not_have_arrive_where_the_target_has_no_keys() {
-    target_has_no_keys(System::MariaDb, System::Postgres).await;
-}
-
 /// A child moves to another parent, then its old parent goes: all in one batch.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_child_that_moved_in_time_stays() {
-    let setup = "CREATE TABLE parent (id INT PRIMARY KEY); \
-        CREATE TABLE child (id INT PRIMARY KEY, parent INT, FOREIGN KEY (parent) REFERENCES parent (id)); \
-        CREATE TABLE toy (id INT PRIMARY KEY, child INT, FOREIGN KEY (child) REFERENCES child (id)); \
-        INSERT INTO parent SELECT seq FROM seq_1_to_100; \
-        INSERT INTO child SELECT seq, seq FROM seq_1_to_100; INSERT INTO toy SELECT id, id FROM child";
-    let pair = Pair::start(setup, &["parent", "child", "toy"]).await;
+async fn moved_in_time(source: System, target: System) {
+    let rows = |row: fn(u32) -> String| (1..=100).map(row).collect::<Vec<_>>().join(", ");
+    let setup = format!(
+        "CREATE TABLE parent (id INT PRIMARY KEY); \
+         CREATE TABLE child (id INT PRIMARY KEY, parent INT, \
+           CONSTRAINT of_parent FOREIGN KEY (parent) REFERENCES parent (id)); \
+         CREATE TABLE toy (id INT PRIMARY KEY, child INT, \
+           CONSTRAINT of_child FOREIGN KEY (child) REFERENCES child (id)); \
+         INSERT INTO parent VALUES {}; INSERT INTO child VALUES {}; INSERT INTO toy VALUES {}",
+        rows(|n| format!("({n})")),
+        rows(|n| format!("({n}, {n})")),
+        rows(|n| format!("({n}, {n})"))
+    );
+    let names = ["parent", "child", "toy"];
+    let mut pair = Pair::between(source, target, &setup, &names).await;
     let mut running = pair.run();
-    pair.caught_up(&mut running, Duration::from_secs(60)).await;
+    pair.caught_up(&mut running, PATIENCE).await;
     let live = |status: &TaskStatus| {
         use thalweg_engine::status::TablePhase::Live;
         status.tables.iter().all(|table| table.phase == Live)
     };
-    running.wait(Duration::from_secs(60), live).await;
+    running.wait(PATIENCE, live).await;
     running.stop().await.unwrap();
     // At the source the keys refuse. Where they act, there is nothing left to act on.
-    pair.to
-        .sql(
-            "ALTER TABLE child DROP CONSTRAINT child_ibfk_1, \
-             ADD FOREIGN KEY (parent) REFERENCES parent (id) ON DELETE CASCADE; \
-             ALTER TABLE toy DROP CONSTRAINT toy_ibfk_1, \
-             ADD FOREIGN KEY (child) REFERENCES child (id) ON DELETE CASCADE",
-        )
-        .unwrap();
-    let names = ["parent", "child", "toy"];
-    let mut pair = pair;
+    for (table, key, column, parent) in [
+        ("child", "of_parent", "parent", "parent"),
+        ("toy", "of_child", "child", "child"),
+    ] {
+        let drop = format!("ALTER TABLE {table} DROP CONSTRAINT {key}");
+        let add = format!(
+            "ALTER TABLE {table} ADD FOREIGN KEY ({column}) REFERENCES {parent} (id) ON DELETE CASCADE"
+        );
+        pair.to.sql(&format!("{drop}; {add}")).unwrap();
+    }
     pair.spec.plan = plan_of(&pair, &names, TaskOptions::default()).await;
     pair.spec.expects_checkpoint = true;
-    pair.from
-        .sql(
-            "START TRANSACTION; UPDATE child SET parent = 100; \
-             DELETE FROM parent WHERE id < 100; COMMIT",
-        )
-        .unwrap();
+    let changes = "START TRANSACTION; UPDATE child SET parent = 100; \
+                   DELETE FROM parent WHERE id < 100; COMMIT";
+    pair.from.sql(changes).unwrap();
     let mut running = pair.run();
-    pair.caught_up(&mut running, Duration::from_secs(60)).await;
-    for table in names {
-        let (from, to) = (pair.from.table(table), pair.to.table(table));
-        let report = pair.judge().compare(&from, &to).unwrap();
-        assert!(report.equal(), "{report}");
-    }
+    pair.caught_up(&mut running, PATIENCE).await;
+    compare_all(&pair, &names, "moved");
     assert_eq!(pair.to.sql("SELECT count(*) FROM toy").unwrap(), "100");
     running.stop().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_does_not_have_arrive_where_the_target_does_not_use_its_keys() {
-    target_does_not_use_its_keys(System::MariaDb, System::Postgres).await;
+/// What is done with foreign keys off does not cascade at the source: neither at the target, or, if
+/// the target's own key would, the task says so and stops.
+async fn keys_off(target: System) {
+    for keys in [false, true] {
+        let mut pair = start(System::MariaDb, target).await;
+        if !keys {
+            make_tables(&pair, &[]);
+            pair.spec.plan = plan(&pair, TaskOptions::default()).await;
+        }
+        let mut running = pair.run();
+        pair.caught_up(&mut running, PATIENCE).await;
+        running.stop().await.unwrap();
+        pair.spec.expects_checkpoint = true;
+        if keys {
+            pair.spec.plan = plan(&pair, TaskOptions::default()).await;
+        }
+        let off = "SET foreign_key_checks = 0; START TRANSACTION; \
+                   UPDATE a SET id = id + 1000 WHERE id % 2 = 0; DELETE FROM a WHERE id % 2 = 1; \
+                   DELETE FROM tree WHERE parent IS NULL; COMMIT; SET foreign_key_checks = 1; \
+                   INSERT INTO a VALUES (5000, 1); INSERT INTO b VALUES (5000, 5000, 1); \
+                   UPDATE a SET id = 5001 WHERE id = 5000";
+        pair.from.sql(off).unwrap();
+        let mut running = pair.run();
+        if keys {
+            let error = running.failed().await;
+            let hint = error.hint().unwrap_or_default();
+            assert!(error.message().contains("foreign_key_checks"), "{error}");
+            assert!(hint.contains("replica"), "{hint}");
+        } else {
+            pair.caught_up(&mut running, PATIENCE).await;
+            compare(&pair, "with the keys off");
+            let kept = "SELECT count(*) FROM b WHERE a < 1000";
+            assert_ne!(pair.to.sql(kept).unwrap(), "0");
+            running.stop().await.unwrap();
+        }
+    }
 }
 
-/// Here the log has what the keys do; the target's own keys are there first.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_has_arrive_where_the_target_has_the_keys() {
-    target_has_the_keys(System::Postgres, System::Postgres).await;
+/// A key that refuses where the source's acts is refused, unless it is not used.
+async fn keys_with_other_actions(source: System, target: System) {
+    let mut pair = start(source, target).await;
+    let plain = tables(&TABLES).replace(" ON DELETE CASCADE", "");
+    pair.to.sql(&plain).unwrap();
+    grant(&pair);
+    let resolution = resolved(&pair, &TABLES, TaskOptions::default()).await;
+    assert!(resolution.plan.is_none());
+    let mut codes: Vec<_> = resolution.findings.iter().map(|f| f.code).collect();
+    codes.dedup();
+    assert_eq!(codes, ["foreign_key_differs"]);
+    pair.spec.plan = plan(&pair, replica()).await;
+    follow(&mut pair, 8, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_has_arrive_where_the_target_has_no_keys() {
-    target_has_no_keys(System::Postgres, System::Postgres).await;
+/// What a key of the target does is not seen by who would have to go on from there.
+async fn keys_at_one_level(target: System) {
+    let mut pair = start(System::MariaDb, target).await;
+    make_tables(&pair, &["b", "d", "loose"]);
+    let resolution = resolved(&pair, &TABLES, TaskOptions::default()).await;
+    assert!(resolution.plan.is_none());
+    let found = resolution.findings.iter();
+    let mut found: Vec<_> = found.map(|f| format!("{} {}", f.code, f.subject)).collect();
+    found.sort();
+    let schema = pair.to.schema();
+    let missing = ["c", "e", "leaf"].map(|table| format!("foreign_key_missing {schema}.{table}"));
+    assert_eq!(found, missing);
+    // A key further down than those that are missing does what is left to do.
+    pair.to
+        .sql("DROP TABLE b, d, loose, a, c, e, leaf, tree")
+        .unwrap();
+    make_tables(&pair, &["c", "e", "leaf"]);
+    let options = TaskOptions::default();
+    let resolution = resolved(&pair, &TABLES, options).await;
+    assert!(resolution.plan.is_some(), "{:?}", resolution.findings);
+    pair.spec.plan = plan(&pair, replica()).await;
+    follow(&mut pair, 9, 1).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_the_log_has_arrive_where_the_target_does_not_use_its_keys() {
-    target_does_not_use_its_keys(System::Postgres, System::Postgres).await;
+#[test]
+fn keys_at_one_level_of_postgres() {
+    run(keys_at_one_level(System::Postgres));
+}
+
+#[test]
+fn keys_at_one_level_of_mariadb() {
+    run(keys_at_one_level(System::MariaDb));
+}
+
+#[test]
+fn keys_off_to_postgres() {
+    run(keys_off(System::Postgres));
+}
+
+#[test]
+fn keys_off_to_mariadb() {
+    run(keys_off(System::MariaDb));
+}
+
+mod the_target_has_the_keys {
+    use super::*;
+    pairs!(each);
+    fn each(source: System, target: System) {
+        run(target_has_the_keys(source, target));
+    }
+}
+
+mod the_target_has_no_keys {
+    use super::*;
+    pairs!(each);
+    fn each(source: System, target: System) {
+        run(target_has_no_keys(source, target));
+    }
+}
+
+mod the_target_does_not_use_its_keys {
+    use super::*;
+    pairs!(each);
+    fn each(source: System, target: System) {
+        run(target_does_not_use_its_keys(source, target));
+    }
+}
+
+mod the_targets_keys_have_other_actions {
+    use super::*;
+    pairs!(each);
+    fn each(source: System, target: System) {
+        run(keys_with_other_actions(source, target));
+    }
+}
+
+mod a_child_that_moved_in_time_stays {
+    use super::*;
+    pairs!(each);
+    fn each(source: System, target: System) {
+        run(moved_in_time(source, target));
+    }
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    runtime.unwrap().block_on(test);
 }
 
 /// Parents and children are read at different moments, while what the log does not have happens.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cascades_during_the_load_arrive() {
+async fn during_the_load(target: System) {
     let rows = "INSERT INTO a SELECT seq, seq FROM seq_1_to_3000; \
         INSERT INTO b SELECT seq, 1 + seq % 3000, seq FROM seq_1_to_20000; \
         INSERT INTO c SELECT seq, 1 + seq % 20000, seq FROM seq_1_to_20000; \
@@ -341,8 +491,8 @@ async fn cascades_during_the_load_arrive() {
         INSERT INTO e SELECT a, line, 1, x FROM d; \
         INSERT INTO tree SELECT seq, NULL, seq FROM seq_1_to_10; \
         INSERT INTO tree SELECT seq, seq DIV 10, seq FROM seq_11_to_5000;";
-    let setup = format!("{} {rows}", tables(true));
-    let mut pair = Pair::between(System::MariaDb, System::Postgres, &setup, &TABLES).await;
+    let setup = format!("{} {rows}", tables(&TABLES));
+    let mut pair = Pair::between(System::MariaDb, target, &setup, &TABLES).await;
     let mut running = pair.run();
     let mut ids = 100..2500;
     let loaded = |status: &TaskStatus| status.phase == TaskPhase::Streaming;
@@ -362,4 +512,14 @@ async fn cascades_during_the_load_arrive() {
     compare(&pair, "after the load");
     running.stop().await.unwrap();
     follow(&mut pair, 6, 1).await;
+}
+
+#[test]
+fn cascades_during_the_load_arrive_in_postgres() {
+    run(during_the_load(System::Postgres));
+}
+
+#[test]
+fn cascades_during_the_load_arrive_in_mariadb() {
+    run(during_the_load(System::MariaDb));
 }

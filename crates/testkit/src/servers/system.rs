@@ -292,8 +292,8 @@ impl Place {
             &match self.system() {
                 System::MariaDb => format!(
                     "GRANT ALL ON thalweg.* TO {{user}}; \
-                     GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX, REFERENCES \
-                     ON {name}.* TO {{user}};"
+                     GRANT SELECT, INSERT, UPDATE, DELETE, CREATE TEMPORARY TABLES, CREATE, ALTER, \
+                     INDEX, REFERENCES ON {name}.* TO {{user}};"
                 ),
                 System::Postgres => format!(
                     "GRANT CREATE ON DATABASE {name} TO {{user}}; \

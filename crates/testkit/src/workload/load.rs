@@ -172,7 +172,7 @@ impl Drop for Load {
 }
 
 /// Our workers, each the only one of its tables but for the bank's.
-fn workers(system: System, sizes: Sizes) -> [(&'static str, Next); 5] {
+fn workers(system: System, sizes: Sizes) -> [(&'static str, Next); 6] {
     let bank = || -> Next {
         match system {
             System::MariaDb => Box::new(move |random, _| tables::bank(random, sizes)),
@@ -194,6 +194,10 @@ fn workers(system: System, sizes: Sizes) -> [(&'static str, Next); 5] {
     [
         ("shop", shop),
         ("seat", seat),
+        (
+            "basket",
+            Box::new(move |random, number| tables::basket(random, sizes, number)),
+        ),
         ("every_type", every_type),
         ("bank 1", bank()),
         ("bank 2", bank()),

@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `sbtest1` … | sysbench's `oltp_read_write`: updates, and the same key deleted and inserted again |
 //! | `customer`, `invoice` | a foreign key that does not cascade; parents and children come and go together |
+//! | `basket`, `item`, `gift` | foreign keys that act, over two levels: rows go, change their key and get NULLs |
 //! | `seat` | unique values swapped and rotated inside a transaction |
 //! | `every_type` | a column of every type the product carries today |
 //! | `account` | a bank: every committed state has the same [`total`](bank_total) |
@@ -42,6 +43,9 @@ pub fn tables() -> Vec<String> {
     let ours = [
         "customer",
         "invoice",
+        "basket",
+        "item",
+        "gift",
         "seat",
         "every_type",
         "account",
@@ -100,6 +104,7 @@ pub fn create(place: &Place, rows: u32) -> Result<()> {
         System::MariaDb => place.sql(&tables::create_sql(rows))?,
         System::Postgres => place.sql(&postgres::create_sql(rows))?,
     };
+    place.sql(&tables::baskets_sql(rows))?;
     place.sql(&every_type_create(place.system(), rows))?;
     place.sql("CREATE TABLE mark (id INT PRIMARY KEY, n BIGINT NOT NULL); INSERT INTO mark VALUES (1, 0);")?;
     sysbench::prepare(place, rows)

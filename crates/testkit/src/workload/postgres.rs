@@ -14,6 +14,7 @@ pub(super) fn create_sql(rows: u32) -> String {
         customers,
         seats,
         accounts,
+        ..
     } = Sizes::of(rows);
     format!(
         "CREATE TABLE customer (

@@ -9,6 +9,7 @@ pub(super) struct Sizes {
     pub(super) customers: u32,
     pub(super) seats: u32,
     pub(super) accounts: u32,
+    pub(super) baskets: u32,
 }
 
 impl Sizes {
@@ -18,6 +19,7 @@ impl Sizes {
             seats: (rows / 100).max(20),
             // Even, so that the interest of neighbours adds up to nothing.
             accounts: (rows / 20).max(10) * 2,
+            baskets: (rows / 50).max(20),
         }
     }
 }
@@ -28,6 +30,7 @@ pub(super) fn create_sql(rows: u32) -> String {
         customers,
         seats,
         accounts,
+        ..
     } = Sizes::of(rows);
     format!(
         "CREATE TABLE customer (
@@ -122,6 +125,71 @@ pub(super) fn seat(random: &mut SmallRng, sizes: Sizes, number: u64) -> String {
         ),
     };
     format!("{read}{moves} COMMIT;")
+}
+
+/// Baskets with items, which go and move with them, and gifts, which lose their item. Both systems
+/// understand it.
+pub(super) fn baskets_sql(rows: u32) -> String {
+    let Sizes { baskets, .. } = Sizes::of(rows);
+    let rows = |row: &dyn Fn(u32) -> String| {
+        let rows: Vec<String> = (1..=baskets).map(row).collect();
+        rows.join(", ")
+    };
+    format!(
+        "CREATE TABLE basket (id BIGINT PRIMARY KEY, guest VARCHAR(40) NOT NULL);
+         CREATE TABLE item (
+           basket BIGINT, line INT, amount INT NOT NULL, PRIMARY KEY (basket, line),
+           CONSTRAINT item_basket FOREIGN KEY (basket) REFERENCES basket (id)
+             ON DELETE CASCADE ON UPDATE CASCADE);
+         CREATE TABLE gift (
+           id BIGINT PRIMARY KEY, basket BIGINT, line INT, note VARCHAR(40) NOT NULL,
+           CONSTRAINT gift_item FOREIGN KEY (basket, line) REFERENCES item (basket, line)
+             ON DELETE SET NULL ON UPDATE CASCADE);
+         INSERT INTO basket VALUES {};
+         INSERT INTO item VALUES {};
+         INSERT INTO gift VALUES {};",
+        rows(&|n| format!("({n}, 'guest {n}')")),
+        rows(&|n| format!("({n}, 1, {n}), ({n}, 2, {n})")),
+        rows(&|n| format!("({n}, {n}, 1, 'for {n}')")),
+    )
+}
+
+/// A basket comes, gets another number, is emptied and filled again, or goes: what becomes of its items
+/// and their gifts is left to the foreign keys. A number and its negative are one basket's.
+pub(super) fn basket(random: &mut SmallRng, sizes: Sizes, number: u64) -> String {
+    let baskets = sizes.baskets;
+    let one = random.random_range(1..=baskets);
+    let (line, amount) = (random.random_range(1..=2), random.random_range(1..1000));
+    let changes = match random.random_range(0..10) {
+        0..3 => format!(
+            "INSERT INTO basket SELECT greatest(max(id), {baskets}) + 1, 'new {number}' FROM basket; \
+             INSERT INTO item SELECT max(id), 1, {amount} FROM basket; \
+             INSERT INTO item SELECT max(id), 2, {amount} FROM basket; \
+             INSERT INTO gift SELECT max(g.id) + 1, (SELECT max(id) FROM basket), {line}, 'new' \
+             FROM gift g;"
+        ),
+        3..5 => format!(
+            "UPDATE basket SET id = -id WHERE id IN ({one}, -{one}); \
+             UPDATE item SET amount = {amount} WHERE basket IN ({one}, -{one});"
+        ),
+        5..7 => format!(
+            "DELETE FROM item WHERE basket IN ({one}, -{one}) AND line = {line}; \
+             INSERT INTO item SELECT id, {line}, {amount} FROM basket WHERE id IN ({one}, -{one}); \
+             INSERT INTO gift SELECT (SELECT max(id) + 1 FROM gift), basket, line, 'more' FROM item \
+             WHERE basket IN ({one}, -{one}) AND line = {line};"
+        ),
+        7 => format!(
+            "DELETE FROM basket WHERE id IN ({one}, -{one}); \
+             INSERT INTO basket VALUES ({one}, 'again {number}'); \
+             INSERT INTO item VALUES ({one}, 1, {amount}), ({one}, 2, {amount});"
+        ),
+        // The newest go, and with them gifts that have lost their item.
+        _ => format!(
+            "DELETE FROM basket WHERE id = (SELECT * FROM (SELECT max(id) FROM basket) q) \
+             AND id > {baskets}; DELETE FROM gift WHERE basket IS NULL AND id > {baskets};"
+        ),
+    };
+    format!("START TRANSACTION; {changes} COMMIT;")
 }
 
 /// Money moves from one account to another, or between many neighbours at once.

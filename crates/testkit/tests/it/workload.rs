@@ -64,7 +64,7 @@ fn busy(system: System) {
             );
         }
         let summary = load.stop().unwrap();
-        assert_eq!(summary.transactions.len(), 6);
+        assert_eq!(summary.transactions.len(), 7);
         assert!(
             summary.transactions.values().all(|done| *done > 0),
             "{summary:?}"

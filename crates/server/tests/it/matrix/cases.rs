@@ -45,6 +45,7 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
     let mut cases = vec![
         changes(),
         keys(),
+        cascades(),
         swaps(),
         keyless(from),
         truncated(),
@@ -53,10 +54,6 @@ pub(super) fn all(from: System, to: System) -> Vec<Case> {
         prepared(from),
         overtaken(from),
     ];
-    // A MariaDB target does not follow foreign keys yet; preflight or the server refuse them there.
-    if to == System::Postgres {
-        cases.push(cascades());
-    }
     // Another system than PostgreSQL has no number that keeps its zeros.
     if from == System::MariaDb || to == System::Postgres {
         cases.push(equal_keys(from));
@@ -202,11 +199,12 @@ fn swaps() -> Case {
     )
 }
 
-/// Deletes, key updates and NULLs that foreign keys carry over two levels.
+/// Deletes, key updates and NULLs that foreign keys carry over two levels; a table that references itself;
+/// a child that moves before its parent goes.
 fn cascades() -> Case {
     Case::new(
         "cascades",
-        &["grand", "child", "leaf", "loose", "loose_leaf"],
+        &["grand", "child", "leaf", "loose", "loose_leaf", "tree"],
         "CREATE TABLE grand (id INT PRIMARY KEY, v INT);
          CREATE TABLE child (id INT PRIMARY KEY, grand_id INT NOT NULL, v INT, UNIQUE (grand_id, id),
            FOREIGN KEY (grand_id) REFERENCES grand (id) ON DELETE CASCADE ON UPDATE CASCADE);
@@ -216,6 +214,9 @@ fn cascades() -> Case {
            FOREIGN KEY (grand_id) REFERENCES grand (id) ON DELETE SET NULL ON UPDATE CASCADE);
          CREATE TABLE loose_leaf (id INT PRIMARY KEY, grand_id INT,
            FOREIGN KEY (grand_id) REFERENCES loose (grand_id) ON DELETE SET NULL ON UPDATE SET NULL);
+         CREATE TABLE tree (id INT PRIMARY KEY, parent INT,
+           FOREIGN KEY (parent) REFERENCES tree (id) ON DELETE CASCADE);
+         INSERT INTO tree VALUES (1, NULL), (2, 1), (3, 2), (4, 4), (5, NULL), (6, 5), (7, 6);
          INSERT INTO grand VALUES (1, 1), (2, 2), (3, 3), (4, 4), (5, 5);
          INSERT INTO child VALUES (10, 1, 1), (11, 1, 1), (20, 2, 2), (30, 3, 3), (40, 4, 4), (50, 5, 5);
          INSERT INTO leaf VALUES (100, 1, 10), (101, 1, 10), (110, 1, 11), (200, 2, 20), (300, 3, 30),
@@ -228,12 +229,17 @@ fn cascades() -> Case {
          DELETE FROM leaf WHERE id = 300; INSERT INTO leaf VALUES (301, 33, 30); COMMIT;
          START TRANSACTION; DELETE FROM grand WHERE id = 4; INSERT INTO grand VALUES (4, 44);
          INSERT INTO child VALUES (40, 4, 44); INSERT INTO leaf VALUES (400, 4, 40); COMMIT;
-         START TRANSACTION; DELETE FROM grand WHERE id = 33; ROLLBACK;",
+         START TRANSACTION; DELETE FROM grand WHERE id = 33; ROLLBACK;
+         DELETE FROM tree WHERE id = 2; DELETE FROM tree WHERE id = 4;
+         START TRANSACTION; UPDATE tree SET parent = 1 WHERE id = 6; DELETE FROM tree WHERE id = 5; COMMIT;",
     )
     .then(
         "DELETE FROM grand WHERE id = 22; UPDATE grand SET id = 55 WHERE id = 5;",
         "INSERT INTO grand VALUES (6, 6); INSERT INTO child VALUES (60, 6, 6); INSERT INTO leaf VALUES (600, 6, 60);
-         UPDATE grand SET id = 66 WHERE id = 6; DELETE FROM grand WHERE id = 55;",
+         UPDATE grand SET id = 66 WHERE id = 6; DELETE FROM grand WHERE id = 55;
+         INSERT INTO grand VALUES (7, 7), (8, 8); INSERT INTO child VALUES (70, 7, 7); INSERT INTO leaf VALUES (700, 7, 70);
+         START TRANSACTION; UPDATE child SET grand_id = 8 WHERE id = 70; DELETE FROM grand WHERE id = 7; COMMIT;
+         DELETE FROM tree WHERE id = 1;",
     )
 }
 
