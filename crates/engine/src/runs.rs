@@ -16,6 +16,8 @@
 //! - Deletes of children and deletes of parents always may: a fold does the children's first, and
 //!   gone is gone. (This is how a source that logs its cascades has them.)
 //! - What is written after a parent's delete stays after it: a fold begins with the deletes.
+//! - Deletes of two parents of one table, one that takes its rows along and one that sets values in them,
+//!   may not change places if that matters to tables further down.
 //! - Further down, in tables that the children's children are in, nobody knows which rows a trigger
 //!   reaches: any other change there is taken to be one of them.
 //! - A value that is not in the row image, or of a type whose equal values can differ in their
@@ -114,7 +116,7 @@ fn enforced(plan: &Plan, ops: &[TableOp]) -> Result<()> {
             continue;
         };
         return Err(Error::data(format!(
-            "a row of {parent} went or changed its key at the source with foreign_key_checks = 0, \
+            "rows of {parent} went or changed their key at the source with foreign_key_checks = 0, \
              and the target's foreign key would change rows of {child} that the source has kept"
         ))
         .with_hint("set the task's option foreign_keys to replica, or drop the target's key")
@@ -186,7 +188,14 @@ fn runs(
 /// Whether an operation changes children, by any of the plan's cascades.
 fn triggers(plan: &Plan, rows: &RowBatch, op: &TableOp) -> bool {
     let mut cascades = plan.cascades_from(op.target);
-    cascades.any(|cascade| cascade.fires(rows, &op.op))
+    cascades.any(|cascade| cascade.fires(rows, &op.op) || empties(cascade, op))
+}
+
+/// Whether the source emptied a parent with foreign keys off, and the target's key would empty its
+/// child.
+fn empties(cascade: &Cascade, op: &TableOp) -> bool {
+    let truncates = op.unchecked && op.op == RowOp::Truncate;
+    truncates && cascade.enforced && !cascade.logged && cascade.child != cascade.parent
 }
 
 /// What an operation on a parent does to the values that are referenced.
@@ -300,6 +309,10 @@ struct Touched {
     written: bool,
     /// May have been reached from above by an update.
     reached: bool,
+    /// May have been reached from above by a delete that removed rows on its way.
+    removed: bool,
+    /// May have been reached from above by a delete that set values on its way.
+    emptied: bool,
 }
 
 struct State<'p> {
@@ -356,8 +369,18 @@ impl<'p> State<'p> {
         let Some(trigger) = Trigger::of(link.cascade, rows, op) else {
             return false;
         };
+        let goes = link.goes();
         let (below, values) = match trigger {
-            Trigger::Delete(old) => (&link.below_delete, vec![link.known(old)]),
+            Trigger::Delete(old) => {
+                let other = |table: &usize| {
+                    let table = self.tables.get(*table);
+                    table.is_some_and(|t| if goes { t.emptied } else { t.removed })
+                };
+                if link.below_delete.iter().any(other) {
+                    return true;
+                }
+                (&link.below_delete, vec![link.known(old)])
+            }
             Trigger::Update(old, new) => {
                 let values = vec![link.known(old), link.known(new)];
                 (&link.below_update, values)
@@ -398,7 +421,15 @@ impl<'p> State<'p> {
                         }
                     }
                 }
-                Some(Trigger::Delete(_)) => {}
+                Some(Trigger::Delete(_)) => {
+                    let goes = link.goes();
+                    for &table in &link.below_delete {
+                        if let Some(table) = tables.get_mut(table) {
+                            table.removed |= goes;
+                            table.emptied |= !goes;
+                        }
+                    }
+                }
                 None => {
                     if let RowOp::Insert(row) = op.op {
                         let value = Value::of(rows.row(row), &link.cascade.parent_columns);
@@ -421,6 +452,11 @@ impl Link<'_> {
         };
         let value = |row: usize| self.known(Value::of(rows.row(row), &self.cascade.columns));
         images.map(|row| row.map(value)).into_iter().flatten()
+    }
+
+    /// Whether children go with their parent.
+    fn goes(&self) -> bool {
+        self.cascade.on_delete == ReferenceAction::Cascade
     }
 
     fn known(&self, value: Value) -> Value {

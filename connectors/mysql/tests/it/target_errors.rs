@@ -6,9 +6,9 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable as _;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp};
 use thalweg_core::mapping::{ExistingRows, ForeignKeys, TaskOptions};
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Cascade, Plan};
 use thalweg_core::ports::{Connector, DataSourceConfig};
-use thalweg_core::schema::{ColumnType, TableName};
+use thalweg_core::schema::{ColumnType, ReferenceAction, TableName};
 use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Kind, Result};
@@ -141,6 +141,25 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
     goal.sql(grant);
     assert_eq!(limited.check(&goal.key, &plan).await.unwrap(), []);
     apply_after(&goal, "DO 0", user).await.unwrap();
+    // What foreign keys change is worked out in temporary tables.
+    let mut followed = Plan::clone(&plan);
+    followed.cascades = vec![Cascade {
+        parent: 0,
+        parent_columns: vec![0],
+        child: 0,
+        columns: vec![1],
+        on_delete: ReferenceAction::Cascade,
+        on_update: ReferenceAction::Refuse,
+        derived: true,
+        enforced: false,
+        logged: false,
+    }];
+    let findings = limited.check(&goal.key, &followed).await.unwrap();
+    let grant = "GRANT CREATE TEMPORARY TABLES ON `shop`.* TO 'loader'@'%'";
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    assert_eq!(findings[0].fix, grant);
+    goal.sql(grant);
+    assert_eq!(limited.check(&goal.key, &followed).await.unwrap(), []);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -557,4 +557,23 @@ async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
     // The source did it with its keys off.
     let without = "a2:1 a3:2 a9:- b10:1 b30:3 b90:9 c100:1 c300:3 c900:9";
     assert_eq!(apply(gone, true).await, without);
+    // By which value children are found, an image may not say.
+    let mut batch = ApplyBatch {
+        position: at(1),
+        ..ApplyBatch::default()
+    };
+    let gone = row(&mut batch.rows, &[CellRef::I64(10), CellRef::Absent]);
+    batch.ordered = vec![TableOp {
+        target: b,
+        feed: 0,
+        op: RowOp::Delete(gone),
+        unchecked: false,
+    }];
+    let error = applier.apply(&batch).await.unwrap_err();
+    says(
+        &error,
+        Kind::Data,
+        "old value of column of",
+        "binlog_row_image",
+    );
 }

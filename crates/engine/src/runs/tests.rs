@@ -61,7 +61,7 @@ fn cascade(parent: usize, child: usize, on_delete: ReferenceAction) -> Cascade {
 }
 
 fn plan(tables: usize, cascades: Vec<Cascade>) -> Arc<Plan> {
-    let names = ["a", "b", "c"];
+    let names = ["a", "b", "c", "d"];
     Arc::new(Plan {
         sources: Vec::new(),
         targets: names.iter().take(tables).map(|name| table(name)).collect(),
@@ -383,4 +383,62 @@ fn what_cannot_meet_is_not_cut() {
         .map(|run| run.end)
         .collect();
     assert_eq!(ends, [121, 122]);
+}
+
+/// InnoDB empties a parent only with foreign keys off, and its children stay. A key of the target would
+/// take them along.
+#[test]
+fn a_parent_emptied_with_keys_off_is_not_emptied_where_a_key_acts() {
+    for (enforced, child) in [(false, 1), (true, 1), (true, 0)] {
+        let mut link = cascade(0, child, ReferenceAction::Cascade);
+        link.enforced = enforced;
+        let plan = plan(2, vec![link]);
+        let batch = ApplyBatch {
+            ordered: vec![TableOp {
+                target: 0,
+                feed: 0,
+                op: RowOp::Truncate,
+                unchecked: true,
+            }],
+            ..ApplyBatch::default()
+        };
+        let folded = fold_runs(&plan, batch, &[]);
+        let refused = folded.is_err_and(|error| error.message().contains("foreign_key_checks"));
+        assert_eq!(refused, enforced && child == 1);
+    }
+}
+
+/// Rows of `c` go with their `a`, and lose what rows of `d` reference with their `b`: what comes first
+/// decides over those of `d`.
+#[test]
+fn parents_that_remove_and_that_empty_rows_keep_their_order() {
+    use ReferenceAction::{Cascade as Go, SetNull};
+    let mut keys = vec![cascade(0, 2, Go), cascade(1, 2, SetNull)];
+    keys[1].columns = vec![2];
+    let mut below = cascade(2, 3, Go);
+    let apart = |keys: Vec<Cascade>, first: usize| {
+        let plan = plan(4, keys);
+        let mut rows = RowBatch::new();
+        let mut delete = |target: usize, id: i64| {
+            for cell in [id, 0, 0] {
+                rows.push(CellRef::I64(cell));
+            }
+            TableOp {
+                target,
+                feed: 0,
+                op: RowOp::Delete(rows.end_row()),
+                unchecked: false,
+            }
+        };
+        let ops = [delete(first, 1), delete(1 - first, 2)];
+        runs(&plan, &rows, &ops, &[]).len() == 2
+    };
+    for first in [0, 1] {
+        assert!(!apart(keys.clone(), first));
+        // Of what is not set to NULL only the removal matters.
+        below.parent_columns = vec![0];
+        assert!(!apart([keys.clone(), vec![below.clone()]].concat(), first));
+        below.parent_columns = vec![2];
+        assert!(apart([keys.clone(), vec![below.clone()]].concat(), first));
+    }
 }
