@@ -79,6 +79,7 @@ const PROOFS: &[(&str, Run)] = &[
             "--nocapture",
         ]),
     ),
+    ("recordings", Run::Server),
     ("sdk", Run::Server),
     ("http", Run::Server),
     ("life", Run::Server),

@@ -12,6 +12,7 @@ use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::{Calendar, ColumnSchema, ColumnType, TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 
+use crate::layout::{self, Layout};
 use crate::position::{Coordinate, Place};
 use crate::stream::cursor::Cursor;
 use crate::stream::decode::{Decoder, Known, Playing, Step};
@@ -64,12 +65,19 @@ pub fn visit(
         file: FILE.to_owned(),
         ..Cursor::new(1)
     };
-    let given = tables.unwrap_or_default();
-    let mut decoder = match Decoder::new(place, cursor, false, given, Known::default(), limits) {
+    let known = |table: &TableSchema| {
+        let nulls = vec![layout::null(); table.columns.len()];
+        TableSchema {
+            layout: Some(Layout::new(table, nulls).stored()),
+            ..table.clone()
+        }
+    };
+    let given: Vec<TableSchema> = tables.unwrap_or_default().iter().map(known).collect();
+    let mut decoder = match Decoder::new(place, cursor, false, &given, Known::default(), limits) {
         Ok(decoder) => decoder,
         Err(error) => {
             return Recording {
-                tables: given.to_vec(),
+                tables: given,
                 transactions: Vec::new(),
                 events: BTreeMap::new(),
                 previous_gtids: String::new(),

@@ -23,7 +23,7 @@ use serde_json::json;
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableSchema;
 use thalweg_mysql::recordings::{play, visit};
-use thalweg_testkit::binlog::{Binlog, Column, Form, Rows, changes, int, json as doc, text};
+use thalweg_testkit::binlog::{Binlog, Column, Form, Rows, changes, int, json as doc, logs, text};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -278,29 +278,11 @@ fn built() -> Vec<(&'static str, Binlog)> {
     out
 }
 
+/// The recordings but for long ones, which are text files that `LOAD DATA` logged.
 fn recorded() -> Vec<(String, Vec<u8>)> {
-    let default = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/data/mysql-binlogs"
-    );
-    let folder = std::env::var("THALWEG_BINLOGS").unwrap_or_else(|_| default.to_owned());
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        eprintln!("recordings: absent (THALWEG_BINLOGS names their folder)");
-        return Vec::new();
-    };
-    let mut out: Vec<(String, Vec<u8>)> = entries
-        .map(|entry| entry.unwrap())
-        .map(|e| {
-            (
-                e.file_name().into_string().unwrap(),
-                std::fs::read(e.path()).unwrap(),
-            )
-        })
-        // Long ones are text files that LOAD DATA logged.
-        .filter(|(name, file)| name != "README.md" && file.len() < 20_000)
-        .collect();
-    out.sort();
-    out
+    let mut all = logs::recorded().unwrap_or_default();
+    all.retain(|(_, file)| file.len() < 20_000);
+    all
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/namespacemysql_1_1binlog_1_1event.html>,
 //! <https://mariadb.com/kb/en/replication-protocol/>. Nothing here is shared with a decoder.
 
+pub mod logs;
+
 use std::io::Write as _;
 
 use serde_json::Value;

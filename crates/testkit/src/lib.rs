@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod client;
 pub mod compare;
 pub mod contract;
+pub mod documented;
 pub mod mappings;
 pub mod memory;
 pub mod servers;

@@ -3,6 +3,7 @@
 use serde_json::json;
 use thalweg_core::Kind;
 use thalweg_mysql::recordings::{Recording, play};
+use thalweg_testkit::binlog::logs::{FORMS, work};
 use thalweg_testkit::binlog::{Binlog, Column, Form, Rows, changes, int, json as doc, text};
 
 use super::world::{LIMITS, line};
@@ -18,9 +19,6 @@ fn columns() -> Vec<Column> {
     ]
 }
 
-/// Writes a transaction.
-type Write<'a> = &'a dyn Fn(&mut Binlog);
-
 const ALL: &[bool] = &[true, true, true];
 
 fn played(log: &Binlog) -> (Recording, Vec<String>) {
@@ -34,16 +32,7 @@ fn played(log: &Binlog) -> (Recording, Vec<String>) {
     (played, lines)
 }
 
-/// An insert, an update and a delete, as they are inside of a transaction.
-fn work(log: &mut Binlog, form: Form) {
-    log.table_map(9, "d", "t", &columns(), true);
-    let row = |id, name: &str| vec![int(id), text(name), doc(&json!({"n": id}))];
-    log.rows(Rows::Write, form, 9, ALL, ALL, &[row(1, "a"), row(2, "b")]);
-    let update = [row(1, "a"), vec![int(1), None, doc(&json!([1.5, "x"]))]].concat();
-    log.rows(Rows::Update, form, 9, ALL, ALL, &[update]);
-    log.rows(Rows::Delete, form, 9, ALL, ALL, &[row(2, "b")]);
-}
-
+/// What [`work`] does.
 const WORK: [&str; 4] = [
     r#"+t 1,'a',Json("{\"n\": 1}")"#,
     r#"+t 2,'b',Json("{\"n\": 2}")"#,
@@ -53,72 +42,7 @@ const WORK: [&str; 4] = [
 
 #[test]
 fn every_form_of_a_transaction_gives_the_same_rows() {
-    let begin = |log: &mut Binlog| log.query("d", "BEGIN");
-    let forms: [(&str, Write<'_>); 9] = [
-        ("anonymous", &|log| {
-            log.anonymous();
-            begin(log);
-            work(log, Form::V2);
-            log.xid();
-        }),
-        ("GTID", &|log| {
-            log.gtid(A, 7);
-            begin(log);
-            log.event(29, 0x80, b"\x07INSERT");
-            work(log, Form::V2);
-            log.xid();
-        }),
-        ("tagged GTID", &|log| {
-            log.tagged(A, "tag", 7);
-            begin(log);
-            work(log, Form::V2);
-            log.xid();
-        }),
-        ("COMMIT", &|log| {
-            begin(log);
-            work(log, Form::V1);
-            log.query("d", "COMMIT");
-        }),
-        ("compressed with zstd", &|log| {
-            log.gtid(A, 7);
-            log.payload(true, |inner| {
-                begin(inner);
-                work(inner, Form::V2);
-                inner.xid();
-            });
-        }),
-        ("payload that is not compressed", &|log| {
-            log.gtid(A, 7);
-            log.payload(false, |inner| {
-                begin(inner);
-                work(inner, Form::V2);
-                inner.xid();
-            });
-        }),
-        ("group replication", &|log| {
-            log.gtid(A, 7);
-            begin(log);
-            log.event(36, 0, &[0; 20]);
-            log.event(37, 0, &[0; 20]);
-            log.event(28, 0x80, &[]);
-            work(log, Form::V2);
-            log.xid();
-        }),
-        ("MariaDB", &|log| {
-            log.event(163, 0, &[0; 4]);
-            log.event(161, 0, &[0; 8]);
-            log.maria_gtid(0, 7, 0, None);
-            log.event(160, 0, b"INSERT");
-            work(log, Form::V1);
-            log.xid();
-        }),
-        ("MariaDB compressed", &|log| {
-            log.maria_gtid(0, 7, 0, None);
-            work(log, Form::Compressed);
-            log.query_compressed("d", "COMMIT");
-        }),
-    ];
-    for (name, write) in forms {
+    for (name, write) in FORMS {
         for checksums in [false, true] {
             let mut log = Binlog::new("8.4.0", checksums);
             write(&mut log);
@@ -128,11 +52,9 @@ fn every_form_of_a_transaction_gives_the_same_rows() {
             assert_eq!(lines, WORK, "{name}");
             assert_eq!(played.transactions.len(), 1, "{name}");
             let time = played.transactions[0].commit.as_ref().unwrap().time_us;
-            let with_time = matches!(name, "GTID" | "tagged GTID" | "anonymous");
-            let fraction = if with_time && !name.contains("tagged") {
-                123_456
-            } else {
-                0
+            let fraction = match name {
+                "GTID" | "anonymous" | "CREATE TABLE AS SELECT" => 123_456,
+                _ => 0,
             };
             if !name.contains("ompressed") && name != "group replication" {
                 assert_eq!(time, Some(1_700_000_000_000_000 + fraction), "{name}");

@@ -24,6 +24,7 @@ mod target_types;
 mod target_world;
 mod texts;
 mod tls;
+mod twin;
 mod types;
 mod world;
 mod xa;

@@ -1,27 +1,12 @@
 //! Recorded logs of MySQL 5.1 to 9.x and of MariaDB, each played to its end or to its damage.
 //!
-//! They lie in the folder that `THALWEG_BINLOGS` names, by default `../shared/data/mysql-binlogs`
-//! beside the repository. Where it is absent the tests say so; the built events cover every kind.
-
-use std::path::PathBuf;
+//! Where they are absent the tests say so; the built events cover every kind. The server's tests apply
+//! them to targets.
 
 use thalweg_mysql::recordings::{Recording, play};
+use thalweg_testkit::binlog::logs::recorded;
 
 use super::world::{LIMITS, line};
-
-fn folder() -> Option<PathBuf> {
-    let default = concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/../../../shared/data/mysql-binlogs"
-    );
-    let folder = std::env::var_os("THALWEG_BINLOGS").unwrap_or_else(|| default.into());
-    let folder = PathBuf::from(folder);
-    if !folder.is_dir() {
-        eprintln!("recordings: absent (THALWEG_BINLOGS names their folder)");
-        return None;
-    }
-    Some(folder)
-}
 
 /// Every recording: how many events and changes it has, and how it ends (empty: well).
 const ALL: &[(&str, u64, usize, &str)] = &[
@@ -86,19 +71,14 @@ const ALL: &[(&str, u64, usize, &str)] = &[
 
 #[test]
 fn every_recording_is_played_to_its_end_or_its_damage() {
-    let Some(folder) = folder() else {
+    let Some(recorded) = recorded() else {
         return;
     };
-    let mut names: Vec<String> = std::fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "README.md")
-        .collect();
-    names.sort();
+    let names: Vec<&str> = recorded.iter().map(|(name, _)| name.as_str()).collect();
     let known: Vec<&str> = ALL.iter().map(|(name, ..)| *name).collect();
     assert_eq!(names, known);
-    for (name, events, changes, end) in ALL {
-        let played = play(&std::fs::read(folder.join(name)).unwrap(), None, LIMITS);
+    for ((name, events, changes, end), (_, file)) in ALL.iter().zip(&recorded) {
+        let played = play(file, None, LIMITS);
         assert_eq!(played.events.values().sum::<u64>(), *events, "{name}");
         let count: usize = played
             .transactions
@@ -128,8 +108,9 @@ fn changes(name: &str) -> Option<Vec<String>> {
 }
 
 fn recording(name: &str) -> Option<Recording> {
-    let file = std::fs::read(folder()?.join(name)).unwrap();
-    Some(play(&file, None, LIMITS))
+    let recorded = recorded()?;
+    let (_, file) = recorded.iter().find(|(of, _)| of == name).unwrap();
+    Some(play(file, None, LIMITS))
 }
 
 #[test]

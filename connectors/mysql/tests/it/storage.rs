@@ -24,8 +24,7 @@ async fn check(world: &World, name: &str, ty: &str, values: &[&str], want: &[&st
     assert_eq!(got, want, "{ty}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_in_the_format_before_5_6() {
+pub(crate) async fn times_in_the_format_before_5_6() {
     let world = World::new(&["mysql56_temporal_format=OFF"]);
     let times = ["'838:59:59'", "'-838:59:59'", "'-00:00:01'", "0", "NULL"];
     let whole = [
@@ -63,8 +62,7 @@ async fn times_in_the_format_before_5_6() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn moments_in_the_format_before_5_6() {
+pub(crate) async fn moments_in_the_format_before_5_6() {
     let world = World::new(&["mysql56_temporal_format=OFF"]);
     for fsp in 0..=6 {
         let unit = 10_i64.pow(6 - fsp);
@@ -107,8 +105,7 @@ async fn moments_in_the_format_before_5_6() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn compressed_columns() {
+pub(crate) async fn compressed_columns() {
     for config in [
         &["column_compression_zlib_wrap=ON"][..],
         &["column_compression_zlib_wrap=OFF"],
@@ -150,8 +147,7 @@ async fn compressed_columns() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn geometry() {
+pub(crate) async fn geometry() {
     let world = World::new(&["binlog_row_metadata=FULL"]);
     let point = |srid: u32, x: f64, y: f64| {
         let mut bytes = srid.to_le_bytes().to_vec();

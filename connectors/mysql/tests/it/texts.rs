@@ -6,8 +6,7 @@ use thalweg_core::value::CellRef;
 use super::types::twin;
 use super::world::World;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_character_set_is_read_exactly() {
+pub(crate) async fn every_character_set_is_read_exactly() {
     let world = World::new(&[]);
     let sets = world.sql("SELECT character_set_name FROM information_schema.character_sets");
     let mut count = 0;
@@ -15,7 +14,8 @@ async fn every_character_set_is_read_exactly() {
         world.sql(&format!(
             "CREATE TABLE s_{set} (id INT PRIMARY KEY, c CHAR(20) CHARACTER SET {set}, \
              v VARCHAR(200) CHARACTER SET {set}, x TEXT CHARACTER SET {set}, \
-             e ENUM('a','é','日本') CHARACTER SET utf8mb4)"
+             tiny TINYTEXT CHARACTER SET {set}, medium MEDIUMTEXT CHARACTER SET {set}, \
+             whole LONGTEXT CHARACTER SET {set}, e ENUM('a','é','日本') CHARACTER SET utf8mb4)"
         ));
         let name = format!("s_{set}");
         assert_eq!(world.check(&[&name]).await, [], "{set}");
@@ -39,7 +39,12 @@ async fn every_character_set_is_read_exactly() {
         let rows: Vec<String> = samples
             .iter()
             .enumerate()
-            .map(|(i, s)| format!("({i}, '{0}', '{0}', '{0}', 'é')", s.replace('\\', "\\\\")))
+            .map(|(i, s)| {
+                format!(
+                    "({i}, '{0}', '{0}', '{0}', '{0}', '{0}', '{0}', 'é')",
+                    s.replace('\\', "\\\\")
+                )
+            })
             .collect();
         // Every byte and every unit that the set has, as stored.
         let fill = format!(

@@ -367,7 +367,14 @@ const TEXT: &[Case] = &[
     ("numrange", &["[1.5,2.50]", "(1,2)"]),
     ("tstzrange", &["[\"2024-01-01 00:00:00+00\",\"infinity\")"]),
     ("daterange", &["[2024-01-01,2024-02-01)"]),
+    ("int8range", &["empty", "[1,9223372036854775807)"]),
+    ("tsrange", &["[\"2024-01-01 00:00:00\",infinity)"]),
     ("int4multirange", &["{}", "{[1,3),[5,7)}"]),
+    (
+        "tstzmultirange",
+        &["{}", "{[\"2024-01-01 00:00:00+00\",infinity)}"],
+    ),
+    ("character varying(5)[]", &["{}", "{abc,\"a    \"}"]),
     ("addr", &["(\"12, High St\",7)", "(,)", "(\"\",0)"]),
     ("addr[]", &["{\"(a,1)\",\"(,)\"}"]),
     (
@@ -412,13 +419,24 @@ const TEXT: &[Case] = &[
     ("pg_lsn", &["0/0", "16/B374D848"]),
     ("txid_snapshot", &["10:20:10,14,15"]),
     ("jsonpath", &["$.\"a\"[*]?(@ > 1)"]),
+    ("pg_snapshot", &["10:20:10,14,15"]),
+    ("xid", &["0", "4294967295"]),
+    ("xid8", &["0", "18446744073709551615"]),
+    ("tid", &["(0,1)", "(4294967295,65535)"]),
+    ("cid", &["0", "4294967295"]),
+    ("oidvector", &["", "1 2 4294967295"]),
+    ("int2vector", &["", "-32768 0 32767"]),
     ("bag", &["{1,2}"]),
     ("hstore", &["", "\"a\"=>NULL, \"b c\"=>\"1\""]),
     ("ltree", &["", "Top.Science"]),
+    ("lquery", &["*.Science.*{1,2}"]),
+    ("cube", &["(1)", "(0, 0),(1e300, -1.5)"]),
+    ("isbn13", &["978-0-393-04002-9"]),
 ];
 
 const SETUP: &str = "
 CREATE EXTENSION citext; CREATE EXTENSION hstore; CREATE EXTENSION ltree;
+CREATE EXTENSION cube; CREATE EXTENSION isn;
 CREATE TYPE mood AS ENUM ('sad', 'ok', 'so, \"happy\"', 'Ž');
 CREATE TYPE addr AS (street text, number int);
 CREATE DOMAIN small AS int CHECK (VALUE < 100); CREATE DOMAIN tiny AS small CHECK (VALUE < 10);
@@ -553,6 +571,7 @@ async fn a_value_is_the_same_however_it_comes() {
         "proof: twin, PostgreSQL: {values} values of {} types, {cases} cells compared",
         BINARY.len() + TEXT.len()
     );
+    none_is_left_out(t);
     as_the_server_says(&origin, b, &loads[0]);
     assert!(b.columns.iter().any(|c| c.native == "citext" && c.folds));
     let other = |name: &str| {
@@ -574,6 +593,21 @@ async fn a_value_is_the_same_however_it_comes() {
     ] {
         assert!(other(name), "{name}");
     }
+}
+
+/// Every type that is documented has values here; the user's own are others.
+fn none_is_left_out(table: &TableSchema) {
+    let plain = |native: &str| match native.split_once('(') {
+        Some((name, rest)) => name.to_owned() + rest.split_once(')').map_or("", |(_, rest)| rest),
+        None => native.to_owned(),
+    };
+    let there: Vec<String> = table.columns.iter().map(|c| plain(&c.native)).collect();
+    let documented = thalweg_testkit::documented::types("PostgreSQL");
+    let lacking: Vec<&String> = documented
+        .iter()
+        .filter(|ty| !ty.starts_with("public.") && !there.contains(&plain(ty)))
+        .collect();
+    assert!(lacking.is_empty(), "no value of {lacking:?}");
 }
 
 /// Kinds with a text form of ours are compared with the server's.

@@ -48,6 +48,7 @@ mod mappings;
 mod matrix;
 mod pair;
 mod process;
+mod recordings;
 mod replicates;
 mod resume;
 mod sdk;
