@@ -16,6 +16,10 @@ pub enum RowOp {
     Insert(usize),
     /// Change the row with the key of `before` to `after`; the key may differ. Cells of `after`
     /// that are `Unchanged` or `Absent` keep their value.
+    ///
+    /// A task without DELETE keeps rows that the source has deleted, and a row may be given the key
+    /// of one: the kept row then makes way, as it does for a row that is inserted. It makes way for
+    /// a row only: where `before` is not there, and nothing is inserted for it, nothing happens.
     Update {
         /// The row as it was: its key cells are present.
         before: usize,

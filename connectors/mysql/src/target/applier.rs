@@ -169,7 +169,7 @@ impl MySqlApplier {
                 target: op.target,
                 table,
                 rules,
-                may_insert: self.plan.operations.insert,
+                operations: self.plan.operations,
             };
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let (session, parking) = (&mut self.session, &mut self.parking);

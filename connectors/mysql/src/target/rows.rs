@@ -3,6 +3,7 @@
 
 use thalweg_core::Result;
 use thalweg_core::batch::{RowOp, TableCounts, TableOp};
+use thalweg_core::mapping::Operations;
 use thalweg_core::value::{RowBatch, RowRef};
 
 use super::error::convert_for;
@@ -16,7 +17,7 @@ pub(super) struct Rows<'a> {
     pub(super) target: usize,
     pub(super) table: &'a Table,
     pub(super) rules: &'a Rules,
-    pub(super) may_insert: bool,
+    pub(super) operations: Operations,
 }
 
 impl Rows<'_> {
@@ -56,6 +57,7 @@ impl Rows<'_> {
                     return Ok(());
                 }
                 if let Some(parked) = self.parked(parking, old) {
+                    self.make_way(session, old, new).await?;
                     parking.change(parked, new);
                 } else if self.rules.echoed
                     && self
@@ -63,7 +65,7 @@ impl Rows<'_> {
                         .await?
                 {
                     // A foreign key of the target had moved it already.
-                } else if self.may_insert && new.cells().all(|cell| cell.is_present()) {
+                } else if self.operations.insert && new.cells().all(|cell| cell.is_present()) {
                     self.insert(session, parking, new).await?;
                     counts.repaired += 1;
                 } else {
@@ -101,7 +103,11 @@ impl Rows<'_> {
         let mut sql = Vec::new();
         table.put_update(old, new, &self.rules.touched, &mut sql)?;
         table.fits(&sql, &session.facts)?;
-        match table.try_send(session, &sql, new).await {
+        let mut written = table.try_send(session, &sql, new).await;
+        if written.as_ref().is_err_and(is_duplicate) && self.make_way(session, old, new).await? {
+            written = table.try_send(session, &sql, new).await;
+        }
+        match written {
             Ok(written) => Ok(written.iter().any(|w| w.rows > 0)),
             Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => {
                 let of = (self.target, table, self.rules);
@@ -110,6 +116,28 @@ impl Rows<'_> {
             }
             Err(error) => Err(convert_for(error, &table.target)),
         }
+    }
+
+    /// Removes a row that was kept under the key to which a row moves ([`RowOp::Update`]); whether
+    /// there was one. A key that the target takes for equal is the moving row's own.
+    async fn make_way(
+        self,
+        session: &mut Session,
+        old: RowRef<'_>,
+        new: RowRef<'_>,
+    ) -> Result<bool> {
+        let table = self.table;
+        if self.operations.delete || !table.target.moves(old, new) {
+            return Ok(false);
+        }
+        let there = laid_over(new, old);
+        let mut sql = format!("DELETE FROM {} WHERE ", table.name).into_bytes();
+        table.put_find(there.row(0), false, &mut sql)?;
+        sql.extend_from_slice(b" AND NOT (");
+        table.put_find(old, false, &mut sql)?;
+        sql.push(b')');
+        let written = table.send(session, &sql).await?;
+        Ok(written.iter().any(|w| w.rows > 0))
     }
 
     /// Inserts a row; whether its key was there already, and the row overwritten.

@@ -72,6 +72,8 @@ pub(super) struct Rows {
     /// The same over the row that has the key.
     overwrite: Statement,
     delete: Statement,
+    /// Prepared when it is needed.
+    make_way: Option<Statement>,
     /// One UPDATE per set of columns that are present.
     updates: FxHashMap<Vec<usize>, Statement>,
 }
@@ -116,6 +118,7 @@ impl Rows {
             insert: client.prepare(&insert).await.map_err(convert)?,
             overwrite: client.prepare(&overwrite).await.map_err(convert)?,
             delete: client.prepare(&delete).await.map_err(convert)?,
+            make_way: None,
             identity,
             echoed: plan.is_echoed(target),
             keyed: !table.key.is_empty(),
@@ -140,7 +143,7 @@ impl Rows {
             }
             RowOp::Delete(row) => {
                 let row = rows.row(row);
-                let found = self.delete(client, row, row).await?;
+                let found = self.delete(client, row).await?;
                 counts.missing += u64::from(found == 0 && !self.echoed);
             }
             RowOp::Update { before, after } => {
@@ -155,13 +158,8 @@ impl Rows {
                     return Ok(());
                 }
                 let whole = present.len() == self.encoder.width();
-                if !operations.delete
-                    && self.moves(rows.row(before), row)
-                    && self.is_there(client, table, rows.row(before)).await?
-                {
-                    // A row that the source has deleted and that was kept makes way, as it does for
-                    // one that is inserted.
-                    self.delete(client, row, rows.row(before)).await?;
+                if !operations.delete && table.moves(rows.row(before), row) {
+                    self.make_way(client, table, rows.row(before), row).await?;
                 }
                 let mut bytes = Vec::new();
                 self.encoder
@@ -206,48 +204,52 @@ impl Rows {
         Ok(())
     }
 
-    /// Removes the row that `row` identifies, whose left-out cells are those of `old`; how many
-    /// there were.
-    async fn delete(&self, client: &Client, row: RowRef<'_>, old: RowRef<'_>) -> Result<u64> {
+    /// Removes the row that `row` identifies; how many there were.
+    async fn delete(&self, client: &Client, row: RowRef<'_>) -> Result<u64> {
         let mut bytes = Vec::new();
-        for &column in &self.identity {
-            let sent = row.cell(column).is_some_and(|cell| cell.is_present());
-            let from = if sent { row } else { old };
-            let column = std::iter::once(column);
-            self.encoder.fields(from, column, &mut bytes)?;
-        }
-        let params = self.params(self.identity.iter().copied(), &bytes);
+        let identity = self.identity.iter().copied();
+        self.encoder.fields(row, identity.clone(), &mut bytes)?;
+        let params = self.params(identity, &bytes);
         let deleted = client.execute_raw(&self.delete, &params).await;
         deleted.map_err(convert)
     }
 
-    /// Whether there is a row of this key.
-    async fn is_there(
-        &self,
+    /// Removes a row that was kept under the key to which the row of `old` moves, if that is there
+    /// to move. A key that the target takes for equal is its own row's.
+    async fn make_way(
+        &mut self,
         client: &Client,
         table: &TargetTable,
-        row: RowRef<'_>,
-    ) -> Result<bool> {
-        let mut bytes = Vec::new();
-        let key = self.identity.iter().copied();
-        self.encoder.fields(row, key.clone(), &mut bytes)?;
-        let (with, found) = find(table, &self.types, &self.identity, 1);
-        let name = quote_table(&table.name);
-        let sql = format!("{with}SELECT 1 FROM {name} WHERE {found}");
-        let statement = client.prepare(&sql).await.map_err(convert)?;
-        let params = self.params(key, &bytes);
-        let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|p| p as _).collect();
-        let row = client.query_opt(&statement, &params).await;
-        Ok(row.map_err(convert)?.is_some())
-    }
-
-    /// Whether an update gives a row another key.
-    fn moves(&self, old: RowRef<'_>, new: RowRef<'_>) -> bool {
-        let moved = |column: &usize| {
-            let (old, new) = (old.cell(*column), new.cell(*column));
-            new.is_some_and(|cell| cell.is_present()) && new != old
+        old: RowRef<'_>,
+        new: RowRef<'_>,
+    ) -> Result<()> {
+        let statement = match &self.make_way {
+            Some(statement) => statement.clone(),
+            None => {
+                let name = quote_table(&table.name);
+                // A table with a key needs nothing before the statement.
+                let at = |first| find(table, &self.types, &self.identity, first).1;
+                let (there, here) = (at(1), at(1 + self.identity.len()));
+                let sql = format!(
+                    "DELETE FROM {name} WHERE {there} AND NOT ({here}) \
+                     AND EXISTS (SELECT FROM {name} WHERE {here})"
+                );
+                let statement = client.prepare(&sql).await.map_err(convert)?;
+                self.make_way.insert(statement).clone()
+            }
         };
-        self.keyed && self.identity.iter().any(moved)
+        let mut bytes = Vec::new();
+        for &column in &self.identity {
+            let sent = new.cell(column).is_some_and(|cell| cell.is_present());
+            let from = if sent { new } else { old };
+            let column = std::iter::once(column);
+            self.encoder.fields(from, column, &mut bytes)?;
+        }
+        let identity = || self.identity.iter().copied();
+        self.encoder.fields(old, identity(), &mut bytes)?;
+        let params = self.params(identity().chain(identity()), &bytes);
+        let made = client.execute_raw(&statement, &params).await;
+        made.map(drop).map_err(convert)
     }
 
     /// Inserts a row; whether its key was there already.

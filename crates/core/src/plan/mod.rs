@@ -24,6 +24,7 @@ use crate::mapping::{Operations, TaskOptions, UnfitValues};
 use crate::schema::{
     ColumnSchema, ForeignKey, TableName, TableSchema, UniqueKey, difference, fnv1a,
 };
+use crate::value::RowRef;
 
 /// A resolved task.
 #[derive(Clone, Debug)]
@@ -128,6 +129,16 @@ impl TargetTable {
     pub fn owned(&self, feed: usize) -> impl Iterator<Item = usize> + '_ {
         let columns = self.feeds.get(feed).into_iter().flat_map(|f| &f.columns);
         columns.copied().filter(|column| !self.key.contains(column))
+    }
+
+    /// Whether an update gives a row another key; key cells that `new` leaves out stay. Never of a
+    /// table without a key.
+    pub fn moves(&self, old: RowRef<'_>, new: RowRef<'_>) -> bool {
+        let moved = |column: &usize| {
+            let (old, new) = (old.cell(*column), new.cell(*column));
+            new.is_some_and(|cell| cell.is_present()) && new != old
+        };
+        self.key.iter().any(moved)
     }
 }
 

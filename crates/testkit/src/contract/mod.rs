@@ -68,7 +68,7 @@ macro_rules! target_contract {
         $crate::target_contract!(
             $system, $open, both_paths_agree, unique_values_swap, epoch_fences, huge_transaction,
             parents_come_first, resume_after_kill, truncate, no_pk_table,
-            layouts_move_with_the_position
+            layouts_move_with_the_position, kept_rows_make_way
         );
     };
     ($system:expr, $open:expr, $($behaviour:ident),*) => {

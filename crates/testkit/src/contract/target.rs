@@ -108,6 +108,27 @@ impl Goal {
         let findings = resolution.findings;
         Arc::new(resolution.plan.unwrap_or_else(|| panic!("{findings:?}")))
     }
+
+    /// A plan that writes to table `t`, which is there, from a source table of the same shape.
+    async fn plan_into_t(&self, operations: Operations) -> Arc<Plan> {
+        let name = TableName::new(self.place.schema(), "t");
+        let found = self.target().describe(std::slice::from_ref(&name)).await;
+        let mut found = found.expect("a table is described");
+        let pair = TablePair {
+            mapping: Mapping {
+                id: "m".into(),
+                source: name.clone(),
+                target: name,
+                columns: Vec::new(),
+            },
+            source: found.first().cloned(),
+            target: found.pop(),
+            create: false,
+        };
+        let resolution = resolve(vec![pair], operations, TaskOptions::default());
+        let findings = resolution.findings;
+        Arc::new(resolution.plan.unwrap_or_else(|| panic!("{findings:?}")))
+    }
 }
 
 async fn apply(applier: &mut dyn Applier, batch: &ApplyBatch) -> thalweg_core::ports::Applied {
@@ -504,6 +525,73 @@ pub async fn layouts_move_with_the_position(goal: &Goal) {
     let released = goal.target().release(&goal.key).await;
     released.expect("a task is released");
     assert_eq!(stored().await.layouts, []);
+
+/// Without DELETE a row that was kept makes way for one that moves to its key, and only for that.
+///
+/// # Panics
+/// When the target does not.
+pub async fn kept_rows_make_way(goal: &Goal) {
+    let key = match goal.place.system() {
+        System::MariaDb => "varchar(10) CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci",
+        System::Postgres => {
+            goal.sql(
+                "CREATE COLLATION ci (provider = icu, locale = 'und-u-ks-level2', \
+                 deterministic = false)",
+            );
+            "varchar(10) COLLATE ci"
+        }
+    };
+    goal.sql(&format!(
+        "CREATE TABLE t (id {key} PRIMARY KEY, v bigint, kept bigint DEFAULT 7)"
+    ));
+    if goal.place.system() == System::Postgres {
+        goal.sql("GRANT ALL ON t TO PUBLIC");
+    }
+    let all_but_delete = Operations {
+        delete: false,
+        ..Operations::ALL
+    };
+    let plan = goal.plan_into_t(all_but_delete).await;
+    let owner = goal.claim(&plan).await;
+    let mut applier = goal.applier(&plan, &owner).await;
+    // Old key, new key and value; without a value the log does not have it. Then what is there, and
+    // how many rows were repaired and missing.
+    type Row = (&'static str, Option<i64>);
+    let cases: [(Option<&str>, Row, &str, (u64, u64)); 7] = [
+        (None, ("a", Some(1)), "a:1", (0, 0)),
+        (None, ("b", Some(2)), "a:1 b:2", (0, 0)),
+        // What is not logged comes along.
+        (Some("a"), ("b", None), "b:1", (0, 0)),
+        // A key that is taken for equal is its own.
+        (Some("b"), ("B", None), "B:1", (0, 0)),
+        (None, ("c", Some(3)), "B:1 c:3", (0, 0)),
+        // Nothing comes to this key.
+        (Some("d"), ("c", None), "B:1 c:3", (0, 1)),
+        // The row comes anew.
+        (Some("d"), ("c", Some(4)), "B:1 c:4", (1, 0)),
+    ];
+    for (n, (old, (key, value), expected, counted)) in cases.into_iter().enumerate() {
+        let mut batch = batch(u32::try_from(n).unwrap_or_default());
+        let mut row = |key: &str, value: Option<i64>, kept: Option<i64>| {
+            batch.rows.push(CellRef::Text(key));
+            for cell in [value, kept] {
+                let cell = cell.map_or(CellRef::Unchanged, CellRef::I64);
+                batch.rows.push(cell);
+            }
+            batch.rows.end_row()
+        };
+        let before = old.map(|old| row(old, None, None));
+        let after = row(key, value, value.map(|_| 7));
+        batch.ordered = ordered(&[match before {
+            Some(before) => RowOp::Update { before, after },
+            None => RowOp::Insert(after),
+        }]);
+        let applied = apply(applier.as_mut(), &batch).await;
+        let rows = goal.sql("SELECT id, v FROM t WHERE kept = 7 ORDER BY v");
+        assert_eq!(rows.replace('\t', ":").replace('\n', " "), expected, "{n}");
+        let counts = applied.counts.first().expect("one table was counted");
+        assert_eq!((counts.repaired, counts.missing), counted, "{n}");
+    }
 }
 
 fn batch(position: u32) -> ApplyBatch {
