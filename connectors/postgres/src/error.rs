@@ -13,6 +13,12 @@ use crate::wire::frame::Refusal;
 /// an empty hint: nothing but to wait, or the server's own hint.
 const TABLE: &[(&str, Kind, &str)] = &[
     ("08", Kind::Transient, ""),
+    // One statement met a row twice.
+    (
+        "21000",
+        Kind::Data,
+        "the target takes the keys of two rows for equal: give its key a type and collation that tell them apart, or correct one of the rows at the source",
+    ),
     (
         "0A",
         Kind::Schema,
@@ -411,6 +417,7 @@ mod tests {
             ("42P01", Kind::Schema),
             ("42703", Kind::Schema),
             ("3F000", Kind::Schema),
+            ("21000", Kind::Data),
             ("22001", Kind::Data),
             ("22003", Kind::Data),
             ("23502", Kind::Data),

@@ -4,6 +4,7 @@
 //! which may be for the order of the rows only (two that swap a unique value), it is rolled back to
 //! the savepoint and the same changes are applied row by row in commit order.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,12 +13,14 @@ use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::TableName;
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 
 use super::check::explain;
 use super::checkpoint::{self, Again, Place};
 use super::ddl::make_keys;
 use super::follow::{Follower, Moved};
+use super::merged::Merged;
 use super::park::Parking;
 use super::rows::Rows;
 use super::session::Session;
@@ -34,6 +37,8 @@ pub(super) struct MySqlApplier {
     place: Place,
     /// Per target, as soon as it is needed; anew when keys were made.
     tables: Vec<Option<(Table, Rules)>>,
+    /// The sources of merged tables, by target and feed.
+    merged: BTreeMap<(usize, usize), Merged>,
     /// A transaction is open: a part of a huge one was applied.
     open: bool,
     /// Rows that wait for their place in it.
@@ -49,11 +54,20 @@ fn missing() -> Error {
 impl MySqlApplier {
     pub(super) async fn new(mut session: Session, owner: Owner, plan: Arc<Plan>) -> Result<Self> {
         let place = owner.place(&mut session).await?;
+        let mut merged = BTreeMap::new();
+        for (target, table) in plan.targets.iter().enumerate() {
+            let feeds = (0..table.feeds.len()).filter(|_| table.merged());
+            for feed in feeds.map(|feed| (target, feed)) {
+                let made = Merged::new(&mut session, (&owner, &place), &plan, feed).await?;
+                merged.insert(feed, made);
+            }
+        }
         session.run("ROLLBACK").await?;
         Ok(MySqlApplier {
             session,
             owner,
             place,
+            merged,
             tables: plan.targets.iter().map(|_| None).collect(),
             follower: Follower::new(&plan),
             plan,
@@ -84,8 +98,13 @@ impl MySqlApplier {
                 self.know(target).await?;
             }
         }
-        let bulk = batch.ordered.len() >= BULK_OPS_MIN && self.parking.is_empty();
-        let folded = batch.folded.as_deref().filter(|_| bulk);
+        let merged = |net: &Net| match net {
+            Net::Folded(part) => self.merged.contains_key(&(part.target, part.feed)),
+            Net::InOrder(_) => false,
+        };
+        let many = |nets: &&[Net]| batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged);
+        let folded = batch.folded.as_deref().filter(many);
+        let folded = folded.filter(|_| self.parking.is_empty());
         if let Some(folded) = folded {
             self.session.run("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
@@ -116,12 +135,21 @@ impl MySqlApplier {
     ) -> Result<()> {
         let (session, tables, plan) = (&mut self.session, &self.tables, &self.plan);
         let rows = &batch.rows;
+        for part in folded(nets) {
+            if let Some(merged) = self.merged.get_mut(&(part.target, part.feed)) {
+                merged.stage(session, rows, part).await?;
+            }
+        }
         // Children before parents when rows go, parents before children when they come.
         for part in folded(nets).rev() {
             let target = part.target;
+            let counts = counts.get_mut(target).ok_or_else(missing)?;
+            if let Some(merged) = self.merged.get_mut(&(target, part.feed)) {
+                merged.delete(session, counts).await?;
+                continue;
+            }
             let known = tables.get(target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
-            let counts = counts.get_mut(target).ok_or_else(missing)?;
             if let Some(follower) = &mut self.follower {
                 let fires = |&row: &usize| {
                     Follower::follows(plan, rows, target, &RowOp::Delete(row))
@@ -135,9 +163,13 @@ impl MySqlApplier {
         }
         for part in folded(nets) {
             let target = part.target;
+            let counts = counts.get_mut(target).ok_or_else(missing)?;
+            if let Some(merged) = self.merged.get_mut(&(target, part.feed)) {
+                merged.write(session, counts).await?;
+                continue;
+            }
             let known = tables.get(target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
-            let counts = counts.get_mut(target).ok_or_else(missing)?;
             let may_insert = plan.operations.insert;
             bulk::write(session, table, rules, rows, part, may_insert, counts).await?;
             if let Some(follower) = &mut self.follower {
@@ -163,6 +195,11 @@ impl MySqlApplier {
         counts: &mut [TableCounts],
     ) -> Result<()> {
         for op in ops {
+            if self.merged.contains_key(&(op.target, op.feed)) {
+                let counts = counts.get_mut(op.target).ok_or_else(missing)?;
+                self.apply_merged(&batch.rows, op, counts).await?;
+                continue;
+            }
             let known = self.tables.get(op.target).and_then(Option::as_ref);
             let (table, rules) = known.ok_or_else(missing)?;
             let rows = Rows {
@@ -213,6 +250,31 @@ impl MySqlApplier {
         self.parking
             .settle(&mut self.session, tables, at_last)
             .await
+    }
+
+    /// One operation on a merged table: the same statements as for many.
+    async fn apply_merged(
+        &mut self,
+        rows: &RowBatch,
+        op: &TableOp,
+        counts: &mut TableCounts,
+    ) -> Result<()> {
+        let session = &mut self.session;
+        let merged = self.merged.get_mut(&(op.target, op.feed));
+        let merged = merged.ok_or_else(missing)?;
+        let mut one = FoldedTable::default();
+        match op.op {
+            RowOp::Insert(row) => one.inserts.push(row),
+            RowOp::Update { before, after } => one.updates.push((before, after)),
+            RowOp::Delete(row) => one.deletes.push(row),
+            RowOp::Truncate => {}
+        }
+        match op.op {
+            RowOp::Truncate => merged.stage_all(session).await?,
+            _ => merged.stage(session, rows, &one).await?,
+        }
+        merged.delete(session, counts).await?;
+        merged.write(session, counts).await
     }
 
     /// Moves the position in the open transaction, if it is still ours to move.

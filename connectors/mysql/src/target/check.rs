@@ -12,7 +12,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::schema::{ColumnSchema, ReferenceAction};
 use thalweg_core::{Error, Kind, Result};
 
-use super::checkpoint;
+use super::checkpoint::{self, Place};
 use super::ddl::create_sql;
 use super::error::convert;
 use super::session::{Session, quote};
@@ -28,8 +28,8 @@ pub(super) async fn check(
     let mut findings = Vec::new();
     let user = account(session).await?;
     server(session, &mut findings).await?;
-    place(session, config, task, &user, &mut findings).await?;
-    temporary(session, plan, &user, &mut findings).await?;
+    let place = place(session, config, task, &user, &mut findings).await?;
+    temporary(session, plan, place.as_ref(), &user, &mut findings).await?;
     itself(plan, &mut findings);
     let known = checkpoint::find(session, task).await?;
     for table in &plan.targets {
@@ -40,14 +40,6 @@ pub(super) async fn check(
                 subject.clone(),
                 error.message(),
                 error.hint().unwrap_or_default(),
-            ));
-        }
-        if table.merged() {
-            findings.push(Finding::error(
-                "several_sources",
-                subject.clone(),
-                "several tables are mapped to it, which this target cannot merge yet",
-                "keep one of the mappings, or map the others to tables of their own",
             ));
         }
         folding(session, plan, table, &mut findings).await?;
@@ -156,25 +148,23 @@ async fn server(session: &mut Session, findings: &mut Vec<Finding>) -> Result<()
     Ok(())
 }
 
-/// Whether the checkpoint has a place.
+/// The place that the checkpoint has, or would be given.
 async fn place(
     session: &mut Session,
     config: &DataSourceConfig,
     task: &TaskKey,
     user: &str,
     findings: &mut Vec<Finding>,
-) -> Result<()> {
-    if checkpoint::find(session, task).await?.is_some() {
-        return Ok(());
+) -> Result<Option<Place>> {
+    let found = checkpoint::find(session, task).await?;
+    if found.is_some() {
+        return Ok(found);
     }
-    let database = quote(&config.database);
     // Who may create a table in a database may create the database.
-    for table in [
-        "thalweg.checkpoint".to_owned(),
-        format!("{database}._thalweg_checkpoint"),
-    ] {
-        if !denied(session, &format!("CREATE TABLE {table} (a int)")).await? {
-            return Ok(());
+    for place in [Place::own(), Place::in_database(config.database.clone())] {
+        let create = format!("CREATE TABLE {} (a int)", place.checkpoint());
+        if !denied(session, &create).await? {
+            return Ok(Some(place));
         }
     }
     findings.push(Finding::error(
@@ -184,7 +174,7 @@ async fn place(
          in the data source's own",
         format!("GRANT ALL ON thalweg.* TO {user}"),
     ));
-    Ok(())
+    Ok(None)
 }
 
 /// Whether the server would refuse a statement for want of a right. It is prepared only, and never
@@ -218,24 +208,31 @@ fn itself(plan: &Plan, findings: &mut Vec<Finding>) {
     }
 }
 
-/// What foreign keys of the source change is worked out in temporary tables.
+/// What foreign keys of the source change, and rows of several sources, are worked out in temporary
+/// tables.
 async fn temporary(
     session: &mut Session,
     plan: &Plan,
+    place: Option<&Place>,
     user: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<()> {
     let derived = plan.cascades.iter().filter(|cascade| cascade.derived);
-    let tables = derived.filter_map(|cascade| plan.targets.get(cascade.parent));
-    let schemas: BTreeSet<&str> = tables.map(|table| table.name.schema.as_str()).collect();
+    let parents = derived.filter_map(|cascade| plan.targets.get(cascade.parent));
+    let parents = parents.map(|table| table.name.schema.as_str());
+    let merged = plan.targets.iter().any(TargetTable::merged);
+    let beside = place
+        .filter(|_| merged)
+        .map(|place| place.database.as_str());
+    let schemas: BTreeSet<&str> = parents.chain(beside).collect();
     for schema in schemas.into_iter().map(quote) {
         let probe = format!("CREATE TEMPORARY TABLE {schema}.`_thalweg_moved` (a int)");
         if denied(session, &probe).await? {
             findings.push(Finding::error(
-                "privileges",
+                "create_temporary_tables",
                 schema.clone(),
-                "the source does not log what its foreign keys change, and to work that out the user \
-                 has to make temporary tables, which it may not",
+                "the user may not create temporary tables, in which rows of several sources meet and \
+                 it is worked out what the source's foreign keys change below its log",
                 format!("GRANT CREATE TEMPORARY TABLES ON {schema}.* TO {user}"),
             ));
         }
@@ -445,7 +442,7 @@ async fn form(
 /// Whether the task has loaded a table before, and whether the table is Live.
 async fn stored(
     session: &mut Session,
-    place: &checkpoint::Place,
+    place: &Place,
     task: &TaskKey,
     table: &TargetTable,
 ) -> Result<(bool, bool)> {

@@ -57,21 +57,21 @@ pub(super) struct Place {
 }
 
 impl Place {
-    fn own() -> Place {
+    pub(super) fn own() -> Place {
         Place {
             database: DATABASE.to_owned(),
             prefix: "",
         }
     }
 
-    fn in_database(database: String) -> Place {
+    pub(super) fn in_database(database: String) -> Place {
         Place {
             database,
             prefix: PREFIX,
         }
     }
 
-    fn quoted(&self, table: &str) -> String {
+    pub(super) fn quoted(&self, table: &str) -> String {
         format!(
             "{}.{}",
             quote(&self.database),
@@ -241,7 +241,7 @@ pub(super) async fn take_turns(session: &mut Session) -> Result<()> {
     }
 }
 
-async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
+pub(super) async fn make(session: &mut Session, task: &TaskKey) -> Result<Place> {
     if let Some(place) = find(session, task).await? {
         // Asked first, because IF NOT EXISTS needs the right to create even where nothing is to do.
         for (table, create) in place.statements() {

@@ -12,6 +12,7 @@ use super::check::explain;
 use super::checkpoint::{self, Place};
 use super::pending;
 use super::session::{Flavor, Session, quote, text};
+use super::side;
 use super::table::quote_table;
 
 /// Creates what is missing.
@@ -29,7 +30,7 @@ pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) 
             return Err(error);
         }
     }
-    Ok(())
+    side::prepare(session, task, plan).await
 }
 
 /// The statement that creates a table with the key that tells its rows apart.

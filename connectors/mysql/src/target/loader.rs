@@ -1,23 +1,31 @@
 //! Loading: one chunk in one transaction, by statements of many rows straight into the table.
 //!
 //! Not by `LOAD DATA LOCAL`: it is no faster than such statements, has its own rules for values, and
-//! the server would ask us for a file.
+//! the server would ask us for a file. Rows of one source of several go by a staging table and meet the
+//! others' there ([`super::merged`]).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::checkpoint::LoadedChunk;
+use thalweg_core::batch::TableCounts;
+use thalweg_core::checkpoint::{LoadedChunk, TaskKey};
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Loader;
+use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 
 use super::check::explain;
 use super::checkpoint::Place;
-use super::session::Session;
+use super::merged::Merged;
+use super::session::{LOCK_WAIT_S, Session};
 use super::table::{Table, is_empty};
-use super::{Owner, bulk, ledger};
+use super::{Owner, bulk, ledger, side};
+
+/// Seconds a loader of a merged table waits for its turn: others before it may write large chunks.
+const TURN_WAIT_S: u32 = 3_600;
 
 pub(super) struct MySqlLoader {
     session: Session,
@@ -25,11 +33,15 @@ pub(super) struct MySqlLoader {
     plan: Arc<Plan>,
     place: Place,
     open: Option<Open>,
+    /// Feeds of merged tables, made once each.
+    merged: BTreeMap<(usize, usize), Merged>,
 }
 
 /// The open transaction.
 struct Open {
     table: Table,
+    /// The target and the feed that are written.
+    feed: (usize, usize),
     rows: u64,
 }
 
@@ -43,6 +55,7 @@ impl MySqlLoader {
             plan,
             place,
             open: None,
+            merged: BTreeMap::new(),
         })
     }
 
@@ -58,7 +71,35 @@ impl MySqlLoader {
                 .with_hint(format!("TRUNCATE {table}, or set existing_rows to replace"))
                 .at(Side::Target));
         }
+        if open.table.target.merged() {
+            side::empty(session, &self.place, &self.owner.task, name).await?;
+        }
         ledger::begin(session, &self.place, &self.owner.task, name, fingerprint).await
+    }
+}
+
+/// Waits until no other loader writes this merged table. By the rows' own locks alone they cannot:
+/// of three that insert one key, two wait for the first with a shared lock each, and then both for
+/// the other's.
+async fn take_turn(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    let wait = |seconds: u32| format!("SET SESSION innodb_lock_wait_timeout = {seconds}");
+    let lock = format!(
+        "SELECT 1 FROM {} WHERE server = ? AND task = ? AND target_schema = ? \
+         AND target_table = ? FOR UPDATE",
+        place.tables()
+    );
+    let key = (&task.server, &task.task, &table.schema, &table.name);
+    session.run(&wait(TURN_WAIT_S)).await?;
+    let locked: Vec<u8> = session.ask(&lock, key).await?;
+    session.run(&wait(LOCK_WAIT_S)).await?;
+    match locked.as_slice() {
+        [_] => Ok(()),
+        _ => Err(Error::bug("a table is loaded that was not emptied").at(Side::Target)),
     }
 }
 
@@ -68,15 +109,32 @@ fn unopened() -> Error {
 
 #[async_trait]
 impl Loader for MySqlLoader {
-    async fn begin(&mut self, target: usize, _feed: usize) -> Result<()> {
+    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
         if self.open.is_some() {
             return Err(Error::bug("a transaction is open"));
         }
+        let feed = (target, feed);
         let target = self.plan.targets.get(target);
         let target = target.ok_or_else(|| Error::bug("no such target"))?;
-        let table = Table::new(target, self.session.facts.flavor)?;
-        self.session.run("START TRANSACTION").await?;
-        self.open = Some(Open { table, rows: 0 });
+        let session = &mut self.session;
+        if target.merged() {
+            let merged = match self.merged.remove(&feed) {
+                Some(merged) => merged,
+                None => Merged::new(session, (&self.owner, &self.place), &self.plan, feed).await?,
+            };
+            self.merged
+                .entry(feed)
+                .or_insert(merged)
+                .empty(session)
+                .await?;
+        }
+        let table = Table::new(target, session.facts.flavor)?;
+        session.run("START TRANSACTION").await?;
+        self.open = Some(Open {
+            table,
+            feed,
+            rows: 0,
+        });
         Ok(())
     }
 
@@ -89,6 +147,13 @@ impl Loader for MySqlLoader {
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
         let open = self.open.as_mut().ok_or_else(unopened)?;
+        if let Some(merged) = self.merged.get_mut(&open.feed) {
+            // They are written at the end, so that the keys of all are locked in their order.
+            for row in rows.iter() {
+                merged.insert(&mut self.session, row).await?;
+            }
+            return Ok(());
+        }
         match bulk::insert(&mut self.session, &open.table, rows.iter()).await {
             Ok(inserted) if inserted == rows.len() as u64 => {
                 open.rows += inserted;
@@ -102,7 +167,22 @@ impl Loader for MySqlLoader {
     }
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
-        let open = self.open.take().ok_or_else(unopened)?;
+        let mut open = self.open.take().ok_or_else(unopened)?;
+        if let Some(merged) = self.merged.get_mut(&open.feed) {
+            let session = &mut self.session;
+            open.rows = merged.finish(session).await?;
+            take_turn(
+                session,
+                &self.place,
+                &self.owner.task,
+                &open.table.target.name,
+            )
+            .await?;
+            let written = merged.write(session, &mut TableCounts::default()).await;
+            if let Err(error) = written {
+                return Err(explain(session, &self.plan, error).await);
+            }
+        }
         if open.rows != chunk.map_or(0, |chunk| chunk.rows) {
             return Err(Error::bug("a chunk says other rows than were loaded").at(Side::Target));
         }

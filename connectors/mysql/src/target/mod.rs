@@ -11,12 +11,14 @@ mod layouts;
 mod ledger;
 mod literal;
 mod loader;
+mod merged;
 mod native;
 mod park;
 mod pending;
 mod release;
 mod rows;
 mod session;
+mod side;
 mod table;
 
 use std::sync::{Arc, OnceLock};

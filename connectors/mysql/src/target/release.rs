@@ -6,6 +6,7 @@ use thalweg_core::{Kind, Result};
 
 use super::checkpoint::{LOCK, Place, present, take_turns};
 use super::session::{Session, quote, text};
+use super::side;
 use super::table::gone_is_none;
 
 /// Times a removal is tried again after it met other tasks' locks.
@@ -25,6 +26,8 @@ pub(super) async fn release(session: &mut Session, task: &TaskKey) -> Result<()>
 
 async fn release_once(session: &mut Session, task: &TaskKey) -> Result<()> {
     for place in present(session).await? {
+        // First, as nobody looks for them in a place without checkpoint tables.
+        side::release(session, &place, task).await?;
         for table in [
             place.layouts(),
             place.chunks(),

@@ -94,7 +94,7 @@ pub(super) struct Session {
 }
 
 /// Seconds until the server gives up waiting for a lock, or for a client that is gone.
-const LOCK_WAIT_S: u32 = 20;
+pub(super) const LOCK_WAIT_S: u32 = 20;
 const IDLE_S: u32 = 3_600;
 
 /// The mode that refuses what does not fit, after what is common to all.

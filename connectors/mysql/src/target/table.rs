@@ -303,6 +303,12 @@ impl Table {
         u16::try_from(cells.count()).unwrap_or(u16::MAX)
     }
 
+    /// Whether only a session that is not strict can write a cell.
+    pub(super) fn is_unlabelled(&self, index: usize, cell: CellRef<'_>) -> bool {
+        let column = self.columns.get(index);
+        column.is_some_and(|column| column.literal.is_unlabelled(cell))
+    }
+
     /// `Data` error for a statement the server would not take.
     pub(super) fn fits(&self, sql: &[u8], facts: &Facts) -> Result<()> {
         let max = facts.packet_max.saturating_sub(PACKET_SLACK);

@@ -589,3 +589,34 @@ async fn names_with_quotes_and_dots_and_hundreds_of_columns() {
     let described = goal.target.describe(&[TableName::new("shop", name)]).await;
     assert_eq!(described.unwrap()[0].columns.len(), 401);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_sources_of_a_table_take_the_right_to_temporary_tables() {
+    let goal = Goal::new();
+    goal.sql(
+        "CREATE TABLE t (id bigint PRIMARY KEY, v bigint); \
+         CREATE USER loader@'%' IDENTIFIED BY 'secret'; GRANT ALL ON shop.* TO loader@'%'; \
+         GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP ON thalweg.* TO loader@'%'",
+    );
+    let plan = goal.plan_into(&["t"], TaskOptions::default()).await;
+    let mut plan = Plan::clone(&plan);
+    let feed = plan.targets[0].feeds[0].clone();
+    plan.targets[0].feeds.push(feed);
+    let plan = Arc::new(plan);
+    let limited = goal.target_as("loader", "secret");
+    let findings = limited.check(&goal.key, &plan).await.unwrap();
+    let codes: Vec<_> = findings.iter().map(|f| f.code).collect();
+    assert_eq!(codes, ["create_temporary_tables"]);
+    limited.prepare(&goal.key, &plan).await.unwrap();
+    let epoch = limited.claim(&goal.key).await.unwrap().epoch;
+    let open = async || {
+        let opened = limited.open_applier(&goal.key, epoch, Arc::clone(&plan));
+        opened.await.map(drop)
+    };
+    let grant = "GRANT CREATE TEMPORARY TABLES ON `thalweg`.* TO ";
+    says(&open().await.unwrap_err(), Kind::Config, "1044", grant);
+    assert_eq!(findings[0].fix, format!("{grant}'loader'@'%'"));
+    goal.sql(&findings[0].fix);
+    open().await.unwrap();
+    assert_eq!(limited.check(&goal.key, &plan).await.unwrap(), []);
+}

@@ -215,7 +215,7 @@ impl PostgresApplier {
         if slot.is_none() {
             let client = &self.connection.client;
             let way = if table.merged() {
-                let merged = Merged::new(client, &self.owner.task, (target, feed), table);
+                let merged = Merged::new(client, &self.owner.task, &self.plan, (target, feed));
                 Way::Merged(Arc::new(merged.await?), Ops::default())
             } else {
                 Way::Plain(Bulk::new(client, &self.plan, target).await?)

@@ -133,7 +133,7 @@ impl PostgresLoader {
         let client = &self.connection.client;
         let merged = match self.merged.get(&open) {
             Some(merged) => Arc::clone(merged),
-            None => Arc::new(Merged::new(client, &self.owner.task, open, table).await?),
+            None => Arc::new(Merged::new(client, &self.owner.task, &self.plan, open).await?),
         };
         let staging = merged.staging(client).await.map_err(|e| e.error)?;
         self.merged.insert(open, merged);

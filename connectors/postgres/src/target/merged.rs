@@ -19,6 +19,9 @@
 //!
 //! Keys are locked in the side table first and in their order, so loads of several sources into
 //! one table wait for each other and do not block each other for ever.
+//!
+//! Where the target takes different keys for equal, rows of different sources meet, and two rows of
+//! one source must not: the task stops.
 
 mod statements;
 
@@ -29,9 +32,10 @@ use bytes::Bytes;
 use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::checkpoint::TaskKey;
-use thalweg_core::plan::TargetTable;
+use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::schema::TableName;
 use thalweg_core::value::{RowBatch, RowRef};
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Result, Side};
 use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::bulk::{BulkError, nulls, sent};
@@ -64,6 +68,9 @@ pub(super) struct Merged {
     encoder: RowEncoder,
     copy: Statement,
     sql: Sql,
+    name: TableName,
+    /// Whether the target may take different keys for equal.
+    folds: bool,
 }
 
 impl Merged {
@@ -71,9 +78,11 @@ impl Merged {
     pub(super) async fn new(
         client: &Client,
         task: &TaskKey,
+        plan: &Plan,
         (target, feed): (usize, usize),
-        table: &TargetTable,
     ) -> Result<Self> {
+        let table = plan.targets.get(target);
+        let table = table.ok_or_else(|| Error::bug("no such target"))?;
         let columns = table.feeds.get(feed).map(|feed| feed.columns.clone());
         let stage = format!("thalweg_merge_{target}_{feed}");
         let types = Stage::of(client, table).await?;
@@ -81,12 +90,22 @@ impl Merged {
         client.batch_execute(&create).await.map_err(convert)?;
         let stage = format!("pg_temp.{stage}");
         let copy = format!("COPY {stage} FROM STDIN (FORMAT binary)");
+        let mut key = table.key.iter().filter_map(|c| table.columns.get(*c));
         Ok(Merged {
+            name: table.name.clone(),
+            folds: key.any(|column| column.folds),
             key: table.key.clone(),
             columns: columns.ok_or_else(|| Error::bug("no such feed"))?,
             encoder: RowEncoder::new(table),
             copy: client.prepare(&copy).await.map_err(convert)?,
-            sql: Sql::new(&Names::new(task, table, feed, &stage, &types)),
+            sql: Sql::new(&Names::new(
+                task,
+                table,
+                feed,
+                &stage,
+                &types,
+                !plan.operations.delete,
+            )),
         })
     }
 
@@ -180,6 +199,10 @@ impl Merged {
             mut inserts,
             ..
         } = ops;
+        if self.folds && inserts + ops.moves > 0 {
+            // Two that come at once make the statement fail that notes them.
+            self.refuse_strangers(client).await?;
+        }
         // Signs of drift first: a row that comes and is there, one that changes and is not.
         if inserts > 0 {
             let met = run(&self.sql.met).await?;
@@ -214,6 +237,23 @@ impl Merged {
         Ok(())
     }
 
+    /// `Data` error if a row comes to a key that another row of its source has.
+    async fn refuse_strangers(&self, client: &Client) -> Result<(), BulkError> {
+        let met = client.query_opt(self.sql.strangers.as_str(), &[]).await?;
+        if met.is_none() {
+            return Ok(());
+        }
+        let error = Error::data(format!(
+            "{} takes the keys of two rows of one source table for equal",
+            self.name
+        ))
+        .with_hint(
+            "give the target's key columns a type and collation that tell them apart, or correct \
+             one of the rows at the source",
+        );
+        Err(error.at(Side::Target).into())
+    }
+
     /// Whether a row has all columns of its source.
     fn is_whole(&self, row: RowRef<'_>) -> bool {
         let present = |column: &usize| row.cell(*column).is_some_and(|cell| cell.is_present());
@@ -221,9 +261,9 @@ impl Merged {
     }
 
     fn update_kind(&self, old: RowRef<'_>, new: RowRef<'_>) -> i16 {
-        let (old, new_cells) = (old.cells(), new.cells());
         let mut moves = old
-            .zip(new_cells)
+            .cells()
+            .zip(new.cells())
             .enumerate()
             .filter(|(n, (old, new))| self.key.contains(n) && new.is_present() && old != new);
         match (moves.next().is_some(), self.is_whole(new)) {

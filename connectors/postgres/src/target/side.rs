@@ -2,8 +2,9 @@
 //!
 //! A row of one says which sources have a row of a key (see [`super::merged`]). Its key columns are
 //! made after the target's, so that both take the same keys for equal. Its comment says for which
-//! mapping it was made. One that is gone or was made for another mapping is made anew and empty, and
-//! then the target is to be loaded again: nobody knows any more whose its rows are.
+//! mapping and which types of the target's columns it was made. One that is gone or was made for
+//! others is made anew and empty, and then the target is to be loaded again: nobody knows any more
+//! whose its rows are.
 
 use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
@@ -38,15 +39,16 @@ pub(super) async fn prepare(
         let side = name(task, &table.name);
         let fingerprint = plan.fingerprint(target);
         let mapping = fingerprint.rsplit('/').next().unwrap_or_default();
+        let made_for = format!("{mapping} {}", types(transaction, table).await?);
         let same = "SELECT obj_description(to_regclass($1::text), 'pg_class') = $2";
         let same = transaction
-            .query_one(same, &[&side, &mapping])
+            .query_one(same, &[&side, &made_for])
             .await
             .map_err(convert)?;
         if same.get::<_, Option<bool>>(0) == Some(true) {
             continue;
         }
-        let create = create(&side, mapping, table);
+        let create = create(&side, &made_for, table);
         transaction.batch_execute(&create).await.map_err(convert)?;
         let again = "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
                      WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4";
@@ -69,7 +71,22 @@ pub(super) async fn empty(client: &Client, task: &TaskKey, table: &TableName) ->
     client.batch_execute(&rows).await.map_err(convert)
 }
 
-fn create(side: &str, mapping: &str, table: &TargetTable) -> String {
+/// One word for the types and collations of a target's mapped columns.
+async fn types(transaction: &Transaction<'_>, table: &TargetTable) -> Result<String> {
+    let names: Vec<&str> = table.columns.iter().map(|c| c.name.as_str()).collect();
+    let types = "SELECT string_agg(concat_ws(' ', attname, format_type(atttypid, atttypmod), \
+                 (SELECT collname FROM pg_collation c WHERE c.oid = attcollation)), ',' \
+                 ORDER BY attnum) FROM pg_attribute WHERE attrelid = to_regclass($1::text) \
+                 AND attnum > 0 AND NOT attisdropped AND attname = ANY($2)";
+    let types = transaction
+        .query_one(types, &[&quote_table(&table.name), &names])
+        .await
+        .map_err(convert)?;
+    let types: Option<String> = types.get(0);
+    Ok(fnv1a(&types.unwrap_or_default()))
+}
+
+fn create(side: &str, made_for: &str, table: &TargetTable) -> String {
     let column = |index: usize, place: String| {
         let name = table.columns.get(index).map(|c| quote(&c.name));
         format!("{} AS {place}", name.unwrap_or_default())
@@ -87,7 +104,7 @@ fn create(side: &str, mapping: &str, table: &TargetTable) -> String {
     format!(
         "DROP TABLE IF EXISTS {side}; CREATE TABLE {side} AS SELECT {} FROM {} WITH NO DATA; \
          ALTER TABLE {side} ADD PRIMARY KEY ({}), ALTER COLUMN sources SET NOT NULL; \
-         COMMENT ON TABLE {side} IS '{mapping}'",
+         COMMENT ON TABLE {side} IS '{made_for}'",
         fields.join(", "),
         quote_table(&table.name),
         key.join(", ")

@@ -13,7 +13,6 @@ mod contract;
 mod ddl;
 mod errors;
 mod log;
-mod merged;
 mod slot;
 mod source;
 mod tls;

@@ -42,8 +42,7 @@ async fn play(pair: &mut Pair, seed: u64) {
     let setting = Setting {
         schemas: [pair.from.schema().to_owned(), pair.to.schema().to_owned()],
         hostile_names: true,
-        // Not built for MariaDB yet; its preflight refuses them.
-        merges: pair.to.system() == System::Postgres,
+        merges: true,
         truncates: pair.from.system() == System::Postgres,
         partial_images: pair.from.system() == System::Postgres,
     };

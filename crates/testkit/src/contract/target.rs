@@ -1,5 +1,7 @@
 //! What every target does.
 
+mod merged;
+
 use std::sync::Arc;
 
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
@@ -16,6 +18,8 @@ use thalweg_core::{Kind, Result};
 
 use super::config;
 use crate::servers::{Account, Place, System};
+
+pub use merged::{equal_keys_meet_once, side_table_follows_types, sources_meet};
 
 /// Opens a target.
 pub type Open = fn(&DataSourceConfig) -> Result<Arc<dyn Target>>;
@@ -525,6 +529,7 @@ pub async fn layouts_move_with_the_position(goal: &Goal) {
     let released = goal.target().release(&goal.key).await;
     released.expect("a task is released");
     assert_eq!(stored().await.layouts, []);
+}
 
 /// Without DELETE a row that was kept makes way for one that moves to its key, and only for that.
 ///

@@ -15,6 +15,7 @@ pub(super) struct Sql {
     pub(super) fill_moves: String,
     pub(super) forget: String,
     pub(super) leave: Vec<String>,
+    pub(super) strangers: String,
     pub(super) met: String,
     pub(super) lost: String,
     pub(super) update: Vec<String>,
@@ -29,6 +30,8 @@ pub(super) struct Names<'a> {
     feed: usize,
     stage: &'a str,
     types: &'a Stage,
+    /// Whether rows are kept that the source has deleted.
+    keeps: bool,
     target: String,
     side: String,
 }
@@ -40,12 +43,14 @@ impl<'a> Names<'a> {
         feed: usize,
         stage: &'a str,
         types: &'a Stage,
+        keeps: bool,
     ) -> Self {
         Names {
             table,
             feed,
             stage,
             types,
+            keeps,
             target: quote_table(&table.name),
             side: side::name(task, &table.name),
         }
@@ -181,6 +186,7 @@ impl Sql {
                  WHERE {leaving} AND {here} AND {has}"
             ),
             leave: leave(names, &leaving),
+            strangers: strangers(names),
             met: format!(
                 "UPDATE {stage} s SET op = {UPDATE} FROM {side} p \
                  WHERE s.op = {INSERT} AND {here} AND {has}"
@@ -321,6 +327,26 @@ fn change(names: &Names<'_>, op: i16) -> Vec<String> {
         }));
     }
     out
+}
+
+/// Whether a row comes to a key that its source has a row of. Where rows are kept that the source has
+/// deleted, it may be one of those, if the key is the very same.
+fn strangers(names: &Names<'_>) -> String {
+    let Names { stage, side, .. } = names;
+    let mut sql = format!(
+        "SELECT FROM {stage} s, {side} p WHERE s.op IN ({INSERT}, {MOVED}) AND {} AND {}",
+        names.side_is_new(),
+        names.has()
+    );
+    if names.keeps {
+        let same = names.same(
+            |n, _| format!("p.k{n}::text COLLATE \"C\""),
+            |_, c| format!("({})::text COLLATE \"C\"", names.new_value(c)),
+        );
+        sql.push_str(&format!(" AND NOT ({same})"));
+    }
+    sql.push_str(" LIMIT 1");
+    sql
 }
 
 /// Notes rows that come.
