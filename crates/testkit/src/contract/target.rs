@@ -562,7 +562,8 @@ pub async fn kept_rows_make_way(goal: &Goal) {
     // Old key, new key and value; without a value the log does not have it. Then what is there, and
     // how many rows were repaired and missing.
     type Row = (&'static str, Option<i64>);
-    let cases: [(Option<&str>, Row, &str, (u64, u64)); 7] = [
+    type Case = (Option<&'static str>, Row, &'static str, (u64, u64));
+    let cases: [Case; 7] = [
         (None, ("a", Some(1)), "a:1", (0, 0)),
         (None, ("b", Some(2)), "a:1 b:2", (0, 0)),
         // What is not logged comes along.

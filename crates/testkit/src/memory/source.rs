@@ -513,11 +513,14 @@ impl ChunkReader for Snapshot {
     }
 }
 
+/// The index of a table in the task, the columns that are asked for, and those whose old values are
+/// logged.
+type Wanted = (usize, Vec<usize>, Option<Vec<usize>>);
+
 struct Stream {
     shared: Arc<Shared>,
-    /// Per table of the source its index in the task, if it has one, the columns that are asked for
-    /// and those whose old values are logged.
-    wanted: Vec<Option<(usize, Vec<usize>, Option<Vec<usize>>)>>,
+    /// Per table of the source.
+    wanted: Vec<Option<Wanted>>,
     at: u64,
     /// Changes of the transaction after `at` that were delivered in parts.
     sent: usize,
