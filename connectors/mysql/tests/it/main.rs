@@ -7,6 +7,7 @@
 
 mod charsets;
 mod contract;
+mod dialect;
 mod errors;
 mod events;
 mod history;
@@ -14,6 +15,7 @@ mod images;
 mod position;
 mod recordings;
 mod refused;
+mod relay;
 mod source;
 mod split;
 mod storage;
