@@ -262,11 +262,8 @@ async fn life(goal: &Goal, uuid: CellRef<'_>) -> Vec<String> {
     let target = &goal.target;
     target.probe().await.unwrap();
     let parent = two_columns(&[1]);
-    let plain = TableSchema {
-        unique_keys: Vec::new(),
-        ..source("plain", two_columns(&[]).columns, &[])
-    };
-    let plan: Arc<Plan> = goal.plan(vec![parent, every_kind(), plain]);
+    let overwritten_one = source("plain", two_columns(&[]).columns, &[]);
+    let plan: Arc<Plan> = goal.plan(vec![parent, every_kind(), overwritten_one]);
     let ddl = target.ddl(&plan).await.unwrap();
     target.check(&goal.key, &plan).await.unwrap();
     let epoch = goal.claim(&plan).await.epoch;
@@ -276,9 +273,18 @@ async fn life(goal: &Goal, uuid: CellRef<'_>) -> Vec<String> {
         .open_loader(&goal.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
+    // Parents come first in a plan.
+    let of = |name: &str| {
+        plan.targets
+            .iter()
+            .position(|t| t.name.name == name)
+            .unwrap()
+    };
+    let [first, every, plain] = ["t", "kinds", "plain"].map(of);
+    assert_eq!(first, 0, "the target that ops are of");
     for table in 0..3 {
         let mut rows = RowBatch::new();
-        if table == 1 {
+        if table == every {
             kinds(&mut rows, 1_000, "loaded", uuid);
         }
         load_whole(loader.as_mut(), &plan, table, &rows, "1")
@@ -292,8 +298,8 @@ async fn life(goal: &Goal, uuid: CellRef<'_>) -> Vec<String> {
         .unwrap();
     applier.go_live().await.unwrap();
     one_by_one(applier.as_mut()).await;
-    in_bulk(applier.as_mut(), 1, uuid).await;
-    overwritten(applier.as_mut(), 2).await;
+    in_bulk(applier.as_mut(), every, uuid).await;
+    overwritten(applier.as_mut(), plain).await;
     applier.load_again(&[0]).await.unwrap();
     drop(applier);
     target
