@@ -66,9 +66,10 @@ pub fn visit(
         ..Cursor::new(1)
     };
     let known = |table: &TableSchema| {
-        let nulls = vec![layout::null(); table.columns.len()];
+        let nulls = || vec![layout::null(); table.columns.len()];
+        let given = table.layout.clone();
         TableSchema {
-            layout: Some(Layout::new(table, nulls).stored()),
+            layout: given.or_else(|| Some(Layout::new(table, nulls()).stored())),
             ..table.clone()
         }
     };
