@@ -26,10 +26,13 @@
 //! A trigger that the source did with foreign keys off, whose children stay as they are, stands in a
 //! run of its own. And a batch is cut between transactions that some table's rows have already and
 //! those they have not ([`ApplyBatch::kept`]).
+//!
+//! Tables that no foreign key joins to a cascade, over whatever other tables, are not cut: they go
+//! first, in one piece.
 
 use rustc_hash::FxHashSet;
 use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
-use thalweg_core::plan::{Cascade, Plan};
+use thalweg_core::plan::{Cascade, Plan, TargetTable};
 use thalweg_core::schema::{ColumnType, ReferenceAction};
 use thalweg_core::value::{CellRef, RowBatch, RowRef, decode_raw};
 use thalweg_core::{Error, Result, Side};
@@ -55,32 +58,81 @@ pub(crate) fn fold_runs(
         batch.folded = fold(plan, &mut batch.rows, &batch.ordered);
         return Ok(vec![batch]);
     }
-    let mut out = Vec::with_capacity(runs.len());
-    let mut rest = batch.ordered.as_slice();
+    // What no foreign key joins to a cascade needs no cut.
+    let linked = linked(plan);
+    let joined = |op: &TableOp| linked.get(op.target).is_some_and(|linked| *linked);
+    let later = |index: &usize| {
+        batch
+            .ordered
+            .iter()
+            .take(*index)
+            .filter(|op| joined(op))
+            .count()
+    };
+    let kept: Vec<_> = kept
+        .iter()
+        .map(|(from, kept)| (later(from), kept.clone()))
+        .collect();
+    let (ordered, free): (Vec<TableOp>, Vec<TableOp>) =
+        batch.ordered.iter().partition(|op| joined(op));
+    let runs = self::runs(plan, &batch.rows, &ordered, &kept);
+    let mut out = Vec::with_capacity(runs.len() + 1);
+    if !free.is_empty() {
+        out.push(part(plan, &batch.rows, &free, Vec::new()));
+    }
+    let mut rest = ordered.as_slice();
     let mut begin = 0;
     for run in runs {
         let (ops, later) = rest
             .split_at_checked(run.end - begin)
             .ok_or_else(|| Error::bug("a run beyond its batch"))?;
         (rest, begin) = (later, run.end);
-        let mut part = ApplyBatch {
-            kept: run.kept,
-            ..ApplyBatch::default()
-        };
-        for op in ops {
-            part.ordered.push(moved(op, &batch.rows, &mut part.rows));
-        }
         if run.apart {
             enforced(plan, ops)?;
         }
-        part.folded = fold(plan, &mut part.rows, &part.ordered);
-        out.push(part);
+        out.push(part(plan, &batch.rows, ops, run.kept));
     }
     if let Some(last) = out.last_mut() {
         last.position = batch.position;
         last.transactions = batch.transactions;
     }
     Ok(out)
+}
+
+/// Some operations of a batch as one of their own, folded.
+fn part(plan: &Plan, rows: &RowBatch, ops: &[TableOp], kept: Vec<usize>) -> ApplyBatch {
+    let mut part = ApplyBatch {
+        kept,
+        ..ApplyBatch::default()
+    };
+    for op in ops {
+        part.ordered.push(moved(op, rows, &mut part.rows));
+    }
+    part.folded = fold(plan, &mut part.rows, &part.ordered);
+    part
+}
+
+/// Per target, whether foreign keys of whatever kind lead from it, over others, to one that acts.
+fn linked(plan: &Plan) -> Vec<bool> {
+    let mut linked = vec![false; plan.targets.len()];
+    let acting = plan.cascades.iter().flat_map(|c| [c.parent, c.child]);
+    let mut waiting: Vec<usize> = acting.collect();
+    while let Some(index) = waiting.pop() {
+        let Some(seen) = linked.get_mut(index).filter(|seen| !**seen) else {
+            continue;
+        };
+        *seen = true;
+        let Some(this) = plan.targets.get(index) else {
+            continue;
+        };
+        let refers = |a: &TargetTable, b: &TargetTable| {
+            a.foreign_keys.iter().any(|key| key.parent == b.name)
+        };
+        let targets = plan.targets.iter().enumerate();
+        let near = targets.filter(|(_, other)| refers(this, other) || refers(other, this));
+        waiting.extend(near.map(|(other, _)| other));
+    }
+    linked
 }
 
 /// The same operation over rows of another arena.

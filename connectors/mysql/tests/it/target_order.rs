@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use thalweg_core::Kind;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts};
 use thalweg_core::mapping::{ForeignKeys, TaskOptions};
 use thalweg_core::plan::Plan;
 use thalweg_core::schema::{Calendar, ColumnType};
 use thalweg_core::value::{CellRef, Date, RowBatch};
+use thalweg_core::{Kind, Side};
 
 use crate::target_world::{Goal, at, column, int, ordered, pair, row, says, source};
 
@@ -570,10 +570,14 @@ async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
         unchecked: false,
     }];
     let error = applier.apply(&batch).await.unwrap_err();
-    says(
-        &error,
-        Kind::Data,
-        "old value of column of",
-        "binlog_row_image",
+    let hint = error.hint().unwrap_or_default();
+    assert_eq!(
+        (error.kind(), error.side()),
+        (Kind::Data, Some(Side::Source))
     );
+    assert!(
+        error.message().contains("old value of column of"),
+        "{error}"
+    );
+    assert!(hint.contains("binlog_row_image"), "{hint}");
 }

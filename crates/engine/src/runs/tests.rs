@@ -11,7 +11,7 @@ use thalweg_core::mapping::{Operations, TaskOptions};
 use thalweg_core::plan::{Cascade, Feed, Plan, TargetTable};
 use thalweg_core::ports::{Applier, Target as _};
 use thalweg_core::position::Position;
-use thalweg_core::schema::{ColumnSchema, ColumnType, ReferenceAction, TableName};
+use thalweg_core::schema::{ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_testkit::memory::{Faults, MemoryTarget, NULL};
 
@@ -441,4 +441,72 @@ fn parents_that_remove_and_that_empty_rows_keep_their_order() {
         below.parent_columns = vec![2];
         assert!(apart([keys.clone(), vec![below.clone()]].concat(), first));
     }
+}
+
+/// Where a batch is cut, tables that no foreign key joins to a cascade stay in one piece.
+#[test]
+fn other_tables_are_not_cut() {
+    let mut plan = Plan::clone(&plan(4, vec![cascade(0, 1, ReferenceAction::Cascade)]));
+    // Joined by a key that refuses.
+    plan.targets[2].foreign_keys = vec![ForeignKey {
+        name: "of_b".into(),
+        columns: vec!["parent".into()],
+        parent: plan.targets[1].name.clone(),
+        parent_columns: vec!["id".into()],
+        on_delete: ReferenceAction::Refuse,
+        on_update: ReferenceAction::Refuse,
+        logged: true,
+    }];
+    let mut batch = ApplyBatch {
+        position: Some(Position::new("9")),
+        ..ApplyBatch::default()
+    };
+    for id in 0..10 {
+        // A child that comes, and goes with its parent.
+        for (target, row) in [
+            (3, [id, 0, 1]),
+            (2, [id, 0, 1]),
+            (1, [id, 500, 1]),
+            (0, [500, 0, 1]),
+        ] {
+            row.map(CellRef::I64)
+                .iter()
+                .for_each(|cell| batch.rows.push(*cell));
+            let row = batch.rows.end_row();
+            batch.ordered.push(TableOp {
+                target,
+                feed: 0,
+                op: if target == 0 {
+                    RowOp::Delete(row)
+                } else {
+                    RowOp::Insert(row)
+                },
+                unchecked: false,
+            });
+        }
+    }
+    let parts = fold_runs(&plan, batch, &[(0, vec![1]), (22, vec![])]).unwrap();
+    let targets: Vec<Vec<usize>> = parts
+        .iter()
+        .map(|part| part.ordered.iter().map(|op| op.target).collect())
+        .collect();
+    assert_eq!(targets[0], [3; 10]);
+    assert!(
+        targets[1..]
+            .iter()
+            .flatten()
+            .eq([2, 1, 0].repeat(10).iter())
+    );
+    assert!(targets.len() > 10, "{targets:?}");
+    let kept: Vec<usize> = parts[1..]
+        .iter()
+        .filter(|part| part.kept == [1])
+        .flat_map(|part| &part.ordered)
+        .map(|op| op.target)
+        .collect();
+    // Operation 22 is the seventeenth of the linked ones.
+    assert_eq!(kept.len(), 16);
+    let last = parts.iter().map(|part| part.position.is_some());
+    assert!(last.rev().skip(1).all(|there| !there));
+    assert!(parts.last().unwrap().position.is_some());
 }
