@@ -7,6 +7,7 @@
 //! it is done by a row of a table of its own, so nobody waits for a time.
 
 mod cases;
+mod results;
 mod types;
 
 use std::fmt::Write as _;
@@ -191,6 +192,7 @@ impl Matrix {
         }
         ensure!(wrong.is_empty(), "not equal:{wrong}");
         let cases: Vec<_> = self.cases.iter().map(|case| case.name).collect();
+        results::record(&self.lab, &cases)?;
         Ok(format!(
             "{} cases ({}), {tables} tables, {rows} rows compared, all equal",
             cases.len(),
