@@ -33,6 +33,9 @@ impl Relay {
             let mut connections = JoinSet::new();
             while let Ok((client, _)) = listener.accept().await {
                 let server = TcpStream::connect(("127.0.0.1", to)).await.unwrap();
+                for end in [&client, &server] {
+                    end.set_nodelay(true).unwrap();
+                }
                 let (from_client, mut to_client) = client.into_split();
                 let (mut from_server, to_server) = server.into_split();
                 connections.spawn(async move {
@@ -77,7 +80,7 @@ async fn forward(
             body = [&[command], said.as_bytes()].concat();
         }
         let len = u32::try_from(body.len()).unwrap().to_le_bytes();
-        to.write_all(&[len[0], len[1], len[2], number]).await?;
-        to.write_all(&body).await?;
+        let packet = [&[len[0], len[1], len[2], number], body.as_slice()].concat();
+        to.write_all(&packet).await?;
     }
 }
