@@ -86,6 +86,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("replicates", Run::Pairs),
     ("mappings", Run::Pairs),
     ("matrix", Run::Pairs),
+    ("cascades", Run::Server),
     ("unfit", Run::Pairs),
     ("idle", Run::Server),
     ("versions", Run::Versions),
@@ -115,7 +116,7 @@ const SERVER: (&[&str], &[&str]) = (
         "it",
         "--",
     ],
-    &["--nocapture"],
+    &["--nocapture", "--include-ignored"],
 );
 
 /// What runs against each version of PostgreSQL: both ports of its connector, and a path end to end.

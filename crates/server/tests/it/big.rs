@@ -10,7 +10,7 @@ use thalweg_testkit::servers::{Place, System};
 use crate::lab::Lab;
 
 /// Bytes of a value at gate size and in the full proof.
-const GATE: u64 = 40 << 20;
+const GATE: u64 = 16 << 20;
 const FULL: u64 = 300 << 20;
 /// The memory budget of the server's tasks together.
 const BUDGET: u64 = 192 << 20;

@@ -444,7 +444,7 @@ mod the_target_has_the_keys {
 
 mod the_target_has_no_keys {
     use super::*;
-    pairs!(each);
+    pairs!(each, #[ignore = "PostgreSQL logs what its keys change; in `make prove cascades`"]);
     fn each(source: System, target: System) {
         run(target_has_no_keys(source, target));
     }
@@ -452,7 +452,7 @@ mod the_target_has_no_keys {
 
 mod the_target_does_not_use_its_keys {
     use super::*;
-    pairs!(each);
+    pairs!(each, #[ignore = "PostgreSQL logs what its keys change; in `make prove cascades`"]);
     fn each(source: System, target: System) {
         run(target_does_not_use_its_keys(source, target));
     }
@@ -460,7 +460,7 @@ mod the_target_does_not_use_its_keys {
 
 mod the_targets_keys_have_other_actions {
     use super::*;
-    pairs!(each);
+    pairs!(each, #[ignore = "PostgreSQL logs what its keys change; in `make prove cascades`"]);
     fn each(source: System, target: System) {
         run(keys_with_other_actions(source, target));
     }
@@ -468,7 +468,7 @@ mod the_targets_keys_have_other_actions {
 
 mod a_child_that_moved_in_time_stays {
     use super::*;
-    pairs!(each);
+    pairs!(each, #[ignore = "PostgreSQL logs what its keys change; in `make prove cascades`"]);
     fn each(source: System, target: System) {
         run(moved_in_time(source, target));
     }
