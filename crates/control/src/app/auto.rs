@@ -91,8 +91,15 @@ impl App {
             }
         }
         let known = self.catalog().mapping_list(&task.shown.id).await?;
-        let mapped: HashSet<&str> = known.iter().map(|m| m.source_table.as_str()).collect();
-        let new = |table: &&TableSchema| !mapped.contains(table.name.to_string().as_str());
+        let pair = |m: &TableMapping| {
+            let source = TableName::parse(&m.source_table, &from.schema)?;
+            Some((TableName::parse(&m.target_table, &to.schema)?, source))
+        };
+        let known: Vec<_> = known.iter().filter_map(pair).collect();
+        let mapped: HashSet<&TableName> = known.iter().map(|(_, source)| source).collect();
+        // What fills each table of the target.
+        let mut filled: HashMap<TableName, TableName> = known.iter().cloned().collect();
+        let new = |table: &&TableSchema| !mapped.contains(&table.name);
         let new: Vec<&TableSchema> = from.tables.iter().filter(new).collect();
         let wanted: Vec<String> = new
             .iter()
@@ -109,7 +116,6 @@ impl App {
             false => MappingStatus::Auto,
         };
         let mut out = Vec::new();
-        let mut filled: HashMap<String, &TableName> = HashMap::new();
         for ((table, name), twin) in new.iter().zip(&wanted).zip(twins(&wanted_names, &there)) {
             let twin = twin.and_then(|at| to.tables.get(at));
             let name = match twin {
@@ -119,7 +125,7 @@ impl App {
                     None => continue,
                 },
             };
-            if let Some(other) = filled.insert(name.to_string(), &table.name) {
+            if let Some(other) = filled.insert(name.clone(), table.name.clone()) {
                 let reason = format!(
                     "{other} and {} would both be mapped to {name}; select one of them here and map \
                      the other to a table of its own",

@@ -336,15 +336,15 @@ fn automatic_mappings_by_a_call(api: &mut Api, ends: &Ends) {
     let task = api.task("added");
     let mapping = json!({
         "source_datasource_id": ends.ids[0], "target_datasource_id": ends.ids[1],
-        "source_table": "shop.account", "target_table": "public.elsewhere",
+        "source_table": "account", "target_table": "elsewhere",
     });
     let mappings = api.fdi(&format!("/multi-tasks/{task}/mappings"));
     api.ask("mapping", ("POST", &mappings), &mapping, Want::Ok(200));
     let made = form(api, &format!("&task_id={task}"), Want::Ok(200));
     let status: Vec<_> = shown(&made).into_iter().map(|one| (one.1, one.2)).collect();
     let wanted = [
+        ("elsewhere", "MANUAL"),
         ("public.Upper", "ADD"),
-        ("public.elsewhere", "MANUAL"),
         ("public.odd name", "ADD"),
     ];
     api.same(
@@ -352,6 +352,15 @@ fn automatic_mappings_by_a_call(api: &mut Api, ends: &Ends) {
         status,
         wanted.map(|(a, b)| (a.to_owned(), b.to_owned())).to_vec(),
     );
+
+    // One whose target is filled by another table already.
+    let task = api.task("filled");
+    let mapping = with(&mapping, "source_table", Some(json!("shop.Upper")));
+    let mapping = with(&mapping, "target_table", Some(json!("account")));
+    let mappings = api.fdi(&format!("/multi-tasks/{task}/mappings"));
+    api.ask("mapping", ("POST", &mappings), &mapping, Want::Ok(200));
+    let given = format!("&task_id={task}");
+    form(api, &given, bad("source_select_mapping_tables"));
 
     let wrong = [
         (
