@@ -7,76 +7,12 @@
 //! Two cells hold the same value of the same kind exactly if their bytes are equal, so encoded key
 //! cells can be hashed and compared as they are ([`DecimalRef`] is normalised for this reason).
 
+mod date;
+
 use std::fmt;
 use std::ops::Range;
 
-/// A civil date. Month and day may be zero, as MySQL's zero dates have them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Date {
-    /// Astronomical year (1 BC is 0).
-    pub year: i32,
-    /// 1..=12, or 0 in a zero date.
-    pub month: u8,
-    /// 1..=31, or 0 in a zero date.
-    pub day: u8,
-}
-
-impl Date {
-    /// Later than every date (PostgreSQL `infinity`).
-    pub const INFINITY: Date = Date {
-        year: i32::MAX,
-        month: 0,
-        day: 0,
-    };
-    /// Earlier than every date (PostgreSQL `-infinity`).
-    pub const NEG_INFINITY: Date = Date {
-        year: i32::MIN,
-        month: 0,
-        day: 0,
-    };
-
-    /// Whether a part is zero that no calendar has (and it is not an infinity).
-    pub fn is_zero_date(self) -> bool {
-        !self.is_infinite() && (self.month == 0 || self.day == 0)
-    }
-
-    /// Whether it is one of the infinities.
-    pub fn is_infinite(self) -> bool {
-        self == Date::INFINITY || self == Date::NEG_INFINITY
-    }
-
-    /// Days since 1970-01-01 in the proleptic Gregorian calendar; `None` for zero dates,
-    /// infinities and days that do not exist (MySQL can store 2021-02-31).
-    pub fn to_unix_days(self) -> Option<i64> {
-        if self.is_infinite() || self.month == 0 || self.month > 12 || self.day == 0 {
-            return None;
-        }
-        // Howard Hinnant's days_from_civil: years begin in March so that the leap day is last.
-        let y = i64::from(self.year) - i64::from(self.month <= 2);
-        let era = y.div_euclid(400);
-        let yoe = y.rem_euclid(400);
-        let mp = (i64::from(self.month) + 9) % 12;
-        let doy = (153 * mp + 2) / 5 + i64::from(self.day) - 1;
-        let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-        let days = era * 146_097 + doe - 719_468;
-        // A day that does not exist rolls over; the way back tells.
-        (Date::from_unix_days(days) == Some(self)).then_some(days)
-    }
-
-    /// The date `days` after 1970-01-01; `None` if the year does not fit.
-    pub fn from_unix_days(days: i64) -> Option<Date> {
-        let z = days.checked_add(719_468)?;
-        let era = z.div_euclid(146_097);
-        let doe = z.rem_euclid(146_097);
-        let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-        let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-        let mp = (5 * doy + 2) / 153;
-        let day = u8::try_from(doy - (153 * mp + 2) / 5 + 1).ok()?;
-        let month = u8::try_from(if mp < 10 { mp + 3 } else { mp - 9 }).ok()?;
-        let year = i32::try_from(yoe + era * 400 + i64::from(month <= 2)).ok()?;
-        Some(Date { year, month, day })
-    }
-}
+pub use date::Date;
 
 /// A decimal number: `(-1)^negative × digits × 10^-scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -266,6 +202,13 @@ pub struct RowBatch {
     open: usize,
 }
 
+/// Memory that a batch keeps when it is emptied: several times what a batch of ordinary rows takes.
+const KEPT_BYTES: usize = 16 << 20;
+
+/// A value of so many bytes is long: behind it there is room for as much again before the arena grows,
+/// which takes a copy of all that is in it.
+const LONG_BYTES: usize = 64 << 10;
+
 /// A batch's arena cannot outgrow this; the memory budget ends far below it.
 const ARENA_MAX: &str = "a batch stays below 4 GiB";
 
@@ -295,9 +238,11 @@ impl RowBatch {
         self.bytes.capacity() + self.rows.capacity() * 8
     }
 
-    /// Removes all rows, keeping the memory for reuse.
+    /// Removes all rows, keeping the memory for reuse; but not that of a row of unusual size, which
+    /// would be held beside all that is made next.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
         self.rows.clear();
         self.open = 0;
     }
@@ -352,7 +297,7 @@ impl RowBatch {
 
     /// Appends an already encoded cell, as [`RowRef::raw_cells`] gives it.
     pub fn push_raw(&mut self, raw: &[u8]) {
-        self.bytes.extend_from_slice(raw);
+        extend(&mut self.bytes, raw);
     }
 
     /// Appends a text cell whose bytes the caller builds in place; see [`RowBatch::push_with`].
@@ -456,10 +401,21 @@ impl RowBatch {
         (0..self.rows.len()).map(|index| self.row(index))
     }
 
+    /// One row of the cells of `newer`, or where it leaves one out, of `older`.
+    pub fn laid_over(newer: RowRef<'_>, older: RowRef<'_>) -> RowBatch {
+        let mut rows = RowBatch::new();
+        rows.bytes.reserve(newer.bytes().max(older.bytes()));
+        for (cell, (new, old)) in newer.cells().zip(newer.raw_cells().zip(older.raw_cells())) {
+            rows.push_raw(if cell.is_present() { new } else { old });
+        }
+        rows.end_row();
+        rows
+    }
+
     /// Copies a row of another batch into this one and gives its index.
     pub fn append(&mut self, row: RowRef<'_>) -> usize {
         debug_assert_eq!(self.open, self.bytes.len(), "no row is open");
-        self.bytes.extend_from_slice(row.bytes);
+        extend(&mut self.bytes, row.bytes);
         self.end_row()
     }
 }
@@ -472,7 +428,14 @@ fn fixed(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
 fn varying(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&u32::try_from(payload.len()).expect(ARENA_MAX).to_le_bytes());
-    out.extend_from_slice(payload);
+    extend(out, payload);
+}
+
+fn extend(out: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.len() >= LONG_BYTES {
+        out.reserve(bytes.len() + LONG_BYTES);
+    }
+    out.extend_from_slice(bytes);
 }
 
 fn push_date(out: &mut Vec<u8>, date: Date) {
@@ -539,6 +502,17 @@ impl<'a> RowRef<'a> {
     /// Bytes it takes.
     pub fn bytes(self) -> usize {
         self.bytes.len()
+    }
+
+    /// Whether every cell is there.
+    pub fn is_whole(self) -> bool {
+        self.cells().all(|cell| cell.is_present())
+    }
+
+    /// Whether every cell is there or in an `older` image.
+    pub fn is_whole_over(self, older: RowRef<'_>) -> bool {
+        let mut cells = self.cells().zip(older.cells());
+        cells.all(|(new, old)| new.is_present() || old.is_present())
     }
 }
 

@@ -150,3 +150,35 @@ fn a_text_cell_can_be_filled_in_place_or_taken_back() {
         [CellRef::Text("ab")]
     );
 }
+
+#[test]
+fn the_memory_of_a_long_row_is_not_kept() {
+    let mut batch = RowBatch::new();
+    batch.push(CellRef::Bytes(&vec![1; KEPT_BYTES]));
+    let held = batch.held_bytes();
+    // There is room behind a long value.
+    for _ in 0..100 {
+        batch.push(CellRef::Null);
+    }
+    batch.end_row();
+    assert!(batch.held_bytes() < held + 1024);
+    batch.clear();
+    assert!(batch.held_bytes() <= KEPT_BYTES + 1024);
+}
+
+#[test]
+fn a_row_laid_over_another_leaves_out_what_both_do() {
+    let mut batch = RowBatch::new();
+    let mut row = |cells: [CellRef<'_>; 3]| {
+        cells.iter().for_each(|cell| batch.push(*cell));
+        batch.end_row()
+    };
+    let (one, two) = (CellRef::I64(1), CellRef::I64(2));
+    let old = row([one, one, CellRef::Absent]);
+    let new = row([two, CellRef::Unchanged, CellRef::Unchanged]);
+    let (old, new) = (batch.row(old), batch.row(new));
+    let both = RowBatch::laid_over(new, old);
+    let cells: Vec<_> = both.row(0).cells().collect();
+    assert_eq!(cells, [two, one, CellRef::Absent]);
+    assert!(!new.is_whole_over(old) && !both.row(0).is_whole());
+}
