@@ -309,12 +309,21 @@ fn overlay(
     if !rows.row(newer).raw_cells().enumerate().any(fills) {
         return newer;
     }
-    let mut merged = Vec::new();
+    // By their places, because a value is copied once and not by way of another vector.
+    let mut pieces = Vec::new();
+    let (mut new_at, mut old_at) = (0, 0);
     let old = rows.row(older).raw_cells();
     for (index, (new, old)) in rows.row(newer).raw_cells().zip(old).enumerate() {
-        merged.extend_from_slice(if fills((index, new)) { old } else { new });
+        pieces.push(match fills((index, new)) {
+            true => (older, old_at..old_at + old.len()),
+            false => (newer, new_at..new_at + new.len()),
+        });
+        new_at += new.len();
+        old_at += old.len();
     }
-    rows.push_raw(&merged);
+    for (row, range) in pieces {
+        rows.push_again(row, range);
+    }
     rows.end_row()
 }
 

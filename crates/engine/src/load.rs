@@ -380,14 +380,16 @@ impl Desk {
         }
         let mut loaded = 0;
         while reader.next(rows).await.map_err(at_source)? {
-            out.clear();
             let changed = plan.project_rows(target, job.feed, rows, out)?;
-            let _held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
+            // What was read is not kept beside what is written, nor that beside what is read next.
+            let (read, written, more) = (rows.bytes(), out.bytes(), out.len() as u64);
+            rows.clear();
+            let held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
             loader.load(out).await?;
-            let more = out.len() as u64;
+            out.clear();
+            drop(held);
             loaded += more;
-            self.report
-                .loaded(source, target, more, rows.bytes(), out.bytes());
+            self.report.loaded(source, target, more, read, written);
             self.report.changed(&changed);
         }
         let seen = reader.visibility().clone();

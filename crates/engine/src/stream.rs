@@ -77,7 +77,7 @@ impl Streaming<'_> {
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let mut reader = JoinSet::new();
         let budgets = [MemoryBudget::new(self.limits.queue_bytes), budget.clone()];
-        reader.spawn(read(source, sender, budgets));
+        reader.spawn(read(source, sender, budgets, *self.limits));
         let (durable, followed) = watch::channel(from);
         let _probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
         let mut queue = Queue {
@@ -189,13 +189,16 @@ impl Streaming<'_> {
         let mut batch = ApplyBatch::default();
         let mut layouts: Vec<(TableName, Layout)> = Vec::new();
         let mut taken = 0;
-        while let Some((transaction, permit)) = queue.ready() {
+        while let Some((transaction, held)) = queue.ready() {
             if taken > 0 && transaction.commit.is_none() {
-                queue.held = Some((transaction, permit));
+                queue.held = Some((transaction, held));
                 break;
             }
             self.add(&transaction, &mut batch, &mut gathered)?;
             taken += 1;
+            if is_large(&transaction, self.limits) {
+                gathered.held.push(held);
+            }
             for change in &transaction.schema {
                 let table = self.tables.get(change.table);
                 let table = table.ok_or_else(|| Error::bug("a schema change of no table"))?;
@@ -328,6 +331,13 @@ struct Gathered {
     written: Written,
     /// Targets that are to be loaded again before any of this can be applied.
     again: Vec<usize>,
+    /// The memory of what was large, until it is applied: the reader waits for it.
+    held: Vec<Held>,
+}
+
+/// Whether a transaction has a row of unusual size: its parts are smaller otherwise.
+fn is_large(transaction: &Transaction, limits: &Limits) -> bool {
+    transaction.changes.bytes() > limits.batch_bytes.max(2 * limits.part_bytes)
 }
 
 /// Bytes of the row images that a batch brings to the target.
@@ -362,11 +372,13 @@ impl Queue {
     }
 }
 
-/// Reads until the stream fails or nobody listens any more.
+/// Reads until the stream fails or nobody listens any more. Behind a row of unusual size it waits until
+/// that is applied: two of them at a time take more memory than is gained.
 async fn read(
     mut source: Box<dyn ChangeStream>,
     sender: mpsc::Sender<Queued>,
     [own, shared]: [MemoryBudget; 2],
+    limits: Limits,
 ) -> Error {
     loop {
         let transaction = match source.next().await {
@@ -374,10 +386,14 @@ async fn read(
             Err(error) => return error.at(Side::Source),
         };
         let bytes = transaction.changes.held_bytes();
+        let large = is_large(&transaction, &limits);
         // The own one first: a task that is far ahead must not hold what others wait for.
         let held = [own.take(bytes).await, shared.take(bytes).await];
         if sender.send((transaction, held)).await.is_err() {
             return Error::transient("the applier has ended");
+        }
+        if large {
+            drop(own.take(usize::MAX).await);
         }
     }
 }
