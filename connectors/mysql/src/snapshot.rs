@@ -254,10 +254,12 @@ impl ChunkReader for Reader {
                 self.done = true;
                 break;
             };
-            let row = row.map_err(from_driver)?;
-            for (i, (meaning, ty)) in self.columns.iter().enumerate() {
-                let value = row.as_ref(i).ok_or(Malformed("a row has too few values"))?;
-                push(into, meaning, ty, value).map_err(|e| Error::from(e).context(&self.table))?;
+            let mut values = row.map_err(from_driver)?.unwrap_raw().into_iter();
+            for (meaning, ty) in &self.columns {
+                let value = values.next().flatten();
+                // Dropped before the next one is copied.
+                let value = value.ok_or(Malformed("a row has too few values"))?;
+                push(into, meaning, ty, &value).map_err(|e| Error::from(e).context(&self.table))?;
             }
             if u64::try_from(into.open_bytes()).unwrap_or(u64::MAX) > self.row_bytes_max {
                 return Err(Error::data(format!(

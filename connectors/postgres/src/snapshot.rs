@@ -451,6 +451,7 @@ impl ChunkReader for Reader {
                 }
                 _ => {}
             }
+            self.incoming.forget();
         }
         Ok(!into.is_empty())
     }

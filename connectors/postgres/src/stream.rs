@@ -260,7 +260,11 @@ impl Stream {
                 self.assembly.alive(wal_end);
                 Ok(())
             }
-            replication::Incoming::Data { body, .. } => self.assembly.take(body),
+            replication::Incoming::Data { body, .. } => {
+                self.assembly.take(body)?;
+                self.incoming.forget();
+                Ok(())
+            }
         }
     }
 

@@ -184,10 +184,14 @@ impl Incoming {
         self.buffer.get(frame::HEAD..).unwrap_or_default()
     }
 
-    /// Drops the message that was given last, and the memory of an unusually long one.
-    fn forget(&mut self) {
+    /// Drops the message that was given last, and the memory of an unusually long one. The next
+    /// message does so too, but until then a long one would be held beside what was made of it.
+    pub(crate) fn forget(&mut self) {
+        let long = self.given > 4 * READ_BYTES;
         self.buffer.advance(std::mem::take(&mut self.given));
-        if self.buffer.is_empty() && self.buffer.capacity() > 4 * READ_BYTES {
+        if long && self.buffer.len() <= READ_BYTES {
+            self.buffer = BytesMut::from(self.buffer.as_ref());
+        } else if self.buffer.is_empty() && self.buffer.capacity() > 4 * READ_BYTES {
             self.buffer = BytesMut::new();
         }
     }
