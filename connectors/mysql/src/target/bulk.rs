@@ -14,6 +14,7 @@ use thalweg_core::{Error, Result};
 
 use super::error::convert_for;
 use super::session::Session;
+use super::statement::Statement;
 use super::table::{Pack, Rules, Table};
 
 /// Removes the rows that go.
@@ -30,7 +31,7 @@ pub(super) async fn delete(
     let mut pack = Pack::new(prefix, b",", ")", &session.facts);
     let mut found = 0;
     for &row in &folded.deletes {
-        if pack.push(|out| table.put_key(rows.row(row), out))? {
+        if pack.push(|out| table.put_key(rows.row(row), &mut out.text))? {
             found += sent(session, table, &pack).await?;
         }
     }
@@ -44,7 +45,7 @@ pub(super) async fn delete(
 }
 
 /// Sends the ready statement; the rows it found or wrote.
-async fn sent(session: &mut Session, table: &Table, pack: &Pack) -> Result<u64> {
+async fn sent(session: &mut Session, table: &Table, pack: &Pack<'_>) -> Result<u64> {
     let written = table.send(session, pack.sql()).await?;
     Ok(written.iter().map(|w| w.rows).sum())
 }
@@ -67,7 +68,7 @@ pub(super) async fn write(
     let key = &table.target.key;
     let overwritten = |&(before, after): &(usize, usize)| {
         let (old, new) = (rows.row(before), rows.row(after));
-        overwrites && whole(new) && key.iter().all(|&c| same(old, new, c))
+        overwrites && new.is_whole() && key.iter().all(|&c| same(old, new, c))
     };
     let (simple, others): (Vec<_>, Vec<_>) = folded.updates.iter().copied().partition(overwritten);
     // A statement of one row does not tell whether it inserted or changed it.
@@ -84,8 +85,12 @@ pub(super) async fn write(
         ));
     }
     let mut inserts: Vec<usize> = Vec::new();
-    for (_, after) in lacking {
-        if may_insert && whole(rows.row(after)) {
+    for (before, after) in lacking {
+        let (old, new) = (rows.row(before), rows.row(after));
+        if may_insert && !new.is_whole() && new.is_whole_over(old) {
+            return Err(Error::data("such a row is put together one by one"));
+        }
+        if may_insert && new.is_whole() {
             counts.repaired += 1;
             inserts.push(after);
         } else {
@@ -95,10 +100,6 @@ pub(super) async fn write(
     inserts.extend_from_slice(&folded.inserts);
     insert(session, table, inserts.iter().map(|&row| rows.row(row))).await?;
     Ok(())
-}
-
-fn whole(row: RowRef<'_>) -> bool {
-    row.cells().all(|cell| cell.is_present())
 }
 
 fn same(a: RowRef<'_>, b: RowRef<'_>, cell: usize) -> bool {
@@ -188,9 +189,9 @@ pub(super) async fn insert<'a>(
     let mut inserted = 0;
     for row in rows {
         if table.unlabelled(row) > 0 {
-            let mut sql = table.insert().into_bytes();
+            let mut sql = Statement::from(table.insert());
             table.put_values(row, &mut sql)?;
-            table.fits(&sql, &session.facts)?;
+            table.fits(sql.bytes(), &session.facts)?;
             let written = table.try_send(session, &sql, row).await;
             let written = written.map_err(|error| convert_for(error, &table.target))?;
             inserted += written.iter().map(|w| w.rows).sum::<u64>();

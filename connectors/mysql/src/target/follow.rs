@@ -189,7 +189,7 @@ impl Follower {
                 out.push(b')');
                 Ok(())
             };
-            if pack.push(put)? {
+            if pack.push(|out| put(&mut out.text))? {
                 table.send(session, pack.sql()).await?;
             }
         }
@@ -325,12 +325,14 @@ impl<'a> Step<'a> {
     /// Whether there are children to be followed.
     async fn run(&self, session: &mut Session) -> Result<bool> {
         if let Some(note) = &self.note {
-            let noted = self.child.send(session, note.as_bytes()).await?;
+            let noted = self.child.send_text(session, note.as_bytes()).await?;
             if noted.iter().all(|w| w.rows == 0) {
                 return Ok(false);
             }
         }
-        self.child.send(session, self.change.as_bytes()).await?;
+        self.child
+            .send_text(session, self.change.as_bytes())
+            .await?;
         Ok(self.note.is_some())
     }
 }

@@ -19,6 +19,8 @@ use std::io::Write as _;
 use thalweg_core::schema::{ColumnSchema, ColumnType};
 use thalweg_core::value::{CellRef, Date, DecimalRef};
 
+use super::statement::LONG_BYTES;
+
 /// A literal could not be written: the reason, without the value.
 type Refused = &'static str;
 
@@ -233,6 +235,24 @@ impl Literal {
             _ => return Err(OTHER_KIND),
         }
         Ok(())
+    }
+
+    /// The bytes of a long value that can be stored without being written as a literal, and whether they
+    /// are octets. `None`: it is short, or of a type that has no long values.
+    pub(super) fn long<'a>(&self, cell: CellRef<'a>) -> Result<Option<(&'a [u8], bool)>, Refused> {
+        let (bytes, octets) = match (self, cell) {
+            (Literal::Text(_), CellRef::Text(v)) => (v.as_bytes(), false),
+            (Literal::Json { .. }, CellRef::Json(v)) => (v.as_bytes(), false),
+            (Literal::Bytes(None) | Literal::Geometry, CellRef::Bytes(v)) => (v, true),
+            _ => return Ok(None),
+        };
+        if bytes.len() < LONG_BYTES {
+            return Ok(None);
+        }
+        if let (Literal::Text(limit), CellRef::Text(v)) = (self, cell) {
+            limit.check(v)?;
+        }
+        Ok(Some((bytes, octets)))
     }
 
     /// Whether a cell is what an `ENUM` has in place of a value it had refused: empty, and none of its

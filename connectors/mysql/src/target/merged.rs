@@ -65,7 +65,7 @@ pub(super) struct Merged {
     folds: bool,
     sql: Sql,
     /// Rows on their way into the staging table.
-    pack: Pack,
+    pack: Pack<'static>,
     staged: Staged,
 }
 
@@ -251,7 +251,7 @@ impl Merged {
         if sql.is_empty() {
             return Ok(0);
         }
-        let written = self.table.send(session, sql.as_bytes()).await?;
+        let written = self.table.send_text(session, sql.as_bytes()).await?;
         Ok(written.iter().map(|written| written.rows).sum())
     }
 
@@ -325,12 +325,12 @@ impl Merged {
         if unlabelled > 0 {
             let mut sql = self.sql.fill.clone().into_bytes();
             put(&mut sql)?;
-            self.table.fits(&sql, &session.facts)?;
+            self.table.fits(sql.len(), &session.facts)?;
             let written = session.write_unlabelled(&sql, unlabelled).await;
             let refused = |error| convert_for(error, &self.table.target);
             return written.map(drop).map_err(refused);
         }
-        if self.pack.push(put)? {
+        if self.pack.push(|out| put(&mut out.text))? {
             self.table.send(session, self.pack.sql()).await?;
         }
         Ok(())

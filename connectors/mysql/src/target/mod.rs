@@ -19,6 +19,7 @@ mod release;
 mod rows;
 mod session;
 mod side;
+mod statement;
 mod table;
 
 use std::sync::{Arc, OnceLock};

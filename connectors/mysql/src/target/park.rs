@@ -18,6 +18,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert_for;
 use super::session::{Session, quote};
+use super::statement::Statement;
 use super::table::{Rules, Table, is_duplicate};
 
 /// The column that numbers the rows of a parking table.
@@ -69,7 +70,7 @@ impl Parking {
     /// Lays an image over a parked row.
     pub(super) fn change(&mut self, parked: usize, after: RowRef<'_>) {
         if let Some(parked) = self.parked.get_mut(parked) {
-            parked.row = laid_over(after, parked.row());
+            parked.row = RowBatch::laid_over(after, parked.row());
         }
     }
 
@@ -132,7 +133,7 @@ impl Parking {
         table.put_find(before, false, &mut keep)?;
         table.put_find(before, false, &mut take)?;
         for statement in [keep, take] {
-            let written = table.send(session, &statement).await?;
+            let written = table.send_text(session, &statement).await?;
             if written.iter().map(|w| w.rows).sum::<u64>() != 1 {
                 return Err(Error::bug("a row to be parked is not there").at(Side::Target));
             }
@@ -140,7 +141,7 @@ impl Parking {
         self.parked.push(Parked {
             target,
             number: Some(number),
-            row: laid_over(after, before),
+            row: RowBatch::laid_over(after, before),
         });
         Ok(())
     }
@@ -193,7 +194,7 @@ impl Parking {
                 let (table, rules) =
                     known.ok_or_else(|| Error::bug("a parked row without a table"))?;
                 let sql = back(&parked, table, rules)?;
-                table.fits(&sql, &session.facts)?;
+                table.fits(sql.bytes(), &session.facts)?;
                 match table.try_send(session, &sql, parked.row()).await {
                     Ok(written) if written.iter().all(|w| w.rows == 1) => {}
                     Ok(_) => return Err(Error::bug("a parked row is lost").at(Side::Target)),
@@ -221,36 +222,27 @@ fn parking(target: usize, table: &Table) -> String {
 }
 
 /// The statement that puts a row back.
-fn back(parked: &Parked, table: &Table, rules: &Rules) -> Result<Vec<u8>> {
+fn back<'a>(parked: &'a Parked, table: &Table, rules: &Rules) -> Result<Statement<'a>> {
     let Some(number) = parked.number else {
-        let mut sql = table.insert().into_bytes();
+        let mut sql = Statement::from(table.insert());
         table.put_values(parked.row(), &mut sql)?;
         return Ok(sql);
     };
     let columns = rules.columns.join(", ");
-    let mut sql = format!("INSERT INTO {} ({columns}) SELECT ", table.name).into_bytes();
+    let mut sql = Statement::from(format!("INSERT INTO {} ({columns}) SELECT ", table.name));
     for (n, column) in rules.columns.iter().enumerate() {
         if n > 0 {
-            sql.extend_from_slice(b", ");
+            sql.text.extend_from_slice(b", ");
         }
         let mapped = (0..table.width()).find(|&index| table.column(index) == column);
         let cell = mapped.and_then(|index| Some((index, parked.row().cell(index)?)));
         match cell.filter(|(_, cell)| cell.is_present()) {
-            Some((index, cell)) => table.put(index, cell, &mut sql)?,
-            None => sql.extend_from_slice(column.as_bytes()),
+            Some((index, cell)) => table.put_value(index, cell, &mut sql)?,
+            None => sql.text.extend_from_slice(column.as_bytes()),
         }
     }
     let place = parking(parked.target, table);
-    sql.extend_from_slice(format!(" FROM {place} WHERE {NUMBER} = {number}").as_bytes());
+    sql.text
+        .extend_from_slice(format!(" FROM {place} WHERE {NUMBER} = {number}").as_bytes());
     Ok(sql)
-}
-
-/// A row of the cells of `newer`, or where it leaves one out, of `older`.
-pub(super) fn laid_over(newer: RowRef<'_>, older: RowRef<'_>) -> RowBatch {
-    let mut rows = RowBatch::new();
-    for (cell, (new, old)) in newer.cells().zip(newer.raw_cells().zip(older.raw_cells())) {
-        rows.push_raw(if cell.is_present() { new } else { old });
-    }
-    rows.end_row();
-    rows
 }

@@ -7,8 +7,9 @@ use thalweg_core::mapping::Operations;
 use thalweg_core::value::{RowBatch, RowRef};
 
 use super::error::convert_for;
-use super::park::{Parking, laid_over};
+use super::park::Parking;
 use super::session::Session;
+use super::statement::Statement;
 use super::table::{Rules, Table, is_duplicate};
 
 /// What the row path needs of one table.
@@ -43,7 +44,7 @@ impl Rows<'_> {
                 if table.target.key.is_empty() {
                     sql.extend_from_slice(b" LIMIT 1");
                 }
-                let written = table.send(session, &sql).await?;
+                let written = table.send_text(session, &sql).await?;
                 if written.iter().all(|w| w.rows == 0) {
                     match self.parked(parking, row) {
                         Some(parked) => parking.remove(parked),
@@ -61,12 +62,13 @@ impl Rows<'_> {
                     parking.change(parked, new);
                 } else if self.rules.echoed
                     && self
-                        .update(session, parking, laid_over(new, old).row(0), new)
+                        .update(session, parking, RowBatch::laid_over(new, old).row(0), new)
                         .await?
                 {
                     // A foreign key of the target had moved it already.
-                } else if self.operations.insert && new.cells().all(|cell| cell.is_present()) {
-                    self.insert(session, parking, new).await?;
+                } else if self.operations.insert && new.is_whole_over(old) {
+                    let whole = RowBatch::laid_over(new, old);
+                    self.insert(session, parking, whole.row(0)).await?;
                     counts.repaired += 1;
                 } else {
                     counts.missing += 1;
@@ -75,7 +77,7 @@ impl Rows<'_> {
             RowOp::Truncate => {
                 // DELETE, not TRUNCATE: that would commit.
                 let sql = format!("DELETE FROM {}", table.name);
-                table.send(session, sql.as_bytes()).await?;
+                table.send_text(session, sql.as_bytes()).await?;
                 parking.clear(self.target);
             }
         }
@@ -100,9 +102,9 @@ impl Rows<'_> {
         new: RowRef<'_>,
     ) -> Result<bool> {
         let table = self.table;
-        let mut sql = Vec::new();
+        let mut sql = Statement::default();
         table.put_update(old, new, &self.rules.touched, &mut sql)?;
-        table.fits(&sql, &session.facts)?;
+        table.fits(sql.bytes(), &session.facts)?;
         let mut written = table.try_send(session, &sql, new).await;
         if written.as_ref().is_err_and(is_duplicate) && self.make_way(session, old, new).await? {
             written = table.try_send(session, &sql, new).await;
@@ -130,13 +132,13 @@ impl Rows<'_> {
         if self.operations.delete || !table.target.moves(old, new) {
             return Ok(false);
         }
-        let there = laid_over(new, old);
+        let there = RowBatch::laid_over(new, old);
         let mut sql = format!("DELETE FROM {} WHERE ", table.name).into_bytes();
         table.put_find(there.row(0), false, &mut sql)?;
         sql.extend_from_slice(b" AND NOT (");
         table.put_find(old, false, &mut sql)?;
         sql.push(b')');
-        let written = table.send(session, &sql).await?;
+        let written = table.send_text(session, &sql).await?;
         Ok(written.iter().any(|w| w.rows > 0))
     }
 
@@ -148,9 +150,9 @@ impl Rows<'_> {
         row: RowRef<'_>,
     ) -> Result<bool> {
         let table = self.table;
-        let mut sql = table.insert().into_bytes();
+        let mut sql = Statement::from(table.insert());
         table.put_values(row, &mut sql)?;
-        table.fits(&sql, &session.facts)?;
+        table.fits(sql.bytes(), &session.facts)?;
         let error = match table.try_send(session, &sql, row).await {
             Ok(_) => return Ok(false),
             Err(error) if is_duplicate(&error) && !table.target.key.is_empty() => error,

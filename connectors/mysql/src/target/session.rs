@@ -22,6 +22,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result};
 
 use super::error::convert;
+use super::statement::Statement;
 use crate::config::connect_target;
 
 /// Which of the two servers, and which version of it.
@@ -235,6 +236,39 @@ impl Session {
 }
 
 impl Session {
+    /// Writes a statement behind its long values, and `unlabelled` values that a strict session
+    /// refuses.
+    pub(super) async fn write_with_long(
+        &mut self,
+        sql: &Statement<'_>,
+        unlabelled: u16,
+    ) -> std::result::Result<Vec<Written>, mysql_async::Error> {
+        for long in sql.long() {
+            let value = if long.octets {
+                "CAST(? AS BINARY)"
+            } else {
+                "?"
+            };
+            let set = format!("SET {} = {value}", long.variable());
+            // The driver takes no borrowed value: a copy, of one value at a time.
+            let params = (long.bytes.to_vec(),);
+            self.conn.exec_drop(set, params).await?;
+        }
+        let written = match unlabelled {
+            0 => self.write(&sql.text).await,
+            unlabelled => self.write_unlabelled(&sql.text, unlabelled).await,
+        };
+        for long in sql.long() {
+            // The server does not keep it either.
+            let forget = format!("SET {} = NULL", long.variable());
+            let forgotten = self.conn.query_drop(forget).await;
+            if written.is_ok() {
+                forgotten?;
+            }
+        }
+        written
+    }
+
     /// Runs a statement that writes `unlabelled` values that a strict session refuses. For each of
     /// them the server has a warning; it must have no other.
     pub(super) async fn write_unlabelled(

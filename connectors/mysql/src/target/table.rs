@@ -10,6 +10,7 @@ use super::error::convert;
 use super::error::convert_for;
 use super::literal::Literal;
 use super::session::{Facts, Flavor, Session, Written, quote};
+use super::statement::Statement;
 
 /// Statements are packed to about this size.
 const STATEMENT_BYTES: usize = 1 << 20;
@@ -109,6 +110,24 @@ impl Table {
             .ok_or_else(|| Error::bug("a cell without a column"))
     }
 
+    /// Appends a value to be stored.
+    pub(super) fn put_value<'a>(
+        &self,
+        index: usize,
+        cell: CellRef<'a>,
+        out: &mut Statement<'a>,
+    ) -> Result<()> {
+        let literal = &self.at(index)?.literal;
+        match literal.long(cell) {
+            Ok(None) => self.put(index, cell, &mut out.text),
+            Ok(Some((bytes, octets))) => {
+                out.put_long(bytes, octets);
+                Ok(())
+            }
+            Err(reason) => Err(self.refuse(index, reason)),
+        }
+    }
+
     /// Appends the literal of a value to be stored.
     pub(super) fn put(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
         let column = self.at(index)?;
@@ -123,18 +142,18 @@ impl Table {
     }
 
     /// Appends `(…, …)` with all values of a row.
-    pub(super) fn put_values(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
-        out.push(b'(');
+    pub(super) fn put_values<'a>(&self, row: RowRef<'a>, out: &mut Statement<'a>) -> Result<()> {
+        out.text.push(b'(');
         for (index, cell) in row.cells().enumerate() {
             if !cell.is_present() {
                 return Err(Error::bug("a row to insert is not whole"));
             }
             if index > 0 {
-                out.push(b',');
+                out.text.push(b',');
             }
-            self.put(index, cell, out)?;
+            self.put_value(index, cell, out)?;
         }
-        out.push(b')');
+        out.text.push(b')');
         Ok(())
     }
 
@@ -185,15 +204,15 @@ impl Table {
 
     /// Appends an `UPDATE` of the row with the key (or all the cells) of `before` to what `after` has.
     /// `touched`: columns the server would change by itself.
-    pub(super) fn put_update(
+    pub(super) fn put_update<'a>(
         &self,
         before: RowRef<'_>,
-        after: RowRef<'_>,
+        after: RowRef<'a>,
         touched: &[usize],
-        out: &mut Vec<u8>,
+        out: &mut Statement<'a>,
     ) -> Result<()> {
-        out.extend_from_slice(b"UPDATE ");
-        out.extend_from_slice(self.name.as_bytes());
+        out.text.extend_from_slice(b"UPDATE ");
+        out.text.extend_from_slice(self.name.as_bytes());
         let mut word: &[u8] = b" SET ";
         let old = before.raw_cells();
         for (index, (cell, (new, old))) in after.cells().zip(after.raw_cells().zip(old)).enumerate()
@@ -203,15 +222,15 @@ impl Table {
             if same_key || !cell.is_present() && !keep {
                 continue;
             }
-            out.extend_from_slice(word);
+            out.text.extend_from_slice(word);
             word = b", ";
             let name = self.at(index)?.name.as_bytes();
-            out.extend_from_slice(name);
-            out.extend_from_slice(b" = ");
+            out.text.extend_from_slice(name);
+            out.text.extend_from_slice(b" = ");
             if keep {
-                out.extend_from_slice(name);
+                out.text.extend_from_slice(name);
             } else {
-                self.put(index, cell, out)?;
+                self.put_value(index, cell, out)?;
             }
         }
         if word == b" SET " {
@@ -219,13 +238,13 @@ impl Table {
             let index = self.target.key.first().copied().unwrap_or(0);
             let name = self.at(index)?.name.as_bytes();
             for part in [word, name, b" = ", name] {
-                out.extend_from_slice(part);
+                out.text.extend_from_slice(part);
             }
         }
-        out.extend_from_slice(b" WHERE ");
-        self.put_find(before, false, out)?;
+        out.text.extend_from_slice(b" WHERE ");
+        self.put_find(before, false, &mut out.text)?;
         if self.target.key.is_empty() {
-            out.extend_from_slice(b" LIMIT 1");
+            out.text.extend_from_slice(b" LIMIT 1");
         }
         Ok(())
     }
@@ -275,8 +294,23 @@ impl Table {
     }
 
     /// Sends a statement that writes rows of this table.
-    pub(super) async fn send(&self, session: &mut Session, sql: &[u8]) -> Result<Vec<Written>> {
-        self.fits(sql, &session.facts)?;
+    pub(super) async fn send(
+        &self,
+        session: &mut Session,
+        sql: &Statement<'_>,
+    ) -> Result<Vec<Written>> {
+        self.fits(sql.bytes(), &session.facts)?;
+        let written = session.write_with_long(sql, 0).await;
+        written.map_err(|error| convert_for(error, &self.target))
+    }
+
+    /// The same without long values.
+    pub(super) async fn send_text(
+        &self,
+        session: &mut Session,
+        sql: &[u8],
+    ) -> Result<Vec<Written>> {
+        self.fits(sql.len(), &session.facts)?;
         session
             .write(sql)
             .await
@@ -287,13 +321,10 @@ impl Table {
     pub(super) async fn try_send(
         &self,
         session: &mut Session,
-        sql: &[u8],
+        sql: &Statement<'_>,
         row: RowRef<'_>,
     ) -> std::result::Result<Vec<Written>, My> {
-        match self.unlabelled(row) {
-            0 => session.write(sql).await,
-            unlabelled => session.write_unlabelled(sql, unlabelled).await,
-        }
+        session.write_with_long(sql, self.unlabelled(row)).await
     }
 
     /// How many cells of a row only a session that is not strict can write.
@@ -310,18 +341,16 @@ impl Table {
     }
 
     /// `Data` error for a statement the server would not take.
-    pub(super) fn fits(&self, sql: &[u8], facts: &Facts) -> Result<()> {
+    pub(super) fn fits(&self, bytes: usize, facts: &Facts) -> Result<()> {
         let max = facts.packet_max.saturating_sub(PACKET_SLACK);
-        if sql.len() <= max {
+        if bytes <= max {
             return Ok(());
         }
-        let needed = (sql.len() + PACKET_SLACK).next_multiple_of(1 << 20);
+        let needed = (bytes + PACKET_SLACK).next_multiple_of(1 << 20);
         Err(Error::data(format!(
-            "a row of {} takes {} bytes as a statement, the server takes {} at most \
+            "a row of {} takes {bytes} bytes as a statement, the server takes {} at most \
              (max_allowed_packet)",
-            self.target.name,
-            sql.len(),
-            facts.packet_max
+            self.target.name, facts.packet_max
         ))
         .with_hint(if needed <= 1 << 30 {
             format!("on the server: SET GLOBAL max_allowed_packet = {needed}")
@@ -420,51 +449,53 @@ impl Rules {
 
 /// Packs rows, or single statements, into statements of about a megabyte.
 #[derive(Debug)]
-pub(super) struct Pack {
+pub(super) struct Pack<'a> {
     prefix: Vec<u8>,
     between: &'static [u8],
     suffix: Vec<u8>,
     limit: usize,
-    open: Vec<u8>,
+    open: Statement<'a>,
     rows: usize,
-    ready: Vec<u8>,
+    ready: Statement<'a>,
     ready_rows: usize,
 }
 
-impl Pack {
+impl<'a> Pack<'a> {
     pub(super) fn new(prefix: String, between: &'static [u8], suffix: &str, facts: &Facts) -> Self {
         Pack {
-            open: prefix.clone().into_bytes(),
+            open: prefix.clone().into(),
             prefix: prefix.into_bytes(),
             between,
             suffix: suffix.as_bytes().to_vec(),
             limit: STATEMENT_BYTES.min(facts.packet_max.saturating_sub(PACKET_SLACK)),
             rows: 0,
-            ready: Vec::new(),
+            ready: Statement::default(),
             ready_rows: 0,
         }
     }
 
     /// Adds one; whether that made a statement of those before it ready.
-    pub(super) fn push(&mut self, put: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> Result<bool> {
-        let mark = self.open.len();
+    pub(super) fn push(
+        &mut self,
+        put: impl FnOnce(&mut Statement<'a>) -> Result<()>,
+    ) -> Result<bool> {
+        let mark = self.open.text.len();
         if self.rows > 0 {
-            self.open.extend_from_slice(self.between);
+            self.open.text.extend_from_slice(self.between);
         }
-        let start = self.open.len();
+        let start = self.open.end();
         put(&mut self.open)?;
-        let over = self.open.len() + self.suffix.len() > self.limit || self.rows >= PACKED_MAX;
+        let over = self.open.bytes() + self.suffix.len() > self.limit || self.rows >= PACKED_MAX;
         if self.rows == 0 || !over {
             self.rows += 1;
             return Ok(false);
         }
         std::mem::swap(&mut self.ready, &mut self.open);
         self.open.clear();
-        self.open.extend_from_slice(&self.prefix);
-        self.open
-            .extend_from_slice(self.ready.get(start..).unwrap_or_default());
-        self.ready.truncate(mark);
-        self.ready.extend_from_slice(&self.suffix);
+        self.open.text.extend_from_slice(&self.prefix);
+        self.open.take_from(&mut self.ready, start);
+        self.ready.text.truncate(mark);
+        self.ready.text.extend_from_slice(&self.suffix);
         self.ready_rows = std::mem::replace(&mut self.rows, 1);
         Ok(true)
     }
@@ -475,15 +506,15 @@ impl Pack {
             return false;
         }
         std::mem::swap(&mut self.ready, &mut self.open);
-        self.ready.extend_from_slice(&self.suffix);
+        self.ready.text.extend_from_slice(&self.suffix);
         self.open.clear();
-        self.open.extend_from_slice(&self.prefix);
+        self.open.text.extend_from_slice(&self.prefix);
         self.ready_rows = std::mem::take(&mut self.rows);
         true
     }
 
     /// The ready statement.
-    pub(super) fn sql(&self) -> &[u8] {
+    pub(super) fn sql(&self) -> &Statement<'a> {
         &self.ready
     }
 

@@ -297,22 +297,23 @@ async fn partial_images_of_missing_rows_are_counted() {
         let mut ops = Vec::new();
         for id in 0..20 {
             let (id, one) = (CellRef::I64(id), CellRef::I64(1));
-            let before = row(&mut batch.rows, &[id, one, one]);
-            let second = if id == CellRef::I64(7) {
-                one
-            } else {
-                CellRef::Unchanged
+            let (old, new) = match id {
+                CellRef::I64(7) => (CellRef::Absent, one),
+                CellRef::I64(8) => (one, CellRef::Unchanged),
+                _ => (CellRef::Absent, CellRef::Unchanged),
             };
-            let after = row(&mut batch.rows, &[id, one, second]);
+            let before = row(&mut batch.rows, &[id, one, old]);
+            let after = row(&mut batch.rows, &[id, one, new]);
             folded.updates.push((before, after));
             ops.push(RowOp::Update { before, after });
         }
         batch.ordered = ordered(&ops);
         batch.folded = bulk.then(|| vec![Net::Folded(folded)]);
         let counts = applier.apply(&batch).await.unwrap().counts[0];
-        // The whole image is inserted; what the others leave out nobody knows.
-        assert_eq!((counts.missing, counts.repaired), (19, 1), "bulk {bulk}");
-        assert_eq!(goal.sql("SELECT count(*) FROM t"), "1");
+        // What is whole, or with the image before it, is inserted; what the others leave out nobody
+        // knows.
+        assert_eq!((counts.missing, counts.repaired), (18, 2), "bulk {bulk}");
+        assert_eq!(goal.sql("SELECT sum(b) FROM t"), "2");
         goal.sql("DELETE FROM t");
     }
 }

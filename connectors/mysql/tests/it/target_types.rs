@@ -1,7 +1,7 @@
 //! Values of every type there and back, refused values, and what foreign keys do.
 
 use thalweg_core::Kind;
-use thalweg_core::batch::{ApplyBatch, RowOp};
+use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp};
 use thalweg_core::mapping::TaskOptions;
 use thalweg_core::value::{CellRef, Date, DecimalRef, RowBatch};
 
@@ -407,4 +407,91 @@ async fn what_is_proposed_is_created_as_it_was_proposed() {
     // Planned again it is the same table, and nothing is lacking.
     let plan = goal.plan_into(&["t"], TaskOptions::default()).await;
     assert_eq!(goal.target.check(&goal.key, &plan).await.unwrap(), []);
+}
+
+/// Values that are sent before their statement, several of them in one row and one statement after the
+/// other, by the loader and by both ways of the applier.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_values_are_stored_as_they_are() {
+    let goal = Goal::new();
+    goal.sql(
+        "CREATE TABLE t (id bigint PRIMARY KEY, t longtext, b longblob, j json) \
+         CHARACTER SET utf8mb4",
+    );
+    let plan = goal.plan_into(&["t"], TaskOptions::default()).await;
+    const TEXT: &str = "it's \\ :a ? 🎉 ";
+    const OCTETS: &[u8] = b"\x00\xff'\\";
+    const JSON: &str = ", \"o'\"";
+    let text = |n: i64| format!("{n}{}", TEXT.repeat(90_000));
+    let octets = |n: i64| [&n.to_le_bytes()[..], &OCTETS.repeat(300_000)].concat();
+    let json = |n: i64| format!("[{n}{}]", JSON.repeat(200_000));
+    let long = |rows: &mut RowBatch, id: i64, n: i64| {
+        let (text, octets, json) = (text(n), octets(n), json(n));
+        let texts = (CellRef::Text(&text), CellRef::Json(&json));
+        let cells = [CellRef::I64(id), texts.0, CellRef::Bytes(&octets), texts.1];
+        row(rows, &cells)
+    };
+    let short = |rows: &mut RowBatch, id: i64| {
+        let cells = [CellRef::Text("'"), CellRef::Bytes(b"'"), CellRef::Json("1")];
+        row(rows, &[&[CellRef::I64(id)], &cells[..]].concat())
+    };
+    let check = |want: &[(i64, i64)]| {
+        let found = goal.sql("SELECT id, md5(t), md5(b), md5(j) FROM t WHERE id < 10 ORDER BY id");
+        let found: Vec<_> = found
+            .lines()
+            .map(|l| l.split('\t').collect::<Vec<_>>())
+            .collect();
+        assert_eq!(found.len(), want.len());
+        let hex = |bytes: &[u8]| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
+        for (found, (id, n)) in found.iter().zip(want) {
+            let sums = format!(
+                "SELECT md5(concat('{n}', repeat(x'{}', 90000))), \
+                 md5(concat(x'{}', repeat(x'{}', 300000))), \
+                 md5(concat('[{n}', repeat(x'{}', 200000), ']'))",
+                hex(TEXT.as_bytes()),
+                hex(&n.to_le_bytes()),
+                hex(OCTETS),
+                hex(JSON.as_bytes())
+            );
+            assert_eq!(found[0], id.to_string());
+            assert_eq!(found[1..].join("\t"), goal.sql(&sums), "{id}");
+        }
+    };
+    let mut rows = RowBatch::new();
+    long(&mut rows, 1, 1);
+    short(&mut rows, 10);
+    short(&mut rows, 11);
+    long(&mut rows, 2, 2);
+    let mut loader = goal.loader(&plan).await;
+    load_whole(loader.as_mut(), &plan, 0, &rows, "1")
+        .await
+        .unwrap();
+    drop(loader);
+    check(&[(1, 1), (2, 2)]);
+    for (bulk, first) in [(false, 3), (true, 5)] {
+        let mut applier = goal.applier(&plan).await;
+        let mut batch = ApplyBatch {
+            position: at(1),
+            ..ApplyBatch::default()
+        };
+        let rows = &mut batch.rows;
+        let before = short(rows, 1);
+        let update = (before, long(rows, 1, first));
+        let mut inserts = vec![long(rows, first, first), long(rows, first + 1, first)];
+        inserts.extend((0..10).map(|n| short(rows, first * 100 + n)));
+        let mut ops = vec![RowOp::Update {
+            before: update.0,
+            after: update.1,
+        }];
+        ops.extend(inserts.iter().map(|&row| RowOp::Insert(row)));
+        batch.ordered = ordered(&ops);
+        let folded = FoldedTable {
+            inserts,
+            updates: vec![update],
+            ..FoldedTable::default()
+        };
+        batch.folded = bulk.then(|| vec![Net::Folded(folded)]);
+        applier.apply(&batch).await.unwrap();
+    }
+    check(&[(1, 5), (2, 2), (3, 3), (4, 3), (5, 5), (6, 5)]);
 }

@@ -28,6 +28,9 @@ use crate::error::convert;
 
 /// Below this many operations one statement each is faster than staging.
 const BULK_OPS_MIN: usize = 50;
+/// Rows of so many bytes are staged however few they are: as a parameter of a statement a value is
+/// copied three times more, and the connection keeps the last of the copies.
+const BULK_BYTES_MIN: usize = 8 << 20;
 
 pub(super) struct PostgresApplier {
     connection: Connection,
@@ -157,10 +160,11 @@ impl PostgresApplier {
                 .is_some_and(|t| t.merged()),
             Net::InOrder(_) => false,
         };
+        let many = batch.ordered.len() >= BULK_OPS_MIN || batch.rows.bytes() >= BULK_BYTES_MIN;
         let nets = batch
             .folded
             .as_deref()
-            .filter(|nets| batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged));
+            .filter(|nets| many || nets.iter().any(merged));
         if let Some(nets) = nets {
             self.prepare_stages(nets).await?;
             self.sql("SAVEPOINT thalweg").await?;

@@ -6,16 +6,15 @@
 //! update that leaves columns out, `sent` has a character per column: 1 if it is there.
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::plan::Plan;
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
 
-use super::column_list;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::stage::Stage;
+use super::{FIELDS_BYTES, column_list, send};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -200,15 +199,18 @@ impl Bulk {
                         self.encoder.staged(rows.row(row), column, &mut bytes)?;
                     }
                 }
-                Some(row) => self.encoder.row(rows.row(row), &mut bytes)?,
+                Some(row) => {
+                    bytes.reserve(rows.row(row).bytes() + FIELDS_BYTES);
+                    self.encoder.row(rows.row(row), &mut bytes)?;
+                }
                 None => nulls(self.encoder.width(), &mut bytes),
             }
             if bytes.len() >= CHUNK_BYTES {
-                sink.send(Bytes::from(std::mem::take(&mut bytes))).await?;
+                send(&mut sink, std::mem::take(&mut bytes)).await?;
             }
         }
         bytes.extend_from_slice(TRAILER);
-        sink.send(Bytes::from(bytes)).await?;
+        send(&mut sink, bytes).await?;
         sink.as_mut().finish().await?;
         Ok(())
     }
@@ -257,6 +259,16 @@ impl Bulk {
             let found = client.execute(&self.patch, &[]).await?;
             let lacking = (patches as u64).saturating_sub(found);
             self.echo(lacking)?;
+            let fills = |&(before, row): &(usize, usize)| {
+                let (old, new) = (rows.row(before), rows.row(row));
+                !new.is_whole() && new.is_whole_over(old)
+            };
+            if lacking > 0 && may_insert && folded.updates.iter().any(fills) {
+                return Err(BulkError {
+                    error: Error::bug("a row that is put together one by one"),
+                    retry_in_order: true,
+                });
+            }
             counts.missing += lacking;
         }
         let whole = folded.updates.len() - patches;
@@ -285,7 +297,7 @@ impl Bulk {
 
 /// Whether an update has all columns.
 fn update(rows: &RowBatch, row: usize) -> i16 {
-    match rows.row(row).cells().all(|cell| cell.is_present()) {
+    match rows.row(row).is_whole() {
         true => UPDATE,
         false => PATCH,
     }

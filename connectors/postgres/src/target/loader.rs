@@ -22,7 +22,7 @@ use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::merged::{Merged, Staging};
 use super::stage::Stage;
-use super::{Owner, copy_sql, ledger, side};
+use super::{FIELDS_BYTES, Owner, copy_sql, ledger, send, side};
 use crate::config::Connection;
 use crate::error::convert;
 use crate::schema::quote_table;
@@ -215,13 +215,13 @@ impl Loader for PostgresLoader {
         };
         let width =
             i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
-        let mut bytes = Vec::with_capacity(rows.bytes());
+        let mut bytes = Vec::with_capacity(rows.bytes() + FIELDS_BYTES);
         for row in rows.iter() {
             bytes.extend(width.to_be_bytes());
             copy.encoder.row(row, &mut bytes)?;
         }
         copy.rows += rows.len() as u64;
-        copy.sink.send(Bytes::from(bytes)).await.map_err(convert)
+        send(&mut copy.sink, bytes).await.map_err(convert)
     }
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {

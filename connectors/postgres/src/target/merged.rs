@@ -29,7 +29,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::SinkExt as _;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::plan::{Plan, TargetTable};
@@ -40,6 +39,7 @@ use tokio_postgres::{Client, CopyInSink, Statement};
 
 use super::bulk::{BulkError, nulls, sent};
 use super::encode::{HEADER, RowEncoder, TRAILER};
+use super::send;
 use super::stage::Stage;
 use crate::error::convert;
 use statements::{Names, Sql};
@@ -339,8 +339,7 @@ impl Staging {
             None => nulls(encoder.width(), bytes),
         }
         if bytes.len() >= CHUNK_BYTES {
-            let full = std::mem::take(bytes);
-            self.sink.send(Bytes::from(full)).await?;
+            send(&mut self.sink, std::mem::take(bytes)).await?;
         }
         Ok(())
     }
@@ -348,7 +347,7 @@ impl Staging {
     /// Ends the `COPY`.
     pub(super) async fn finish(mut self) -> Result<Ops, BulkError> {
         self.bytes.extend_from_slice(TRAILER);
-        self.sink.send(Bytes::from(self.bytes)).await?;
+        send(&mut self.sink, self.bytes).await?;
         self.sink.as_mut().finish().await?;
         Ok(self.ops)
     }

@@ -14,9 +14,12 @@ mod rows;
 mod side;
 mod stage;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
@@ -24,10 +27,31 @@ use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Kind, Result, Side};
+use tokio_postgres::CopyInSink;
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
 use crate::schema::{self, GEOMETRY, Keys, native, neutral, quote_table, refuses};
+
+/// What fields may take beyond the cells they are made of. Without room for it a vector that has a long
+/// value is copied.
+const FIELDS_BYTES: usize = 64 << 10;
+
+/// Of a `COPY` this much is given to the driver at once.
+const PIECE_BYTES: usize = 2 << 20;
+
+/// Sends rows of a `COPY`. The driver copies what it is given, and its connection keeps the memory of
+/// that for as long as it lives; so a row of unusual size goes in pieces.
+async fn send(
+    sink: &mut Pin<Box<CopyInSink<Bytes>>>,
+    rows: Vec<u8>,
+) -> std::result::Result<(), tokio_postgres::Error> {
+    let mut rest = Bytes::from(rows);
+    while rest.len() > PIECE_BYTES {
+        sink.send(rest.split_to(PIECE_BYTES)).await?;
+    }
+    sink.send(rest).await
+}
 
 /// A PostgreSQL database as a target. It connects anew for every call.
 #[derive(Debug)]

@@ -157,7 +157,6 @@ impl Rows {
                 if present.is_empty() {
                     return Ok(());
                 }
-                let whole = present.len() == self.encoder.width();
                 if !operations.delete && table.moves(rows.row(before), row) {
                     self.make_way(client, table, rows.row(before), row).await?;
                 }
@@ -188,8 +187,10 @@ impl Rows {
                     let moved = client.execute_raw(&statement, &params);
                     found = moved.await.map_err(convert)?;
                 }
-                if found == 0 && whole && operations.insert {
-                    self.insert(client, row).await?;
+                let old = rows.row(before);
+                if found == 0 && operations.insert && row.is_whole_over(old) {
+                    let whole = RowBatch::laid_over(row, old);
+                    self.insert(client, whole.row(0)).await?;
                     counts.repaired += 1;
                 } else {
                     counts.missing += u64::from(found == 0);
