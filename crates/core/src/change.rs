@@ -27,7 +27,7 @@ pub struct Change {
     /// `Absent`; at least the columns that identify the row are present.
     pub before: Option<usize>,
     /// The row after, likewise. Cells the source did not send because they did not change are
-    /// `Unchanged`.
+    /// `Unchanged`; so may long ones be that are the same in the row before.
     pub after: Option<usize>,
     /// Whether it was done with foreign keys off (MySQL's `foreign_key_checks = 0`), so that it
     /// changed no children at the source.

@@ -11,6 +11,9 @@
 //! - A virtual column is not logged under `MINIMAL` although its value may have changed. Its image
 //!   cannot be read.
 //!
+//! Where both images of an update have the same long value, that after it is `Unchanged` as well: it
+//! is in memory once, and is not written again. A value of that length is part of no key.
+//!
 //! <https://mariadb.com/kb/en/rows_event_v1v2/>,
 //! <https://dev.mysql.com/doc/dev/mysql-server/latest/classmysql_1_1binlog_1_1event_1_1Rows__event.html>;
 //! what each image has: <https://dev.mysql.com/doc/refman/8.4/en/replication-options-binary-log.html>
@@ -355,7 +358,12 @@ pub(crate) struct Rows<'a> {
     before: Vec<Range<usize>>,
     /// The documents of the before image by column, if the after image needs them.
     documents: Vec<Option<&'a [u8]>>,
+    /// The long values of the before image by column, as they are in the log.
+    long: Vec<(usize, &'a [u8])>,
 }
+
+/// A value of so many bytes is long.
+const LONG_BYTES: usize = 64 << 10;
 
 impl<'a> Rows<'a> {
     /// `data` is that of the event, inflated where it was compressed.
@@ -375,6 +383,7 @@ impl<'a> Rows<'a> {
             max,
             before: Vec::new(),
             documents: Vec::new(),
+            long: Vec::new(),
         }
     }
 
@@ -434,6 +443,7 @@ impl<'a> Rows<'a> {
 
     fn before(&mut self, out: &mut RowBatch, documents: bool) -> Result<usize, Unreadable> {
         let nulls = self.nulls(self.present)?;
+        self.long.clear();
         let mut nth = 0;
         for (i, column) in self.columns.iter().enumerate() {
             if !bit(self.present, i) {
@@ -445,6 +455,10 @@ impl<'a> Rows<'a> {
             let before = self.data.0;
             cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(column))?;
             nth += 1;
+            let read = before.len() - self.data.0.len();
+            if read > LONG_BYTES && column.wanted.is_some() {
+                self.long.extend(before.get(..read).map(|raw| (i, raw)));
+            }
             if documents && let (Physical::Json(n), Some(_)) = (column.physical, column.wanted) {
                 let document = before.get(usize::from(n)..before.len() - self.data.0.len());
                 if let Some(slot) = self.documents.get_mut(i) {
@@ -502,6 +516,8 @@ impl<'a> Rows<'a> {
                 };
                 let changes = self.data.prefixed(4)?;
                 json::push_changed(out, old, changes).map_err(at(column))?;
+            } else if !null && self.same(i)? {
+                out.push(CellRef::Unchanged);
             } else {
                 cell(&mut self.data, column, null, self.max, out).map_err(at(column))?;
             }
@@ -510,6 +526,18 @@ impl<'a> Rows<'a> {
             before: Some(before),
             after: Some(out.end_row()),
         })
+    }
+
+    /// Passes over a long value that is as it was; whether it was one.
+    fn same(&mut self, i: usize) -> Result<bool, Malformed> {
+        let Some((_, old)) = self.long.iter().find(|(column, _)| *column == i) else {
+            return Ok(false);
+        };
+        let same = self.data.0.starts_with(old);
+        if same {
+            self.data.take(old.len())?;
+        }
+        Ok(same)
     }
 
     /// A column the after image of an update lacks.

@@ -2,6 +2,7 @@
 
 use thalweg_core::Kind;
 use thalweg_core::finding::Severity;
+use thalweg_core::value::CellRef;
 
 use super::world::{World, says, shop};
 
@@ -98,6 +99,52 @@ async fn a_full_image_has_everything() {
             .any(|l| l.contains("bsent") || l.contains("nchanged"))
     );
     old_images(&world, [None; 4]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_long_value_that_stays_comes_once() {
+    let world = World::new(&[]);
+    world.sql("CREATE TABLE t (id INT PRIMARY KEY, a INT, b LONGBLOB, c LONGTEXT)");
+    world.sql(
+        "INSERT INTO t VALUES (1, 1, repeat(x'00ff', 50000), repeat('c', 100000)), \
+         (2, 1, repeat(x'00ff', 30000), repeat('c', 60000))",
+    );
+    let start = world.here().await;
+    world.sql(
+        "UPDATE t SET a = 2; UPDATE t SET c = concat('d', substr(c, 2)) WHERE id = 1; \
+         UPDATE t SET b = concat(b, x'00') WHERE id = 1; UPDATE t SET b = NULL WHERE id = 1",
+    );
+    let tables = world.tables(&["t"]).await;
+    let mut images = Vec::new();
+    let mut log = world.open(&start, &tables).await;
+    while images.len() < 5 {
+        let changes = log.part().await.unwrap().changes;
+        for change in &changes.changes {
+            let image = |row: Option<usize>| {
+                let cells = changes.rows.row(row.unwrap()).cells();
+                cells.map(|cell| match cell {
+                    CellRef::Bytes(v) => v.len().to_string(),
+                    CellRef::Text(v) => format!("{}{}", &v[..1], v.len()),
+                    CellRef::Unchanged => "=".to_owned(),
+                    CellRef::I64(v) => v.to_string(),
+                    _ => "-".to_owned(),
+                })
+            };
+            let (before, after) = (image(change.before), image(change.after));
+            let row = before.zip(after).map(|(old, new)| format!("{old}>{new}"));
+            images.push(row.collect::<Vec<_>>().join(" "));
+        }
+    }
+    assert_eq!(
+        images,
+        [
+            "1>1 1>2 100000>= c100000>=",
+            "2>2 1>2 60000>60000 c60000>c60000",
+            "1>1 2>2 100000>= c100000>d100000",
+            "1>1 2>2 100000>100001 d100000>=",
+            "1>1 2>2 100001>- d100000>=",
+        ]
+    );
 }
 
 /// What the schemas say of old values is what the log had.
