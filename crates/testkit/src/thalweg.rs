@@ -271,6 +271,16 @@ impl Thalweg {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         memory(&status).context("its /proc/PID/status tells no memory")
     }
+
+    /// Makes what it holds now the most that it ever held.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn forget_peak(&self) -> Result<()> {
+        let pid = self.pid().context("it does not run")?;
+        // <https://docs.kernel.org/filesystems/proc.html>, "clear_refs".
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("its peak stays")
+    }
 }
 
 fn log(dir: &RunDir) -> PathBuf {
