@@ -19,7 +19,8 @@ const USAGE: &str = "usage: cargo x COMMAND
   demo    a busy database copied into another and followed through a crash, then every row compared;
           takes --pair SOURCE:TARGET (each mariadb or postgres), --rows N (in each of sysbench's tables),
           --seconds N (of streaming), --seed N
-  bench   backlog: how fast a backlog drains beside MariaDB's own replication; bench --help
+  bench   whole runs beside the databases' own replication, written to docs/reference/performance.md;
+          takes workloads, --pair SOURCE:TARGET, --quick and more; bench --help
   prove   every proof at full size, or those named, of every pair or of --pair SOURCE:TARGET; results go
           to docs/internals/proofs.md";
 

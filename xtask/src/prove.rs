@@ -94,7 +94,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("resume", Run::Pairs),
     ("crash", Run::Pairs),
     ("demo", Run::Demos),
-    ("bench", Run::Cargo(&["x", "bench", "backlog"])),
+    ("bench", Run::Cargo(&["x", "bench", "--dry", "uniform"])),
 ];
 
 /// Source and target of every pair that is proved live.

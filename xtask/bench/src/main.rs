@@ -1,86 +1,159 @@
 //! `cargo x bench`: whole runs beside a reference in the same run, with a full compare at the end.
 //!
-//! `backlog` measures how fast a backlog of single-row changes drains into the target, beside MariaDB's
-//! own replication of the same log to a second MariaDB, alternating (A B A B), each alone on the
-//! machine. On the way it prints the rate of the first load and, at the end, the latency at a steady
-//! rate of small transactions.
+//! The source's own replication and thalweg take turns (A B A B) on the same backlog, each alone on the
+//! machine: the others are stopped. Every span is measured from the outside: from the command that
+//! starts a contender until its target shows the mark behind the changes.
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
-mod backlog;
 mod latency;
+mod measure;
+mod report;
+mod rounds;
 mod shell;
+mod workload;
 mod world;
 
-use std::process::ExitCode;
-use std::time::Duration;
+use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, bail};
+use thalweg_testkit::servers::System;
 
-const USAGE: &str = "usage: cargo x bench backlog [--changes N] [--rows N] [--rounds N] [--relaxed]
+use crate::workload::{ALL, Sized, Workload};
 
-  --changes N   single-row changes a round, in transactions of ten (default 2000000)
-  --rows N      rows there are before (default 1000000)
-  --rounds N    rounds of both (default 2)
-  --relaxed     both targets without waiting for the disk at commit (default: both wait)";
+const USAGE: &str =
+    "usage: cargo x bench [WORKLOAD …] [--pair SOURCE:TARGET] [--rounds N] [--scale PERCENT]
+                     [--durable] [--quick] [--dry]
 
-/// What to measure.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Size {
-    pub(crate) changes: u64,
-    pub(crate) rows: u64,
-    pub(crate) rounds: u32,
-    pub(crate) durable: bool,
+  --pair S:T       only this pair (each mariadb or postgres) beside the source's own replication;
+                   may be repeated (default: all four)
+  --rounds N       rounds of every contender (default 5)
+  --scale PERCENT  of the full size (default 100)
+  --durable        the targets' commits wait for the disk (default: no server waits for it)
+  --quick          a look within five minutes: uniform and narrow, three rounds at 10 percent, not
+                   written down unless workloads are named
+  --dry            does not write docs/reference/performance.{json,md}
+";
+
+struct Asked {
+    workloads: Vec<Workload>,
+    pairs: Vec<(System, System)>,
+    rounds: u32,
+    scale: u64,
+    durable: bool,
+    written: bool,
 }
 
-fn size(args: &[String]) -> Result<Size> {
-    let mut size = Size {
-        changes: 2_000_000,
-        rows: 1_000_000,
-        rounds: 2,
-        durable: true,
+fn asked(args: &[String]) -> Result<Asked> {
+    let mut asked = Asked {
+        workloads: Vec::new(),
+        pairs: Vec::new(),
+        rounds: 5,
+        scale: 100,
+        durable: false,
+        written: true,
     };
+    let mut quick = false;
     let mut args = args.iter();
-    while let Some(flag) = args.next() {
-        if flag == "--relaxed" {
-            size.durable = false;
+    while let Some(word) = args.next() {
+        let mut value = || args.next().with_context(|| format!("{word} needs a value"));
+        match word.as_str() {
+            "--pair" => asked.pairs.push(pair(value()?)?),
+            "--rounds" => asked.rounds = value()?.parse::<u32>().context("--rounds")?.clamp(1, 100),
+            "--scale" => asked.scale = value()?.parse::<u64>().context("--scale")?.clamp(1, 1000),
+            "--durable" => asked.durable = true,
+            "--dry" => asked.written = false,
+            "--quick" => {
+                quick = true;
+                asked.rounds = 3;
+                asked.scale = 10;
+            }
+            flag if flag.starts_with('-') => bail!("{flag} is not known\n{USAGE}"),
+            name => asked.workloads.push(Workload::named(name)?),
+        }
+    }
+    if asked.workloads.is_empty() {
+        asked.written &= !quick;
+        asked.workloads = match quick {
+            true => vec![Workload::Uniform, Workload::Narrow],
+            false => ALL.iter().map(|(workload, ..)| *workload).collect(),
+        };
+    }
+    if asked.pairs.is_empty() {
+        let both = [System::Postgres, System::MariaDb];
+        asked.pairs = both
+            .iter()
+            .flat_map(|from| both.map(|to| (*from, to)))
+            .collect();
+    }
+    Ok(asked)
+}
+
+fn pair(text: &str) -> Result<(System, System)> {
+    let system = |name: &str| match name {
+        "mariadb" => Ok(System::MariaDb),
+        "postgres" => Ok(System::Postgres),
+        _ => bail!("{name} is neither mariadb nor postgres"),
+    };
+    let (from, to) = text.split_once(':').context("--pair needs SOURCE:TARGET")?;
+    Ok((system(from)?, system(to)?))
+}
+
+/// What a command prints, on one line; empty if it cannot run.
+fn said(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).output();
+    let text = output.map(|output| output.stdout).unwrap_or_default();
+    String::from_utf8_lossy(&text).trim().to_owned()
+}
+
+fn run(args: &[String]) -> Result<()> {
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
+    let asked = asked(args)?;
+    let (commit, date) = (
+        said("git", &["rev-parse", "--short", "HEAD"]),
+        said("date", &["-u", "+%Y-%m-%d"]),
+    );
+    let mut entries = Vec::new();
+    for source in [System::Postgres, System::MariaDb] {
+        let of_source = asked.pairs.iter().filter(|(from, _)| *from == source);
+        let targets: Vec<System> = of_source.map(|(_, to)| *to).collect();
+        if targets.is_empty() {
             continue;
         }
-        let value = args
-            .next()
-            .with_context(|| format!("{flag} needs a number"))?;
-        let value: u64 = value.parse().with_context(|| format!("{flag} {value}"))?;
-        match flag.as_str() {
-            "--changes" => size.changes = value.max(10),
-            "--rows" => size.rows = value,
-            "--rounds" => size.rounds = u32::try_from(value.clamp(1, 100))?,
-            _ => bail!("{flag} is not known"),
+        for workload in asked.workloads.iter().copied().filter(|w| w.has(source)) {
+            let sized = Sized {
+                workload,
+                scale: asked.scale,
+                rounds: asked.rounds,
+            };
+            println!("== {} from {source}", workload.name());
+            let mut world = world::World::start(source, &targets, asked.durable)?;
+            let mut found = rounds::run(&mut world, sized)?;
+            for entry in &mut found {
+                entry.durable = asked.durable;
+                entry.commit.clone_from(&commit);
+                entry.date.clone_from(&date);
+                println!("{}", entry.line());
+            }
+            if asked.written {
+                report::write(&found)?;
+            }
+            entries.append(&mut found);
         }
     }
-    if size.rows < size.changes / 5 {
-        bail!("--rows has to be at least a fifth of --changes: a tenth of them is deleted a round");
+    println!("== all");
+    for entry in &entries {
+        println!("{}", entry.line());
     }
-    Ok(size)
-}
-
-fn run(args: &[String]) -> Result<bool> {
-    match args.split_first() {
-        Some((name, rest)) if name == "backlog" => {
-            let size = size(rest)?;
-            let world = world::World::start(size)?;
-            let won = backlog::run(&world)?;
-            latency::run(&world, 500, Duration::from_secs(20))?;
-            let equal = world.compare()?;
-            Ok(won && equal)
-        }
-        _ => bail!("{USAGE}"),
-    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match run(&args) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("bench: {error:#}");
             ExitCode::from(2)

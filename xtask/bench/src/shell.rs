@@ -5,7 +5,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use thalweg_testkit::servers::Server;
+use thalweg_testkit::servers::{Place, System};
 
 /// Marks the end of an answer.
 const END: &str = "--end--";
@@ -17,28 +17,29 @@ pub(crate) struct Shell {
 }
 
 impl Shell {
-    pub(crate) fn mariadb(server: &Server) -> Result<Self> {
-        let mut command = Command::new("mariadb");
-        command
-            .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"])
-            .arg(format!("--port={}", server.port()))
-            .args([
-                "--user=root",
-                "--batch",
-                "--skip-column-names",
-                "--unbuffered",
-            ])
-            .env("MYSQL_PWD", server.password());
-        Self::start(command)
-    }
-
-    pub(crate) fn postgres(server: &Server) -> Result<Self> {
-        let mut command = Command::new("psql");
-        command
-            .args(["-X", "-q", "-A", "-t", "-h", server.host()])
-            .args(["-p", &server.port().to_string(), "-U", server.user()])
-            .args(["-v", "ON_ERROR_STOP=1", "postgres"])
-            .env("PGPASSWORD", server.password());
+    /// As the superuser, in the place's database.
+    pub(crate) fn open(place: &Place) -> Result<Self> {
+        let server = &place.server;
+        let port = server.port().to_string();
+        let mut command;
+        match place.system() {
+            System::MariaDb => {
+                command = Command::new("mariadb");
+                command
+                    .args(["--no-defaults", "--protocol=tcp", "--host", server.host()])
+                    .args(["--port", &port, "--user", server.user()])
+                    .args(["--batch", "--skip-column-names", "--unbuffered"])
+                    .env("MYSQL_PWD", server.password());
+            }
+            System::Postgres => {
+                command = Command::new("psql");
+                command
+                    .args(["-X", "-q", "-A", "-t", "-h", server.host(), "-p", &port])
+                    .args(["-U", server.user(), "-v", "ON_ERROR_STOP=1"])
+                    .env("PGPASSWORD", server.password());
+            }
+        }
+        command.arg(&place.database);
         Self::start(command)
     }
 

@@ -1,296 +1,407 @@
-//! The servers, the tables, and the changes.
+//! The servers of a run, and the contenders between them.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use thalweg_testkit::client::{Client, End};
 use thalweg_testkit::compare::Ends;
 use thalweg_testkit::servers::{
-    Account, MariaDb, MariaDbOptions, Place, Postgres, PostgresOptions, Server,
+    Account, MariaDb, MariaDbOptions, Place, Postgres, PostgresOptions, Server, System,
 };
 use thalweg_testkit::thalweg::Thalweg;
 
-use crate::Size;
+use crate::measure::{Cost, Processes, Span};
 use crate::shell::Shell;
 
-/// A row of about a hundred bytes in eight columns, as in the figures of other systems.
-const SCHEMA: &str = "CREATE DATABASE bench; USE bench;
-CREATE TABLE item (id BIGINT PRIMARY KEY, a INT NOT NULL, b DECIMAL(12,2) NOT NULL,
-  c VARCHAR(40) NOT NULL, d VARCHAR(60), e DATETIME(6) NOT NULL, f DOUBLE, g TINYINT(1) NOT NULL)
-  CHARACTER SET utf8mb4;
-CREATE TABLE marker (id INT PRIMARY KEY);
-CREATE TABLE beat (id INT PRIMARY KEY, note VARCHAR(40) NOT NULL);";
-
-/// Single-row statements: seven updates, two inserts and a delete a transaction. Deletes walk up from
-/// the lowest row, inserts from the highest; updates fall between the rows that stay.
-const PROCEDURE: &str = "USE bench;
-DELIMITER //
-CREATE PROCEDURE work(transactions INT, lowest BIGINT, highest BIGINT)
-BEGIN
-  DECLARE t INT DEFAULT 0;
-  DECLARE n INT;
-  DECLARE chosen BIGINT;
-  DECLARE kept BIGINT DEFAULT lowest + transactions;
-  WHILE t < transactions DO
-    START TRANSACTION;
-    SET n = 0;
-    WHILE n < 7 DO
-      SET chosen = kept + FLOOR(RAND() * (highest - kept));
-      UPDATE item SET a = a + 1, b = b + 0.25, e = NOW(6) WHERE id = chosen;
-      SET n = n + 1;
-    END WHILE;
-    INSERT INTO item VALUES (highest + 2 * t + 1, t, t / 4, CONCAT('inserted ', t), NULL, NOW(6), t / 7, 1);
-    INSERT INTO item VALUES (highest + 2 * t + 2, t, t / 4, CONCAT('inserted ', t), REPEAT('x', t % 60), NOW(6), t / 7, 0);
-    DELETE FROM item WHERE id = lowest + t;
-    COMMIT;
-    SET t = t + 1;
-  END WHILE;
-END //
-DELIMITER ;";
-
+/// The database on every server.
+pub(crate) const DATABASE: &str = "bench";
 /// How long anything may take before the run is given up.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(1800);
+/// Between two looks whether a span is over.
+const LOOK: Duration = Duration::from_millis(5);
 
+/// Who brings the source's changes to a target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Contender {
+    /// The source's own replication, to a server of its kind.
+    Native,
+    /// Thalweg, to a server of this kind.
+    Ours(System),
+}
+
+/// One source, and a target for each contender.
 pub(crate) struct World {
-    pub(crate) size: Size,
     pub(crate) source: Place,
-    pub(crate) replica: Server,
-    pub(crate) postgres: Place,
+    places: HashMap<Contender, Place>,
+    /// In the order they take turns: the reference first.
+    pub(crate) contenders: Vec<Contender>,
     pub(crate) thalweg: Thalweg,
-    pub(crate) client: Client,
-    pub(crate) task: String,
+    client: Client,
+    app: String,
+    source_id: String,
+    target_ids: HashMap<System, String>,
+    tasks: HashMap<System, String>,
+    made: u32,
+}
+
+/// The settings that decide how fast a server can be, the same on all servers of a kind.
+fn server(system: System, durable: bool, source: bool) -> Result<Server> {
+    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+    Ok(match system {
+        System::Postgres => Server::Postgres(Postgres::start(PostgresOptions {
+            durable,
+            config: lines(&[
+                "shared_buffers = 1GB",
+                "max_wal_size = 16GB",
+                "checkpoint_timeout = 30min",
+                // Else a subscription that is enabled again may wait five seconds for its worker.
+                "wal_retrieve_retry_interval = 10ms",
+            ]),
+            ..Default::default()
+        })?),
+        System::MariaDb => {
+            let mut config: Vec<String> = lines(&[
+                "innodb_buffer_pool_size=1G",
+                "innodb_log_file_size=2G",
+                "max_allowed_packet=256M",
+                "log_bin_trust_function_creators=ON",
+            ]);
+            if !source {
+                config.push("skip_log_bin".to_owned());
+                config.push("slave_parallel_threads=4".to_owned());
+                config.push("slave_parallel_mode=optimistic".to_owned());
+            }
+            Server::MariaDb(MariaDb::start(MariaDbOptions {
+                durable,
+                config,
+                ..Default::default()
+            })?)
+        }
+    })
 }
 
 impl World {
-    /// Starts everything and brings both targets to the state before the changes. Prints the rate of
-    /// the first load.
-    pub(crate) fn start(size: Size) -> Result<Self> {
+    /// Starts everything. `durable`: whether the targets' commits wait for the disk.
+    pub(crate) fn start(system: System, targets: &[System], durable: bool) -> Result<Self> {
         let binary = std::env::var("THALWEG_BIN").unwrap_or("target/release/thalweg".to_owned());
-        let durable = size.durable;
-        println!(
-            "source: MariaDB; A: thalweg into PostgreSQL; B: MariaDB's replication into MariaDB"
-        );
-        println!(
-            "durability of both targets: {}",
-            match durable {
-                true =>
-                    "every commit waits for the disk (fsync, synchronous_commit, \
-                         innodb_flush_log_at_trx_commit=1; no binary log at the replica)",
-                false => "no commit waits for the disk",
-            }
-        );
-        let source = MariaDb::start(MariaDbOptions {
-            config: vec!["innodb_buffer_pool_size=1G".into()],
-            ..Default::default()
-        })?;
-        let mut config = vec![
-            "skip_log_bin".to_owned(),
-            "innodb_buffer_pool_size=1G".to_owned(),
-        ];
-        if durable {
-            config.push("innodb_flush_log_at_trx_commit=1".to_owned());
+        let place = |system, durable, source| -> Result<Place> {
+            Place::create(Arc::new(server(system, durable, source)?), DATABASE)
+        };
+        // What makes the backlog is not measured, and need not wait for the disk.
+        let source = place(system, false, true)?;
+        let mut places = HashMap::new();
+        let mut contenders = vec![Contender::Native];
+        places.insert(Contender::Native, place(system, durable, false)?);
+        for target in targets {
+            places.insert(Contender::Ours(*target), place(*target, durable, false)?);
+            contenders.push(Contender::Ours(*target));
         }
-        let replica = MariaDb::start(MariaDbOptions {
-            config,
-            ..Default::default()
-        })?;
-        let postgres = Postgres::start(PostgresOptions {
-            durable,
-            ..Default::default()
-        })?;
         let thalweg = Thalweg::start(Path::new(&binary))
             .with_context(|| format!("{binary}: build it with cargo build --release"))?;
         let client = thalweg.client();
-        let place = |server, database: &str| Place {
-            server: Arc::new(server),
-            database: database.to_owned(),
+        let app = client.create_app("bench")?;
+        let end = |name: &str, place: &Place| {
+            let root = Account {
+                user: place.server.user().to_owned(),
+                password: place.server.password().to_owned(),
+            };
+            client.create_data_source(name, &app, &End::of(place, &root))
         };
-        let mut world = World {
-            size,
-            source: place(Server::MariaDb(source), "bench"),
-            replica: Server::MariaDb(replica),
-            postgres: place(Server::Postgres(postgres), "postgres"),
+        let source_id = end("source", &source)?;
+        let mut target_ids = HashMap::new();
+        for (contender, place) in &places {
+            if let Contender::Ours(system) = contender {
+                target_ids.insert(*system, end(&format!("target {system}"), place)?);
+            }
+        }
+        Ok(World {
+            source,
+            places,
+            contenders,
             thalweg,
             client,
-            task: String::new(),
-        };
-        world.fill()?;
-        world.replicate()?;
-        world.load()?;
-        Ok(world)
+            app,
+            source_id,
+            target_ids,
+            tasks: HashMap::new(),
+            made: 0,
+        })
     }
 
-    fn fill(&self) -> Result<()> {
-        self.source.server.sql(SCHEMA)?;
-        self.source.server.sql(PROCEDURE)?;
-        let rows = self.size.rows;
-        self.source.server.sql(&format!(
-            "USE bench; INSERT INTO item SELECT seq, seq % 1000, seq / 100, CONCAT('name of ', seq), \
-             REPEAT('d', seq % 60), NOW(6), seq / 3, seq % 2 FROM seq_1_to_{rows}"
-        ))?;
-        Ok(())
+    pub(crate) fn place(&self, contender: Contender) -> Result<&Place> {
+        self.places.get(&contender).context("no such contender")
     }
 
-    /// The reference: a replica by GTID that has what the source has, and is stopped.
-    fn replicate(&self) -> Result<()> {
-        let (source, replica) = (&self.source.server, &self.replica);
+    pub(crate) fn processes(&self, contender: Contender) -> Result<Processes> {
+        let pid = |place: &Place| place.server.pid().context("a server has ended");
+        Ok(Processes {
+            server: match contender {
+                Contender::Native => None,
+                Contender::Ours(_) => Some(self.thalweg.pid().context("thalweg has ended")?),
+            },
+            source: pid(&self.source)?,
+            target: pid(self.place(contender)?)?,
+        })
+    }
+
+    /// Copies `tables` to a contender's target, which has none, and leaves it stopped where it would
+    /// follow; what the copying cost. A replica's tables are made before, which is not measured.
+    pub(crate) fn load(&mut self, contender: Contender, tables: &[String]) -> Result<Cost> {
+        match (contender, self.source.system()) {
+            (Contender::Native, System::Postgres) => self.subscribe(tables),
+            (Contender::Native, System::MariaDb) => self.dump(tables),
+            (Contender::Ours(system), _) => self.run_task(system, tables),
+        }
+    }
+
+    fn subscribe(&self, tables: &[String]) -> Result<Cost> {
+        let replica = self.place(Contender::Native)?;
+        let schema = self.definitions(tables)?;
+        replica.sql(&schema)?;
+        let list = tables.join(", ");
+        self.source
+            .sql(&format!("CREATE PUBLICATION bench FOR TABLE {list}"))?;
+        let mut shell = Shell::open(replica)?;
+        let span = Span::begin(self.processes(Contender::Native)?)?;
+        let source = &self.source.server;
         replica.sql(&format!(
-            "CHANGE MASTER TO master_host='127.0.0.1', master_port={}, master_user='{}', \
-             master_password='{}', master_use_gtid=slave_pos; START SLAVE;",
+            "CREATE SUBSCRIPTION bench CONNECTION 'host={} port={} dbname={DATABASE} user={} password={}' \
+             PUBLICATION bench",
+            source.host(),
             source.port(),
             source.user(),
             source.password()
         ))?;
-        self.mark(0)?;
-        self.wait_replica(0)?;
-        self.replica.sql("STOP SLAVE")?;
-        Ok(())
+        let ready = "SELECT count(*) FROM pg_subscription_rel WHERE srsubstate <> 'r';";
+        self.wait("the subscription is ready", || {
+            Ok(shell.ask(ready)?.first().is_some_and(|n| n == "0"))
+        })?;
+        let cost = span.end()?;
+        self.pause(Contender::Native)?;
+        Ok(cost)
     }
 
-    /// The composite task, loaded, Live and stopped.
-    fn load(&mut self) -> Result<()> {
-        let root = |place: &Place| Account {
-            user: place.server.user().to_owned(),
-            password: place.server.password().to_owned(),
+    /// Definitions with keys, by the server's own dump.
+    fn definitions(&self, tables: &[String]) -> Result<String> {
+        let server = &self.source.server;
+        let mut command = Command::new("pg_dump");
+        command
+            .args(["--schema-only", "--no-publications", "-h", server.host()])
+            .args(["-p", &server.port().to_string(), "-U", server.user()])
+            .args(tables.iter().map(|table| format!("--table=public.{table}")))
+            .arg(DATABASE)
+            .env("PGPASSWORD", server.password());
+        let output = command.output().context("cannot start pg_dump")?;
+        ensure!(
+            output.status.success(),
+            "pg_dump: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// `mariadb-dump` piped into `mariadb`; then the replica knows where to go on.
+    fn dump(&self, tables: &[String]) -> Result<Cost> {
+        let replica = self.place(Contender::Native)?;
+        let client = |program: &str, server: &Server| {
+            let mut command = Command::new(program);
+            command
+                .args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"])
+                .arg(format!("--port={}", server.port()))
+                .args(["--user=root", "--max-allowed-packet=256M"])
+                .env("MYSQL_PWD", server.password());
+            command
         };
-        let from = End::of(&self.source, &root(&self.source));
-        let to = End::of(&self.postgres, &root(&self.postgres));
+        let span = Span::begin(self.processes(Contender::Native)?)?;
+        let mut dump = client("mariadb-dump", &self.source.server)
+            .args([
+                "--single-transaction",
+                "--master-data=1",
+                "--gtid",
+                DATABASE,
+            ])
+            .args(tables)
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start mariadb-dump")?;
+        let pipe = dump.stdout.take().context("no standard output")?;
+        let fed = client("mariadb", &replica.server)
+            .arg(DATABASE)
+            .stdin(pipe)
+            .status()
+            .context("cannot start mariadb")?;
+        ensure!(
+            dump.wait()?.success() && fed.success(),
+            "mariadb-dump into mariadb failed"
+        );
+        let cost = span.end()?;
+        let source = &self.source.server;
+        replica.sql(&format!(
+            "CHANGE MASTER TO master_host='127.0.0.1', master_port={}, master_user='{}', \
+             master_password='{}', master_use_gtid=slave_pos",
+            source.port(),
+            source.user(),
+            source.password()
+        ))?;
+        Ok(cost)
+    }
+
+    fn run_task(&mut self, system: System, tables: &[String]) -> Result<Cost> {
+        self.made += 1;
         let client = &self.client;
-        let app = client.create_app("bench")?;
-        let from = client.create_data_source("source", &app, &from)?;
-        let to = client.create_data_source("target", &app, &to)?;
-        let task = client.init_task(&from, &to)?;
-        client.create_task(&task, "bench", &app)?;
-        for table in ["item", "marker", "beat"] {
-            let path = client.fdi(&format!("/multi-tasks/{task}/mappings"));
-            let body = json!({
-                "source_datasource_id": from,
-                "target_datasource_id": to,
-                "source_table": format!("bench.{table}"),
-                "target_table": format!("public.{table}"),
-            });
-            client.post(&path, &[], Some(&body))?.ok()?;
+        let target_id = self.target_ids.get(&system).context("no such target")?;
+        let target = self.place(Contender::Ours(system))?;
+        let ends = (self.source_id.as_str(), target_id.as_str());
+        let task = client.init_task(ends.0, ends.1)?;
+        for table in tables {
+            let names = (self.source.table(table), target.table(table));
+            client.map_table(&task, ends, (&names.0, &names.1))?;
         }
         client.set_options(&task, &json!({"create_tables": "missing"}))?;
-        self.task = task;
-        let start = Instant::now();
-        self.client.run_task(&self.task)?;
-        self.wait("all tables are Live", |world| {
-            let status = world.status()?;
-            let tables = status.get("tables").and_then(Value::as_array);
-            let tables = tables.cloned().unwrap_or_default();
+        client.create_task(&task, &format!("bench{}", self.made), &self.app)?;
+        self.tasks.insert(system, task.clone());
+        let contender = Contender::Ours(system);
+        let span = Span::begin(self.processes(contender)?)?;
+        self.client.run_task(&task)?;
+        self.wait("all tables are Live", || {
+            let status = self.status(system)?;
+            let tables_of = status.get("tables").and_then(Value::as_array);
             let live = |table: &Value| table.get("phase").is_some_and(|phase| phase == "Live");
-            Ok(tables.len() == 3 && tables.iter().all(live))
+            Ok(tables_of.is_some_and(|all| all.len() == tables.len() && all.iter().all(live)))
         })?;
-        let (took, rows) = (start.elapsed().as_secs_f64(), self.size.rows);
-        let rate = thousands(rows, took);
-        println!("proof: load: {rows} rows in {took:.1} s, {rate} rows/s (from run to Live)");
-        self.stop_task()
+        let cost = span.end()?;
+        self.pause(contender)?;
+        Ok(cost)
     }
 
-    pub(crate) fn status(&self) -> Result<Value> {
-        let path = self.client.native(&format!("/tasks/{}/status", self.task));
-        let status = self.client.get(&path, &[])?.ok()?;
+    fn task(&self, system: System) -> Result<&str> {
+        let task = self.tasks.get(&system);
+        Ok(task.context("no task was made")?.as_str())
+    }
+
+    fn status(&self, system: System) -> Result<Value> {
+        let status = self.client.status(self.task(system)?)?;
         if status.get("phase").is_some_and(|phase| phase == "Failed") {
             bail!("the task failed: {status}");
         }
         Ok(status)
     }
 
-    pub(crate) fn stop_task(&self) -> Result<()> {
-        let path = self.client.fdi(&format!("/tasks/{}/terminate", self.task));
-        self.client.post(&path, &[], None)?.ok().map(drop)
-    }
-
-    /// Makes one round of changes at the source and marks their end.
-    pub(crate) fn change(&self, round: u32) -> Result<()> {
-        let transactions = self.size.changes / 10;
-        let done = u64::from(round - 1) * transactions;
-        let (lowest, highest) = (1 + done, self.size.rows + 2 * done);
-        self.source.server.sql(&format!(
-            "USE bench; CALL work({transactions}, {lowest}, {highest})"
-        ))?;
-        self.mark(round)
-    }
-
-    fn mark(&self, round: u32) -> Result<()> {
-        let mark = format!("INSERT INTO bench.marker VALUES ({round})");
-        self.source.server.sql(&mark).map(drop)
-    }
-
-    pub(crate) fn wait_target(&self, round: u32) -> Result<()> {
-        let mut shell = Shell::postgres(&self.postgres.server)?;
-        self.wait("the mark at the target", |_| {
-            let found = format!("SELECT count(*) FROM marker WHERE id = {round};");
-            Ok(shell.ask(&found)?.first().is_some_and(|n| n == "1"))
-        })
-    }
-
-    pub(crate) fn wait_replica(&self, round: u32) -> Result<()> {
-        let mut shell = Shell::mariadb(&self.replica)?;
-        self.wait("the mark at the replica", |world| {
-            // The tables themselves arrive by replication.
-            let there =
-                "SELECT count(*) FROM information_schema.tables WHERE table_name = 'marker';";
-            if shell.ask(there)?.first().is_some_and(|n| n == "0") {
-                return Ok(false);
+    /// Lets a contender follow.
+    pub(crate) fn resume(&self, contender: Contender) -> Result<()> {
+        let replica = self.place(contender)?;
+        match (contender, self.source.system()) {
+            (Contender::Native, System::Postgres) => {
+                replica.sql("ALTER SUBSCRIPTION bench ENABLE").map(drop)
             }
-            let found = format!("SELECT count(*) FROM bench.marker WHERE id = {round};");
-            if shell.ask(&found)?.first().is_some_and(|n| n == "1") {
-                return Ok(true);
-            }
-            let errors = world.replica.sql("SHOW SLAVE STATUS")?;
-            match errors.contains("Error ") {
-                true => bail!("the replica stopped: {errors}"),
-                false => Ok(false),
-            }
-        })
+            (Contender::Native, System::MariaDb) => replica.sql("START SLAVE").map(drop),
+            (Contender::Ours(system), _) => self.client.run_task(self.task(system)?),
+        }
     }
 
-    /// Asks every 20 ms.
-    fn wait(&self, what: &str, mut done: impl FnMut(&Self) -> Result<bool>) -> Result<()> {
-        let start = Instant::now();
-        while !done(self)? {
-            if start.elapsed() > PATIENCE {
-                bail!(
-                    "{what}: not within {PATIENCE:?}\n{}",
-                    self.thalweg.log_tail()
-                );
+    /// Stops a contender, and waits until it has stopped.
+    pub(crate) fn pause(&self, contender: Contender) -> Result<()> {
+        let replica = self.place(contender)?;
+        match (contender, self.source.system()) {
+            (Contender::Native, System::Postgres) => {
+                replica.sql("ALTER SUBSCRIPTION bench DISABLE")?;
+                let active = "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'bench' AND active";
+                self.wait("the subscription has stopped", || {
+                    Ok(self.source.sql(active)?.trim() == "0")
+                })
             }
-            std::thread::sleep(Duration::from_millis(20));
+            (Contender::Native, System::MariaDb) => replica.sql("STOP SLAVE").map(drop),
+            (Contender::Ours(system), _) => {
+                self.client.stop_task(self.task(system)?)?;
+                self.wait("the task has stopped", || {
+                    let status = self.status(system)?;
+                    Ok(status.get("phase").is_some_and(|phase| phase == "Stopped"))
+                })
+            }
+        }
+    }
+
+    /// Takes a contender back to where it has nothing.
+    pub(crate) fn forget(&mut self, contender: Contender, tables: &[String]) -> Result<()> {
+        let replica = self.place(contender)?;
+        match (contender, self.source.system()) {
+            (Contender::Native, System::Postgres) => {
+                replica.sql("DROP SUBSCRIPTION bench")?;
+                self.source.sql("DROP PUBLICATION bench")?;
+            }
+            (Contender::Native, System::MariaDb) => {
+                replica.sql("RESET SLAVE ALL")?;
+            }
+            (Contender::Ours(system), _) => self.client.delete_task(self.task(system)?)?,
+        }
+        for table in tables {
+            replica.sql(&format!("DROP TABLE {table}"))?;
         }
         Ok(())
     }
 
-    /// Compares every row of the source with both targets, and prints what it found.
-    pub(crate) fn compare(&self) -> Result<bool> {
+    /// Puts a mark behind all changes so far.
+    pub(crate) fn mark(&self, mark: u32) -> Result<()> {
+        self.source
+            .sql(&format!("INSERT INTO marker VALUES ({mark})"))
+            .map(drop)
+    }
+
+    /// Waits until a contender's target shows a mark.
+    pub(crate) fn wait_mark(&self, contender: Contender, mark: u32) -> Result<()> {
+        let mut shell = Shell::open(self.place(contender)?)?;
+        let found = format!("SELECT count(*) FROM marker WHERE id = {mark};");
+        let mut look = Instant::now();
+        self.wait("the mark at the target", || {
+            if look.elapsed() > Duration::from_secs(1) {
+                look = Instant::now();
+                self.healthy(contender)?;
+            }
+            Ok(shell.ask(&found)?.first().is_some_and(|n| n == "1"))
+        })
+    }
+
+    /// Whether a contender still works.
+    fn healthy(&self, contender: Contender) -> Result<()> {
+        match (contender, self.source.system()) {
+            (Contender::Native, System::Postgres) => Ok(()),
+            (Contender::Native, System::MariaDb) => {
+                let status = self.place(contender)?.sql("SHOW SLAVE STATUS")?;
+                ensure!(!status.contains("Error "), "the replica stopped: {status}");
+                Ok(())
+            }
+            (Contender::Ours(system), _) => self.status(system).map(drop),
+        }
+    }
+
+    fn wait(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        while !done()? {
+            if start.elapsed() > PATIENCE {
+                let log = self.thalweg.log_tail();
+                bail!("{what}: not within {PATIENCE:?}\n{log}");
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+
+    /// Compares every row of the source's tables with a contender's.
+    pub(crate) fn compare(&self, contender: Contender, tables: &[String]) -> Result<()> {
+        let target = self.place(contender)?;
         let ends = Ends {
             source: &self.source,
-            target: &self.postgres,
+            target,
         };
-        let mut equal = true;
-        for table in ["item", "marker", "beat"] {
-            let found = ends.compare(&format!("bench.{table}"), &format!("public.{table}"))?;
-            println!("proof: compare {found}");
-            equal &= found.equal();
-            let sum = |server: &Server| server.sql(&format!("CHECKSUM TABLE bench.{table}"));
-            let same = sum(&self.source.server)? == sum(&self.replica)?;
-            println!(
-                "compare {table}: source and replica: {}",
-                if same { "equal" } else { "DIFFERENT" }
-            );
-            equal &= same;
+        for table in tables {
+            let found = ends.compare(&self.source.table(table), &target.table(table))?;
+            ensure!(found.equal(), "{contender:?}: {found}");
         }
-        Ok(equal)
+        Ok(())
     }
-}
-
-/// A rate in thousands.
-pub(crate) fn thousands(count: u64, seconds: f64) -> String {
-    #[allow(clippy::cast_precision_loss, reason = "for people")]
-    let rate = count as f64 / seconds / 1000.0;
-    format!("{rate:.1} k")
 }

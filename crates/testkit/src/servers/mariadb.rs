@@ -215,6 +215,8 @@ impl MariaDb {
             "--host=127.0.0.1",
             &port,
             "--user=root",
+            // Of the client; the server has a limit of its own.
+            "--max-allowed-packet=1G",
             "--batch",
             "--skip-column-names",
             "--default-character-set=utf8mb4",
