@@ -19,6 +19,7 @@ mod tests;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use thalweg_core::change::Transaction;
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
@@ -314,6 +315,11 @@ impl ChangeStream for Stream {
         loop {
             if let Some(transaction) = self.ready() {
                 return Ok(transaction);
+            }
+            // What has arrived needs no timer.
+            if let Some(handled) = self.step().now_or_never() {
+                handled?;
+                continue;
             }
             let moved = self.assembly.moved();
             let wait = match moved {

@@ -55,6 +55,16 @@ impl ChangeBatch {
         self.rows.held_bytes() + self.changes.capacity() * size_of::<Change>()
     }
 
+    /// Takes what is in it; what is left has room for about as much again.
+    #[must_use]
+    pub fn take(&mut self) -> ChangeBatch {
+        let next = ChangeBatch {
+            rows: self.rows.like(),
+            changes: Vec::with_capacity(self.changes.len().min(64)),
+        };
+        std::mem::replace(self, next)
+    }
+
     /// Empties it, keeping its memory for reuse.
     pub fn clear(&mut self) {
         self.rows.clear();

@@ -209,6 +209,8 @@ const KEPT_BYTES: usize = 16 << 20;
 /// which takes a copy of all that is in it.
 const LONG_BYTES: usize = 64 << 10;
 
+/// What a batch is made with at most, before it holds anything.
+const LIKE_BYTES: usize = 8 << 10;
 /// A batch's arena cannot outgrow this; the memory budget ends far below it.
 const ARENA_MAX: &str = "a batch stays below 4 GiB";
 
@@ -216,6 +218,17 @@ impl RowBatch {
     /// An empty batch.
     pub fn new() -> Self {
         RowBatch::default()
+    }
+
+    /// An empty batch with room for what this one holds, at most a few KiB: for the next of many
+    /// that are alike.
+    #[must_use]
+    pub fn like(&self) -> Self {
+        RowBatch {
+            bytes: Vec::with_capacity(self.bytes.len().min(LIKE_BYTES)),
+            rows: Vec::with_capacity(self.rows.len().min(LIKE_BYTES / 64)),
+            open: 0,
+        }
     }
 
     /// Number of finished rows.
@@ -504,15 +517,66 @@ impl<'a> RowRef<'a> {
         self.bytes.len()
     }
 
-    /// Whether every cell is there.
+    /// Whether every cell carries a value or NULL.
     pub fn is_whole(self) -> bool {
-        self.cells().all(|cell| cell.is_present())
+        self.raw_cells().all(is_present)
     }
 
     /// Whether every cell is there or in an `older` image.
     pub fn is_whole_over(self, older: RowRef<'_>) -> bool {
-        let mut cells = self.cells().zip(older.cells());
-        cells.all(|(new, old)| new.is_present() || old.is_present())
+        let mut cells = self.raw_cells().zip(older.raw_cells());
+        cells.all(|(new, old)| is_present(new) || is_present(old))
+    }
+}
+
+/// Whether an encoded cell carries a value or NULL, not merely a state. Looks at its tag only.
+pub fn is_present(raw: &[u8]) -> bool {
+    !matches!(raw, [tag::UNCHANGED | tag::ABSENT, ..])
+}
+
+/// The bytes of an encoded cell of text or JSON: what [`decode_raw`] gives as `str`, without looking
+/// at them again. They are UTF-8, since a cell is made of a `str`.
+pub fn text_bytes(raw: &[u8]) -> Option<&[u8]> {
+    let (head, rest) = raw.split_first_chunk::<5>()?;
+    matches!(head, [tag::TEXT | tag::JSON, ..]).then_some(rest)
+}
+
+/// About where an encoded cell stands in an index of its column. Rows that are written in this order
+/// are close to each other in it; equal numbers say nothing.
+pub fn rank(raw: &[u8]) -> u64 {
+    const SIGN: u64 = 1 << 63;
+    let signed = |v: i64| v.cast_unsigned() ^ SIGN;
+    let first = |bytes: &[u8]| {
+        let mut first = [0; 8];
+        for (to, from) in first.iter_mut().zip(bytes) {
+            *to = *from;
+        }
+        u64::from_be_bytes(first)
+    };
+    match decode_raw(raw) {
+        Some(CellRef::I64(v) | CellRef::Instant(v) | CellRef::Time(v)) => signed(v),
+        Some(CellRef::U64(v)) => v,
+        Some(CellRef::Date(day) | CellRef::Timestamp(day, _)) => {
+            let days = i64::from(day.year) << 16 | i64::from(day.month) << 8 | i64::from(day.day);
+            signed(days)
+        }
+        Some(CellRef::Decimal(DecimalRef::Finite {
+            negative,
+            scale,
+            digits,
+        })) => {
+            let whole = digits.len().saturating_sub(usize::from(scale));
+            let lead = (whole.min(255) as u64) << 55 | first(digits) >> 9;
+            if negative {
+                !lead & (SIGN - 1)
+            } else {
+                lead | SIGN
+            }
+        }
+        Some(CellRef::Text(v) | CellRef::Other(v)) => first(v.as_bytes()),
+        Some(CellRef::Bytes(v) | CellRef::Bits(_, v)) => first(v),
+        Some(CellRef::Uuid(v)) => first(&v),
+        _ => 0,
     }
 }
 

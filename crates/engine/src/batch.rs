@@ -35,7 +35,7 @@ use rustc_hash::FxHashMap;
 use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::mapping::Operations;
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::value::{RowBatch, RowRef, decode_raw};
+use thalweg_core::value::{RowBatch, RowRef, is_present, rank};
 
 /// The net effect of `ordered`, per target table in the plan's order (parents before children) and
 /// source; `None` if the batch has to be applied row by row. Merged images are appended to `rows`.
@@ -79,7 +79,7 @@ pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec
             Slot::InOrder => nets.push(Net::InOrder(target)),
             Slot::Folded(feeds) => {
                 for (feed, table) in feeds.into_iter().enumerate() {
-                    nets.extend(table.finish(target, feed).map(Net::Folded));
+                    nets.extend(table.finish(rows, target, feed).map(Net::Folded));
                 }
             }
         }
@@ -248,7 +248,7 @@ impl<'p> Table<'p> {
     }
 
     /// `None` if no operation touched it.
-    fn finish(self, target: usize, feed: usize) -> Option<FoldedTable> {
+    fn finish(self, rows: &RowBatch, target: usize, feed: usize) -> Option<FoldedTable> {
         if self.entries.is_empty() {
             return None;
         }
@@ -269,8 +269,40 @@ impl<'p> Table<'p> {
                 (Some(origin), Some(current)) => folded.updates.push((origin, current)),
             }
         }
+        if sortable(self.target) {
+            let key = &self.target.key;
+            sort(&mut folded.deletes, rows, key, |row| *row);
+            sort(&mut folded.updates, rows, key, |(before, _)| *before);
+            sort(&mut folded.inserts, rows, key, |row| *row);
+        }
         Some(folded)
     }
+}
+
+/// Whether the order in which rows of a table are written can make no difference. With another unique
+/// key, or a reference to a row of the same table, a server that checks row by row may refuse another
+/// order than the source's.
+fn sortable(table: &TargetTable) -> bool {
+    let mut references = table.foreign_keys.iter();
+    table.unique_keys.is_empty() && !references.any(|key| key.parent == table.name)
+}
+
+/// Sorts by the key's first two columns, about: neighbours in the table are written one after the
+/// other, while their pages are at hand.
+fn sort<T: Copy>(list: &mut Vec<T>, rows: &RowBatch, key: &[usize], row: impl Fn(&T) -> usize) {
+    let mut ranked: Vec<([u64; 2], T)> = Vec::with_capacity(list.len());
+    ranked.extend(list.iter().map(|item| {
+        let at = rows.row(row(item));
+        let mut ranks = [0; 2];
+        for (slot, column) in ranks.iter_mut().zip(key) {
+            *slot = at.raw_cells().nth(*column).map_or(0, rank);
+        }
+        (ranks, *item)
+    }));
+    // Stable: what is alike stays in commit order.
+    ranked.sort_by_key(|(ranks, _)| *ranks);
+    list.clear();
+    list.extend(ranked.into_iter().map(|(_, item)| item));
 }
 
 /// Writes the encoded key cells of `row` into `out`; cells that `row` leaves out are taken from
@@ -285,9 +317,7 @@ fn key_of(
     for &column in &target.key {
         let present = |row: RowRef<'_>| {
             let raw = row.raw_cells().nth(column)?;
-            decode_raw(raw)?
-                .is_present()
-                .then(|| out.extend_from_slice(raw))
+            is_present(raw).then(|| out.extend_from_slice(raw))
         };
         // `present` borrows `out`, so the two tries are one closure called twice.
         let mut present = present;
@@ -304,8 +334,7 @@ fn overlay(
     older: usize,
     wanted: impl Fn(usize) -> bool,
 ) -> usize {
-    let left_out = |raw: &[u8]| decode_raw(raw).is_some_and(|cell| !cell.is_present());
-    let fills = |(index, raw): (usize, &[u8])| left_out(raw) && wanted(index);
+    let fills = |(index, raw): (usize, &[u8])| !is_present(raw) && wanted(index);
     if !rows.row(newer).raw_cells().enumerate().any(fills) {
         return newer;
     }

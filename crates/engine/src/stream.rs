@@ -17,6 +17,7 @@ use thalweg_core::plan::{Fate, Plan};
 use thalweg_core::ports::{Applied, Applier, ChangeStream};
 use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
@@ -53,6 +54,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) tables: Vec<TableSchema>,
     pub(crate) limits: &'a Limits,
     pub(crate) report: &'a Reporter,
+    /// The emptied arena of a batch that was applied: the next one begins with its memory.
+    pub(crate) spare: RowBatch,
 }
 
 impl Streaming<'_> {
@@ -144,14 +147,24 @@ impl Streaming<'_> {
     /// Publishes what a batch did; gives the position that is durable now. What is not durable yet
     /// is kept in `open`, so that a huge transaction that is never committed is never counted.
     fn publish(
-        &self,
+        &mut self,
         gathered: Gathered,
         applied: Applied,
         open: &mut Written,
     ) -> Option<Position> {
         let Gathered {
-            read, mut written, ..
+            batches,
+            read,
+            mut written,
+            ..
         } = gathered;
+        if let Some(batch) = batches.into_iter().next()
+            // What a batch of huge rows took is not kept.
+            && batch.rows.held_bytes() <= 2 * self.limits.batch_bytes
+        {
+            self.spare = batch.rows;
+            self.spare.clear();
+        }
         written.counts = applied.counts;
         open.add(&written);
         let durable = applied.durable.map(|at| (at, std::mem::take(open)));
@@ -186,7 +199,10 @@ impl Streaming<'_> {
     /// kept waiting for its end.
     fn gather(&mut self, queue: &mut Queue) -> Result<Option<Gathered>> {
         let mut gathered = Gathered::default();
-        let mut batch = ApplyBatch::default();
+        let mut batch = ApplyBatch {
+            rows: std::mem::take(&mut self.spare),
+            ..ApplyBatch::default()
+        };
         let mut layouts: Vec<(TableName, Layout)> = Vec::new();
         let mut taken = 0;
         while let Some((transaction, held)) = queue.ready() {
@@ -224,6 +240,7 @@ impl Streaming<'_> {
             }
         }
         if taken == 0 {
+            self.spare = batch.rows;
             return Ok(None);
         }
         gathered.written.bytes = bytes_written(&batch);

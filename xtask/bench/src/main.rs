@@ -145,7 +145,7 @@ fn run(args: &[String]) -> Result<()> {
     }
     println!("== all");
     for entry in &entries {
-        println!("{}", entry.line());
+        println!("proof: {}", entry.line());
     }
     Ok(())
 }

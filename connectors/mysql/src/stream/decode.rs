@@ -555,7 +555,7 @@ impl Decoder {
         self.moved = false;
         Ok(Step::Out(Transaction {
             id: Decoder::name(&open).id(),
-            changes: std::mem::take(&mut self.changes),
+            changes: self.changes.take(),
             schema: std::mem::take(&mut self.schema),
             commit: Some(Commit {
                 position: self.place.position(),

@@ -180,7 +180,7 @@ impl Decoder {
         open.parts = true;
         Step::Out(Transaction {
             id: Decoder::name(open).id(),
-            changes: std::mem::take(&mut self.changes),
+            changes: self.changes.take(),
             schema: Vec::new(),
             commit: None,
             log_bytes: std::mem::take(&mut self.log_bytes),

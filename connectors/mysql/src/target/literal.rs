@@ -133,17 +133,17 @@ impl Literal {
     pub(super) fn put(&self, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
         match (self, cell) {
             (_, CellRef::Null) => out.extend_from_slice(b"NULL"),
-            (Literal::Int, CellRef::I64(v)) => print(out, format_args!("{v}")),
-            (Literal::Int, CellRef::U64(v)) => print(out, format_args!("{v}")),
+            (Literal::Int, CellRef::I64(v)) => integer(v, out),
+            (Literal::Int, CellRef::U64(v)) => integer(v, out),
             (Literal::Year, CellRef::I64(v)) => {
                 if v != 0 && !(1901..=2155).contains(&v) {
                     return Err("a YEAR is 0 or lies between 1901 and 2155");
                 }
-                print(out, format_args!("{v}"));
+                integer(v, out);
             }
             (Literal::Bits(len), CellRef::Bits(bits, bytes)) => {
                 let number = bit_number(*len, bits, bytes)?;
-                print(out, format_args!("{number}"));
+                integer(number, out);
             }
             (Literal::Float, CellRef::F32(v)) => float(f64::from(v), out)?,
             (Literal::Float, CellRef::F64(v)) => float(v, out)?,
@@ -168,11 +168,11 @@ impl Literal {
             (Literal::Enum(labels), CellRef::Text(v)) => {
                 let index = labels.iter().position(|label| label == v);
                 let index = index.ok_or("the column has no such label")? + 1;
-                print(out, format_args!("{index}"));
+                integer(index, out);
             }
             (Literal::Set(labels), CellRef::Text(v)) => {
                 let number = set_number(labels, v)?;
-                print(out, format_args!("{number}"));
+                integer(number, out);
             }
             (Literal::Bytes(fixed), CellRef::Bytes(v)) => {
                 if fixed.is_some_and(|len| v.len() < len) {
@@ -227,7 +227,9 @@ impl Literal {
                     if matches!(index, 4 | 6 | 8 | 10) {
                         out.push(b'-');
                     }
-                    print(out, format_args!("{byte:02x}"));
+                    for half in [byte >> 4, byte & 15] {
+                        out.push(if half < 10 { b'0' + half } else { b'a' + half - 10 });
+                    }
                 }
                 out.push(b'\'');
             }
@@ -325,11 +327,25 @@ fn print(out: &mut Vec<u8>, args: std::fmt::Arguments<'_>) {
     out.write_fmt(args).expect("a vector takes every byte");
 }
 
+fn integer(value: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+/// The last `N` decimal digits of a number, with zeros in front.
+fn digits<const N: usize>(mut value: u64, out: &mut Vec<u8>) {
+    let mut text = [b'0'; N];
+    for digit in text.iter_mut().rev() {
+        *digit += u8::try_from(value % 10).unwrap_or(0);
+        value /= 10;
+    }
+    out.extend_from_slice(&text);
+}
+
 /// A text literal, or the inside of a binary one.
 fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
     out.push(b'\'');
     let mut rest = bytes;
-    while let Some(at) = rest.iter().position(|b| *b == b'\'') {
+    while let Some(at) = memchr::memchr(b'\'', rest) {
         let (head, tail) = rest.split_at(at + 1);
         out.extend_from_slice(head);
         out.push(b'\'');
@@ -440,7 +456,11 @@ fn date(value: Date, out: &mut Vec<u8>) -> Result<(), Refused> {
     if month > 12 || day > 31 {
         return Err("the date does not exist");
     }
-    print(out, format_args!("{year:04}-{month:02}-{day:02}"));
+    digits::<4>(year.unsigned_abs().into(), out);
+    out.push(b'-');
+    digits::<2>(month.into(), out);
+    out.push(b'-');
+    digits::<2>(day.into(), out);
     Ok(())
 }
 
@@ -469,9 +489,17 @@ fn whole(micros: i64, precision: u8) -> Result<(), Refused> {
 fn clock(micros: u64, out: &mut Vec<u8>) {
     let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
     let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
-    let seconds = seconds % 60;
-    print(out, format_args!("{hours:02}:{minutes:02}:{seconds:02}"));
+    match hours {
+        // A `TIME` has more than a day has.
+        100.. => integer(hours, out),
+        _ => digits::<2>(hours, out),
+    }
+    out.push(b':');
+    digits::<2>(minutes, out);
+    out.push(b':');
+    digits::<2>(seconds % 60, out);
     if fraction > 0 {
-        print(out, format_args!(".{fraction:06}"));
+        out.push(b'.');
+        digits::<6>(fraction, out);
     }
 }

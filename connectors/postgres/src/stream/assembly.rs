@@ -255,7 +255,7 @@ impl Assembly {
     fn hand_out(&mut self, xid: u32, commit: Option<Commit>) {
         self.ready.push_back(Transaction {
             id: position::tx(xid),
-            changes: std::mem::take(&mut self.changes),
+            changes: self.changes.take(),
             schema: Vec::new(),
             commit,
             log_bytes: std::mem::take(&mut self.log_bytes),

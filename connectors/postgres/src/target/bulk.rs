@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::plan::Plan;
-use thalweg_core::value::{RowBatch, RowRef};
+use thalweg_core::value::{RowBatch, RowRef, is_present};
 use thalweg_core::{Error, Result};
 use tokio_postgres::{Client, Statement};
 
@@ -194,11 +194,7 @@ impl Bulk {
                 None => nulls(self.key.len(), &mut bytes),
             }
             match new {
-                Some(row) if op == PATCH => {
-                    for column in 0..self.encoder.width() {
-                        self.encoder.staged(rows.row(row), column, &mut bytes)?;
-                    }
-                }
+                Some(row) if op == PATCH => self.encoder.staged(rows.row(row), &mut bytes)?,
                 Some(row) => {
                     bytes.reserve(rows.row(row).bytes() + FIELDS_BYTES);
                     self.encoder.row(rows.row(row), &mut bytes)?;
@@ -307,8 +303,8 @@ fn update(rows: &RowBatch, row: usize) -> i16 {
 pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
     out.extend([0; 4]);
-    let mark = |present: bool| if present { b'1' } else { b'0' };
-    out.extend(row.cells().map(|cell| mark(cell.is_present())));
+    let mark = |raw: &[u8]| if is_present(raw) { b'1' } else { b'0' };
+    out.extend(row.raw_cells().map(mark));
     let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
     if let Some(slot) = out.get_mut(start..start + 4) {
         slot.copy_from_slice(&len.to_be_bytes());

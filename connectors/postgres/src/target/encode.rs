@@ -6,7 +6,7 @@
 
 use thalweg_core::plan::TargetTable;
 use thalweg_core::schema::{ColumnSchema, ColumnType};
-use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef};
+use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef, decode_raw, is_present, text_bytes};
 use thalweg_core::{Error, Result, Side};
 
 /// The header of a `COPY … BINARY` file: signature, no flags, no extension.
@@ -99,11 +99,13 @@ impl Encoder {
             (Encoder::Float4, CellRef::F32(v)) => out.extend(v.to_be_bytes()),
             (Encoder::Float8, CellRef::F64(v)) => out.extend(v.to_be_bytes()),
             (Encoder::Numeric, CellRef::Decimal(v)) => numeric(v, out)?,
-            (Encoder::Text, CellRef::Text(v) | CellRef::Json(v)) => text(v, out)?,
-            (Encoder::Form, CellRef::Other(v) | CellRef::Text(v)) => text(v, out)?,
+            (Encoder::Text, CellRef::Text(v) | CellRef::Json(v)) => text(v.as_bytes(), out)?,
+            (Encoder::Form, CellRef::Other(v) | CellRef::Text(v)) => {
+                text(v.as_bytes(), out)?;
+            }
             (Encoder::Jsonb, CellRef::Json(v)) => {
                 out.push(1);
-                text(v, out)?;
+                text(v.as_bytes(), out)?;
             }
             (Encoder::Bytea, CellRef::Bytes(v)) => out.extend_from_slice(v),
             (Encoder::Date, CellRef::Date(v)) => {
@@ -149,11 +151,11 @@ impl Encoder {
     }
 }
 
-fn text(value: &str, out: &mut Vec<u8>) -> Result<(), &'static str> {
-    if value.as_bytes().contains(&0) {
+fn text(value: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+    if memchr::memchr(0, value).is_some() {
         return Err("text with a NUL character cannot be stored in PostgreSQL");
     }
-    out.extend_from_slice(value.as_bytes());
+    out.extend_from_slice(value);
     Ok(())
 }
 
@@ -265,34 +267,52 @@ impl RowEncoder {
         out: &mut Vec<u8>,
     ) -> Result<()> {
         for index in wanted {
-            let cell = row.cell(index);
-            self.field(index, cell.unwrap_or(CellRef::Absent), out)?;
+            let raw = row.raw_cells().nth(index);
+            self.field(index, raw.unwrap_or_default(), out)?;
         }
         Ok(())
     }
 
     /// Appends all fields of a row.
     pub(crate) fn row(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
-        for (index, cell) in row.cells().enumerate() {
-            self.field(index, cell, out)?;
+        for (index, raw) in row.raw_cells().enumerate() {
+            self.field(index, raw, out)?;
         }
         Ok(())
     }
 
-    /// Appends one field of a row; a cell that was not sent as NULL.
-    pub(crate) fn staged(&self, row: RowRef<'_>, index: usize, out: &mut Vec<u8>) -> Result<()> {
-        let cell = row.cell(index).filter(CellRef::is_present);
-        self.field(index, cell.unwrap_or(CellRef::Null), out)
+    /// Appends all fields of a row; cells that were not sent as NULL.
+    pub(crate) fn staged(&self, row: RowRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        for (index, raw) in row.raw_cells().enumerate() {
+            self.staged_cell(index, raw, out)?;
+        }
+        Ok(())
     }
 
-    fn field(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+    /// Appends one field; a cell that was not sent as NULL.
+    pub(crate) fn staged_cell(&self, index: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+        match is_present(raw) {
+            true => self.field(index, raw, out),
+            false => {
+                out.extend([0xff; 4]);
+                Ok(())
+            }
+        }
+    }
+
+    /// Appends one field: an encoded cell with its length.
+    fn field(&self, index: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let encoder = self
             .columns
             .get(index)
             .ok_or_else(|| Error::bug("a cell without a column"))?;
         let start = out.len();
         out.extend([0xff; 4]);
-        match encoder.put(cell, out) {
+        let put = match (encoder, text_bytes(raw)) {
+            (Encoder::Text, Some(bytes)) => text(bytes, out).map(|()| true),
+            _ => encoder.put(decode_raw(raw).unwrap_or(CellRef::Absent), out),
+        };
+        match put {
             Ok(false) => {}
             Ok(true) => {
                 let len = i32::try_from(out.len() - start - 4)

@@ -33,7 +33,7 @@ use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::TableName;
-use thalweg_core::value::{RowBatch, RowRef};
+use thalweg_core::value::{RowBatch, RowRef, is_present};
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::{Client, CopyInSink, Statement};
 
@@ -356,14 +356,11 @@ impl Staging {
 impl Merged {
     /// The cells a row is to have; its key is whole, and what was not sent is NULL.
     fn new_row(&self, row: RowRef<'_>, old: Option<RowRef<'_>>, out: &mut Vec<u8>) -> Result<()> {
-        for column in 0..self.encoder.width() {
-            let key = self.key.contains(&column);
-            let sent = |row: RowRef<'_>| row.cell(column).is_some_and(|cell| cell.is_present());
-            let from = match old.filter(|_| key && !sent(row)) {
-                Some(old) => old,
-                None => row,
-            };
-            self.encoder.staged(from, column, out)?;
+        let mut old = old.map(RowRef::raw_cells);
+        for (column, new) in row.raw_cells().enumerate() {
+            let old = old.as_mut().and_then(Iterator::next);
+            let old = old.filter(|_| self.key.contains(&column) && !is_present(new));
+            self.encoder.staged_cell(column, old.unwrap_or(new), out)?;
         }
         Ok(())
     }

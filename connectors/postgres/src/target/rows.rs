@@ -255,7 +255,7 @@ impl Rows {
 
     /// Inserts a row; whether its key was there already.
     async fn insert(&self, client: &Client, row: RowRef<'_>) -> Result<bool> {
-        if row.cells().any(|cell| !cell.is_present()) {
+        if !row.is_whole() {
             return Err(Error::bug("a row to insert is not whole"));
         }
         let mut bytes = Vec::new();

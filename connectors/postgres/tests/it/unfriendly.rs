@@ -98,6 +98,10 @@ async fn a_promoted_server_is_read_on_again_and_again() {
         let signal = origin.server.data_dir().join("recovery.signal");
         std::fs::write(signal, "").unwrap();
         origin.server.restart().unwrap();
+        // It answers readers before its recovery has ended.
+        while origin.sql("SELECT pg_is_in_recovery()").trim() != "f" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         for m in 0..2 {
             origin.sql(&format!("INSERT INTO a VALUES ({n}{m})"));
             let mut log = Log::open(origin.again(), &at, &tables, LIMITS)

@@ -59,6 +59,8 @@ pub struct Route {
     pub feed: usize,
     /// For each of [`TargetTable::columns`]: where its cell comes from.
     pub cells: Vec<Cell>,
+    /// Whether rows are carried over as they are: every cell is a copy of the cell in its place.
+    pub plain: bool,
 }
 
 /// Where a cell of a target row comes from.

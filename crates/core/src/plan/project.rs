@@ -4,7 +4,7 @@ use super::{Cell, Changed, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeBatch, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
-use crate::value::{CellRef, RowBatch, RowRef, decode_raw};
+use crate::value::{CellRef, RowBatch, RowRef, is_present};
 
 /// Figures of one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,8 +158,8 @@ impl Plan {
                 // What did not change stands in the image before, if anywhere.
                 let old = (image(change.before)?, Fill::All);
                 let row = convert(image(change.after)?, Image::After(Some(old)))?;
-                let cells = work.out.row(row).cells().zip(&route.cells);
-                let mut sent = cells.map(|(cell, from)| *from == Cell::Absent || cell.is_present());
+                let cells = work.out.row(row).raw_cells().zip(&route.cells);
+                let mut sent = cells.map(|(raw, from)| *from == Cell::Absent || is_present(raw));
                 if !sent.all(|sent| sent) {
                     return Ok(None);
                 }
@@ -189,6 +189,17 @@ impl Plan {
             scratch,
             changed,
         } = work;
+        if route.plain {
+            let (mut width, mut whole) = (0, true);
+            for raw in row.raw_cells() {
+                width += 1;
+                whole &= is_present(raw);
+            }
+            let fills = !whole && matches!(image, Image::After(Some(_)));
+            if width == route.cells.len() && !fills {
+                return Ok(out.append(row));
+            }
+        }
         scratch.clear();
         scratch.extend(row.raw_cells());
         if let Image::After(Some((fallback, fill))) = image {
@@ -199,8 +210,7 @@ impl Plan {
             };
             let images = scratch.iter_mut().zip(fallback.raw_cells());
             for (column, (raw, other)) in images.enumerate() {
-                let left_out = decode_raw(raw).is_some_and(|cell| !cell.is_present());
-                if left_out && (fill == Fill::All || in_key(column)) {
+                if !is_present(raw) && (fill == Fill::All || in_key(column)) {
                     *raw = other;
                 }
             }

@@ -533,9 +533,12 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
                 feed.source = known;
             }
             if let Some(feeding) = sources.get_mut(known) {
+                let in_place = |(n, cell): (usize, &Cell)| matches!(cell, Cell::Column(from, Converter::Copy) if *from == n);
                 feeding.routes.push(Route {
                     target: targets.len(),
                     feed: index,
+                    plain: cells.len() == feeding.schema.columns.len()
+                        && cells.iter().enumerate().all(in_place),
                     cells,
                 });
             }
