@@ -47,6 +47,10 @@ const IDLE: Duration = Duration::from_millis(200);
 /// After so long a silence the server is asked whether our sender still works. It answers our status
 /// twice a second, but not while it decodes a huge transaction of others.
 const SILENCE: Duration = Duration::from_secs(15);
+/// A stream that brings more messages than this in a millisecond is read a millisecond's worth at a time.
+const FLOOD: u32 = 40;
+/// How long a flooded socket is left alone.
+const PAUSE: Duration = Duration::from_millis(1);
 /// Bytes of a message that are not values of a row.
 const AROUND: usize = 65_536;
 
@@ -59,6 +63,30 @@ pub(crate) struct Stream {
     feedback: Feedback,
     assembly: Assembly,
     last_empty: Instant,
+    pace: Pace,
+}
+
+/// How fast messages come. The server sends each change by itself; who waits for it is woken for each,
+/// which costs both sides more than the change does. So a reader that would wait while they pour in
+/// lets them gather in the socket instead.
+struct Pace {
+    messages: u32,
+    since: Instant,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Pace {
+            messages: 0,
+            since: Instant::now(),
+        }
+    }
+
+    /// Whether messages pour in. Asked when none is left; counting begins anew.
+    fn floods(&mut self) -> bool {
+        let Pace { messages, since } = std::mem::replace(self, Pace::new());
+        messages >= FLOOD && PAUSE * messages > since.elapsed() * FLOOD
+    }
 }
 
 /// Opens the stream behind `from`.
@@ -115,6 +143,7 @@ pub(crate) async fn open(
         feedback,
         assembly: Assembly::new(known, place, limits),
         last_empty: Instant::now(),
+        pace: Pace::new(),
     };
     Ok((stream, confirmed))
 }
@@ -319,6 +348,11 @@ impl ChangeStream for Stream {
             // What has arrived needs no timer.
             if let Some(handled) = self.step().now_or_never() {
                 handled?;
+                self.pace.messages += 1;
+                continue;
+            }
+            if self.pace.floods() {
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
             let moved = self.assembly.moved();

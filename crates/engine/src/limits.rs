@@ -33,7 +33,7 @@ impl Default for Limits {
         Limits {
             batch_ops: 20_000,
             batch_bytes: 8 << 20,
-            queue: 4_096,
+            queue: 32_768,
             queue_bytes: 32 << 20,
             part_bytes: 4 << 20,
             chunk_bytes: 256 << 20,

@@ -40,21 +40,40 @@ const RESOLUTION: u32 = 100;
 /// Marks kept: with the spacing above enough for a lag of ten days.
 const MARKS_MAX: usize = 1_000;
 
-/// Starts the probes of a stream; they end when the set is dropped. `applied` is what the target
-/// has durably.
+/// The probes of a stream; they end when this is dropped.
+pub(crate) struct Probes {
+    _running: JoinSet<()>,
+    behind: watch::Receiver<Option<Instant>>,
+}
+
+impl Probes {
+    /// For how long already something is missing at the target; zero when nothing is, or nothing is
+    /// known.
+    pub(crate) fn behind(&self) -> Duration {
+        self.behind
+            .borrow()
+            .map_or(Duration::ZERO, |since| since.elapsed())
+    }
+}
+
+/// Starts the probes of a stream. `applied` is what the target has durably.
 pub(crate) fn start(
     source: Arc<dyn Source>,
     applied: watch::Receiver<Position>,
     report: Reporter,
-) -> JoinSet<()> {
+) -> Probes {
+    let (oldest, behind) = watch::channel(None);
     let mut probes = JoinSet::new();
     probes.spawn(backlog(
         Arc::clone(&source),
         applied.clone(),
         report.clone(),
     ));
-    probes.spawn(lag(source, applied, report));
-    probes
+    probes.spawn(lag(source, applied, report, oldest));
+    Probes {
+        _running: probes,
+        behind,
+    }
 }
 
 /// What can wake the probe of the lag.
@@ -64,7 +83,13 @@ enum Wake {
     Applied,
 }
 
-async fn lag(source: Arc<dyn Source>, mut applied: watch::Receiver<Position>, report: Reporter) {
+/// `oldest`: the moment of the oldest mark that is not reached.
+async fn lag(
+    source: Arc<dyn Source>,
+    mut applied: watch::Receiver<Position>,
+    report: Reporter,
+    oldest: watch::Sender<Option<Instant>>,
+) {
     let mut marks = Marks::default();
     let mut tick = every_second();
     // The moment before the question, and the question.
@@ -101,6 +126,10 @@ async fn lag(source: Arc<dyn Source>, mut applied: watch::Receiver<Position>, re
         }
         let at = applied.borrow_and_update().clone();
         let reached = marks.reach(|mark| source.reached(&at, mark));
+        oldest.send_if_modified(|known| {
+            let now = marks.waiting.front().map(|(_, moment)| *moment);
+            std::mem::replace(known, now) != now
+        });
         // A busy stream moves a thousand times a second; that alone is no news.
         if reached || !moved {
             report.lag(marks.lag());

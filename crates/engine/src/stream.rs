@@ -1,15 +1,17 @@
 //! Following the source: reader and applier overlap.
 //!
-//! A reader takes transactions from the source into a bounded queue. The applier takes all that is
-//! there, up to a batch, and while the target works on that batch the next one is prepared. A batch
-//! closes when the applier is free or at a limit; there is no timer, so at low load the latency is
-//! one round trip and at high load batches grow by themselves.
+//! A reader takes transactions from the source into a bounded queue, and while the target works on one
+//! batch the next is made of them. A batch closes when the applier is free or at a limit, so at low load
+//! the latency is one round trip and at high load batches grow by themselves. Only a task that is behind
+//! waits for a batch to grow, for a small part of its lag ([`linger`]).
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures_util::future;
+use futures_util::future::{self, Either};
 use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
@@ -35,6 +37,9 @@ type Queued = (Transaction, Held);
 
 /// Of the task's own budget and of the process's.
 type Held = [OwnedSemaphorePermit; 2];
+
+/// What a transaction takes beside its changes: itself, its identity and its position.
+const WAITING_BYTES: usize = 512;
 
 /// Why following the source ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,32 +87,42 @@ impl Streaming<'_> {
         let budgets = [MemoryBudget::new(self.limits.queue_bytes), budget.clone()];
         reader.spawn(read(source, sender, budgets, *self.limits));
         let (durable, followed) = watch::channel(from);
-        let _probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
+        let probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
         let mut queue = Queue {
             receiver,
             held: None,
             parts: false,
         };
-        let mut ready: Option<Gathered> = None;
+        let mut open = Open::default();
         // What the open target transaction has written.
-        let mut open = Written::default();
+        let mut uncommitted = Written::default();
         loop {
-            let gathered = match ready.take() {
-                Some(gathered) => gathered,
-                None => {
-                    let first = tokio::select! {
-                        biased;
-                        () = stop.cancelled() => return Ok(End::Stopped),
-                        first = queue.next() => first,
-                    };
-                    let Some(first) = first else {
-                        return Err(reader_error(&mut reader).await);
-                    };
-                    queue.held = Some(first);
-                    self.gather(&mut queue)?
-                        .ok_or_else(|| Error::bug("an empty queue"))?
+            if open.taken == 0 && open.closed.is_none() {
+                let first = tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return Ok(End::Stopped),
+                    first = queue.next() => first,
+                };
+                let Some(first) = first else {
+                    return Err(reader_error(&mut reader).await);
+                };
+                queue.held = Some(first);
+                self.take(&mut queue, &mut open)?;
+            }
+            if open.closed.is_none() {
+                let linger = linger(probes.behind(), open.batch.ordered.len());
+                if !linger.is_zero() {
+                    let fill = self.fill(&mut queue, &mut open);
+                    if let Ok(filled) = tokio::time::timeout(linger, fill).await {
+                        filled?;
+                    }
                 }
+            }
+            let gathered = match open.closed.take() {
+                Some(gathered) => gathered,
+                None => self.close(std::mem::take(&mut open))?,
             };
+            open = Open::default();
             if !gathered.again.is_empty() {
                 // Whatever part of a huge transaction is open is rolled back.
                 drop(applier);
@@ -117,11 +132,20 @@ impl Streaming<'_> {
                 return Ok(End::Again);
             }
             // The target's statements are sent first; the next batch is made while it works.
-            let next = async { self.gather(&mut queue) };
-            let apply = apply(applier.as_mut(), &gathered.batches);
-            let (applied, next) = future::join(apply, next).await;
+            let mut next = Ok(());
+            let applied = {
+                let apply = pin!(apply(applier.as_mut(), &gathered.batches));
+                let fill = pin!(self.fill(&mut queue, &mut open));
+                match future::select(apply, fill).await {
+                    Either::Left((applied, _)) => applied,
+                    Either::Right((filled, apply)) => {
+                        next = filled;
+                        apply.await
+                    }
+                }
+            };
             let applied = applied.map_err(|e| e.at(Side::Target))?;
-            if let Some(position) = self.publish(gathered, applied, &mut open) {
+            if let Some(position) = self.publish(gathered, applied, &mut uncommitted) {
                 durable.send_replace(position.clone());
                 confirm
                     .confirm(&position)
@@ -134,7 +158,7 @@ impl Streaming<'_> {
                     return Ok(End::Stopped);
                 }
             }
-            ready = next?;
+            next?;
         }
     }
 
@@ -194,61 +218,84 @@ impl Streaming<'_> {
         Ok(true)
     }
 
-    /// Makes a batch of what is queued, without waiting; `None` if nothing is. A part of a huge
-    /// transaction never shares a batch with whole transactions before it, so that those are not
-    /// kept waiting for its end.
-    fn gather(&mut self, queue: &mut Queue) -> Result<Option<Gathered>> {
-        let mut gathered = Gathered::default();
-        let mut batch = ApplyBatch {
-            rows: std::mem::take(&mut self.spare),
-            ..ApplyBatch::default()
-        };
-        let mut layouts: Vec<(TableName, Layout)> = Vec::new();
-        let mut taken = 0;
+    /// Takes what is queued into the open batch, without waiting, until it is full. A part of a huge
+    /// transaction never shares a batch with whole transactions before it, so that those are not kept
+    /// waiting for its end.
+    fn take(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
+        if open.batch.rows.held_bytes() == 0 {
+            open.batch.rows = std::mem::take(&mut self.spare);
+        }
         while let Some((transaction, held)) = queue.ready() {
-            if taken > 0 && transaction.commit.is_none() {
+            if open.taken > 0 && transaction.commit.is_none() {
                 queue.held = Some((transaction, held));
-                break;
+                open.full = true;
+                return Ok(());
             }
-            self.add(&transaction, &mut batch, &mut gathered)?;
-            taken += 1;
+            self.add(&transaction, &mut open.batch, &mut open.gathered)?;
+            open.taken += 1;
             if is_large(&transaction, self.limits) {
-                gathered.held.push(held);
+                open.gathered.held.push(held);
             }
             for change in &transaction.schema {
                 let table = self.tables.get(change.table);
                 let table = table.ok_or_else(|| Error::bug("a schema change of no table"))?;
-                layouts.retain(|(name, _)| *name != table.name);
-                layouts.push((table.name.clone(), change.layout.clone()));
+                open.layouts.retain(|(name, _)| *name != table.name);
+                open.layouts
+                    .push((table.name.clone(), change.layout.clone()));
             }
             let has_changes = !transaction.changes.changes.is_empty();
             let Some(commit) = transaction.commit else {
                 queue.parts = true;
-                break;
+                open.full = true;
+                return Ok(());
             };
-            let written = &mut gathered.written;
+            let written = &mut open.gathered.written;
             written.commit_us = commit.time_us.or(written.commit_us);
             // One without changes moves the position only.
             let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
             written.transactions += counts;
-            batch.transactions += counts;
-            batch.position = Some(commit.position);
-            if batch.ordered.len() >= self.limits.batch_ops
-                || batch.rows.bytes() >= self.limits.batch_bytes
+            open.batch.transactions += counts;
+            open.batch.position = Some(commit.position);
+            if open.batch.ordered.len() >= self.limits.batch_ops
+                || open.batch.rows.bytes() >= self.limits.batch_bytes
             {
-                break;
+                open.full = true;
+                return Ok(());
             }
         }
-        if taken == 0 {
-            self.spare = batch.rows;
-            return Ok(None);
+        Ok(())
+    }
+
+    /// Takes what comes into the open batch until that is full, and closes it; returns early when
+    /// nothing more can come. Cancel-safe: what was taken stays in the batch.
+    async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
+        loop {
+            self.take(queue, open)?;
+            if open.full {
+                open.closed = Some(self.close(std::mem::take(open))?);
+                return Ok(());
+            }
+            match queue.next().await {
+                Some(next) => queue.held = Some(next),
+                None => return Ok(()),
+            }
         }
+    }
+
+    /// Ends a batch: its net effect is made.
+    fn close(&mut self, open: Open) -> Result<Gathered> {
+        let Open {
+            mut gathered,
+            batch,
+            layouts,
+            ..
+        } = open;
         gathered.written.bytes = bytes_written(&batch);
         gathered.batches = fold_runs(&self.spec.plan, batch, &gathered.kept)?;
         if let Some(last) = gathered.batches.last_mut() {
             last.layouts = layouts;
         }
-        Ok(Some(gathered))
+        Ok(gathered)
     }
 
     fn add(
@@ -337,6 +384,36 @@ async fn apply(applier: &mut dyn Applier, batches: &[ApplyBatch]) -> Result<Appl
     Ok(all)
 }
 
+/// A batch that transactions are taken into.
+#[derive(Default)]
+struct Open {
+    batch: ApplyBatch,
+    gathered: Gathered,
+    layouts: Vec<(TableName, Layout)>,
+    /// Transactions, and parts of them, in it.
+    taken: usize,
+    /// Nothing more may come into it.
+    full: bool,
+    /// What became of it when it was full.
+    closed: Option<Gathered>,
+}
+
+/// How long a batch that could be applied waits for more, when the task is behind its source for so
+/// long. Where reading and applying share a machine, the applier is free again before there is much,
+/// and small batches cost the target several times as much a row: it would stay behind. Waiting a small
+/// part of the lag is made up for many times over by larger batches, and never makes up more than that
+/// part of it; a task that keeps up does not wait.
+fn linger(behind: Duration, ops: usize) -> Duration {
+    match ops >= LINGER_OPS_MIN {
+        true => (behind / 8).min(LINGER_MAX),
+        false => Duration::ZERO,
+    }
+}
+
+/// A batch as small as this is no sign of a backlog.
+const LINGER_OPS_MIN: usize = 32;
+const LINGER_MAX: Duration = Duration::from_millis(100);
+
 /// A batch, in the parts it is applied in, and what is to be told of it.
 #[derive(Default)]
 struct Gathered {
@@ -402,7 +479,7 @@ async fn read(
             Ok(transaction) => transaction,
             Err(error) => return error.at(Side::Source),
         };
-        let bytes = transaction.changes.held_bytes();
+        let bytes = transaction.changes.held_bytes() + WAITING_BYTES;
         let large = is_large(&transaction, &limits);
         // The own one first: a task that is far ahead must not hold what others wait for.
         let held = [own.take(bytes).await, shared.take(bytes).await];

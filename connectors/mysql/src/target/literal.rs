@@ -228,7 +228,11 @@ impl Literal {
                         out.push(b'-');
                     }
                     for half in [byte >> 4, byte & 15] {
-                        out.push(if half < 10 { b'0' + half } else { b'a' + half - 10 });
+                        out.push(if half < 10 {
+                            b'0' + half
+                        } else {
+                            b'a' + half - 10
+                        });
                     }
                 }
                 out.push(b'\'');
