@@ -22,7 +22,7 @@ use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::limits::{Limits, MemoryBudget};
@@ -97,7 +97,7 @@ impl Streaming<'_> {
         // What the open target transaction has written.
         let mut uncommitted = Written::default();
         loop {
-            if open.taken == 0 && open.closed.is_none() {
+            if open.taken == 0 {
                 let first = tokio::select! {
                     biased;
                     () = stop.cancelled() => return Ok(End::Stopped),
@@ -107,9 +107,9 @@ impl Streaming<'_> {
                     return Err(reader_error(&mut reader).await);
                 };
                 queue.held = Some(first);
-                self.take(&mut queue, &mut open)?;
+                while !open.full && self.take_one(&mut queue, &mut open)? {}
             }
-            if open.closed.is_none() {
+            if !open.full {
                 let linger = linger(probes.behind(), open.batch.ordered.len());
                 if !linger.is_zero() {
                     let fill = self.fill(&mut queue, &mut open);
@@ -118,11 +118,7 @@ impl Streaming<'_> {
                     }
                 }
             }
-            let gathered = match open.closed.take() {
-                Some(gathered) => gathered,
-                None => self.close(std::mem::take(&mut open))?,
-            };
-            open = Open::default();
+            let gathered = self.close(std::mem::take(&mut open)).await?;
             if !gathered.again.is_empty() {
                 // Whatever part of a huge transaction is open is rolled back.
                 drop(applier);
@@ -218,80 +214,101 @@ impl Streaming<'_> {
         Ok(true)
     }
 
-    /// Takes what is queued into the open batch, without waiting, until it is full. A part of a huge
-    /// transaction never shares a batch with whole transactions before it, so that those are not kept
-    /// waiting for its end.
-    fn take(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
+    /// Takes the next of what is queued into the open batch, without waiting; `false` when there is none.
+    /// A part of a huge transaction never shares a batch with whole transactions before it, so that
+    /// those are not kept waiting for its end.
+    fn take_one(&mut self, queue: &mut Queue, open: &mut Open) -> Result<bool> {
         if open.batch.rows.held_bytes() == 0 {
             open.batch.rows = std::mem::take(&mut self.spare);
         }
-        while let Some((transaction, held)) = queue.ready() {
-            if open.taken > 0 && transaction.commit.is_none() {
-                queue.held = Some((transaction, held));
-                open.full = true;
-                return Ok(());
+        let Some((transaction, held)) = queue.ready() else {
+            return Ok(false);
+        };
+        if open.taken > 0 && transaction.commit.is_none() {
+            queue.held = Some((transaction, held));
+            open.full = true;
+            return Ok(true);
+        }
+        self.add(&transaction, &mut open.batch, &mut open.gathered)?;
+        open.taken += 1;
+        if is_large(&transaction, self.limits) {
+            open.gathered.held.push(held);
+        }
+        for change in &transaction.schema {
+            let table = self.tables.get(change.table);
+            let table = table.ok_or_else(|| Error::bug("a schema change of no table"))?;
+            open.layouts.retain(|(name, _)| *name != table.name);
+            open.layouts
+                .push((table.name.clone(), change.layout.clone()));
+        }
+        let has_changes = !transaction.changes.changes.is_empty();
+        let Some(commit) = transaction.commit else {
+            queue.parts = true;
+            open.full = true;
+            return Ok(true);
+        };
+        let written = &mut open.gathered.written;
+        written.commit_us = commit.time_us.or(written.commit_us);
+        // One without changes moves the position only.
+        let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
+        written.transactions += counts;
+        open.batch.transactions += counts;
+        open.batch.position = Some(commit.position);
+        open.full = open.batch.ordered.len() >= self.limits.batch_ops
+            || open.batch.rows.bytes() >= self.limits.batch_bytes;
+        Ok(true)
+    }
+
+    /// Takes what comes into the open batch until that is full, and begins to make its net effect then;
+    /// returns early when nothing more can come. Cancel-safe: what was taken stays in the batch.
+    async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
+        while !open.full {
+            // Not too many at a time: the statements of the batch before are written meanwhile.
+            for _ in 0..TAKEN_AT_ONCE {
+                if open.full || !self.take_one(queue, open)? {
+                    break;
+                }
             }
-            self.add(&transaction, &mut open.batch, &mut open.gathered)?;
-            open.taken += 1;
-            if is_large(&transaction, self.limits) {
-                open.gathered.held.push(held);
+            if open.full {
+                break;
             }
-            for change in &transaction.schema {
-                let table = self.tables.get(change.table);
-                let table = table.ok_or_else(|| Error::bug("a schema change of no table"))?;
-                open.layouts.retain(|(name, _)| *name != table.name);
-                open.layouts
-                    .push((table.name.clone(), change.layout.clone()));
+            if queue.is_empty() {
+                match queue.next().await {
+                    Some(next) => queue.held = Some(next),
+                    None => return Ok(()),
+                }
+            } else {
+                tokio::task::yield_now().await;
             }
-            let has_changes = !transaction.changes.changes.is_empty();
-            let Some(commit) = transaction.commit else {
-                queue.parts = true;
-                open.full = true;
-                return Ok(());
-            };
-            let written = &mut open.gathered.written;
-            written.commit_us = commit.time_us.or(written.commit_us);
-            // One without changes moves the position only.
-            let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
-            written.transactions += counts;
-            open.batch.transactions += counts;
-            open.batch.position = Some(commit.position);
-            if open.batch.ordered.len() >= self.limits.batch_ops
-                || open.batch.rows.bytes() >= self.limits.batch_bytes
-            {
-                open.full = true;
-                return Ok(());
-            }
+        }
+        if open.folding.is_none() {
+            let (plan, kept) = (Arc::clone(&self.spec.plan), open.gathered.kept.clone());
+            let batch = std::mem::take(&mut open.batch);
+            open.gathered.written.bytes = bytes_written(&batch);
+            let fold = move || fold_runs(&plan, batch, &kept);
+            open.folding = Some(tokio::task::spawn_blocking(fold));
         }
         Ok(())
     }
 
-    /// Takes what comes into the open batch until that is full, and closes it; returns early when
-    /// nothing more can come. Cancel-safe: what was taken stays in the batch.
-    async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
-        loop {
-            self.take(queue, open)?;
-            if open.full {
-                open.closed = Some(self.close(std::mem::take(open))?);
-                return Ok(());
-            }
-            match queue.next().await {
-                Some(next) => queue.held = Some(next),
-                None => return Ok(()),
-            }
-        }
-    }
-
-    /// Ends a batch: its net effect is made.
-    fn close(&mut self, open: Open) -> Result<Gathered> {
+    /// Ends a batch: its net effect is made, if it is not yet.
+    async fn close(&mut self, open: Open) -> Result<Gathered> {
         let Open {
             mut gathered,
             batch,
             layouts,
+            folding,
             ..
         } = open;
-        gathered.written.bytes = bytes_written(&batch);
-        gathered.batches = fold_runs(&self.spec.plan, batch, &gathered.kept)?;
+        gathered.batches = match folding {
+            Some(folding) => folding
+                .await
+                .map_err(|panic| Error::bug("folding panicked").caused_by(panic))??,
+            None => {
+                gathered.written.bytes = bytes_written(&batch);
+                fold_runs(&self.spec.plan, batch, &gathered.kept)?
+            }
+        };
         if let Some(last) = gathered.batches.last_mut() {
             last.layouts = layouts;
         }
@@ -394,9 +411,12 @@ struct Open {
     taken: usize,
     /// Nothing more may come into it.
     full: bool,
-    /// What became of it when it was full.
-    closed: Option<Gathered>,
+    /// Its net effect on the way, begun when it was full; the batch itself is there then.
+    folding: Option<JoinHandle<Result<Vec<ApplyBatch>>>>,
 }
+
+/// Transactions that are taken before the applier has its turn again.
+const TAKEN_AT_ONCE: usize = 32;
 
 /// How long a batch that could be applied waits for more, when the task is behind its source for so
 /// long. Where reading and applying share a machine, the applier is free again before there is much,
@@ -459,6 +479,10 @@ impl Queue {
             Some(held) => Some(held),
             None => self.receiver.recv().await,
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.held.is_none() && self.receiver.is_empty()
     }
 
     fn ready(&mut self) -> Option<Queued> {

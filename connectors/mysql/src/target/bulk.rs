@@ -13,7 +13,7 @@ use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 
 use super::error::convert_for;
-use super::session::Session;
+use super::session::{Session, Written};
 use super::statement::Statement;
 use super::table::{Pack, Rules, Table};
 
@@ -28,26 +28,24 @@ pub(super) async fn delete(
 ) -> Result<()> {
     let key = table.names(table.target.key.iter().copied());
     let prefix = format!("DELETE FROM {} WHERE ({key}) IN (", table.name);
-    let mut pack = Pack::new(prefix, b",", ")", &session.facts);
+    let pack = Pack::new(prefix, b",", ")", &session.facts);
     let mut found = 0;
-    for &row in &folded.deletes {
-        if pack.push(|out| table.put_key(rows.row(row), &mut out.text))? {
-            found += sent(session, table, &pack).await?;
-        }
-    }
-    if pack.finish() {
-        found += sent(session, table, &pack).await?;
-    }
+    let put = |&row: &usize, out: &mut Statement<'_>| table.put_key(rows.row(row), &mut out.text);
+    table
+        .send_packed(session, pack, &folded.deletes, 1, put, |_, written| {
+            found += sum(written);
+            Ok(())
+        })
+        .await?;
     if !rules.echoed {
         counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
     }
     Ok(())
 }
 
-/// Sends the ready statement; the rows it found or wrote.
-async fn sent(session: &mut Session, table: &Table, pack: &Pack<'_>) -> Result<u64> {
-    let written = table.send(session, pack.sql()).await?;
-    Ok(written.iter().map(|w| w.rows).sum())
+/// The rows that statements found or wrote.
+fn sum(written: Option<Vec<Written>>) -> u64 {
+    written.iter().flatten().map(|w| w.rows).sum()
 }
 
 /// Writes the rows that change and those that come.
@@ -108,101 +106,99 @@ fn same(a: RowRef<'_>, b: RowRef<'_>, cell: usize) -> bool {
 
 /// Overwrites rows by their primary key; those that were not there are counted as repaired. Gives
 /// back rows that fill a statement alone.
-async fn overwrite(
+async fn overwrite<'r>(
     session: &mut Session,
     table: &Table,
-    rows: &RowBatch,
+    rows: &'r RowBatch,
     updates: &[(usize, usize)],
     counts: &mut TableCounts,
 ) -> Result<Vec<(usize, usize)>> {
     let suffix = table.overwrite(session.facts.flavor);
-    let mut pack = Pack::new(table.insert(), b",", &suffix, &session.facts);
+    let pack = Pack::new(table.insert(), b",", &suffix, &session.facts);
     let mut alone = Vec::new();
-    let mut waiting = updates;
-    for index in 0..=updates.len() {
-        let ready = match updates.get(index) {
-            Some(&(_, after)) => pack.push(|out| table.put_values(rows.row(after), out))?,
-            None => pack.finish(),
-        };
-        if !ready {
-            continue;
-        }
-        let (packed, rest) = waiting.split_at(pack.packed());
-        waiting = rest;
-        if packed.len() == 1 {
-            alone.extend_from_slice(packed);
-            continue;
-        }
-        for written in table.send(session, pack.sql()).await? {
-            let met = written
-                .duplicates
-                .ok_or_else(|| Error::bug("the server does not tell what it overwrote"))?;
-            counts.repaired += (packed.len() as u64).saturating_sub(met);
-        }
-    }
+    let put = |&(_, after): &(usize, usize), out: &mut Statement<'r>| {
+        table.put_values(rows.row(after), out)
+    };
+    table
+        .send_packed(session, pack, updates, 2, put, |packed, written| {
+            let Some(written) = written else {
+                alone.extend_from_slice(packed);
+                return Ok(());
+            };
+            for written in written {
+                let met = written
+                    .duplicates
+                    .ok_or_else(|| Error::bug("the server does not tell what it overwrote"))?;
+                counts.repaired += (packed.len() as u64).saturating_sub(met);
+            }
+            Ok(())
+        })
+        .await?;
     Ok(alone)
 }
 
 /// Changes rows; gives those that were not found.
-async fn update(
+async fn update<'r>(
     session: &mut Session,
     table: &Table,
     rules: &Rules,
-    rows: &RowBatch,
+    rows: &'r RowBatch,
     updates: &[(usize, usize)],
 ) -> Result<Vec<(usize, usize)>> {
-    let mut pack = Pack::new(String::new(), b";", "", &session.facts);
+    let pack = Pack::new(String::new(), b";", "", &session.facts);
     let mut lacking = Vec::new();
-    let mut waiting = updates.iter();
-    for index in 0..=updates.len() {
-        let ready = match updates.get(index) {
-            Some(&(before, after)) => {
-                let (old, new) = (rows.row(before), rows.row(after));
-                pack.push(|out| table.put_update(old, new, &rules.touched, out))?
+    let put = |&(before, after): &(usize, usize), out: &mut Statement<'r>| {
+        table.put_update(rows.row(before), rows.row(after), &rules.touched, out)
+    };
+    table
+        .send_packed(session, pack, updates, 1, put, |packed, written| {
+            let written = written.unwrap_or_default();
+            if written.len() != packed.len() {
+                return Err(Error::bug(
+                    "the server answered other statements than were sent",
+                ));
             }
-            None => pack.finish(),
-        };
-        if !ready {
-            continue;
-        }
-        let written = table.send(session, pack.sql()).await?;
-        if written.len() != pack.packed() {
-            return Err(Error::bug(
-                "the server answered other statements than were sent",
-            ));
-        }
-        for written in written {
-            let update = waiting.next();
-            lacking.extend(update.filter(|_| written.rows == 0));
-        }
-    }
+            let found = packed.iter().zip(written);
+            lacking.extend(
+                found
+                    .filter(|(_, w)| w.rows == 0)
+                    .map(|(update, _)| *update),
+            );
+            Ok(())
+        })
+        .await?;
     Ok(lacking)
 }
 
 /// Inserts rows; how many.
-pub(super) async fn insert<'a>(
+pub(super) async fn insert<'r>(
     session: &mut Session,
     table: &Table,
-    rows: impl Iterator<Item = RowRef<'a>>,
+    rows: impl Iterator<Item = RowRef<'r>>,
 ) -> Result<u64> {
-    let mut pack = Pack::new(table.insert(), b",", "", &session.facts);
+    let rows: Vec<RowRef<'r>> = rows.collect();
     let mut inserted = 0;
-    for row in rows {
-        if table.unlabelled(row) > 0 {
-            let mut sql = Statement::from(table.insert());
-            table.put_values(row, &mut sql)?;
-            table.fits(sql.bytes(), &session.facts)?;
-            let written = table.try_send(session, &sql, row).await;
-            let written = written.map_err(|error| convert_for(error, &table.target))?;
-            inserted += written.iter().map(|w| w.rows).sum::<u64>();
+    let alone = |row: &RowRef<'r>| table.unlabelled(*row) > 0;
+    for run in rows.chunk_by(|a, b| alone(a) == alone(b)) {
+        if run.first().is_some_and(alone) {
+            for &row in run {
+                let mut sql = Statement::from(table.insert());
+                table.put_values(row, &mut sql)?;
+                table.fits(sql.bytes(), &session.facts)?;
+                let written = table.try_send(session, &sql, row).await;
+                let written = written.map_err(|error| convert_for(error, &table.target))?;
+                inserted += sum(Some(written));
+            }
             continue;
         }
-        if pack.push(|out| table.put_values(row, out))? {
-            inserted += sent(session, table, &pack).await?;
-        }
-    }
-    if pack.finish() {
-        inserted += sent(session, table, &pack).await?;
+        let pack = Pack::new(table.insert(), b",", "", &session.facts);
+        let put = |&row: &RowRef<'r>, out: &mut Statement<'r>| table.put_values(row, out);
+        table
+            .send_packed(session, pack, run, 1, put, |_, written| {
+                inserted += sum(written);
+                Ok(())
+            })
+            .await?;
     }
     Ok(inserted)
 }

@@ -1,5 +1,6 @@
 //! One target table as statements see it.
 
+use futures_util::future;
 use mysql_async::Error as My;
 use thalweg_core::plan::TargetTable;
 use thalweg_core::schema::{ColumnSchema, TableName};
@@ -16,6 +17,8 @@ use super::statement::Statement;
 const STATEMENT_BYTES: usize = 1 << 20;
 /// Room for what the protocol adds to a statement.
 const PACKET_SLACK: usize = 1 << 10;
+/// Items that are written without a pause.
+const PAUSE_ITEMS: u32 = 64;
 /// Rows (or single statements) packed together at most.
 const PACKED_MAX: usize = 2_000;
 
@@ -40,6 +43,8 @@ pub(super) struct Table {
     /// Quoted, with its database.
     pub(super) name: String,
     columns: Vec<Column>,
+    /// Whether there is a column that may hold what [`Table::unlabelled`] counts.
+    labels: bool,
 }
 
 impl Table {
@@ -60,9 +65,13 @@ impl Table {
                 nullable: column.nullable,
             })
         };
+        let columns: Vec<Column> = target.columns.iter().map(column).collect::<Result<_>>()?;
         Ok(Table {
             name: quote_table(&target.name),
-            columns: target.columns.iter().map(column).collect::<Result<_>>()?,
+            labels: columns
+                .iter()
+                .any(|column| matches!(column.literal, Literal::Enum(_))),
+            columns,
             target: target.clone(),
         })
     }
@@ -304,6 +313,38 @@ impl Table {
         written.map_err(|error| convert_for(error, &self.target))
     }
 
+    /// Packs items into statements and sends those, in order. While the server works on one the next is
+    /// written. `done` is told of each: its items, and what the server said; nothing of one with fewer
+    /// than `least` items, which is not sent.
+    pub(super) async fn send_packed<'r, T>(
+        &self,
+        session: &mut Session,
+        mut pack: Pack<'r>,
+        items: &[T],
+        least: usize,
+        put: impl Fn(&T, &mut Statement<'r>) -> Result<()>,
+        mut done: impl FnMut(&[T], Option<Vec<Written>>) -> Result<()>,
+    ) -> Result<()> {
+        let mut waiting = items;
+        let mut items = items.iter();
+        let mut ready = pack.next(&mut items, &put).await?;
+        while let Some((sql, count)) = ready {
+            let (packed, rest) = waiting.split_at(count);
+            waiting = rest;
+            if count < least {
+                done(packed, None)?;
+                ready = pack.next(&mut items, &put).await?;
+                continue;
+            }
+            let send = self.send(session, &sql);
+            let (written, next) = future::join(send, pack.next(&mut items, &put)).await;
+            done(packed, Some(written?))?;
+            ready = next?;
+            pack.reuse(sql);
+        }
+        Ok(())
+    }
+
     /// The same without long values.
     pub(super) async fn send_text(
         &self,
@@ -329,6 +370,9 @@ impl Table {
 
     /// How many cells of a row only a session that is not strict can write.
     pub(super) fn unlabelled(&self, row: RowRef<'_>) -> u16 {
+        if !self.labels {
+            return 0;
+        }
         let cells = row.cells().zip(&self.columns);
         let cells = cells.filter(|(cell, column)| column.literal.is_unlabelled(*cell));
         u16::try_from(cells.count()).unwrap_or(u16::MAX)
@@ -513,14 +557,39 @@ impl<'a> Pack<'a> {
         true
     }
 
+    /// Takes items until a statement is ready, and gives it with the number of them; `None` when none
+    /// is left. Pauses on the way, so that what is being sent goes on.
+    async fn next<T>(
+        &mut self,
+        items: &mut std::slice::Iter<'_, T>,
+        put: &impl Fn(&T, &mut Statement<'a>) -> Result<()>,
+    ) -> Result<Option<(Statement<'a>, usize)>> {
+        let mut pause = PAUSE_ITEMS;
+        for item in items {
+            if self.push(|out| put(item, out))? {
+                return Ok(Some((std::mem::take(&mut self.ready), self.ready_rows)));
+            }
+            pause -= 1;
+            if pause == 0 {
+                pause = PAUSE_ITEMS;
+                tokio::task::yield_now().await;
+            }
+        }
+        let last = self.finish();
+        Ok(last.then(|| (std::mem::take(&mut self.ready), self.ready_rows)))
+    }
+
+    /// Takes back a statement that was sent, for its memory.
+    fn reuse(&mut self, sent: Statement<'a>) {
+        if self.ready.text.capacity() == 0 {
+            self.ready = sent;
+            self.ready.clear();
+        }
+    }
+
     /// The ready statement.
     pub(super) fn sql(&self) -> &Statement<'a> {
         &self.ready
-    }
-
-    /// How many rows (or statements) are in it.
-    pub(super) fn packed(&self) -> usize {
-        self.ready_rows
     }
 }
 

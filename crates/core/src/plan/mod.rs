@@ -61,6 +61,9 @@ pub struct Route {
     pub cells: Vec<Cell>,
     /// Whether rows are carried over as they are: every cell is a copy of the cell in its place.
     pub plain: bool,
+    /// Whether of a row as it was only the key is carried over: nothing else of it is asked for, unless
+    /// it has what the row as it is now lacks.
+    pub brief: bool,
 }
 
 /// Where a cell of a target row comes from.

@@ -147,12 +147,18 @@ impl Plan {
                 .ok_or_else(|| Error::bug("a change without the row image its kind needs"))
         };
         let mut convert = |row, image| self.image(route, row, image, work);
+        // `told`: nothing of the row as it was stands in for what the row as it is now lacks.
+        let brief = route.brief && self.cascades.is_empty();
+        let before = |told: bool| match brief && told {
+            true => Image::Key,
+            false => Image::Before,
+        };
         Ok(Some(match (change.kind, fate) {
             (ChangeKind::Insert, _) => {
                 RowOp::Insert(convert(image(change.after)?, Image::After(None))?)
             }
             (ChangeKind::Update, Fate::Old) | (ChangeKind::Delete, _) => {
-                RowOp::Delete(convert(image(change.before)?, Image::Before)?)
+                RowOp::Delete(convert(image(change.before)?, before(true))?)
             }
             (ChangeKind::Update, Fate::New) => {
                 // What did not change stands in the image before, if anywhere.
@@ -166,10 +172,9 @@ impl Plan {
                 RowOp::Insert(row)
             }
             (ChangeKind::Update, _) => {
-                let old = image(change.before)?;
-                let before = convert(old, Image::Before)?;
-                let after = Image::After(Some((old, Fill::Key)));
-                let after = convert(image(change.after)?, after)?;
+                let (old, new) = (image(change.before)?, image(change.after)?);
+                let before = convert(old, before(new.is_whole()))?;
+                let after = convert(new, Image::After(Some((old, Fill::Key))))?;
                 RowOp::Update { before, after }
             }
             (ChangeKind::Truncate, _) => RowOp::Truncate,
@@ -189,7 +194,11 @@ impl Plan {
             scratch,
             changed,
         } = work;
-        if route.plain {
+        let only = match image {
+            Image::Key => Some(self.target(route.target)?.key.as_slice()),
+            _ => None,
+        };
+        if route.plain && only.is_none() {
             let (mut width, mut whole) = (0, true);
             for raw in row.raw_cells() {
                 width += 1;
@@ -216,7 +225,9 @@ impl Plan {
             }
         }
         for (column, cell) in route.cells.iter().enumerate() {
-            let Cell::Column(source, converter) = cell else {
+            let (Cell::Column(source, converter), true) =
+                (cell, only.is_none_or(|key| key.contains(&column)))
+            else {
                 out.push(CellRef::Absent);
                 continue;
             };
@@ -231,7 +242,7 @@ impl Plan {
             if let Err(why) = converter.convert(raw, out) {
                 let place = (route.target, column);
                 let settled = match image {
-                    Image::Before => self.settle_old(place, converter, raw, why, out),
+                    Image::Before | Image::Key => self.settle_old(place, converter, raw, why, out),
                     Image::After(_) => self.settle(place, converter, raw, why, out),
                 };
                 match settled {
@@ -261,6 +272,8 @@ struct Work<'w, 'a> {
 enum Image<'a> {
     /// The row as it was: it tells which row is meant.
     Before,
+    /// The key of the row as it was, which is all that is asked of it.
+    Key,
     /// The row as it is to be written. Of the cells that it leaves out those to fill are taken from
     /// the other image.
     After(Option<(RowRef<'a>, Fill)>),

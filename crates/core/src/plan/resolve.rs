@@ -533,10 +533,17 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
                 feed.source = known;
             }
             if let Some(feeding) = sources.get_mut(known) {
+                // Foreign keys and further unique keys ask for other columns.
+                let target = &table.target;
+                let brief = !target.key.is_empty()
+                    && !target.merged()
+                    && target.unique_keys.is_empty()
+                    && target.foreign_keys.is_empty();
                 let in_place = |(n, cell): (usize, &Cell)| matches!(cell, Cell::Column(from, Converter::Copy) if *from == n);
                 feeding.routes.push(Route {
                     target: targets.len(),
                     feed: index,
+                    brief,
                     plain: cells.len() == feeding.schema.columns.len()
                         && cells.iter().enumerate().all(in_place),
                     cells,
