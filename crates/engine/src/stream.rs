@@ -523,3 +523,21 @@ async fn reader_error(reader: &mut JoinSet<Error>) -> Error {
         None => Error::bug("the reader is gone"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_batch_of_a_task_that_is_behind_waits() {
+        let ms = Duration::from_millis;
+        assert_eq!(linger(ms(0), 1000), ms(0), "it keeps up");
+        assert_eq!(linger(ms(80), 1000), ms(10));
+        assert_eq!(linger(ms(3_600_000), 1000), LINGER_MAX);
+        assert_eq!(
+            linger(ms(3_600_000), LINGER_OPS_MIN - 1),
+            ms(0),
+            "one at a time"
+        );
+    }
+}

@@ -182,3 +182,65 @@ fn a_row_laid_over_another_leaves_out_what_both_do() {
     assert_eq!(cells, [two, one, CellRef::Absent]);
     assert!(!new.is_whole_over(old) && !both.row(0).is_whole());
 }
+
+/// What an index keeps apart in this order is ranked in this order.
+#[test]
+fn cells_are_ranked_as_an_index_has_them() {
+    let decimal = |negative, digits, scale| {
+        CellRef::Decimal(DecimalRef::Finite {
+            negative,
+            scale,
+            digits,
+        })
+    };
+    let day = |year, month, day| CellRef::Date(Date { year, month, day });
+    let orders: [&[CellRef<'_>]; 7] = [
+        &[i64::MIN, -3, -2, 0, 1, i64::MAX].map(CellRef::I64),
+        &[0, 1, u64::MAX].map(CellRef::U64),
+        &[
+            decimal(true, b"12345", 0),
+            decimal(true, b"3", 0),
+            decimal(false, b"0", 0),
+            decimal(false, b"150", 2),
+            decimal(false, b"25", 1),
+            decimal(false, b"11", 0),
+            decimal(false, b"12345", 0),
+        ],
+        &["", "a", "ab", "b", "č"].map(CellRef::Text),
+        &[
+            day(-1, 12, 31),
+            day(1969, 1, 1),
+            day(2024, 2, 1),
+            day(2024, 2, 29),
+        ],
+        &[CellRef::Uuid([1; 16]), CellRef::Uuid([2; 16])],
+        &[CellRef::Bytes(b"\0"), CellRef::Bytes(b"\xff")],
+    ];
+    for cells in orders {
+        let mut rows = RowBatch::new();
+        for cell in cells {
+            rows.push(*cell);
+        }
+        rows.end_row();
+        let ranks: Vec<u64> = rows.row(0).raw_cells().map(rank).collect();
+        assert!(ranks.is_sorted(), "{cells:?}: {ranks:?}");
+        let same = ranks.windows(2).filter(|pair| pair[0] == pair[1]).count();
+        assert!(same <= 1, "{cells:?}: {ranks:?}");
+    }
+}
+
+#[test]
+fn presence_and_text_are_seen_without_decoding() {
+    for cell in examples() {
+        let mut rows = RowBatch::new();
+        rows.push(cell);
+        rows.end_row();
+        let raw = rows.row(0).raw_cells().next().unwrap();
+        assert_eq!(is_present(raw), cell.is_present(), "{cell:?}");
+        let text = match cell {
+            CellRef::Text(text) | CellRef::Json(text) => Some(text.as_bytes()),
+            _ => None,
+        };
+        assert_eq!(text_bytes(raw), text, "{cell:?}");
+    }
+}

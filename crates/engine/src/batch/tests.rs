@@ -8,7 +8,7 @@ use rand::{Rng as _, SeedableRng as _};
 use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::mapping::{Operations, TaskOptions};
 use thalweg_core::plan::{Feed, Plan, TargetTable};
-use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, UniqueKey};
 use thalweg_core::value::{CellRef, RowBatch};
 
 use super::fold;
@@ -313,4 +313,39 @@ fn what_cannot_be_folded_is_left_in_order() {
         "move onto another row"
     );
     assert!(!unfolded(vec![0], &[RowOp::Insert(row), update]));
+}
+
+/// Rows are written in the order of their keys, but in the source's where a server may mind.
+#[test]
+fn folded_rows_are_in_the_order_of_their_keys() {
+    let mut rows = RowBatch::new();
+    let keys = [7, -2, 300, 41];
+    let ops: Vec<TableOp> = keys
+        .iter()
+        .map(|key| TableOp {
+            target: 0,
+            feed: 0,
+            op: RowOp::Insert(image(&mut rows, [*key, 0, 0], FULL)),
+            unchecked: false,
+        })
+        .collect();
+    let mut order = |plan: &Plan| -> Vec<CellRef<'static>> {
+        let nets = fold(plan, &mut rows, &ops).unwrap();
+        let [Net::Folded(table)] = nets.as_slice() else {
+            panic!("{nets:?}");
+        };
+        let key = |row: &usize| match rows.row(*row).cell(0) {
+            Some(CellRef::I64(key)) => CellRef::I64(key),
+            other => panic!("{other:?}"),
+        };
+        table.inserts.iter().map(key).collect()
+    };
+    let mut plan = plan(vec![0]);
+    assert_eq!(order(&plan), [-2, 7, 41, 300].map(CellRef::I64));
+    let target = plan.targets.first_mut().unwrap();
+    target.unique_keys.push(UniqueKey {
+        name: "u".to_owned(),
+        columns: vec![1],
+    });
+    assert_eq!(order(&plan), keys.map(CellRef::I64));
 }
