@@ -120,6 +120,8 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         .await
         .unwrap()
         .unwrap();
+    let (version, _) = crate::source::version(&one.client).await.unwrap();
+    let streams = version >= 140_000;
     let mut seen = Vec::new();
     let mut aborted = 0;
     for options in [
@@ -127,6 +129,9 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         "'proto_version', '2', 'streaming', 'on'",
         "'proto_version', '2', 'streaming', 'on', 'binary', 'true'",
     ] {
+        if !streams && options.contains("streaming") {
+            continue;
+        }
         let sql = format!(
             "SELECT data FROM pg_logical_slot_peek_binary_changes('s', NULL, NULL, \
              'publication_names', 'p', {options})"
@@ -150,14 +155,14 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         seen.push(told(&out));
     }
     assert!(
-        aborted > 1,
+        aborted > 1 || !streams,
         "no savepoint was rolled back in what was streamed"
     );
     assert_eq!(seen[0].len(), 2);
     assert_eq!(seen[0][0].1.len(), 2_002);
     assert_eq!(seen[0][1].1.len(), 2_000);
-    assert_eq!(seen[0], seen[1]);
-    assert_eq!(seen[0], seen[2]);
+    assert_eq!(seen.len(), if streams { 3 } else { 1 });
+    assert!(seen.iter().all(|told| *told == seen[0]));
 }
 
 /// Columns of the tables that messages are made for: all codecs but `numeric`, whose ten bytes may
