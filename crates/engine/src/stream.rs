@@ -165,12 +165,12 @@ impl Streaming<'_> {
     }
 
     /// Publishes what a batch did; gives the position that is durable now. What is not durable yet
-    /// is kept in `open`, so that a huge transaction that is never committed is never counted.
+    /// is kept in `uncommitted`, so that a huge transaction that is never committed is never counted.
     fn publish(
         &mut self,
         gathered: Gathered,
         applied: Applied,
-        open: &mut Written,
+        uncommitted: &mut Written,
     ) -> Option<Position> {
         let Gathered {
             batches,
@@ -186,8 +186,8 @@ impl Streaming<'_> {
             self.spare.clear();
         }
         written.counts = applied.counts;
-        open.add(&written);
-        let durable = applied.durable.map(|at| (at, std::mem::take(open)));
+        uncommitted.add(&written);
+        let durable = applied.durable.map(|at| (at, std::mem::take(uncommitted)));
         self.report
             .batch(&read, durable.as_ref().map(|(at, written)| (at, written)));
         durable.map(|(at, _)| at)
@@ -421,8 +421,8 @@ const TAKEN_AT_ONCE: usize = 32;
 /// How long a batch that could be applied waits for more, when the task is behind its source for so
 /// long. Where reading and applying share a machine, the applier is free again before there is much,
 /// and small batches cost the target several times as much a row: it would stay behind. Waiting a small
-/// part of the lag is made up for many times over by larger batches, and never makes up more than that
-/// part of it; a task that keeps up does not wait.
+/// part of the lag is made up for many times over by larger batches, and adds no more than that part
+/// to it; a task that keeps up does not wait.
 fn linger(behind: Duration, ops: usize) -> Duration {
     match ops >= LINGER_OPS_MIN {
         true => (behind / 8).min(LINGER_MAX),

@@ -11,6 +11,7 @@ use thalweg_testkit::servers::{Postgres, PostgresOptions};
 
 use super::assembly::Assembly;
 use super::relation::Known;
+use super::{FLOOD, Pace};
 use crate::config::connect_source;
 use crate::position::Place;
 use crate::schema::{Attribute, Keys};
@@ -546,4 +547,18 @@ fn no_value_is_too_strange() {
         }
     }
     println!("proof: values and COPY of PostgreSQL: {inputs} inputs");
+}
+
+#[test]
+fn a_socket_is_left_alone_only_while_messages_pour_in() {
+    let pace = |messages, ms| Pace {
+        messages,
+        since: Instant::now() - Duration::from_millis(ms),
+    };
+    assert!(pace(1_000, 5).floods(), "two hundred in a millisecond");
+    assert!(!pace(1_000, 100).floods(), "ten in a millisecond");
+    assert!(!pace(FLOOD - 1, 0).floods(), "too few to tell");
+    let mut again = pace(1_000, 5);
+    again.floods();
+    assert!(!again.floods(), "counting begins anew");
 }
