@@ -10,3 +10,4 @@ mod runs;
 pub mod status;
 mod stream;
 pub mod task;
+mod turns;

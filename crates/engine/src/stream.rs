@@ -3,20 +3,19 @@
 //! A reader takes transactions from the source into a bounded queue, and while the target works on one
 //! batch the next is made of them. A batch closes when the applier is free or at a limit, so at low load
 //! the latency is one round trip and at high load batches grow by themselves. Only a task that is behind
-//! waits for a batch to grow, for a small part of its lag ([`linger`]).
+//! waits for a batch to grow, for a small part of its lag ([`linger`]). A batch that is full is begun by a
+//! second applier while the first still works ([`turns`]).
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{self, Either};
 use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
 use thalweg_core::plan::{Fate, Plan};
-use thalweg_core::ports::{Applied, Applier, ChangeStream};
+use thalweg_core::ports::{Applied, ChangeStream};
 use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
@@ -31,6 +30,7 @@ use crate::probe;
 use crate::runs::fold_runs;
 use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
+use crate::turns::{self, Idle, Turn};
 
 /// A transaction and the memory it holds.
 type Queued = (Transaction, Held);
@@ -59,8 +59,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) tables: Vec<TableSchema>,
     pub(crate) limits: &'a Limits,
     pub(crate) report: &'a Reporter,
-    /// The emptied arena of a batch that was applied: the next one begins with its memory.
-    pub(crate) spare: RowBatch,
+    /// The emptied arenas of batches that were applied: the next ones begin with their memory.
+    pub(crate) spare: Vec<RowBatch>,
 }
 
 impl Streaming<'_> {
@@ -71,7 +71,7 @@ impl Streaming<'_> {
         stop: &CancellationToken,
     ) -> Result<End> {
         let plan = Arc::clone(&self.spec.plan);
-        let mut applier = self.applier().await?;
+        let mut idle = Idle::open(self.spec, self.epoch).await?;
         let limits = self.limits.stream(plan.options.row_bytes_max);
         let (source, mut confirm) = self
             .spec
@@ -79,7 +79,7 @@ impl Streaming<'_> {
             .stream(&from, &self.tables, limits)
             .await
             .map_err(|e| e.at(Side::Source))?;
-        let mut live = self.go_live(&from, applier.as_mut()).await?;
+        let mut live = self.go_live(&from, &mut idle).await?;
         self.report.phase(TaskPhase::Streaming);
 
         let (sender, receiver) = mpsc::channel(self.limits.queue);
@@ -96,59 +96,74 @@ impl Streaming<'_> {
         let mut open = Open::default();
         // What the open target transaction has written.
         let mut uncommitted = Written::default();
+        // The batch after the one that is being written, begun already.
+        let mut following: Option<Turn> = None;
         loop {
-            if open.taken == 0 {
-                let first = tokio::select! {
-                    biased;
-                    () = stop.cancelled() => return Ok(End::Stopped),
-                    first = queue.next() => first,
-                };
-                let Some(first) = first else {
-                    return Err(reader_error(&mut reader).await);
-                };
-                queue.held = Some(first);
-                while !open.full && self.take_one(&mut queue, &mut open)? {}
-            }
-            if !open.full {
-                let linger = linger(probes.behind(), open.batch.ordered.len());
-                if !linger.is_zero() {
-                    let fill = self.fill(&mut queue, &mut open);
-                    if let Ok(filled) = tokio::time::timeout(linger, fill).await {
-                        filled?;
+            let (mut turn, whole) = match following.take() {
+                Some(turn) => (turn, true),
+                None => {
+                    let more = self.first(&mut queue, &mut open, &mut idle, stop).await?;
+                    match more {
+                        More::Stopped => return Ok(End::Stopped),
+                        More::Ended => return Err(reader_error(&mut reader).await),
+                        More::Some => {}
                     }
+                    if !open.full {
+                        let linger = linger(probes.behind(), open.batch.ordered.len());
+                        if !linger.is_zero() {
+                            let fill = self.fill(&mut queue, &mut open);
+                            if let Ok(filled) = tokio::time::timeout(linger, fill).await {
+                                filled?;
+                            }
+                        }
+                    }
+                    let gathered = self.close(&mut open).await?;
+                    if !gathered.again.is_empty() {
+                        // Whatever part of a huge transaction is open is rolled back.
+                        drop(idle);
+                        let mut idle = Idle::open(self.spec, self.epoch).await?;
+                        let again = idle.any()?.load_again(&gathered.again).await;
+                        again.map_err(|e| e.at(Side::Target))?;
+                        return Ok(End::Again);
+                    }
+                    let last = gathered.batches.last();
+                    let whole = last.is_some_and(|batch| batch.position.is_some());
+                    (idle.write(gathered)?, whole)
                 }
-            }
-            let gathered = self.close(std::mem::take(&mut open)).await?;
-            if !gathered.again.is_empty() {
-                // Whatever part of a huge transaction is open is rolled back.
-                drop(applier);
-                let mut applier = self.applier().await?;
-                let again = applier.load_again(&gathered.again).await;
-                again.map_err(|e| e.at(Side::Target))?;
-                return Ok(End::Again);
-            }
-            // The target's statements are sent first; the next batch is made while it works.
+            };
+            // The next batch is made, and begun, while the target works on this one. After a part of a
+            // huge transaction comes the next, in the same target transaction.
+            let may_begin = live && whole;
             let mut next = Ok(());
-            let applied = {
-                let apply = pin!(apply(applier.as_mut(), &gathered.batches));
-                let fill = pin!(self.fill(&mut queue, &mut open));
-                match future::select(apply, fill).await {
-                    Either::Left((applied, _)) => applied,
-                    Either::Right((filled, apply)) => {
+            let mut blocked = false;
+            let done = loop {
+                tokio::select! {
+                    biased;
+                    done = turn.done() => break done.map_err(|e| e.at(Side::Target))?,
+                    () = idle.opened() => blocked = false,
+                    filled = self.fill(&mut queue, &mut open), if !blocked => {
+                        blocked = true;
                         next = filled;
-                        apply.await
+                        if next.is_ok() && following.is_none() && may_begin && open.may_begin() && idle.is_ready() {
+                            let gathered = self.close(&mut open).await?;
+                            following = Some(idle.begin(gathered)?);
+                            blocked = false;
+                        }
                     }
                 }
             };
-            let applied = applied.map_err(|e| e.at(Side::Target))?;
-            if let Some(position) = self.publish(gathered, applied, &mut uncommitted) {
+            idle.put(done.applier);
+            if let Some(position) = self.publish(done.gathered, done.applied, &mut uncommitted) {
+                if let Some(following) = &mut following {
+                    following.come();
+                }
                 durable.send_replace(position.clone());
                 confirm
                     .confirm(&position)
                     .await
                     .map_err(|e| e.at(Side::Source))?;
                 if !live {
-                    live = self.go_live(&position, applier.as_mut()).await?;
+                    live = self.go_live(&position, &mut idle).await?;
                 }
                 if stop.is_cancelled() {
                     return Ok(End::Stopped);
@@ -156,12 +171,6 @@ impl Streaming<'_> {
             }
             next?;
         }
-    }
-
-    async fn applier(&self) -> Result<Box<dyn Applier>> {
-        let plan = Arc::clone(&self.spec.plan);
-        let target = &self.spec.target;
-        target.open_applier(&self.spec.key, self.epoch, plan).await
     }
 
     /// Publishes what a batch did; gives the position that is durable now. What is not durable yet
@@ -181,9 +190,11 @@ impl Streaming<'_> {
         if let Some(batch) = batches.into_iter().next()
             // What a batch of huge rows took is not kept.
             && batch.rows.held_bytes() <= 2 * self.limits.batch_bytes
+            && self.spare.len() < SPARE_MAX
         {
-            self.spare = batch.rows;
-            self.spare.clear();
+            let mut rows = batch.rows;
+            rows.clear();
+            self.spare.push(rows);
         }
         written.counts = applied.counts;
         uncommitted.add(&written);
@@ -194,7 +205,7 @@ impl Streaming<'_> {
     }
 
     /// Marks all tables Live once the stream has passed every load; says whether they are.
-    async fn go_live(&mut self, at: &Position, applier: &mut dyn Applier) -> Result<bool> {
+    async fn go_live(&mut self, at: &Position, idle: &mut Idle) -> Result<bool> {
         let source = &self.spec.source;
         let mut all = true;
         for phase in &mut self.phases {
@@ -205,7 +216,7 @@ impl Streaming<'_> {
         if !all {
             return Ok(false);
         }
-        applier.go_live().await?;
+        idle.any()?.go_live().await?;
         for (target, phase) in self.phases.iter_mut().enumerate() {
             *phase = Phase::Live;
             self.report
@@ -219,7 +230,7 @@ impl Streaming<'_> {
     /// those are not kept waiting for its end.
     fn take_one(&mut self, queue: &mut Queue, open: &mut Open) -> Result<bool> {
         if open.batch.rows.held_bytes() == 0 {
-            open.batch.rows = std::mem::take(&mut self.spare);
+            open.batch.rows = self.spare.pop().unwrap_or_default();
         }
         let Some((transaction, held)) = queue.ready() else {
             return Ok(false);
@@ -259,11 +270,38 @@ impl Streaming<'_> {
         Ok(true)
     }
 
-    /// Takes what comes into the open batch until that is full, and begins to make its net effect then;
-    /// returns early when nothing more can come. Cancel-safe: what was taken stays in the batch.
+    /// Waits until there is something in the open batch.
+    async fn first(
+        &mut self,
+        queue: &mut Queue,
+        open: &mut Open,
+        idle: &mut Idle,
+        stop: &CancellationToken,
+    ) -> Result<More> {
+        while open.taken == 0 {
+            let next = tokio::select! {
+                biased;
+                () = stop.cancelled() => return Ok(More::Stopped),
+                next = queue.next() => next,
+                () = tokio::time::sleep(SPARE_KEPT), if idle.has_spare() => {
+                    idle.close_spare();
+                    continue;
+                }
+            };
+            let Some(next) = next else {
+                return Ok(More::Ended);
+            };
+            queue.held = Some(next);
+            while !open.full && self.take_one(queue, open)? {}
+        }
+        Ok(More::Some)
+    }
+
+    /// Takes what comes into the open batch until that is full, and makes its net effect then; returns
+    /// early when nothing more can come. Cancel-safe: what was taken stays in the batch.
     async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
         while !open.full {
-            // Not too many at a time: the statements of the batch before are written meanwhile.
+            // Not too many at a time: the batch before is written meanwhile.
             for _ in 0..TAKEN_AT_ONCE {
                 if open.full || !self.take_one(queue, open)? {
                     break;
@@ -281,29 +319,38 @@ impl Streaming<'_> {
                 tokio::task::yield_now().await;
             }
         }
-        if open.folding.is_none() {
+        if open.folded.is_none() && open.folding.is_none() {
             let (plan, kept) = (Arc::clone(&self.spec.plan), open.gathered.kept.clone());
             let batch = std::mem::take(&mut open.batch);
             open.gathered.written.bytes = bytes_written(&batch);
             let fold = move || fold_runs(&plan, batch, &kept);
             open.folding = Some(tokio::task::spawn_blocking(fold));
         }
+        if let Some(folding) = &mut open.folding {
+            let folded = folding.await;
+            open.folding = None;
+            open.folded =
+                Some(folded.map_err(|panic| Error::bug("folding panicked").caused_by(panic))??);
+        }
         Ok(())
     }
 
-    /// Ends a batch: its net effect is made, if it is not yet.
-    async fn close(&mut self, open: Open) -> Result<Gathered> {
+    /// Ends a batch, with its net effect, and leaves a new one.
+    async fn close(&mut self, open: &mut Open) -> Result<Gathered> {
+        if let Some(folding) = &mut open.folding {
+            let folded = folding.await;
+            open.folded =
+                Some(folded.map_err(|panic| Error::bug("folding panicked").caused_by(panic))??);
+        }
         let Open {
             mut gathered,
             batch,
             layouts,
-            folding,
+            folded,
             ..
-        } = open;
-        gathered.batches = match folding {
-            Some(folding) => folding
-                .await
-                .map_err(|panic| Error::bug("folding panicked").caused_by(panic))??,
+        } = std::mem::take(open);
+        gathered.batches = match folded {
+            Some(folded) => folded,
             None => {
                 gathered.written.bytes = bytes_written(&batch);
                 fold_runs(&self.spec.plan, batch, &gathered.kept)?
@@ -390,17 +437,6 @@ fn kept(
     Ok(Some(kept))
 }
 
-/// Applies the parts of one batch.
-async fn apply(applier: &mut dyn Applier, batches: &[ApplyBatch]) -> Result<Applied> {
-    let mut all = Applied::default();
-    for batch in batches {
-        let applied = applier.apply(batch).await?;
-        all.durable = applied.durable;
-        add_all(&mut all.counts, &applied.counts);
-    }
-    Ok(all)
-}
-
 /// A batch that transactions are taken into.
 #[derive(Default)]
 struct Open {
@@ -413,7 +449,32 @@ struct Open {
     full: bool,
     /// Its net effect on the way, begun when it was full; the batch itself is there then.
     folding: Option<JoinHandle<Result<Vec<ApplyBatch>>>>,
+    /// Its net effect.
+    folded: Option<Vec<ApplyBatch>>,
 }
+
+impl Open {
+    /// Whether it may be begun while the batch before is being written.
+    fn may_begin(&self) -> bool {
+        let folded = self.folded.as_deref();
+        self.full && self.gathered.again.is_empty() && folded.is_some_and(turns::may_go_ahead)
+    }
+}
+
+/// What came.
+enum More {
+    /// At least one transaction.
+    Some,
+    /// The task is to stop.
+    Stopped,
+    /// The reader has ended.
+    Ended,
+}
+
+/// A second applier that had nothing to do for so long is closed.
+const SPARE_KEPT: Duration = Duration::from_secs(10);
+/// Emptied arenas that are kept: of the batches that are being written and begun.
+const SPARE_MAX: usize = 2;
 
 /// Transactions that are taken before the applier has its turn again.
 const TAKEN_AT_ONCE: usize = 32;
@@ -436,8 +497,8 @@ const LINGER_MAX: Duration = Duration::from_millis(100);
 
 /// A batch, in the parts it is applied in, and what is to be told of it.
 #[derive(Default)]
-struct Gathered {
-    batches: Vec<ApplyBatch>,
+pub(crate) struct Gathered {
+    pub(crate) batches: Vec<ApplyBatch>,
     /// From which operation on which targets have what derived cascades do.
     kept: Vec<(usize, Vec<usize>)>,
     read: Read,

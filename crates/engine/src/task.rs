@@ -7,7 +7,6 @@ use thalweg_core::plan::{Plan, source_difference};
 use thalweg_core::ports::{Source, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -143,7 +142,7 @@ async fn run_once(
         tables,
         limits,
         report,
-        spare: RowBatch::new(),
+        spare: Vec::new(),
     }
     .run(from, budget, stop)
     .await

@@ -6,13 +6,15 @@
 //!   trigger waits for one. Otherwise one `UPDATE` each, many of them in one packet. Not by a join on
 //!   a derived table: that would give the values of a column one common type first, in which not
 //!   every value is what it was.
-//! - Inserts: of many rows, plainly. Who is there already is drift, and found by the row path.
+//! - Inserts: of many rows, as files ([`super::file`]) where that can be, otherwise plainly. Who is there
+//!   already is drift, and found by the row path.
 
 use thalweg_core::batch::{FoldedTable, TableCounts};
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 
 use super::error::convert_for;
+use super::file;
 use super::session::{Session, Written};
 use super::statement::Statement;
 use super::table::{Pack, Rules, Table};
@@ -177,6 +179,11 @@ pub(super) async fn insert<'r>(
     rows: impl Iterator<Item = RowRef<'r>>,
 ) -> Result<u64> {
     let rows: Vec<RowRef<'r>> = rows.collect();
+    if file::takes(session, table, &rows)
+        && let Some(inserted) = file::insert(session, table, &rows).await?
+    {
+        return Ok(inserted);
+    }
     let mut inserted = 0;
     let alone = |row: &RowRef<'r>| table.unlabelled(*row) > 0;
     for run in rows.chunk_by(|a, b| alone(a) == alone(b)) {

@@ -131,8 +131,45 @@ impl Literal {
 
     /// Appends a value or NULL. After an error what was appended is of no use.
     pub(super) fn put(&self, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.write(cell, Form::Literal, out)
+    }
+
+    /// Whether values can stand as fields of a file ([`Literal::put_field`]) and mean the same as literals
+    /// do. A file has text only, all of one character set: octets would be read as characters, and
+    /// a number for a label, a bit string or a year means another value than its digits.
+    pub(super) fn has_field(&self) -> bool {
+        match self {
+            Literal::Int
+            | Literal::Float
+            | Literal::Decimal { .. }
+            | Literal::Text(_)
+            | Literal::Char
+            | Literal::Json { native: false }
+            | Literal::Date
+            | Literal::Time(_)
+            | Literal::DateTime(_)
+            | Literal::Timestamp(_)
+            | Literal::Uuid => true,
+            Literal::Year
+            | Literal::Bits(_)
+            | Literal::Json { native: true }
+            | Literal::Enum(_)
+            | Literal::Set(_)
+            | Literal::Bytes(_)
+            | Literal::Geometry
+            | Literal::Other => false,
+        }
+    }
+
+    /// Appends a value or NULL as a field of a file, escaped by `\`. After an error what was appended
+    /// is of no use.
+    pub(super) fn put_field(&self, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<(), Refused> {
+        self.write(cell, Form::Field, out)
+    }
+
+    fn write(&self, cell: CellRef<'_>, form: Form, out: &mut Vec<u8>) -> Result<(), Refused> {
         match (self, cell) {
-            (_, CellRef::Null) => out.extend_from_slice(b"NULL"),
+            (_, CellRef::Null) => out.extend_from_slice(form.null()),
             (Literal::Int, CellRef::I64(v)) => integer(v, out),
             (Literal::Int, CellRef::U64(v)) => integer(v, out),
             (Literal::Year, CellRef::I64(v)) => {
@@ -152,16 +189,16 @@ impl Literal {
             }
             (Literal::Text(limit), CellRef::Text(v)) => {
                 limit.check(v)?;
-                quoted(v.as_bytes(), out);
+                form.text(v.as_bytes(), out);
             }
             (Literal::Char, CellRef::Text(v)) => {
                 if v.ends_with(' ') {
                     return Err("a CHAR column does not keep trailing spaces");
                 }
-                quoted(v.as_bytes(), out);
+                form.text(v.as_bytes(), out);
             }
             (Literal::Json { .. }, CellRef::Json(v)) | (Literal::Other, CellRef::Other(v)) => {
-                quoted(v.as_bytes(), out);
+                form.text(v.as_bytes(), out);
             }
             // See [`Literal::is_unlabelled`].
             (Literal::Enum(_), CellRef::Text("")) if self.is_unlabelled(cell) => out.push(b'0'),
@@ -182,24 +219,24 @@ impl Literal {
             }
             (Literal::Geometry, CellRef::Bytes(v)) => binary(v, out),
             (Literal::Date, CellRef::Date(v)) => {
-                out.push(b'\'');
+                form.quote(out);
                 date(v, out)?;
-                out.push(b'\'');
+                form.quote(out);
             }
             (Literal::Time(precision), CellRef::Time(v)) => {
                 if !(-TIME_MICROS_MAX..=TIME_MICROS_MAX).contains(&v) {
                     return Err("a TIME lies between -838:59:59.999999 and 838:59:59.999999");
                 }
                 whole(v, *precision)?;
-                out.push(b'\'');
+                form.quote(out);
                 if v < 0 {
                     out.push(b'-');
                 }
                 clock(v.unsigned_abs(), out);
-                out.push(b'\'');
+                form.quote(out);
             }
             (Literal::DateTime(p), CellRef::Timestamp(day, micros)) => {
-                civil(day, micros, *p, out)?;
+                civil(day, micros, *p, form, out)?;
             }
             // A zero TIMESTAMP is no moment and comes as a civil time.
             (Literal::Timestamp(p), CellRef::Timestamp(day, micros)) => {
@@ -211,7 +248,7 @@ impl Literal {
                 if day != zero || micros != 0 {
                     return Err(OTHER_KIND);
                 }
-                civil(day, micros, *p, out)?;
+                civil(day, micros, *p, form, out)?;
             }
             (Literal::Timestamp(p), CellRef::Instant(v)) => {
                 if v == i64::MAX || v == i64::MIN {
@@ -219,10 +256,10 @@ impl Literal {
                 }
                 let day = Date::from_unix_days(v.div_euclid(DAY_MICROS));
                 let day = day.ok_or("the year is beyond 9999 or before 0")?;
-                civil(day, v.rem_euclid(DAY_MICROS), *p, out)?;
+                civil(day, v.rem_euclid(DAY_MICROS), *p, form, out)?;
             }
             (Literal::Uuid, CellRef::Uuid(v)) => {
-                out.push(b'\'');
+                form.quote(out);
                 for (index, byte) in v.iter().enumerate() {
                     if matches!(index, 4 | 6 | 8 | 10) {
                         out.push(b'-');
@@ -235,7 +272,7 @@ impl Literal {
                         });
                     }
                 }
-                out.push(b'\'');
+                form.quote(out);
             }
             (_, CellRef::Absent | CellRef::Unchanged) => return Err("the value is not there"),
             _ => return Err(OTHER_KIND),
@@ -311,6 +348,37 @@ impl Literal {
     }
 }
 
+/// Where a value stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// In a statement.
+    Literal,
+    /// In a file that a statement reads.
+    Field,
+}
+
+impl Form {
+    fn null(self) -> &'static [u8] {
+        match self {
+            Form::Literal => b"NULL",
+            Form::Field => b"\\N",
+        }
+    }
+
+    fn quote(self, out: &mut Vec<u8>) {
+        if self == Form::Literal {
+            out.push(b'\'');
+        }
+    }
+
+    fn text(self, bytes: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Form::Literal => quoted(bytes, out),
+            Form::Field => escaped(bytes, out),
+        }
+    }
+}
+
 impl Limit {
     fn check(self, text: &str) -> Result<(), Refused> {
         if !text.ends_with(' ') {
@@ -357,6 +425,26 @@ fn quoted(bytes: &[u8], out: &mut Vec<u8>) {
     }
     out.extend_from_slice(rest);
     out.push(b'\'');
+}
+
+/// A text between tabs. In UTF-8 no byte of a longer character is one of these.
+fn escaped(bytes: &[u8], out: &mut Vec<u8>) {
+    let mut rest = bytes;
+    while let Some(at) = memchr::memchr3(b'\\', b'\t', b'\n', rest) {
+        let (head, tail) = rest.split_at(at);
+        out.extend_from_slice(head);
+        let Some((byte, tail)) = tail.split_first() else {
+            break;
+        };
+        out.push(b'\\');
+        out.push(match byte {
+            b'\t' => b't',
+            b'\n' => b'n',
+            byte => *byte,
+        });
+        rest = tail;
+    }
+    out.extend_from_slice(rest);
 }
 
 /// The introducer keeps the server from looking for characters in it.
@@ -468,16 +556,22 @@ fn date(value: Date, out: &mut Vec<u8>) -> Result<(), Refused> {
     Ok(())
 }
 
-fn civil(day: Date, micros: i64, precision: u8, out: &mut Vec<u8>) -> Result<(), Refused> {
+fn civil(
+    day: Date,
+    micros: i64,
+    precision: u8,
+    form: Form,
+    out: &mut Vec<u8>,
+) -> Result<(), Refused> {
     if !(0..DAY_MICROS).contains(&micros) {
         return Err("the time of day does not exist");
     }
     whole(micros, precision)?;
-    out.push(b'\'');
+    form.quote(out);
     date(day, out)?;
     out.push(b' ');
     clock(micros.unsigned_abs(), out);
-    out.push(b'\'');
+    form.quote(out);
     Ok(())
 }
 

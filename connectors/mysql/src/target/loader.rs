@@ -1,8 +1,6 @@
-//! Loading: one chunk in one transaction, by statements of many rows straight into the table.
-//!
-//! Not by `LOAD DATA LOCAL`: it is no faster than such statements, has its own rules for values, and
-//! the server would ask us for a file. Rows of one source of several go by a staging table and meet the
-//! others' there ([`super::merged`]).
+//! Loading: one chunk in one transaction, straight into the table, as files or by statements of many rows
+//! ([`bulk::insert`]). Rows of one source of several go by a staging table and meet the others' there
+//! ([`super::merged`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

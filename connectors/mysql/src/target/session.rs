@@ -13,7 +13,8 @@
 //! - `autocommit` off: a statement outside of a transaction never becomes durable by itself.
 //! - Waits for locks are bounded, and those for a client that is gone as well.
 //!
-//! Of `LOCAL INFILE` there is no handler: a server that asks for a file gets nothing.
+//! A server that asks for a file (`LOCAL INFILE`) gets the rows that were written for the statement it was
+//! sent ([`super::file`]), and never a file.
 
 use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Params, Row};
@@ -85,6 +86,9 @@ pub(super) struct Facts {
     pub(super) flavor: Flavor,
     /// Bytes of the longest statement.
     pub(super) packet_max: usize,
+    /// Whether rows may go as files ([`super::file`]): it is a MariaDB that takes them, and its log has
+    /// no statements.
+    pub(super) files: bool,
 }
 
 /// One connection to the target.
@@ -137,21 +141,24 @@ impl Session {
             facts: Facts {
                 flavor: Flavor::DEFAULT,
                 packet_max: 0,
+                files: false,
             },
         };
-        type Variables = (String, u64, Option<String>);
+        type Variables = (String, u64, Option<String>, u8);
         let found: Option<Variables> = session
             .first(
                 "SELECT VERSION(), @@max_allowed_packet, \
-                 (SELECT IF(@@log_bin, @@binlog_format, NULL))",
+                 (SELECT IF(@@log_bin, @@binlog_format, NULL)), @@local_infile",
             )
             .await?;
-        let (version, packet, log) = found.ok_or_else(|| Error::transient("no answer"))?;
-        session.facts = Facts {
-            flavor: Flavor::parse(&version),
-            packet_max: usize::try_from(packet).unwrap_or(usize::MAX),
-        };
+        let (version, packet, log, files) = found.ok_or_else(|| Error::transient("no answer"))?;
         let log_statements = log.as_deref() == Some("STATEMENT");
+        let flavor = Flavor::parse(&version);
+        session.facts = Facts {
+            flavor,
+            packet_max: usize::try_from(packet).unwrap_or(usize::MAX),
+            files: flavor.maria && files != 0 && !log_statements,
+        };
         for pin in pins(session.facts.flavor, log_statements) {
             session.run(&pin).await?;
         }
@@ -211,6 +218,17 @@ impl Session {
         params: impl Into<Params> + Send,
     ) -> Result<Vec<T>> {
         self.conn.exec(sql, params).await.map_err(convert)
+    }
+
+    /// Runs a statement and gives the server's words about it, and its own words where it refuses it.
+    pub(super) async fn tell(
+        &mut self,
+        sql: &str,
+    ) -> std::result::Result<String, mysql_async::Error> {
+        let result = self.conn.query_iter(sql).await?;
+        let info = result.info().into_owned();
+        result.drop_result().await?;
+        Ok(info)
     }
 
     /// Runs one or more statements and gives what each has found or written, with the server's words.

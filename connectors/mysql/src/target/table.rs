@@ -139,15 +139,39 @@ impl Table {
 
     /// Appends the literal of a value to be stored.
     pub(super) fn put(&self, index: usize, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<()> {
+        let literal = self.taking(index, cell)?;
+        literal
+            .put(cell, out)
+            .map_err(|reason| self.refuse(index, reason))
+    }
+
+    /// Whether every row can be a line of a file.
+    pub(super) fn has_fields(&self) -> bool {
+        // A line without anything in it is not certain to be a row.
+        self.width() > 1 && self.columns.iter().all(|column| column.literal.has_field())
+    }
+
+    /// Appends a value to be stored as a field of a file.
+    pub(super) fn put_field(
+        &self,
+        index: usize,
+        cell: CellRef<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<()> {
+        let literal = self.taking(index, cell)?;
+        literal
+            .put_field(cell, out)
+            .map_err(|reason| self.refuse(index, reason))
+    }
+
+    /// How a column's values are written, if it takes this one.
+    fn taking(&self, index: usize, cell: CellRef<'_>) -> Result<&Literal> {
         let column = self.at(index)?;
         if cell == CellRef::Null && !column.nullable {
             // The server would take a NULL for the present time, or for the next number.
             return Err(self.refuse(index, "the column takes no NULL"));
         }
-        column
-            .literal
-            .put(cell, out)
-            .map_err(|reason| self.refuse(index, reason))
+        Ok(&column.literal)
     }
 
     /// Appends `(…, …)` with all values of a row.

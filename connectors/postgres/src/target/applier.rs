@@ -41,8 +41,10 @@ pub(super) struct PostgresApplier {
     rows: Vec<Option<Rows>>,
     /// `None`: no cascade of the plan is derived.
     follower: Option<Follower>,
-    /// A transaction is open: a part of a huge one was applied.
+    /// A transaction is open: a part of a huge one was applied, or a batch was begun ahead.
     open: bool,
+    /// The rows of the open batch are staged.
+    ahead: bool,
 }
 
 /// A target table, or the part of it that one source fills, with its staging table.
@@ -125,6 +127,7 @@ impl PostgresApplier {
             staged: plan.targets.iter().map(feeds).collect(),
             rows: plan.targets.iter().map(|_| None).collect(),
             open: false,
+            ahead: false,
             plan,
         })
     }
@@ -150,8 +153,8 @@ impl PostgresApplier {
         self.owner.expect_one(owned.len() as u64)
     }
 
-    /// Applies the rows of a batch in the open transaction.
-    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+    /// The net effect of a batch, if it goes by the bulk path.
+    fn bulk<'b>(&self, batch: &'b ApplyBatch) -> Option<&'b [Net]> {
         let merged = |net: &Net| match net {
             Net::Folded(table) => self
                 .plan
@@ -161,15 +164,21 @@ impl PostgresApplier {
             Net::InOrder(_) => false,
         };
         let many = batch.ordered.len() >= BULK_OPS_MIN || batch.rows.bytes() >= BULK_BYTES_MIN;
-        let nets = batch
-            .folded
-            .as_deref()
-            .filter(|nets| many || nets.iter().any(merged));
-        if let Some(nets) = nets {
+        let folded = batch.folded.as_deref();
+        folded.filter(|nets| many || nets.iter().any(merged))
+    }
+
+    /// Applies the rows of a batch in the open transaction.
+    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+        let staged = std::mem::take(&mut self.ahead);
+        if let Some(nets) = self.bulk(batch) {
             self.prepare_stages(nets).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
-            match self.apply_folded(batch, nets, &mut bulk_counts).await {
+            match self
+                .apply_folded(batch, nets, staged, &mut bulk_counts)
+                .await
+            {
                 Ok(()) => {
                     self.sql("RELEASE SAVEPOINT thalweg").await?;
                     for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
@@ -233,13 +242,14 @@ impl PostgresApplier {
         &mut self,
         batch: &ApplyBatch,
         nets: &[Net],
+        staged: bool,
         counts: &mut [TableCounts],
     ) -> Result<(), BulkError> {
         let client = &self.connection.client;
         let missing = || Error::bug("a folded table without staging");
-        for table in folded(nets) {
-            let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
-            staged.stage(client, &batch.rows, table).await?;
+        for table in folded(nets).filter(|_| !staged) {
+            let slot = stage_of(&mut self.staged, table).ok_or_else(missing)?;
+            slot.stage(client, &batch.rows, table).await?;
         }
         // Children before parents when rows go, parents before children when they come.
         for table in folded(nets).rev() {
@@ -447,6 +457,27 @@ impl Applier for PostgresApplier {
         client.execute(layouts::DROP, &key).await.map_err(convert)?;
         layouts::put(client, task, all).await?;
         self.sql("COMMIT").await
+    }
+
+    /// Copies the rows into staging tables, which nobody else sees. What is prepared for it is prepared
+    /// outside of the transaction: that takes locks of the target tables, and somebody who waits for
+    /// those would be waited for by the other applier.
+    async fn ahead(&mut self, batch: &ApplyBatch) -> Result<()> {
+        let Some(nets) = self.bulk(batch) else {
+            return Ok(());
+        };
+        self.prepare_stages(nets).await?;
+        self.sql("BEGIN").await?;
+        self.open = true;
+        self.ahead = true;
+        let client = &self.connection.client;
+        for table in folded(nets) {
+            let slot = stage_of(&mut self.staged, table);
+            let slot = slot.ok_or_else(|| Error::bug("a folded table without staging"))?;
+            let staged = slot.stage(client, &batch.rows, table).await;
+            staged.map_err(|error| error.error)?;
+        }
+        Ok(())
     }
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {

@@ -157,6 +157,21 @@ pub trait Applier: Send {
     /// The epoch is checked. Repeatable.
     async fn keep_layouts(&mut self, layouts: &[(TableName, Layout)]) -> Result<()>;
 
+    /// Begins a batch while another applier of the same task still writes the batch before it: does what
+    /// cannot depend on that one, in this applier's own transaction. [`Applier::apply`] of the same
+    /// batch follows when the other has committed, and does the rest. It may be slow, but it must not
+    /// wait for the other, nor the other for it. No transaction of this applier is open, the
+    /// batch has a position, and all tables of the plan are live. After an error the applier is of no more use.
+    async fn ahead(&mut self, _batch: &ApplyBatch) -> Result<()> {
+        Ok(())
+    }
+
+    /// Takes back what [`Applier::ahead`] did, so that nobody waits for it; [`Applier::apply`] does all
+    /// of the batch then.
+    async fn give_way(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Applies all of the batch together with the checkpoint, or nothing. A batch without a
     /// position keeps the target transaction open; after an error the applier is of no more use
     /// and whatever was not committed is rolled back.

@@ -38,12 +38,18 @@ struct Life {
     chunks: Vec<u64>,
     /// Loads that were given up for a change that could not be placed.
     again: u64,
+    /// Batches that were begun ahead of their turn.
+    begun: u64,
 }
 
 /// One life: transactions while it loads and streams; a fault at `step`, and restarts without help.
 async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -> Life {
     let mut vault = Vault::new(kind, seed);
     let mut life = Life::default();
+    if seed % 2 == 1 {
+        // Batches are full at once, so that they are begun ahead.
+        vault.world.limits.batch_ops = 3;
+    }
     if transient {
         vault.world.faults.stumble_at(step);
     } else {
@@ -83,6 +89,7 @@ async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -
         // A process that starts anew has no snapshot to share.
         world.source.one_snapshot = false;
     }
+    life.begun = vault.world.target.begun();
     life.again = vault.world.target.now().loads_again;
     if vault.world.half_transactions() > 0 {
         life.lost = Some("half a transaction was visible".into());
@@ -102,7 +109,7 @@ async fn every_step(
     wrap: Wrap,
 ) -> Vec<(u64, u64, String)> {
     let mut lost = Vec::new();
-    let (mut lives, mut again) = (0, 0);
+    let (mut lives, mut again, mut begun) = (0, 0, 0);
     let (seeds, stride) = match std::env::var_os("THALWEG_PROVE") {
         Some(_) => (seeds * 10, 1),
         None => (seeds, seeds * 4),
@@ -113,6 +120,7 @@ async fn every_step(
             let life = live(kind, seed, step, transient, wrap).await;
             lives += 1;
             again += life.again;
+            begun += life.begun;
             lost.extend(life.lost.map(|why| (seed, step, why)));
             if !life.happened {
                 assert!(step > 40, "a life has more than {step} steps");
@@ -122,8 +130,9 @@ async fn every_step(
     }
     println!(
         "proof: {lives} lives of loads in chunks, each with a fault at another step, {seeds} seeds, {again} \
-         loads given up: {kind:?}"
+         loads given up, {begun} batches begun ahead: {kind:?}"
     );
+    assert!(begun > 0, "no batch was begun ahead");
     let asked_for = kind.partial || kind.truncates;
     assert!(asked_for || again == 0, "loads given up for nothing");
     assert!(!kind.partial || again > 0, "no load was given up");

@@ -28,9 +28,11 @@ enum End {
 async fn live(
     step: u64,
     transient: bool,
+    batch_ops: usize,
     wrap: fn(MemorySource) -> Arc<dyn Source>,
-) -> (End, bool) {
-    let world = World::new();
+) -> (End, bool, u64) {
+    let mut world = World::new();
+    world.limits.batch_ops = batch_ops;
     for n in 0..4 {
         world.transact(n);
     }
@@ -55,7 +57,7 @@ async fn live(
         if let Err(error) = outcome
             && !(error.kind() == Kind::Bug && world.faults.happened())
         {
-            return (End::Lost(error.chain()), happened);
+            return (End::Lost(error.chain()), happened, world.target.begun());
         }
         if happened {
             world.faults.revive();
@@ -64,18 +66,19 @@ async fn live(
     if happened && !world.equal() {
         // The fault may have come in the last run: one more, undisturbed.
         if let Err(error) = world.run(wrap(world.source.clone())).await {
-            return (End::Lost(error.chain()), happened);
+            return (End::Lost(error.chain()), happened, world.target.begun());
         }
     }
     if world.half_transactions() > 0 {
-        return (End::Lost("half a transaction was visible".into()), happened);
+        let half = "half a transaction was visible".into();
+        return (End::Lost(half), happened, world.target.begun());
     }
     let end = if world.equal() {
         End::Equal
     } else {
         End::Lost("not equal".into())
     };
-    (end, happened)
+    (end, happened, world.target.begun())
 }
 
 /// Lives through a fault at every step there is; gives the lives that did not end well.
@@ -84,18 +87,27 @@ async fn every_step(
     wrap: fn(MemorySource) -> Arc<dyn Source>,
 ) -> Vec<(u64, String)> {
     let mut lost = Vec::new();
-    for step in 0..10_000 {
-        let (end, happened) = live(step, transient, wrap).await;
-        if let End::Lost(why) = end {
-            lost.push((step, why));
+    // With small batches they are full at once, and begun ahead of their turn.
+    for batch_ops in [20_000, 3] {
+        let (mut step, mut begun) = (0, 0);
+        loop {
+            let (end, happened, ahead) = live(step, transient, batch_ops, wrap).await;
+            begun += ahead;
+            if let End::Lost(why) = end {
+                lost.push((step, why));
+            }
+            if !happened {
+                break;
+            }
+            step += 1;
         }
-        if !happened {
-            println!("proof: a fault at each of {step} steps");
-            assert!(step > 30, "a life has more than {step} steps");
-            return lost;
-        }
+        println!(
+            "proof: a fault at each of {step} steps, batches of {batch_ops}, {begun} begun ahead"
+        );
+        assert!(step > 30, "a life has more than {step} steps");
+        assert!(begun > 0 || batch_ops > 3, "no batch was begun ahead");
     }
-    panic!("a life never ends");
+    lost
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,6 +23,8 @@ pub(crate) struct World {
     pub(crate) plan: Arc<Plan>,
     /// What all amounts are together, always.
     total: i64,
+    /// Of the runs.
+    pub(crate) limits: Limits,
 }
 
 pub(crate) fn schemas(schema: &str, columns: &[&str]) -> Vec<TableSchema> {
@@ -91,6 +93,7 @@ impl World {
             target,
             plan,
             total,
+            limits: Limits::default(),
         }
     }
 
@@ -154,7 +157,7 @@ impl World {
         let stop = CancellationToken::new();
         let run = task::run(
             spec,
-            Limits::default(),
+            self.limits,
             MemoryBudget::default(),
             status,
             stop.clone(),

@@ -1,6 +1,7 @@
 //! A target in memory.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -54,6 +55,7 @@ pub struct MemoryTarget {
     held: Arc<watch::Sender<bool>>,
     faults: Arc<Faults>,
     unique: Arc<Mutex<Vec<Unique>>>,
+    begun: Arc<AtomicU64>,
     /// Says of every table that rows of several moments can lie in it, whether or not that is so.
     pub says_loose: bool,
 }
@@ -81,6 +83,7 @@ impl MemoryTarget {
             held: Arc::new(watch::Sender::new(false)),
             faults,
             unique: Arc::default(),
+            begun: Arc::default(),
             says_loose: false,
         }
     }
@@ -152,6 +155,11 @@ impl MemoryTarget {
     /// Every state ever committed, oldest first.
     pub fn history(&self) -> Vec<Committed> {
         self.states().clone()
+    }
+
+    /// Batches that were begun ahead of their turn.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     fn states(&self) -> MutexGuard<'_, Vec<Committed>> {
@@ -269,6 +277,7 @@ impl Target for MemoryTarget {
             epoch,
             plan,
             open: None,
+            begun: None,
         }))
     }
 
@@ -429,6 +438,8 @@ struct MemoryApplier {
     plan: Arc<Plan>,
     /// Rows as the open transaction has them.
     open: Option<Store>,
+    /// The position of a batch that was begun ahead of its turn.
+    begun: Option<Position>,
 }
 
 #[async_trait]
@@ -459,8 +470,33 @@ impl Applier for MemoryApplier {
         })
     }
 
+    /// Nothing can be done ahead here, but what the engine promises is checked.
+    async fn ahead(&mut self, batch: &ApplyBatch) -> Result<()> {
+        self.target.faults.step()?;
+        if self.open.is_some() || self.begun.is_some() || !self.target.now().live {
+            return Err(Error::bug("a batch is begun at the wrong time"));
+        }
+        self.begun.clone_from(&batch.position);
+        self.target.begun.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        match self.begun {
+            Some(_) => Ok(()),
+            None => Err(Error::bug("a part of a transaction is begun")),
+        }
+    }
+
+    async fn give_way(&mut self) -> Result<()> {
+        self.begun = None;
+        self.target.faults.step()
+    }
+
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         self.target.faults.step()?;
+        if let Some(begun) = self.begun.take()
+            && batch.position != Some(begun)
+        {
+            return Err(Error::bug("another batch than the one that was begun"));
+        }
         let mut held = self.target.held.subscribe();
         let free = held.wait_for(|held| !held).await;
         free.map_err(|_| Error::bug("the target is gone"))?;

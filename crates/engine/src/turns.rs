@@ -1,0 +1,224 @@
+//! Two appliers that take turns, so that a batch is begun while the one before is being written.
+//!
+//! Batches commit in the order of the source, always. But much of the work on a batch does not depend on
+//! the batch before: bringing its rows to the server, and whatever else the target can do ahead
+//! ([`Applier::ahead`]). So while one applier writes batch *n*, the other, in a transaction of its own, does
+//! that much of batch *n + 1*; when *n* is committed, it is the other's turn. Nothing is visible before its turn, and
+//! the checkpoint moves in each batch's own transaction, as if there were one applier only.
+//!
+//! At most one batch is ahead, and none while a huge transaction is open, or a table of the task is not
+//! live: keys are made then, and that waits for whoever has the table open.
+//!
+//! What is ahead may hold locks, and somebody else (a user's `ALTER TABLE`) may wait for those and
+//! hold up the batch before. No server sees this circle. So what is ahead for [`GIVE_WAY`] is taken back
+//! ([`Applier::give_way`]) and done again in its turn.
+
+use std::future::pending;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use thalweg_core::batch::ApplyBatch;
+use thalweg_core::checkpoint::{Epoch, TaskKey};
+use thalweg_core::plan::Plan;
+use thalweg_core::ports::{Applied, Applier, Target};
+use thalweg_core::{Error, Result};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::status::add_all;
+use crate::stream::Gathered;
+use crate::task::TaskSpec;
+
+/// How long a batch may be ahead of its turn.
+const GIVE_WAY: Duration = Duration::from_secs(2);
+/// After a second applier could not be opened, none is tried for so long.
+const REFUSED: Duration = Duration::from_secs(60);
+
+/// The appliers of a stream that have nothing to do.
+pub(crate) struct Idle {
+    target: Arc<dyn Target>,
+    key: TaskKey,
+    epoch: Epoch,
+    plan: Arc<Plan>,
+    appliers: Vec<Box<dyn Applier>>,
+    /// A second one on its way.
+    opening: JoinSet<Result<Box<dyn Applier>>>,
+    /// When it did not come.
+    refused: Option<Instant>,
+}
+
+impl Idle {
+    /// With the first applier.
+    pub(crate) async fn open(spec: &TaskSpec, epoch: Epoch) -> Result<Self> {
+        let mut idle = Idle {
+            target: Arc::clone(&spec.target),
+            key: spec.key.clone(),
+            epoch,
+            plan: Arc::clone(&spec.plan),
+            appliers: Vec::new(),
+            opening: JoinSet::new(),
+            refused: None,
+        };
+        let first = idle.opens().await?;
+        idle.appliers.push(first);
+        Ok(idle)
+    }
+
+    fn opens(&self) -> impl Future<Output = Result<Box<dyn Applier>>> + Send + use<> {
+        let (target, key) = (Arc::clone(&self.target), self.key.clone());
+        let (epoch, plan) = (self.epoch, Arc::clone(&self.plan));
+        async move { target.open_applier(&key, epoch, plan).await }
+    }
+
+    /// One for what is done between batches.
+    pub(crate) fn any(&mut self) -> Result<&mut dyn Applier> {
+        match self.appliers.last_mut() {
+            Some(applier) => Ok(applier.as_mut()),
+            None => Err(Error::bug("no applier is idle")),
+        }
+    }
+
+    /// Whether a batch can be begun while another is written. Otherwise opens what is lacking for it, if
+    /// it is not on its way; [`Idle::opened`] waits for it.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let refused = self.refused.is_some_and(|at| at.elapsed() < REFUSED);
+        if self.appliers.is_empty() && self.opening.is_empty() && !refused {
+            self.opening.spawn(self.opens());
+        }
+        !self.appliers.is_empty()
+    }
+
+    /// Waits until an applier that is on its way is there; forever if there is none. Cancel-safe.
+    pub(crate) async fn opened(&mut self) {
+        match self.opening.join_next().await {
+            Some(Ok(Ok(applier))) => self.appliers.push(applier),
+            Some(Ok(Err(error))) => {
+                debug!(task = self.key.task, %error, "no second connection to the target");
+                self.refused = Some(Instant::now());
+            }
+            // It panicked: whatever it was, one applier is enough.
+            Some(Err(_)) => self.refused = Some(Instant::now()),
+            None => pending().await,
+        }
+    }
+
+    /// Whether there is more than a task needs that keeps up.
+    pub(crate) fn has_spare(&self) -> bool {
+        self.appliers.len() > 1
+    }
+
+    /// Closes what a task that keeps up does not need.
+    pub(crate) fn close_spare(&mut self) {
+        self.appliers.truncate(1);
+    }
+
+    /// Begins to write a batch.
+    pub(crate) fn write(&mut self, gathered: Gathered) -> Result<Turn> {
+        let mut turn = self.begin(gathered)?;
+        turn.come();
+        Ok(turn)
+    }
+
+    /// Begins a batch ahead of its turn.
+    pub(crate) fn begin(&mut self, gathered: Gathered) -> Result<Turn> {
+        let applier = self.appliers.pop();
+        let applier = applier.ok_or_else(|| Error::bug("no applier is idle"))?;
+        let (go, come) = oneshot::channel();
+        let mut writing = JoinSet::new();
+        writing.spawn(write(applier, gathered, come));
+        let go = Some(go);
+        Ok(Turn { go, writing })
+    }
+
+    /// Takes back an applier whose batch is written.
+    pub(crate) fn put(&mut self, applier: Box<dyn Applier>) {
+        self.appliers.push(applier);
+    }
+}
+
+/// Whether a batch, in the parts it is applied in, may be begun ahead.
+pub(crate) fn may_go_ahead(batches: &[ApplyBatch]) -> bool {
+    matches!(batches, [batch] if batch.position.is_some() && batch.folded.is_some())
+}
+
+/// A batch on its way into the target; dropped, it is rolled back.
+pub(crate) struct Turn {
+    go: Option<oneshot::Sender<()>>,
+    writing: JoinSet<Result<Done>>,
+}
+
+/// A batch that was written, and what wrote it.
+pub(crate) struct Done {
+    pub(crate) applier: Box<dyn Applier>,
+    pub(crate) gathered: Gathered,
+    pub(crate) applied: Applied,
+}
+
+impl Turn {
+    /// Says that the batch before is committed.
+    pub(crate) fn come(&mut self) {
+        // Whoever does not listen any more has met an error, which `done` tells.
+        self.go.take().map(|go| go.send(()).ok());
+    }
+
+    /// Waits until it is written. Cancel-safe.
+    pub(crate) async fn done(&mut self) -> Result<Done> {
+        match self.writing.join_next().await {
+            Some(Ok(done)) => done,
+            Some(Err(panic)) => Err(Error::bug("the applier panicked").caused_by(panic)),
+            None => Err(Error::bug("a batch is written once")),
+        }
+    }
+}
+
+async fn write(
+    mut applier: Box<dyn Applier>,
+    gathered: Gathered,
+    mut come: oneshot::Receiver<()>,
+) -> Result<Done> {
+    if come.try_recv().is_err() {
+        ahead(applier.as_mut(), &gathered.batches, &mut come).await?;
+    }
+    let mut applied = Applied::default();
+    for batch in &gathered.batches {
+        let part = applier.apply(batch).await?;
+        applied.durable = part.durable;
+        add_all(&mut applied.counts, &part.counts);
+    }
+    Ok(Done {
+        applier,
+        gathered,
+        applied,
+    })
+}
+
+/// Begins a batch, and waits for its turn.
+async fn ahead(
+    applier: &mut dyn Applier,
+    batches: &[ApplyBatch],
+    come: &mut oneshot::Receiver<()>,
+) -> Result<()> {
+    let begun = async {
+        for batch in batches {
+            applier.ahead(batch).await?;
+        }
+        Ok(())
+    };
+    let begun = begun.await;
+    // An error as well waits for its turn: what is before it is written first.
+    let Ok(turn) = timeout(GIVE_WAY, &mut *come).await else {
+        if begun.is_ok() {
+            applier.give_way().await?;
+        }
+        come.await.map_err(|_| stopped())?;
+        return begun;
+    };
+    turn.map_err(|_| stopped())?;
+    begun
+}
+
+fn stopped() -> Error {
+    Error::transient("the stream has ended")
+}
