@@ -70,6 +70,39 @@ pub struct FoldedTable {
     pub inserts: Vec<usize>,
 }
 
+impl FoldedTable {
+    /// The rows that stand apart from the batch before, and the others; each in the same order.
+    pub fn split(&self, apart: &Apart) -> (FoldedTable, FoldedTable) {
+        let at = |all: usize, part: usize| part.min(all);
+        let (d, others_d) = self.deletes.split_at(at(self.deletes.len(), apart.deletes));
+        let (u, others_u) = self.updates.split_at(at(self.updates.len(), apart.updates));
+        let (i, others_i) = self.inserts.split_at(at(self.inserts.len(), apart.inserts));
+        let of = |deletes: &[usize], updates: &[(usize, usize)], inserts: &[usize]| FoldedTable {
+            target: self.target,
+            feed: self.feed,
+            deletes: deletes.to_vec(),
+            updates: updates.to_vec(),
+            inserts: inserts.to_vec(),
+        };
+        (of(d, u, i), of(others_d, others_u, others_i))
+    }
+}
+
+/// How many rows of each list of a [`FoldedTable`], from its beginning, have keys that the batch before
+/// does not touch. If nothing but the key joins rows of the table, these may be written
+/// before that batch is, or beside it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Apart {
+    /// The table: index into [`crate::plan::Plan::targets`]. It has one source.
+    pub target: usize,
+    /// Of [`FoldedTable::deletes`].
+    pub deletes: usize,
+    /// Of [`FoldedTable::updates`].
+    pub updates: usize,
+    /// Of [`FoldedTable::inserts`].
+    pub inserts: usize,
+}
+
 /// What a batch does to one target table, or of a merged one to the part of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Net {
@@ -93,6 +126,8 @@ pub struct ApplyBatch {
     /// The net effect per target table and source, parents before children: the same end as
     /// `ordered` has. `None` if the batch cannot be folded: apply `ordered` then.
     pub folded: Option<Vec<Net>>,
+    /// Which rows of `folded` stand apart from the batch before; of no table that is not named.
+    pub apart: Vec<Apart>,
     /// The position that becomes durable with this batch. `None`: a part of a huge transaction;
     /// the target transaction stays open and nothing moves.
     pub position: Option<Position>,

@@ -31,18 +31,68 @@
 //! order. The order between tables matters to foreign keys only, so if one joins such a table
 //! to another table of the plan, the whole batch is left in order; otherwise the others are folded.
 
-use rustc_hash::FxHashMap;
-use thalweg_core::batch::{FoldedTable, Net, RowOp, TableOp};
+use std::hash::BuildHasher;
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use thalweg_core::batch::{Apart, FoldedTable, Net, RowOp, TableOp};
 use thalweg_core::mapping::Operations;
 use thalweg_core::plan::{Plan, TargetTable};
+use thalweg_core::schema::{ColumnSchema, ColumnType};
 use thalweg_core::value::{RowBatch, RowRef, is_present, rank};
 
-/// The net effect of `ordered`, per target table in the plan's order (parents before children) and
-/// source; `None` if the batch has to be applied row by row. Merged images are appended to `rows`.
+/// The keys that a batch touches, to tell what the next one may do beside it.
+#[derive(Clone, Debug, Default)]
+pub struct TouchedKeys {
+    /// Hashes of the keys, per target; of a table that is not there, any key may be touched. Two keys with
+    /// one hash are taken for one.
+    keys: FxHashMap<usize, FxHashSet<u64>>,
+    /// Tables that are touched at all.
+    tables: FxHashSet<usize>,
+    /// Whether any table may be touched.
+    any: bool,
+}
+
+impl TouchedKeys {
+    /// Nothing is known of the batch before.
+    pub fn any() -> Self {
+        TouchedKeys {
+            any: true,
+            ..TouchedKeys::default()
+        }
+    }
+
+    /// Whether a key may be touched.
+    fn has(&self, target: usize, key: u64) -> bool {
+        match self.keys.get(&target) {
+            Some(keys) => keys.contains(&key),
+            None => self.any || self.tables.contains(&target),
+        }
+    }
+}
+
+/// What folding made of a batch.
+#[derive(Debug)]
+pub struct Fold {
+    /// The net effect per target table in the plan's order (parents before children) and source;
+    /// `None` if the batch has to be applied row by row.
+    pub nets: Option<Vec<Net>>,
+    /// Which rows of it touch no key of the batch before.
+    pub apart: Vec<Apart>,
+    /// What it touches itself.
+    pub touched: TouchedKeys,
+}
+
+/// The net effect of `ordered`. Merged images are appended to `rows`. `before`: what the batch before
+/// touches; `None` if that is of no use, and what this one touches neither.
 ///
 /// # Panics
 /// If an operation names a target or a row that `plan` or `rows` do not have.
-pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec<Net>> {
+pub fn fold(
+    plan: &Plan,
+    rows: &mut RowBatch,
+    ordered: &[TableOp],
+    before: Option<&TouchedKeys>,
+) -> Fold {
     let mut tables: Vec<Slot<'_>> = plan.targets.iter().map(|_| Slot::Untouched).collect();
     for op in ordered {
         let target = plan.targets.get(op.target);
@@ -69,22 +119,100 @@ pub fn fold(plan: &Plan, rows: &mut RowBatch, ordered: &[TableOp]) -> Option<Vec
     }
     let in_order =
         |(index, slot): (usize, &Slot<'_>)| matches!(slot, Slot::InOrder) && joined(plan, index);
+    let mut fold = Fold {
+        nets: None,
+        apart: Vec::new(),
+        touched: TouchedKeys::any(),
+    };
     if tables.iter().enumerate().any(in_order) {
-        return None;
+        return fold;
     }
+    fold.touched.any = false;
     let mut nets = Vec::new();
     for (target, slot) in tables.into_iter().enumerate() {
+        if !matches!(slot, Slot::Untouched) {
+            fold.touched.tables.insert(target);
+        }
         match slot {
             Slot::Untouched => {}
             Slot::InOrder => nets.push(Net::InOrder(target)),
             Slot::Folded(feeds) => {
+                let alone = before.is_some() && feeds.len() == 1;
                 for (feed, table) in feeds.into_iter().enumerate() {
-                    nets.extend(table.finish(rows, target, feed).map(Net::Folded));
+                    let keys = alone.then(|| table.keys()).flatten();
+                    let Some(mut folded) = table.finish(rows, target, feed) else {
+                        continue;
+                    };
+                    if let Some(((keys, before), table)) = keys.zip(before).zip(plan.targets.get(target)) {
+                        fold.apart.extend(apart(table, rows, &mut folded, before));
+                        fold.touched.keys.insert(target, keys);
+                    }
+                    nets.push(Net::Folded(folded));
                 }
             }
         }
     }
-    Some(nets)
+    fold.nets = Some(nets);
+    fold
+}
+
+/// Puts the rows whose keys the batch before does not touch to the front of each list. `None` if there are
+/// none, or a row changes its key: such a row may wait for another to leave.
+fn apart(
+    table: &TargetTable,
+    rows: &RowBatch,
+    folded: &mut FoldedTable,
+    before: &TouchedKeys,
+) -> Option<Apart> {
+    let (mut old, mut new) = (Vec::new(), Vec::new());
+    for &(from, to) in &folded.updates {
+        key_of(table, rows.row(from), None, &mut old)?;
+        key_of(table, rows.row(to), Some(rows.row(from)), &mut new)?;
+        if old != new {
+            return None;
+        }
+    }
+    let target = folded.target;
+    let mut touches = |row: usize| {
+        key_of(table, rows.row(row), None, &mut old);
+        before.has(target, hash(&old))
+    };
+    let apart = Apart {
+        target,
+        deletes: front(&mut folded.deletes, |&row| touches(row)),
+        updates: front(&mut folded.updates, |&(before, _)| touches(before)),
+        inserts: front(&mut folded.inserts, |&row| touches(row)),
+    };
+    (apart.deletes + apart.updates + apart.inserts > 0).then_some(apart)
+}
+
+/// Moves what touches nothing to the front; how much that is.
+fn front<T: Copy>(list: &mut Vec<T>, mut touches: impl FnMut(&T) -> bool) -> usize {
+    let (behind, mut all): (Vec<T>, Vec<T>) = list.iter().partition(|item| touches(item));
+    let count = all.len();
+    all.extend(behind);
+    *list = all;
+    count
+}
+
+fn hash(key: &[u8]) -> u64 {
+    FxBuildHasher.hash_one(key)
+}
+
+/// Whether two keys of a table are equal to the target only if their bytes are.
+fn has_exact_key(table: &TargetTable) -> bool {
+    let exact = |column: &ColumnSchema| match &column.ty {
+        ColumnType::Int { .. }
+        | ColumnType::Bool
+        | ColumnType::Bytes { .. }
+        | ColumnType::Date { .. }
+        | ColumnType::Uuid => true,
+        // Trailing spaces of a type of fixed length do not count.
+        ColumnType::Text { .. } => !column.folds && !column.native.starts_with("char"),
+        _ => false,
+    };
+    let mut key = table.key.iter().map(|&column| table.columns.get(column));
+    key.all(|column| column.is_some_and(exact))
 }
 
 /// Whether a foreign key, of the target or one whose doings the applier derives, joins a table to
@@ -245,6 +373,11 @@ impl<'p> Table<'p> {
         self.entries.push(entry);
         self.by_key
             .insert(self.key.as_slice().into(), self.entries.len() - 1);
+    }
+
+    /// All keys that were touched; `None` if they are not all that the target may take for them.
+    fn keys(&self) -> Option<FxHashSet<u64>> {
+        has_exact_key(self.target).then(|| self.by_key.keys().map(|key| hash(key)).collect())
     }
 
     /// `None` if no operation touched it.

@@ -37,26 +37,30 @@ use thalweg_core::schema::{ColumnType, ReferenceAction};
 use thalweg_core::value::{CellRef, RowBatch, RowRef, decode_raw};
 use thalweg_core::{Error, Result, Side};
 
-use crate::batch::fold;
+use crate::batch::{TouchedKeys, fold};
 
 /// Folds a batch, in one piece or cut into several that are to be applied one after the other in one
 /// target transaction; only the last has the batch's position. `kept` says from which operation on
 /// which targets have what derived cascades do, in order; none before the first.
+///
+/// `before` is what the batch before touches; what this one touches comes back.
 ///
 /// A `Data` error if a foreign key of the target would change rows that the source has kept.
 pub(crate) fn fold_runs(
     plan: &Plan,
     mut batch: ApplyBatch,
     kept: &[(usize, Vec<usize>)],
-) -> Result<Vec<ApplyBatch>> {
+    before: Option<&TouchedKeys>,
+) -> Result<(Vec<ApplyBatch>, TouchedKeys)> {
     let runs = runs(plan, &batch.rows, &batch.ordered, kept);
     if let [run] = runs.as_slice() {
         batch.kept.clone_from(&run.kept);
         if run.apart {
             enforced(plan, &batch.ordered)?;
         }
-        batch.folded = fold(plan, &mut batch.rows, &batch.ordered);
-        return Ok(vec![batch]);
+        let fold = fold(plan, &mut batch.rows, &batch.ordered, before);
+        (batch.folded, batch.apart) = (fold.nets, fold.apart);
+        return Ok((vec![batch], fold.touched));
     }
     // What no foreign key joins to a cascade needs no cut.
     let linked = linked(plan);
@@ -96,7 +100,7 @@ pub(crate) fn fold_runs(
         last.position = batch.position;
         last.transactions = batch.transactions;
     }
-    Ok(out)
+    Ok((out, TouchedKeys::any()))
 }
 
 /// Some operations of a batch as one of their own, folded.
@@ -108,7 +112,7 @@ fn part(plan: &Plan, rows: &RowBatch, ops: &[TableOp], kept: Vec<usize>) -> Appl
     for op in ops {
         part.ordered.push(moved(op, rows, &mut part.rows));
     }
-    part.folded = fold(plan, &mut part.rows, &part.ordered);
+    part.folded = fold(plan, &mut part.rows, &part.ordered, None).nets;
     part
 }
 

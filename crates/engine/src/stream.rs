@@ -24,6 +24,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
 use crate::probe;
@@ -61,6 +62,10 @@ pub(crate) struct Streaming<'a> {
     pub(crate) report: &'a Reporter,
     /// The emptied arenas of batches that were applied: the next ones begin with their memory.
     pub(crate) spare: Vec<RowBatch>,
+    /// What the last batch touches that was closed; `None`: the target has no use for it.
+    pub(crate) touched: Option<Arc<TouchedKeys>>,
+    /// That one was a part of a huge transaction.
+    pub(crate) in_parts: bool,
 }
 
 impl Streaming<'_> {
@@ -152,7 +157,7 @@ impl Streaming<'_> {
                     }
                 }
             };
-            idle.put(done.applier);
+            idle.put(done.applier, done.gave_way);
             if let Some(position) = self.publish(done.gathered, done.applied, &mut uncommitted) {
                 if let Some(following) = &mut following {
                     following.come();
@@ -323,7 +328,8 @@ impl Streaming<'_> {
             let (plan, kept) = (Arc::clone(&self.spec.plan), open.gathered.kept.clone());
             let batch = std::mem::take(&mut open.batch);
             open.gathered.written.bytes = bytes_written(&batch);
-            let fold = move || fold_runs(&plan, batch, &kept);
+            let before = self.touched.clone();
+            let fold = move || fold_runs(&plan, batch, &kept, before.as_deref());
             open.folding = Some(tokio::task::spawn_blocking(fold));
         }
         if let Some(folding) = &mut open.folding {
@@ -349,14 +355,30 @@ impl Streaming<'_> {
             folded,
             ..
         } = std::mem::take(open);
-        gathered.batches = match folded {
+        let (batches, touched) = match folded {
             Some(folded) => folded,
             None => {
                 gathered.written.bytes = bytes_written(&batch);
-                fold_runs(&self.spec.plan, batch, &gathered.kept)?
+                fold_runs(
+                    &self.spec.plan,
+                    batch,
+                    &gathered.kept,
+                    self.touched.as_deref(),
+                )?
             }
         };
-        if let Some(last) = gathered.batches.last_mut() {
+        gathered.batches = batches;
+        let last = gathered.batches.last_mut();
+        let whole = last.as_ref().is_some_and(|last| last.position.is_some());
+        if let Some(keys) = &mut self.touched {
+            // A part of a huge transaction is committed with its end, which is the batch before the next.
+            *keys = Arc::new(match whole && !self.in_parts {
+                true => touched,
+                false => TouchedKeys::any(),
+            });
+        }
+        self.in_parts = !whole;
+        if let Some(last) = last {
             last.layouts = layouts;
         }
         Ok(gathered)
@@ -448,16 +470,17 @@ struct Open {
     /// Nothing more may come into it.
     full: bool,
     /// Its net effect on the way, begun when it was full; the batch itself is there then.
-    folding: Option<JoinHandle<Result<Vec<ApplyBatch>>>>,
-    /// Its net effect.
-    folded: Option<Vec<ApplyBatch>>,
+    folding: Option<JoinHandle<Result<(Vec<ApplyBatch>, TouchedKeys)>>>,
+    /// Its net effect, and what it touches.
+    folded: Option<(Vec<ApplyBatch>, TouchedKeys)>,
 }
 
 impl Open {
     /// Whether it may be begun while the batch before is being written.
     fn may_begin(&self) -> bool {
-        let folded = self.folded.as_deref();
-        self.full && self.gathered.again.is_empty() && folded.is_some_and(turns::may_go_ahead)
+        let folded = self.folded.as_ref();
+        let may = folded.is_some_and(|(batches, _)| turns::may_go_ahead(batches));
+        self.full && self.gathered.again.is_empty() && may
     }
 }
 

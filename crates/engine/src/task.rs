@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::load;
 use crate::retry::{Action, action};
@@ -135,6 +136,7 @@ async fn run_once(
         ready = before_stream => ready?,
     };
     spec.expects_checkpoint = true;
+    let apart = spec.target.capabilities().apart;
     Streaming {
         spec,
         epoch,
@@ -143,6 +145,8 @@ async fn run_once(
         limits,
         report,
         spare: Vec::new(),
+        in_parts: false,
+        touched: apart.then(|| Arc::new(TouchedKeys::any())),
     }
     .run(from, budget, stop)
     .await

@@ -87,7 +87,7 @@ impl Idle {
         if self.appliers.is_empty() && self.opening.is_empty() && !refused {
             self.opening.spawn(self.opens());
         }
-        !self.appliers.is_empty()
+        !self.appliers.is_empty() && !refused
     }
 
     /// Waits until an applier that is on its way is there; forever if there is none. Cancel-safe.
@@ -132,8 +132,13 @@ impl Idle {
         Ok(Turn { go, writing })
     }
 
-    /// Takes back an applier whose batch is written.
-    pub(crate) fn put(&mut self, applier: Box<dyn Applier>) {
+    /// Takes back the applier of a batch that is written.
+    pub(crate) fn put(&mut self, applier: Box<dyn Applier>, gave_way: bool) {
+        if gave_way {
+            // Whoever waits for whom: it is of no use now.
+            self.refused = Some(Instant::now());
+            debug!(task = self.key.task, "a batch begun ahead has waited too long");
+        }
         self.appliers.push(applier);
     }
 }
@@ -154,6 +159,8 @@ pub(crate) struct Done {
     pub(crate) applier: Box<dyn Applier>,
     pub(crate) gathered: Gathered,
     pub(crate) applied: Applied,
+    /// It was begun ahead, and taken back because its turn did not come for [`GIVE_WAY`].
+    pub(crate) gave_way: bool,
 }
 
 impl Turn {
@@ -178,8 +185,9 @@ async fn write(
     gathered: Gathered,
     mut come: oneshot::Receiver<()>,
 ) -> Result<Done> {
+    let mut gave_way = false;
     if come.try_recv().is_err() {
-        ahead(applier.as_mut(), &gathered.batches, &mut come).await?;
+        gave_way = ahead(applier.as_mut(), &gathered.batches, &mut come).await?;
     }
     let mut applied = Applied::default();
     for batch in &gathered.batches {
@@ -191,32 +199,30 @@ async fn write(
         applier,
         gathered,
         applied,
+        gave_way,
     })
 }
 
-/// Begins a batch, and waits for its turn.
+/// Begins a batch, and waits for its turn; whether that took too long and it was taken back.
 async fn ahead(
     applier: &mut dyn Applier,
     batches: &[ApplyBatch],
     come: &mut oneshot::Receiver<()>,
-) -> Result<()> {
-    let begun = async {
-        for batch in batches {
-            applier.ahead(batch).await?;
-        }
-        Ok(())
+) -> Result<bool> {
+    let [batch] = batches else {
+        return Err(Error::bug("a batch in parts is begun ahead"));
     };
-    let begun = begun.await;
+    let begun = applier.ahead(batch).await;
     // An error as well waits for its turn: what is before it is written first.
     let Ok(turn) = timeout(GIVE_WAY, &mut *come).await else {
         if begun.is_ok() {
             applier.give_way().await?;
         }
         come.await.map_err(|_| stopped())?;
-        return begun;
+        return begun.map(|()| true);
     };
     turn.map_err(|_| stopped())?;
-    begun
+    begun.map(|()| false)
 }
 
 fn stopped() -> Error {

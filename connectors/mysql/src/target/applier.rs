@@ -4,11 +4,12 @@
 //! which may be for the order of the rows only (two that swap a unique value), it is rolled back to
 //! the savepoint and the same changes are applied row by row in commit order.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{Apart, ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::{Layout, Position};
@@ -39,8 +40,10 @@ pub(super) struct MySqlApplier {
     tables: Vec<Option<(Table, Rules)>>,
     /// The sources of merged tables, by target and feed.
     merged: BTreeMap<(usize, usize), Merged>,
-    /// A transaction is open: a part of a huge one was applied.
+    /// A transaction is open: a part of a huge one was applied, or a batch was begun ahead.
     open: bool,
+    /// What was counted of the batch that was begun ahead; its savepoint is set.
+    ahead: Option<Vec<TableCounts>>,
     /// Rows that wait for their place in it.
     parking: Parking,
     /// `None`: no cascade of the plan is derived.
@@ -72,6 +75,7 @@ impl MySqlApplier {
             follower: Follower::new(&plan),
             plan,
             open: false,
+            ahead: None,
             parking: Parking::default(),
         })
     }
@@ -86,6 +90,25 @@ impl MySqlApplier {
             *slot = Some((Table::new(table, self.session.facts.flavor)?, rules));
         }
         Ok(())
+    }
+
+    /// Whether rows of a table that are apart may be written beside the batch before.
+    fn is_lone(&self, apart: &Apart) -> bool {
+        let table = self.tables.get(apart.target).and_then(Option::as_ref);
+        self.session.facts.locks_rows && table.is_some_and(|(_, rules)| rules.lone && !rules.echoed)
+    }
+
+    /// The net effect of a batch, in lists of which only what was not done ahead is left.
+    fn left<'b>(&self, batch: &'b ApplyBatch, nets: &'b [Net]) -> Vec<Cow<'b, FoldedTable>> {
+        let apart = |table: &FoldedTable| {
+            let mut apart = batch.apart.iter().filter(|_| self.ahead.is_some());
+            apart.find(|apart| apart.target == table.target && self.is_lone(apart))
+        };
+        let left = |table: &'b FoldedTable| match apart(table) {
+            Some(apart) => Cow::Owned(table.split(apart).1),
+            None => Cow::Borrowed(table),
+        };
+        folded(nets).map(left).collect()
     }
 
     /// Applies the rows of a batch in the open transaction.
@@ -106,9 +129,18 @@ impl MySqlApplier {
         let folded = batch.folded.as_deref().filter(many);
         let folded = folded.filter(|_| self.parking.is_empty());
         if let Some(folded) = folded {
-            self.session.run("SAVEPOINT thalweg").await?;
-            let mut bulk_counts = vec![TableCounts::default(); counts.len()];
-            match self.apply_folded(batch, folded, &mut bulk_counts).await {
+            let left = self.left(batch, folded);
+            let mut bulk_counts = match self.ahead.take() {
+                Some(counts) => counts,
+                None => {
+                    self.session.run("SAVEPOINT thalweg").await?;
+                    vec![TableCounts::default(); counts.len()]
+                }
+            };
+            match self
+                .apply_folded(batch, folded, &left, &mut bulk_counts)
+                .await
+            {
                 Ok(()) => {
                     self.session.run("RELEASE SAVEPOINT thalweg").await?;
                     for (sum, more) in counts.iter_mut().zip(&bulk_counts) {
@@ -131,17 +163,18 @@ impl MySqlApplier {
         &mut self,
         batch: &ApplyBatch,
         nets: &[Net],
+        parts: &[Cow<'_, FoldedTable>],
         counts: &mut [TableCounts],
     ) -> Result<()> {
         let (session, tables, plan) = (&mut self.session, &self.tables, &self.plan);
         let rows = &batch.rows;
-        for part in folded(nets) {
+        for part in parts {
             if let Some(merged) = self.merged.get_mut(&(part.target, part.feed)) {
                 merged.stage(session, rows, part).await?;
             }
         }
         // Children before parents when rows go, parents before children when they come.
-        for part in folded(nets).rev() {
+        for part in parts.iter().rev() {
             let target = part.target;
             let counts = counts.get_mut(target).ok_or_else(missing)?;
             if let Some(merged) = self.merged.get_mut(&(target, part.feed)) {
@@ -161,7 +194,7 @@ impl MySqlApplier {
             }
             bulk::delete(session, table, rules, rows, part, counts).await?;
         }
-        for part in folded(nets) {
+        for part in parts {
             let target = part.target;
             let counts = counts.get_mut(target).ok_or_else(missing)?;
             if let Some(merged) = self.merged.get_mut(&(target, part.feed)) {
@@ -277,6 +310,31 @@ impl MySqlApplier {
         merged.write(session, counts).await
     }
 
+    async fn write_apart(
+        &mut self,
+        batch: &ApplyBatch,
+        apart: &[FoldedTable],
+        counts: &mut [TableCounts],
+    ) -> Result<()> {
+        let (session, rows) = (&mut self.session, &batch.rows);
+        let may_insert = self.plan.operations.insert;
+        for part in apart {
+            let known = self.tables.get(part.target).and_then(Option::as_ref);
+            let (table, rules) = known.ok_or_else(missing)?;
+            let counts = counts.get_mut(part.target).ok_or_else(missing)?;
+            bulk::delete(session, table, rules, rows, part, counts).await?;
+            bulk::write(session, table, rules, rows, part, may_insert, counts).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was written ahead.
+    async fn take_back(&mut self) -> Result<()> {
+        self.ahead = None;
+        self.open = false;
+        self.session.run("ROLLBACK").await
+    }
+
     /// Moves the position in the open transaction, if it is still ours to move.
     async fn advance(&mut self, position: &Position) -> Result<()> {
         let Owner { task, epoch } = &self.owner;
@@ -355,6 +413,48 @@ impl Applier for MySqlApplier {
         layouts::clear(session, place, task).await?;
         layouts::put(session, place, task, all).await?;
         session.run("COMMIT").await
+    }
+
+    /// Writes the rows that stand apart from the batch before, where nothing but the key joins the rows of
+    /// a table: no lock of one applier is wanted by the other then.
+    async fn ahead(&mut self, batch: &ApplyBatch) -> Result<()> {
+        let many = batch.ordered.len() >= BULK_OPS_MIN;
+        let nets = batch.folded.as_deref().filter(|_| many && self.follower.is_none());
+        let Some(nets) = nets else {
+            return Ok(());
+        };
+        for op in &batch.ordered {
+            self.know(op.target).await?;
+        }
+        let apart: Vec<FoldedTable> = folded(nets)
+            .filter_map(|table| {
+                let mut apart = batch.apart.iter();
+                let apart = apart.find(|a| a.target == table.target && self.is_lone(a))?;
+                Some(table.split(apart).0)
+            })
+            .collect();
+        if apart.is_empty() {
+            return Ok(());
+        }
+        self.session
+            .run("START TRANSACTION; SAVEPOINT thalweg")
+            .await?;
+        self.open = true;
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        match self.write_apart(batch, &apart, &mut counts).await {
+            Ok(()) => self.ahead = Some(counts),
+            // In its turn all of the batch is tried, and row by row if need be.
+            Err(error) if error.kind() == Kind::Data => self.take_back().await?,
+            Err(error) => return Err(explain(&mut self.session, &self.plan, error).await),
+        }
+        Ok(())
+    }
+
+    async fn give_way(&mut self) -> Result<()> {
+        match self.ahead {
+            Some(_) => self.take_back().await,
+            None => Ok(()),
+        }
     }
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {

@@ -118,7 +118,10 @@ impl Inspect for MySqlTarget {
 #[async_trait]
 impl Target for MySqlTarget {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic: true }
+        Capabilities {
+            atomic: true,
+            apart: true,
+        }
     }
 
     fn propose(

@@ -89,6 +89,8 @@ pub(super) struct Facts {
     /// Whether rows may go as files ([`super::file`]): it is a MariaDB that takes them, and its log has
     /// no statements.
     pub(super) files: bool,
+    /// Whether only rows are locked, and never the gaps between them.
+    pub(super) locks_rows: bool,
 }
 
 /// One connection to the target.
@@ -142,6 +144,7 @@ impl Session {
                 flavor: Flavor::DEFAULT,
                 packet_max: 0,
                 files: false,
+                locks_rows: false,
             },
         };
         type Variables = (String, u64, Option<String>, u8);
@@ -158,6 +161,7 @@ impl Session {
             flavor,
             packet_max: usize::try_from(packet).unwrap_or(usize::MAX),
             files: flavor.maria && files != 0 && !log_statements,
+            locks_rows: !log_statements,
         };
         for pin in pins(session.facts.flavor, log_statements) {
             session.run(&pin).await?;

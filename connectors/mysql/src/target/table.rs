@@ -22,6 +22,9 @@ const PAUSE_ITEMS: u32 = 64;
 /// Rows (or single statements) packed together at most.
 const PACKED_MAX: usize = 2_000;
 
+/// A table with fewer rows (about) is not taken for [`Rules::lone`]: a hundred times [`PACKED_MAX`].
+const LONE_ROWS_MIN: usize = 200_000;
+
 /// A table as `schema`.`name`.
 pub(crate) fn quote_table(name: &TableName) -> String {
     format!("{}.{}", quote(&name.schema), quote(&name.name))
@@ -447,6 +450,11 @@ pub(super) struct Rules {
     pub(super) cascades: bool,
     /// Whether foreign keys are enforced in this session.
     pub(super) enforced: bool,
+    /// Whether nothing but the key joins its rows with each other and with those of other tables (no other
+    /// unique key, no trigger, no foreign key from or to it), and writing a row locks that row only. A table
+    /// that is not much larger than a list of keys is read as a whole to find them, and whoever reads waits for
+    /// every row that somebody else has changed.
+    pub(super) lone: bool,
     /// The columns that can be written, quoted, those that are not mapped included.
     pub(super) columns: Vec<String>,
     /// `Plan::is_echoed`, which the applier knows and the server does not.
@@ -495,8 +503,30 @@ impl Rules {
                 name(),
             )
             .await?;
+        let joins: Option<u64> = session
+            .ask(
+                "SELECT COUNT(*) FROM information_schema.key_column_usage \
+                 WHERE referenced_table_name IS NOT NULL AND (table_schema = ? AND table_name = ? \
+                 OR referenced_table_schema = ? AND referenced_table_name = ?)",
+                (name().0, name().1, name().0, name().1),
+            )
+            .await?
+            .into_iter()
+            .next();
+        let large: Vec<u8> = session
+            .ask(
+                "SELECT engine = 'InnoDB' AND table_rows >= ? FROM information_schema.tables \
+                 WHERE table_schema = ? AND table_name = ?",
+                (LONE_ROWS_MIN, name().0, name().1),
+            )
+            .await?;
+        let only_primary = target.key_is_primary && uniques == ["PRIMARY"];
         Ok(Rules {
-            only_primary: target.key_is_primary && uniques == ["PRIMARY"],
+            lone: only_primary
+                && triggers.is_empty()
+                && joins == Some(0)
+                && large == [1],
+            only_primary,
             touched: target
                 .columns
                 .iter()

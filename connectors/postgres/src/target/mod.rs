@@ -112,7 +112,10 @@ impl Inspect for PostgresTarget {
 #[async_trait]
 impl Target for PostgresTarget {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic: true }
+        Capabilities {
+            atomic: true,
+            apart: false,
+        }
     }
 
     fn propose(

@@ -20,6 +20,8 @@ use crate::value::RowBatch;
 pub struct Capabilities {
     /// Rows and checkpoint commit together, so that each transaction arrives exactly once.
     pub atomic: bool,
+    /// [`Applier::ahead`] uses [`ApplyBatch::apart`].
+    pub apart: bool,
 }
 
 /// A system changes are written to.

@@ -179,7 +179,7 @@ fn apply(rows: &RowBatch, folded: &FoldedTable, start: &Model) -> Model {
 
 /// The only table of a batch.
 fn folded(plan: &Plan, rows: &mut RowBatch, ops: &[TableOp]) -> FoldedTable {
-    let mut nets = fold(plan, rows, ops).expect("nothing keeps it from being folded");
+    let mut nets = fold(plan, rows, ops, None).nets.expect("nothing keeps it from being folded");
     assert_eq!(nets.len(), 1);
     match nets.remove(0) {
         Net::Folded(table) => table,
@@ -284,7 +284,7 @@ fn what_cannot_be_folded_is_left_in_order() {
                 unchecked: false,
             })
             .collect();
-        fold(&plan(key), &mut rows.clone(), &ops) == Some(vec![Net::InOrder(0)])
+        fold(&plan(key), &mut rows.clone(), &ops, None).nets == Some(vec![Net::InOrder(0)])
     };
     let update = RowOp::Update {
         before: row,
@@ -330,7 +330,7 @@ fn folded_rows_are_in_the_order_of_their_keys() {
         })
         .collect();
     let mut order = |plan: &Plan| -> Vec<CellRef<'static>> {
-        let nets = fold(plan, &mut rows, &ops).unwrap();
+        let nets = fold(plan, &mut rows, &ops, None).nets.unwrap();
         let [Net::Folded(table)] = nets.as_slice() else {
             panic!("{nets:?}");
         };

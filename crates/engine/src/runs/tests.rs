@@ -236,7 +236,7 @@ async fn apply(
         position: Some(Position::new("1")),
         ..ApplyBatch::default()
     };
-    let parts = fold_runs(plan, batch, &[]).unwrap();
+    let (parts, _) = fold_runs(plan, batch, &[], None).unwrap();
     for (index, part) in parts.iter().enumerate() {
         assert_eq!(part.position.is_some(), index + 1 == parts.len());
         // The memory target compares the folded rows with the ordered ones.
@@ -402,7 +402,7 @@ fn a_parent_emptied_with_keys_off_is_not_emptied_where_a_key_acts() {
             }],
             ..ApplyBatch::default()
         };
-        let folded = fold_runs(&plan, batch, &[]);
+        let folded = fold_runs(&plan, batch, &[], None);
         let refused = folded.is_err_and(|error| error.message().contains("foreign_key_checks"));
         assert_eq!(refused, enforced && child == 1);
     }
@@ -485,7 +485,8 @@ fn other_tables_are_not_cut() {
             });
         }
     }
-    let parts = fold_runs(&plan, batch, &[(0, vec![1]), (22, vec![])]).unwrap();
+    let kept = [(0, vec![1]), (22, vec![])];
+    let (parts, _) = fold_runs(&plan, batch, &kept, None).unwrap();
     let targets: Vec<Vec<usize>> = parts
         .iter()
         .map(|part| part.ordered.iter().map(|op| op.target).collect())

@@ -40,6 +40,8 @@ struct Life {
     again: u64,
     /// Batches that were begun ahead of their turn.
     begun: u64,
+    /// How often rows of a table stood apart in them.
+    apart: u64,
 }
 
 /// One life: transactions while it loads and streams; a fault at `step`, and restarts without help.
@@ -90,6 +92,7 @@ async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -
         world.source.one_snapshot = false;
     }
     life.begun = vault.world.target.begun();
+    life.apart = vault.world.target.apart();
     life.again = vault.world.target.now().loads_again;
     if vault.world.half_transactions() > 0 {
         life.lost = Some("half a transaction was visible".into());
@@ -109,7 +112,7 @@ async fn every_step(
     wrap: Wrap,
 ) -> Vec<(u64, u64, String)> {
     let mut lost = Vec::new();
-    let (mut lives, mut again, mut begun) = (0, 0, 0);
+    let (mut lives, mut again, mut begun, mut apart) = (0, 0, 0, 0);
     let (seeds, stride) = match std::env::var_os("THALWEG_PROVE") {
         Some(_) => (seeds * 10, 1),
         None => (seeds, seeds * 4),
@@ -121,6 +124,7 @@ async fn every_step(
             lives += 1;
             again += life.again;
             begun += life.begun;
+            apart += life.apart;
             lost.extend(life.lost.map(|why| (seed, step, why)));
             if !life.happened {
                 assert!(step > 40, "a life has more than {step} steps");
@@ -130,9 +134,9 @@ async fn every_step(
     }
     println!(
         "proof: {lives} lives of loads in chunks, each with a fault at another step, {seeds} seeds, {again} \
-         loads given up, {begun} batches begun ahead: {kind:?}"
+         loads given up, {begun} batches begun ahead, rows apart in {apart}: {kind:?}"
     );
-    assert!(begun > 0, "no batch was begun ahead");
+    assert!(begun > 0 && apart > 0, "no batch was begun ahead");
     let asked_for = kind.partial || kind.truncates;
     assert!(asked_for || again == 0, "loads given up for nothing");
     assert!(!kind.partial || again > 0, "no load was given up");

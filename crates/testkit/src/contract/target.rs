@@ -1,6 +1,7 @@
 //! What every target does.
 
 mod merged;
+mod turns;
 
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ use super::config;
 use crate::servers::{Account, Place, System};
 
 pub use merged::{equal_keys_meet_once, side_table_follows_types, sources_meet};
+pub use turns::batches_begun_ahead_change_nothing;
 
 /// Opens a target.
 pub type Open = fn(&DataSourceConfig) -> Result<Arc<dyn Target>>;

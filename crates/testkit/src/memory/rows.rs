@@ -51,6 +51,17 @@ struct Part<'a> {
 }
 
 impl Store {
+    /// Whether two states that come from this one have changed one row.
+    pub(super) fn meets(&self, one: &Store, other: &Store) -> bool {
+        let changed = |to: &Store, name: &TableName, key: &[i64]| {
+            let row = |store: &Store| store.tables.get(name).and_then(|rows| rows.get(key).cloned());
+            row(self) != row(to)
+        };
+        let tables = self.tables.iter().chain(&one.tables);
+        let mut keys = tables.flat_map(|(name, rows)| rows.keys().map(move |key| (name, key)));
+        keys.any(|(name, key)| changed(one, name, key) && changed(other, name, key))
+    }
+
     /// Applies one operation.
     pub(super) fn apply(
         &mut self,

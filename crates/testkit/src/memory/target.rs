@@ -56,6 +56,7 @@ pub struct MemoryTarget {
     faults: Arc<Faults>,
     unique: Arc<Mutex<Vec<Unique>>>,
     begun: Arc<AtomicU64>,
+    apart: Arc<AtomicU64>,
     /// Says of every table that rows of several moments can lie in it, whether or not that is so.
     pub says_loose: bool,
 }
@@ -84,6 +85,7 @@ impl MemoryTarget {
             faults,
             unique: Arc::default(),
             begun: Arc::default(),
+            apart: Arc::default(),
             says_loose: false,
         }
     }
@@ -162,6 +164,11 @@ impl MemoryTarget {
         self.begun.load(Ordering::Relaxed)
     }
 
+    /// How often rows of a table stood apart in those.
+    pub fn apart(&self) -> u64 {
+        self.apart.load(Ordering::Relaxed)
+    }
+
     fn states(&self) -> MutexGuard<'_, Vec<Committed>> {
         self.history
             .lock()
@@ -215,7 +222,10 @@ impl Inspect for MemoryTarget {
 #[async_trait]
 impl Target for MemoryTarget {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic: true }
+        Capabilities {
+            atomic: true,
+            apart: true,
+        }
     }
 
     fn propose(
@@ -438,8 +448,9 @@ struct MemoryApplier {
     plan: Arc<Plan>,
     /// Rows as the open transaction has them.
     open: Option<Store>,
-    /// The position of a batch that was begun ahead of its turn.
-    begun: Option<Position>,
+    /// The position of a batch that was begun ahead of its turn, the rows as they were then, and as what
+    /// stands apart has left them.
+    begun: Option<(Position, Store, Store)>,
 }
 
 #[async_trait]
@@ -470,19 +481,33 @@ impl Applier for MemoryApplier {
         })
     }
 
-    /// Nothing can be done ahead here, but what the engine promises is checked.
+    /// What is ahead is thrown away, but what the engine promises is checked.
     async fn ahead(&mut self, batch: &ApplyBatch) -> Result<()> {
         self.target.faults.step()?;
-        if self.open.is_some() || self.begun.is_some() || !self.target.now().live {
+        let now = self.target.now();
+        if self.open.is_some() || self.begun.is_some() || !now.live {
             return Err(Error::bug("a batch is begun at the wrong time"));
         }
-        self.begun.clone_from(&batch.position);
+        let Some(position) = batch.position.clone() else {
+            return Err(Error::bug("a part of a transaction is begun"));
+        };
+        let mut after = now.store.clone();
+        for apart in &batch.apart {
+            self.target.apart.fetch_add(1, Ordering::Relaxed);
+            let mut nets = batch.folded.iter().flatten();
+            let table = nets.find_map(|net| match net {
+                Net::Folded(table) if table.target == apart.target => Some(table),
+                _ => None,
+            });
+            let table = table.ok_or_else(|| Error::bug("apart, and not folded"))?;
+            let (table, _) = table.split(apart);
+            after.apply_deletes(&self.plan, &batch.rows, &table, &batch.kept)?;
+            after.apply_writes(&self.plan, &batch.rows, &table, &batch.kept)?;
+        }
+        self.begun = Some((position, now.store, after));
         self.target.begun.fetch_add(1, Ordering::Relaxed);
         tokio::task::yield_now().await;
-        match self.begun {
-            Some(_) => Ok(()),
-            None => Err(Error::bug("a part of a transaction is begun")),
-        }
+        Ok(())
     }
 
     async fn give_way(&mut self) -> Result<()> {
@@ -492,10 +517,14 @@ impl Applier for MemoryApplier {
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         self.target.faults.step()?;
-        if let Some(begun) = self.begun.take()
-            && batch.position != Some(begun)
-        {
-            return Err(Error::bug("another batch than the one that was begun"));
+        if let Some((begun, before, after)) = self.begun.take() {
+            if batch.position != Some(begun) {
+                return Err(Error::bug("another batch than the one that was begun"));
+            }
+            // What is apart from the batch before changes no row that it has changed.
+            if before.meets(&after, &self.target.now().store) {
+                return Err(Error::bug("what is apart met the batch before"));
+            }
         }
         let mut held = self.target.held.subscribe();
         let free = held.wait_for(|held| !held).await;
