@@ -57,7 +57,7 @@ pub(crate) struct Reader {
 }
 
 /// What makes rows of messages.
-struct Rows {
+pub(crate) struct Rows {
     columns: Vec<(Codec, Form)>,
     reader: cells::Reader,
     row_bytes_max: u64,
@@ -135,15 +135,7 @@ async fn open_by(
         _outgoing: outgoing,
         seen,
         batch_bytes: limits.part_bytes.min(BATCH_BYTES),
-        rows: Rows {
-            columns,
-            reader: cells::Reader::new(limits.row_bytes_max),
-            row_bytes_max: limits.row_bytes_max,
-            table: table.to_string(),
-            rest: Vec::new(),
-            begun: false,
-            done: false,
-        },
+        rows: Rows::new(columns, limits.row_bytes_max, table.to_string()),
     })
 }
 
@@ -379,8 +371,20 @@ pub(crate) fn within(schema: &TableSchema, range: Option<&KeyRange>) -> Result<S
 }
 
 impl Rows {
+    pub(crate) fn new(columns: Vec<(Codec, Form)>, row_bytes_max: u64, table: String) -> Self {
+        Rows {
+            columns,
+            reader: cells::Reader::new(row_bytes_max),
+            row_bytes_max,
+            table,
+            rest: Vec::new(),
+            begun: false,
+            done: false,
+        }
+    }
+
     /// Appends the rows of a message; what is not a whole row is kept.
-    fn take(&mut self, body: &[u8], into: &mut RowBatch) -> Result<()> {
+    pub(crate) fn take(&mut self, body: &[u8], into: &mut RowBatch) -> Result<()> {
         let joined;
         let mut buf = if self.rest.is_empty() {
             Buf(body)

@@ -42,7 +42,7 @@ struct Streamed {
 type Relations = HashMap<u32, Option<Captured>>;
 
 /// Messages on their way to transactions.
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     limits: StreamLimits,
     known: Vec<Known>,
     names: HashMap<TableName, usize>,
@@ -61,7 +61,7 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
+    pub(crate) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
         let names = known.iter().enumerate();
         Assembly {
             limits,
@@ -93,7 +93,7 @@ impl Assembly {
     }
 
     /// What is finished.
-    pub(super) fn ready(&mut self) -> Option<Transaction> {
+    pub(crate) fn ready(&mut self) -> Option<Transaction> {
         self.ready.pop_front()
     }
 
@@ -131,7 +131,7 @@ impl Assembly {
     }
 
     /// Takes a message of the output plugin.
-    pub(super) fn take(&mut self, body: &[u8]) -> Result<()> {
+    pub(crate) fn take(&mut self, body: &[u8]) -> Result<()> {
         self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
         let (subxid, message) = pgoutput::parse(body, self.stretch.is_some())?;
         match message {

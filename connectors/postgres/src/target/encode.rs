@@ -6,7 +6,9 @@
 
 use thalweg_core::plan::TargetTable;
 use thalweg_core::schema::{ColumnSchema, ColumnType};
-use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef, decode_raw, is_present, text_bytes};
+use thalweg_core::value::{
+    CellRef, Date, DecimalRef, RowBatch, RowRef, decode_raw, is_present, text_bytes,
+};
 use thalweg_core::{Error, Result, Side};
 
 /// The header of a `COPY … BINARY` file: signature, no flags, no extension.
@@ -269,6 +271,16 @@ impl RowEncoder {
         for index in wanted {
             let raw = row.raw_cells().nth(index);
             self.field(index, raw.unwrap_or_default(), out)?;
+        }
+        Ok(())
+    }
+
+    /// Appends rows as a `COPY` has them.
+    pub(crate) fn rows(&self, rows: &RowBatch, out: &mut Vec<u8>) -> Result<()> {
+        let width = i16::try_from(self.width()).map_err(|_| Error::bug("too many columns"))?;
+        for row in rows.iter() {
+            out.extend(width.to_be_bytes());
+            self.row(row, out)?;
         }
         Ok(())
     }

@@ -213,13 +213,8 @@ impl Loader for PostgresLoader {
             }
             None => return Err(Error::bug("no copy was begun")),
         };
-        let width =
-            i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
         let mut bytes = Vec::with_capacity(rows.bytes() + FIELDS_BYTES);
-        for row in rows.iter() {
-            bytes.extend(width.to_be_bytes());
-            copy.encoder.row(row, &mut bytes)?;
-        }
+        copy.encoder.rows(rows, &mut bytes)?;
         copy.rows += rows.len() as u64;
         send(&mut copy.sink, bytes).await.map_err(convert)
     }
