@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use rustc_hash::FxHashMap;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableName;
@@ -39,7 +40,7 @@ struct Streamed {
 }
 
 /// What the server calls its tables; `None`: not captured.
-type Relations = HashMap<u32, Option<Captured>>;
+type Relations = FxHashMap<u32, Option<Captured>>;
 
 /// Messages on their way to transactions.
 pub(crate) struct Assembly {
@@ -67,7 +68,7 @@ impl Assembly {
             limits,
             names: names.map(|(i, k)| (k.schema.name.clone(), i)).collect(),
             known,
-            relations: Relations::new(),
+            relations: Relations::default(),
             reader: cells::Reader::new(limits.row_bytes_max),
             place,
             open: None,

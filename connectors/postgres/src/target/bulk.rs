@@ -285,9 +285,8 @@ pub(crate) fn put(
 ) -> Result<()> {
     let width = i16::try_from(2 + key.len() + encoder.width())
         .map_err(|_| Error::bug("too many columns"))?;
-    bytes.extend(width.to_be_bytes());
-    bytes.extend(2i32.to_be_bytes());
-    bytes.extend(op.to_be_bytes());
+    let ([a, b], [c, d]) = (width.to_be_bytes(), op.to_be_bytes());
+    bytes.extend_from_slice(&[a, b, 0, 0, 0, 2, c, d]);
     match new.filter(|_| op == PATCH) {
         Some(row) => sent(rows.row(row), bytes),
         None => nulls(1, bytes),
@@ -318,7 +317,7 @@ fn update(rows: &RowBatch, row: usize) -> i16 {
 /// The field `sent` of a row.
 pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend([0; 4]);
+    out.extend_from_slice(&[0; 4]);
     let mark = |raw: &[u8]| if is_present(raw) { b'1' } else { b'0' };
     out.extend(row.raw_cells().map(mark));
     let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
@@ -330,6 +329,6 @@ pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
 /// So many fields that are NULL.
 pub(super) fn nulls(count: usize, out: &mut Vec<u8>) {
     for _ in 0..count {
-        out.extend([0xff; 4]);
+        out.extend_from_slice(&[0xff; 4]);
     }
 }

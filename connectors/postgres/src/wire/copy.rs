@@ -46,6 +46,7 @@ pub(crate) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     /// The fields in order; `None`: NULL.
+    #[inline]
     pub(crate) fn values(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut buf = Buf(self.bytes);
         (0..self.width).map_while(move |_| field(&mut buf).ok().flatten())
@@ -53,6 +54,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A field; the outer `None`: more bytes are needed.
+#[inline]
 fn field<'a>(buf: &mut Buf<'a>) -> Result<Option<Option<&'a [u8]>>, Malformed> {
     if buf.0.len() < 4 {
         return Ok(None);
