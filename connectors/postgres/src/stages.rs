@@ -71,6 +71,11 @@ impl Reader {
         Reader(Rows::new(columns.collect(), limits.row_bytes_max, name))
     }
 
+    /// From now on rows are handed on as they come.
+    pub fn relay(&mut self) {
+        self.0.relayed();
+    }
+
     /// Takes the body of a `CopyData`.
     pub fn take(&mut self, body: &[u8], into: &mut RowBatch) -> Result<()> {
         self.0.take(body, into)
@@ -98,6 +103,11 @@ impl Encoder {
             bulk::put(&self.encoder, &self.key, rows, op, out)?;
         }
         Ok(())
+    }
+
+    /// Appends rows of a load that were handed on as they came.
+    pub fn relay(&self, rows: &RowBatch, out: &mut Vec<u8>) -> Result<()> {
+        self.encoder.relayed(rows, out)
     }
 
     /// Appends rows of a load.

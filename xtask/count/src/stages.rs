@@ -54,6 +54,8 @@ pub(crate) fn all() -> Vec<(String, &'static str, String)> {
     add("read", &systems, "load: decode");
     add("convert", &pairs, "load: project");
     add("write", &systems, "load: encode, to");
+    let same = ["postgres:postgres".to_owned()];
+    add("relay", &same, "load: rows handed on as they are,");
     let cases = |(stage, what): (String, String)| {
         ["narrow", "wide"].map(|case| (stage.clone(), case, what.clone()))
     };
@@ -66,7 +68,7 @@ pub(crate) fn work(stage: &str, case: &str) -> Result<Work> {
     let (stage, first) = (words.next().unwrap_or_default(), words.next());
     let first = first.context("a stage names a system")?;
     let second = words.next().unwrap_or(first);
-    let load = matches!(stage, "read" | "convert" | "write");
+    let load = matches!(stage, "read" | "convert" | "write" | "relay");
     let table = match case {
         "narrow" if load => Table::narrow(),
         "narrow" => Table::item(),
@@ -81,6 +83,7 @@ pub(crate) fn work(stage: &str, case: &str) -> Result<Work> {
         "read" => read(&table, first),
         "convert" => convert(&table, first, second),
         "write" => write(&table, first),
+        "relay" => relay(&table),
         _ => bail!("there is no stage {stage}"),
     }
 }
@@ -306,6 +309,28 @@ fn read(table: &Table, source: &str) -> Result<Work> {
             reader.take(row, &mut out)?;
         }
         Ok(out.len())
+    }))
+}
+
+/// A load between two PostgreSQL whose columns are the same: all of our own work on it.
+fn relay(table: &Table) -> Result<Work> {
+    let (schema, types) = table.postgres();
+    let mut reader = pg::Reader::new(&schema, &types, LIMITS);
+    reader.relay();
+    let (header, rows) = postgres::copy(table, ROWS);
+    let (mut read, mut out) = (RowBatch::new(), Vec::new());
+    reader.take(&header, &mut read)?;
+    let plan = plan(table, "postgres", "postgres")?;
+    ensure!(plan.is_plain(0, 0), "rows that are converted");
+    let encoder = pg::Encoder::new(plan.targets.first().context("a plan with a target")?);
+    Ok(Box::new(move || {
+        read.clear();
+        out.clear();
+        for row in &rows {
+            reader.take(row, &mut read)?;
+        }
+        encoder.relay(&read, &mut out)?;
+        Ok(read.len())
     }))
 }
 

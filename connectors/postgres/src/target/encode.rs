@@ -5,12 +5,15 @@
 //! per field a 32-bit length (-1: NULL) and the bytes, at the end -1 as a count.
 
 use thalweg_core::plan::TargetTable;
+use thalweg_core::ports::WireForm;
 use thalweg_core::schema::{ColumnSchema, ColumnType};
 use thalweg_core::value::{
     CellRef, Date, DecimalRef, RowBatch, RowRef, decimal, decode_raw, integer, is_present,
     text_bytes,
 };
 use thalweg_core::{Error, Result, Side};
+
+use crate::wire::copy::wire_form;
 
 /// The header of a `COPY … BINARY` file: signature, no flags, no extension.
 pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -81,6 +84,31 @@ impl Encoder {
             | ColumnType::Geometry
             | ColumnType::Other { .. } => Encoder::Form,
         }
+    }
+
+    /// What the binary form is called that the type takes, as [`crate::wire::cells::Codec::wire`] has it.
+    fn wire(self) -> Option<&'static str> {
+        Some(match self {
+            Encoder::Bool => "bool",
+            Encoder::Int2 => "int2",
+            Encoder::Int4 => "int4",
+            Encoder::Int8 => "int8",
+            Encoder::Oid => "oid",
+            Encoder::Float4 => "float4",
+            Encoder::Float8 => "float8",
+            Encoder::Numeric => "numeric",
+            Encoder::Text => "text",
+            Encoder::Jsonb => "jsonb",
+            Encoder::Bytea => "bytea",
+            Encoder::Date => "date",
+            Encoder::Time => "time",
+            Encoder::Timestamp => "timestamp",
+            Encoder::Timestamptz => "timestamptz",
+            Encoder::Interval => "interval",
+            Encoder::Uuid => "uuid",
+            Encoder::Bits => "bits",
+            Encoder::Form => return None,
+        })
     }
 
     /// Appends the bytes of a value; `Ok(false)` for NULL. The error is a reason without the value.
@@ -288,6 +316,22 @@ impl RowEncoder {
     /// Whether some column's cells are.
     pub(crate) fn has_forms(&self) -> bool {
         self.columns.contains(&Encoder::Form)
+    }
+
+    /// The form of its rows in a `COPY`, if rows of another `COPY` may have it.
+    pub(crate) fn wire(&self) -> Option<WireForm> {
+        wire_form(self.columns.iter().map(|column| column.wire()))
+    }
+
+    /// Appends rows that are in that form already, each of them a cell of octets.
+    pub(crate) fn relayed(&self, rows: &RowBatch, out: &mut Vec<u8>) -> Result<()> {
+        for row in rows.iter() {
+            match row.cell(0) {
+                Some(CellRef::Bytes(row)) => out.extend_from_slice(row),
+                _ => return Err(Error::bug("a row that is not relayed")),
+            }
+        }
+        Ok(())
     }
 
     /// Number of columns.

@@ -47,6 +47,32 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
+    /// What the type's binary form is called, if a value in it is what the target's type of the same
+    /// name takes: not where values are changed when they are read.
+    pub(crate) fn wire(self) -> Option<&'static str> {
+        Some(match self {
+            Codec::Bool => "bool",
+            Codec::Int2 => "int2",
+            Codec::Int4 => "int4",
+            Codec::Int8 => "int8",
+            Codec::Oid => "oid",
+            Codec::Float4 => "float4",
+            Codec::Float8 => "float8",
+            Codec::Numeric => "numeric",
+            Codec::Text => "text",
+            Codec::Jsonb => "jsonb",
+            Codec::Bytea => "bytea",
+            Codec::Date => "date",
+            Codec::Time => "time",
+            Codec::Timestamp => "timestamp",
+            Codec::Timestamptz => "timestamptz",
+            Codec::Interval => "interval",
+            Codec::Uuid => "uuid",
+            Codec::Bits => "bits",
+            Codec::Padded | Codec::Json | Codec::Other => return None,
+        })
+    }
+
     /// Whether the binary form is read too, and not only the text form.
     pub(crate) fn binary(self) -> bool {
         self != Codec::Other
