@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
 mod bench;
+mod count;
 mod demo;
 mod prove;
 mod setup;
@@ -21,6 +22,8 @@ const USAGE: &str = "usage: cargo x COMMAND
           --seconds N (of streaming), --seed N
   bench   whole runs beside the databases' own replication, written to docs/reference/performance.md;
           takes workloads, --pair SOURCE:TARGET, --quick and more; bench --help
+  count   instructions a change takes in each stage of the hot path, under callgrind: the same on a busy
+          machine; takes words of stages, --write (into docs/internals/performance.md)
   prove   every proof at full size, or those named, of every pair or of --pair SOURCE:TARGET; results go
           to docs/internals/proofs.md";
 
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         "test" => steps::test(),
         "demo" => demo::run(),
         "bench" => bench::run(),
+        "count" => count::run(),
         "prove" => prove::run(),
         _ => {
             eprintln!("{USAGE}");

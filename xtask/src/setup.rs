@@ -16,6 +16,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("mariadb-install-db", "mariadb-server"),
     ("mariadb", "mariadb-client"),
     ("sysbench", "sysbench"),
+    ("valgrind", "valgrind"),
     ("setpriv", "util-linux"),
     ("curl", "curl"),
     ("jq", "jq"),

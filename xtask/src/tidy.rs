@@ -21,6 +21,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("connectors/mysql", &["thalweg-core"]),
     ("connectors/postgres", &["thalweg-core"]),
     ("xtask", &[]),
+    (
+        "xtask/count",
+        &[
+            "thalweg-core",
+            "thalweg-engine",
+            "thalweg-mysql",
+            "thalweg-postgres",
+            "thalweg-testkit",
+        ],
+    ),
     ("xtask/demo", &["thalweg-testkit"]),
 ];
 

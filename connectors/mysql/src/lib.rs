@@ -19,6 +19,7 @@ mod server;
 mod snapshot;
 mod source;
 mod split;
+pub mod stages;
 mod stream;
 mod target;
 mod wire;

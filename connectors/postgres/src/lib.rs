@@ -13,6 +13,7 @@ mod slot;
 mod snapshot;
 mod source;
 mod split;
+pub mod stages;
 mod stream;
 mod target;
 mod tls;

@@ -310,7 +310,7 @@ pub(crate) fn refuses(ty: &ColumnType, native: &str) -> Option<Refuses> {
 }
 
 /// How values of a base type are read. Numbers of the system's types never change.
-fn codec(base: u32, ty: &ColumnType) -> Codec {
+pub(crate) fn codec(base: u32, ty: &ColumnType) -> Codec {
     match base {
         16 => Codec::Bool,
         17 => Codec::Bytea,

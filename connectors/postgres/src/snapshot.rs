@@ -17,7 +17,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use thalweg_core::ports::{Chunk, ChunkReader, StreamLimits};
+use thalweg_core::ports::{Chunk, ChunkReader, StreamLimits, WireForm};
 use thalweg_core::position::Visibility;
 use thalweg_core::range::KeyRange;
 use thalweg_core::schema::TableSchema;
@@ -57,8 +57,10 @@ pub(crate) struct Reader {
 }
 
 /// What makes rows of messages.
-struct Rows {
+pub(crate) struct Rows {
     columns: Vec<(Codec, Form)>,
+    /// Whether rows are handed on as they are.
+    relayed: bool,
     reader: cells::Reader,
     row_bytes_max: u64,
     table: String,
@@ -135,15 +137,7 @@ async fn open_by(
         _outgoing: outgoing,
         seen,
         batch_bytes: limits.part_bytes.min(BATCH_BYTES),
-        rows: Rows {
-            columns,
-            reader: cells::Reader::new(limits.row_bytes_max),
-            row_bytes_max: limits.row_bytes_max,
-            table: table.to_string(),
-            rest: Vec::new(),
-            begun: false,
-            done: false,
-        },
+        rows: Rows::new(columns, limits.row_bytes_max, table.to_string()),
     })
 }
 
@@ -379,8 +373,45 @@ pub(crate) fn within(schema: &TableSchema, range: Option<&KeyRange>) -> Result<S
 }
 
 impl Rows {
+    pub(crate) fn new(columns: Vec<(Codec, Form)>, row_bytes_max: u64, table: String) -> Self {
+        Rows {
+            columns,
+            relayed: false,
+            reader: cells::Reader::new(row_bytes_max),
+            row_bytes_max,
+            table,
+            rest: Vec::new(),
+            begun: false,
+            done: false,
+        }
+    }
+
+    /// The form of the rows as they come.
+    fn wire(&self) -> Option<WireForm> {
+        let name = |(codec, form): &(Codec, Form)| match form {
+            Form::Binary => codec.wire(),
+            Form::Text => None,
+        };
+        copy::wire_form(self.columns.iter().map(name))
+    }
+
+    /// Appends a row as it came.
+    fn relay(&self, row: &[u8], into: &mut RowBatch) -> Result<()> {
+        if u64::try_from(row.len()).unwrap_or(u64::MAX) > self.row_bytes_max {
+            return Err(too_large(&self.table, self.row_bytes_max));
+        }
+        into.push(CellRef::Bytes(row));
+        into.end_row();
+        Ok(())
+    }
+
+    /// From now on rows are handed on as they are.
+    pub(crate) fn relayed(&mut self) {
+        self.relayed = true;
+    }
+
     /// Appends the rows of a message; what is not a whole row is kept.
-    fn take(&mut self, body: &[u8], into: &mut RowBatch) -> Result<()> {
+    pub(crate) fn take(&mut self, body: &[u8], into: &mut RowBatch) -> Result<()> {
         let joined;
         let mut buf = if self.rest.is_empty() {
             Buf(body)
@@ -398,6 +429,10 @@ impl Rows {
                 Next::Row(fields) => {
                     if fields.width != self.columns.len() {
                         return Err(Malformed("a row has another width than was asked for").into());
+                    }
+                    if self.relayed {
+                        self.relay(fields.row, into)?;
+                        continue;
                     }
                     for (value, (codec, form)) in fields.values().zip(&self.columns) {
                         match value {
@@ -429,6 +464,14 @@ impl Rows {
 impl ChunkReader for Reader {
     fn visibility(&self) -> &Visibility {
         &self.seen
+    }
+
+    fn wire(&self) -> Option<WireForm> {
+        self.rows.wire()
+    }
+
+    fn relay(&mut self) {
+        self.rows.relayed();
     }
 
     async fn next(&mut self, into: &mut RowBatch) -> Result<bool> {

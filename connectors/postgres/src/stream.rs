@@ -10,9 +10,9 @@
 //! row and after each change of it, in the form it had at that place of the log, and is compared with
 //! the schema the stream was opened with.
 
-mod assembly;
+pub(crate) mod assembly;
 mod feedback;
-mod relation;
+pub(crate) mod relation;
 #[cfg(test)]
 mod tests;
 

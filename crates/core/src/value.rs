@@ -9,12 +9,14 @@
 
 mod date;
 mod rank;
+mod raw;
 
 use std::fmt;
 use std::ops::Range;
 
 pub use date::Date;
 pub use rank::rank;
+pub use raw::{Cells, RawCells, decimal, decode_raw, integer, is_present, text_bytes};
 
 /// A decimal number: `(-1)^negative × digits × 10^-scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -196,6 +198,17 @@ pub enum Varying {
     Other,
 }
 
+impl Varying {
+    fn tag(self) -> u8 {
+        match self {
+            Varying::Text => tag::TEXT,
+            Varying::Bytes => tag::BYTES,
+            Varying::Json => tag::JSON,
+            Varying::Other => tag::OTHER,
+        }
+    }
+}
+
 /// Rows in one arena.
 #[derive(Clone, Debug, Default)]
 pub struct RowBatch {
@@ -234,6 +247,7 @@ impl RowBatch {
     }
 
     /// Number of finished rows.
+    #[inline]
     pub fn len(&self) -> usize {
         self.rows.len()
     }
@@ -244,6 +258,7 @@ impl RowBatch {
     }
 
     /// Bytes of cells and offsets, for limits.
+    #[inline]
     pub fn bytes(&self) -> usize {
         self.bytes.len() + self.rows.len() * 8
     }
@@ -266,6 +281,7 @@ impl RowBatch {
     ///
     /// # Panics
     /// If the arena would exceed 4 GiB, which limits on rows and batches exclude.
+    #[inline]
     pub fn push(&mut self, cell: CellRef<'_>) {
         let out = &mut self.bytes;
         match cell {
@@ -274,31 +290,33 @@ impl RowBatch {
             CellRef::Absent => out.push(tag::ABSENT),
             CellRef::Bool(false) => out.push(tag::FALSE),
             CellRef::Bool(true) => out.push(tag::TRUE),
-            CellRef::I64(v) => fixed(out, tag::I64, &v.to_le_bytes()),
-            CellRef::U64(v) => fixed(out, tag::U64, &v.to_le_bytes()),
-            CellRef::F32(v) => fixed(out, tag::F32, &v.to_le_bytes()),
-            CellRef::F64(v) => fixed(out, tag::F64, &v.to_le_bytes()),
+            CellRef::I64(v) => eight(out, tag::I64, v.to_le_bytes()),
+            CellRef::U64(v) => eight(out, tag::U64, v.to_le_bytes()),
+            CellRef::F32(v) => {
+                let [a, b, c, d] = v.to_le_bytes();
+                fixed(out, [tag::F32, a, b, c, d]);
+            }
+            CellRef::F64(v) => eight(out, tag::F64, v.to_le_bytes()),
             CellRef::Decimal(v) => push_decimal(out, v),
             CellRef::Text(v) => varying(out, tag::TEXT, v.as_bytes()),
             CellRef::Bytes(v) => varying(out, tag::BYTES, v),
-            CellRef::Date(v) => {
-                out.push(tag::DATE);
-                push_date(out, v);
-            }
-            CellRef::Time(v) => fixed(out, tag::TIME, &v.to_le_bytes()),
+            CellRef::Date(v) => push_date(out, tag::DATE, v),
+            CellRef::Time(v) => eight(out, tag::TIME, v.to_le_bytes()),
             CellRef::Timestamp(date, micros) => {
-                out.push(tag::TIMESTAMP);
-                push_date(out, date);
+                push_date(out, tag::TIMESTAMP, date);
                 out.extend_from_slice(&micros.to_le_bytes());
             }
-            CellRef::Instant(v) => fixed(out, tag::INSTANT, &v.to_le_bytes()),
+            CellRef::Instant(v) => eight(out, tag::INSTANT, v.to_le_bytes()),
             CellRef::Interval(v) => {
                 out.push(tag::INTERVAL);
                 out.extend_from_slice(&v.months.to_le_bytes());
                 out.extend_from_slice(&v.days.to_le_bytes());
                 out.extend_from_slice(&v.micros.to_le_bytes());
             }
-            CellRef::Uuid(v) => fixed(out, tag::UUID, &v),
+            CellRef::Uuid(v) => {
+                out.push(tag::UUID);
+                out.extend_from_slice(&v);
+            }
             CellRef::Json(v) => varying(out, tag::JSON, v.as_bytes()),
             CellRef::Bits(len, v) => {
                 out.push(tag::BITS);
@@ -311,8 +329,26 @@ impl RowBatch {
     }
 
     /// Appends an already encoded cell, as [`RowRef::raw_cells`] gives it.
+    #[inline]
     pub fn push_raw(&mut self, raw: &[u8]) {
         extend(&mut self.bytes, raw);
+    }
+
+    /// Appends a cell whose bytes are text if they are UTF-8; `false`: they are not, and nothing was
+    /// appended.
+    #[inline]
+    pub fn push_utf8(&mut self, kind: Varying, bytes: &[u8]) -> bool {
+        // Most text is ASCII and short: eight bytes at a time.
+        let (words, rest) = bytes.as_chunks::<8>();
+        let mut high = words
+            .iter()
+            .fold(0, |all, word| all | u64::from_le_bytes(*word));
+        high |= rest.iter().fold(0, |all, byte| all | u64::from(*byte));
+        if high & 0x8080_8080_8080_8080 != 0 && std::str::from_utf8(bytes).is_err() {
+            return false;
+        }
+        varying(&mut self.bytes, kind.tag(), bytes);
+        true
     }
 
     /// Appends a text cell whose bytes the caller builds in place; see [`RowBatch::push_with`].
@@ -349,12 +385,7 @@ impl RowBatch {
         fill: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
         let start = self.bytes.len();
-        self.bytes.push(match kind {
-            Varying::Text => tag::TEXT,
-            Varying::Bytes => tag::BYTES,
-            Varying::Json => tag::JSON,
-            Varying::Other => tag::OTHER,
-        });
+        self.bytes.push(kind.tag());
         self.bytes.extend_from_slice(&[0; 4]);
         if let Err(error) = fill(&mut self.bytes) {
             self.bytes.truncate(start);
@@ -368,6 +399,7 @@ impl RowBatch {
     }
 
     /// Ends the open row and gives its index.
+    #[inline]
     pub fn end_row(&mut self) -> usize {
         let start = u32::try_from(self.open).expect(ARENA_MAX);
         let end = u32::try_from(self.bytes.len()).expect(ARENA_MAX);
@@ -382,6 +414,7 @@ impl RowBatch {
     }
 
     /// Bytes pushed since the last [`RowBatch::end_row`].
+    #[inline]
     pub fn open_bytes(&self) -> usize {
         self.bytes.len() - self.open
     }
@@ -400,6 +433,7 @@ impl RowBatch {
     ///
     /// # Panics
     /// If there is no such row: indexes come from [`RowBatch::end_row`] of the same batch.
+    #[inline]
     pub fn row(&self, index: usize) -> RowRef<'_> {
         let &(start, end) = self
             .rows
@@ -412,6 +446,7 @@ impl RowBatch {
     }
 
     /// All rows in order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
         (0..self.rows.len()).map(|index| self.row(index))
     }
@@ -428,6 +463,7 @@ impl RowBatch {
     }
 
     /// Copies a row of another batch into this one and gives its index.
+    #[inline]
     pub fn append(&mut self, row: RowRef<'_>) -> usize {
         debug_assert_eq!(self.open, self.bytes.len(), "no row is open");
         extend(&mut self.bytes, row.bytes);
@@ -435,17 +471,27 @@ impl RowBatch {
     }
 }
 
-fn fixed(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
-    out.push(tag);
-    out.extend_from_slice(payload);
+/// A cell of a tag and so many bytes, in one piece: room for it is looked for once.
+#[inline]
+fn fixed<const N: usize>(out: &mut Vec<u8>, cell: [u8; N]) {
+    out.extend_from_slice(&cell);
 }
 
+/// A cell of a tag and eight bytes.
+#[inline]
+fn eight(out: &mut Vec<u8>, tag: u8, [a, b, c, d, e, f, g, h]: [u8; 8]) {
+    fixed(out, [tag, a, b, c, d, e, f, g, h]);
+}
+
+#[inline]
 fn varying(out: &mut Vec<u8>, tag: u8, payload: &[u8]) {
-    out.push(tag);
-    out.extend_from_slice(&u32::try_from(payload.len()).expect(ARENA_MAX).to_le_bytes());
+    let [a, b, c, d] = u32::try_from(payload.len()).expect(ARENA_MAX).to_le_bytes();
+    out.reserve(5 + payload.len());
+    fixed(out, [tag, a, b, c, d]);
     extend(out, payload);
 }
 
+#[inline]
 fn extend(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.len() >= LONG_BYTES {
         out.reserve(bytes.len() + LONG_BYTES);
@@ -453,41 +499,40 @@ fn extend(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-fn push_date(out: &mut Vec<u8>, date: Date) {
-    out.extend_from_slice(&date.year.to_le_bytes());
-    out.push(date.month);
-    out.push(date.day);
+#[inline]
+fn push_date(out: &mut Vec<u8>, tag: u8, date: Date) {
+    let [a, b, c, d] = date.year.to_le_bytes();
+    fixed(out, [tag, a, b, c, d, date.month, date.day]);
 }
 
 fn push_decimal(out: &mut Vec<u8>, value: DecimalRef<'_>) {
     // Layout: tag, length of the rest, then class (0 plus, 1 minus, 2 NaN, 3 +inf, 4 -inf), scale
     // and digits for finite numbers.
-    out.push(tag::DECIMAL);
     match value {
         DecimalRef::Finite {
             negative,
             scale,
-            digits,
+            mut digits,
         } => {
-            let zeros = digits.iter().take_while(|d| **d == b'0').count();
-            let digits = match digits.get(zeros..) {
-                Some([]) | None => b"0".as_slice(),
-                Some(rest) => rest,
-            };
-            let negative = negative && digits != b"0";
-            let len = u32::try_from(digits.len() + 3).expect(ARENA_MAX);
-            out.extend_from_slice(&len.to_le_bytes());
-            out.push(u8::from(negative));
-            out.extend_from_slice(&scale.to_le_bytes());
+            while let [b'0', rest @ ..] = digits {
+                digits = rest;
+            }
+            let zero = digits.is_empty();
+            let digits = if zero { b"0".as_slice() } else { digits };
+            let length = u32::try_from(digits.len() + 3).expect(ARENA_MAX);
+            let ([a, b, c, d], [e, f]) = (length.to_le_bytes(), scale.to_le_bytes());
+            let class = u8::from(negative && !zero);
+            out.reserve(8 + digits.len());
+            fixed(out, [tag::DECIMAL, a, b, c, d, class, e, f]);
             out.extend_from_slice(digits);
         }
         special => {
-            out.extend_from_slice(&1u32.to_le_bytes());
-            out.push(match special {
+            let class = match special {
                 DecimalRef::NaN => 2,
                 DecimalRef::Infinity => 3,
                 _ => 4,
-            });
+            };
+            fixed(out, [tag::DECIMAL, 1, 0, 0, 0, class]);
         }
     }
 }
@@ -500,16 +545,19 @@ pub struct RowRef<'a> {
 
 impl<'a> RowRef<'a> {
     /// Its cells in column order.
+    #[inline]
     pub fn cells(self) -> Cells<'a> {
         Cells { rest: self.bytes }
     }
 
     /// Its cells in column order, each as the bytes it is encoded in.
+    #[inline]
     pub fn raw_cells(self) -> RawCells<'a> {
         RawCells { rest: self.bytes }
     }
 
     /// The cell at `index`, walking there; `None` past the end.
+    #[inline]
     pub fn cell(self, index: usize) -> Option<CellRef<'a>> {
         self.cells().nth(index)
     }
@@ -520,6 +568,7 @@ impl<'a> RowRef<'a> {
     }
 
     /// Whether every cell carries a value or NULL.
+    #[inline]
     pub fn is_whole(self) -> bool {
         self.raw_cells().all(is_present)
     }
@@ -529,151 +578,6 @@ impl<'a> RowRef<'a> {
         let mut cells = self.raw_cells().zip(older.raw_cells());
         cells.all(|(new, old)| is_present(new) || is_present(old))
     }
-}
-
-/// Whether an encoded cell carries a value or NULL, not merely a state. Looks at its tag only.
-pub fn is_present(raw: &[u8]) -> bool {
-    !matches!(raw, [tag::UNCHANGED | tag::ABSENT, ..])
-}
-
-/// The bytes of an encoded cell of text or JSON: what [`decode_raw`] gives as `str`, without looking
-/// at them again. They are UTF-8, since a cell is made of a `str`.
-pub fn text_bytes(raw: &[u8]) -> Option<&[u8]> {
-    let (head, rest) = raw.split_first_chunk::<5>()?;
-    matches!(head, [tag::TEXT | tag::JSON, ..]).then_some(rest)
-}
-
-/// Iterates decoded cells.
-#[derive(Clone, Debug)]
-pub struct Cells<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for Cells<'a> {
-    type Item = CellRef<'a>;
-
-    fn next(&mut self) -> Option<CellRef<'a>> {
-        if self.rest.is_empty() {
-            return None;
-        }
-        Some(read(&mut self.rest).expect("arenas are written by RowBatch only"))
-    }
-}
-
-/// Iterates cells as encoded bytes.
-#[derive(Clone, Debug)]
-pub struct RawCells<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Iterator for RawCells<'a> {
-    type Item = &'a [u8];
-
-    fn next(&mut self) -> Option<&'a [u8]> {
-        let len = raw_len(self.rest)?;
-        let (cell, rest) = self
-            .rest
-            .split_at_checked(len)
-            .expect("arenas are written by RowBatch only");
-        self.rest = rest;
-        Some(cell)
-    }
-}
-
-/// Decodes one cell that [`RowRef::raw_cells`] gave; `None` if the bytes are no cell.
-pub fn decode_raw(mut raw: &[u8]) -> Option<CellRef<'_>> {
-    read(&mut raw)
-}
-
-/// The length of the first encoded cell; `None` when there is none.
-fn raw_len(bytes: &[u8]) -> Option<usize> {
-    let tag = *bytes.first()?;
-    Some(match tag {
-        tag::NULL | tag::UNCHANGED | tag::ABSENT | tag::FALSE | tag::TRUE => 1,
-        tag::F32 => 5,
-        tag::I64 | tag::U64 | tag::F64 | tag::TIME | tag::INSTANT => 9,
-        tag::DATE => 7,
-        tag::TIMESTAMP => 15,
-        tag::INTERVAL | tag::UUID => 17,
-        tag::BITS => 9 + le_u32(bytes.get(5..9)?)? as usize,
-        _ => 5 + le_u32(bytes.get(1..5)?)? as usize,
-    })
-}
-
-fn le_u32(bytes: &[u8]) -> Option<u32> {
-    Some(u32::from_le_bytes(bytes.try_into().ok()?))
-}
-
-fn take<'a, const N: usize>(rest: &mut &'a [u8]) -> Option<&'a [u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(head)
-}
-
-fn take_var<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let len = u32::from_le_bytes(*take::<4>(rest)?) as usize;
-    let (head, tail) = rest.split_at_checked(len)?;
-    *rest = tail;
-    Some(head)
-}
-
-fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
-    std::str::from_utf8(take_var(rest)?).ok()
-}
-
-fn take_date(rest: &mut &[u8]) -> Option<Date> {
-    let year = i32::from_le_bytes(*take::<4>(rest)?);
-    let [month, day] = *take::<2>(rest)?;
-    Some(Date { year, month, day })
-}
-
-fn read<'a>(rest: &mut &'a [u8]) -> Option<CellRef<'a>> {
-    let [tag] = *take::<1>(rest)?;
-    Some(match tag {
-        tag::NULL => CellRef::Null,
-        tag::UNCHANGED => CellRef::Unchanged,
-        tag::ABSENT => CellRef::Absent,
-        tag::FALSE => CellRef::Bool(false),
-        tag::TRUE => CellRef::Bool(true),
-        tag::I64 => CellRef::I64(i64::from_le_bytes(*take(rest)?)),
-        tag::U64 => CellRef::U64(u64::from_le_bytes(*take(rest)?)),
-        tag::F32 => CellRef::F32(f32::from_le_bytes(*take(rest)?)),
-        tag::F64 => CellRef::F64(f64::from_le_bytes(*take(rest)?)),
-        tag::DECIMAL => CellRef::Decimal(read_decimal(take_var(rest)?)?),
-        tag::TEXT => CellRef::Text(take_text(rest)?),
-        tag::BYTES => CellRef::Bytes(take_var(rest)?),
-        tag::DATE => CellRef::Date(take_date(rest)?),
-        tag::TIME => CellRef::Time(i64::from_le_bytes(*take(rest)?)),
-        tag::TIMESTAMP => CellRef::Timestamp(take_date(rest)?, i64::from_le_bytes(*take(rest)?)),
-        tag::INSTANT => CellRef::Instant(i64::from_le_bytes(*take(rest)?)),
-        tag::INTERVAL => CellRef::Interval(Interval {
-            months: i32::from_le_bytes(*take(rest)?),
-            days: i32::from_le_bytes(*take(rest)?),
-            micros: i64::from_le_bytes(*take(rest)?),
-        }),
-        tag::UUID => CellRef::Uuid(*take(rest)?),
-        tag::JSON => CellRef::Json(take_text(rest)?),
-        tag::BITS => CellRef::Bits(u32::from_le_bytes(*take(rest)?), take_var(rest)?),
-        tag::OTHER => CellRef::Other(take_text(rest)?),
-        _ => return None,
-    })
-}
-
-fn read_decimal(bytes: &[u8]) -> Option<DecimalRef<'_>> {
-    let (class, rest) = bytes.split_first()?;
-    Some(match class {
-        0 | 1 => {
-            let (scale, digits) = rest.split_first_chunk::<2>()?;
-            DecimalRef::Finite {
-                negative: *class == 1,
-                scale: u16::from_le_bytes(*scale),
-                digits,
-            }
-        }
-        2 => DecimalRef::NaN,
-        3 => DecimalRef::Infinity,
-        _ => DecimalRef::NegInfinity,
-    })
 }
 
 #[cfg(test)]

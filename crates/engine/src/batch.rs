@@ -31,7 +31,8 @@
 //! order. The order between tables matters to foreign keys only, so if one joins such a table
 //! to another table of the plan, the whole batch is left in order; otherwise the others are folded.
 
-use std::hash::BuildHasher;
+use std::borrow::Borrow;
+use std::hash::{BuildHasher, Hash, Hasher};
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use thalweg_core::batch::{Apart, FoldedTable, Net, RowOp, TableOp};
@@ -260,12 +261,63 @@ struct Entry {
     replaced: bool,
 }
 
+/// Encoded key cells. Most keys are one number and need no memory of their own.
+#[derive(Clone, Debug)]
+enum Key {
+    /// So many bytes, and the key in them.
+    Short(u8, [u8; SHORT_KEY]),
+    Long(Box<[u8]>),
+}
+
+/// As much as makes both kinds of [`Key`] the same size.
+const SHORT_KEY: usize = 22;
+
+impl Key {
+    fn new(bytes: &[u8]) -> Key {
+        let mut short = [0; SHORT_KEY];
+        let length = u8::try_from(bytes.len());
+        match (short.get_mut(..bytes.len()), length) {
+            (Some(slot), Ok(length)) => {
+                slot.copy_from_slice(bytes);
+                Key::Short(length, short)
+            }
+            _ => Key::Long(bytes.into()),
+        }
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        match self {
+            Key::Short(length, bytes) => bytes.get(..usize::from(*length)).unwrap_or_default(),
+            Key::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Key) -> bool {
+        let (this, other): (&[u8], &[u8]) = (self.borrow(), other.borrow());
+        this == other
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    /// As the slice that it is looked up by.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let bytes: &[u8] = self.borrow();
+        bytes.hash(state);
+    }
+}
+
 /// The entries of one source of a target table that has a key.
 struct Table<'p> {
     target: &'p TargetTable,
     operations: Operations,
     entries: Vec<Entry>,
-    by_key: FxHashMap<Box<[u8]>, usize>,
+    by_key: FxHashMap<Key, usize>,
     key: Vec<u8>,
     old_key: Vec<u8>,
 }
@@ -350,7 +402,7 @@ impl<'p> Table<'p> {
                     replaced: false,
                 });
                 self.by_key
-                    .insert(self.old_key.as_slice().into(), self.entries.len() - 1);
+                    .insert(Key::new(&self.old_key), self.entries.len() - 1);
                 self.entries.len() - 1
             }
         };
@@ -362,22 +414,22 @@ impl<'p> Table<'p> {
         {
             return None;
         }
-        self.by_key.insert(self.key.as_slice().into(), index);
+        self.by_key.insert(Key::new(&self.key), index);
         self.entries.push(Entry::default());
         self.by_key
-            .insert(self.old_key.as_slice().into(), self.entries.len() - 1);
+            .insert(Key::new(&self.old_key), self.entries.len() - 1);
         Some(())
     }
 
     fn add(&mut self, entry: Entry) {
         self.entries.push(entry);
         self.by_key
-            .insert(self.key.as_slice().into(), self.entries.len() - 1);
+            .insert(Key::new(&self.key), self.entries.len() - 1);
     }
 
     /// All keys that were touched; `None` if they are not all that the target may take for them.
     fn keys(&self) -> Option<FxHashSet<u64>> {
-        has_exact_key(self.target).then(|| self.by_key.keys().map(|key| hash(key)).collect())
+        has_exact_key(self.target).then(|| self.by_key.keys().map(|key| hash(key.borrow())).collect())
     }
 
     /// `None` if no operation touched it.

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
-use thalweg_core::plan::{Cell, Plan};
+use thalweg_core::plan::{Cell, Changed, Plan};
 use thalweg_core::ports::{Chunk, Loader};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::range::KeyRange;
@@ -378,14 +378,35 @@ impl Desk {
         if let Some(existing) = job.existing {
             loader.empty(existing, &plan.fingerprint(target)).await?;
         }
+        // Between two systems of a kind rows need not be taken apart.
+        let relayed = plan.is_plain(target, job.feed)
+            && loader
+                .wire()
+                .is_some_and(|form| reader.wire() == Some(form));
+        if relayed {
+            reader.relay();
+        }
         let mut loaded = 0;
         while reader.next(rows).await.map_err(at_source)? {
-            let changed = plan.project_rows(target, job.feed, rows, out)?;
+            let changed = match relayed {
+                true => {
+                    std::mem::swap(rows, out);
+                    Changed::default()
+                }
+                false => plan.project_rows(target, job.feed, rows, out)?,
+            };
             // What was read is not kept beside what is written, nor that beside what is read next.
-            let (read, written, more) = (rows.bytes(), out.bytes(), out.len() as u64);
+            let (read, written) = match relayed {
+                true => (out.bytes(), out.bytes()),
+                false => (rows.bytes(), out.bytes()),
+            };
+            let more = out.len() as u64;
             rows.clear();
             let held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
-            loader.load(out).await?;
+            match relayed {
+                true => loader.load_wire(out).await?,
+                false => loader.load(out).await?,
+            }
             out.clear();
             drop(held);
             loaded += more;

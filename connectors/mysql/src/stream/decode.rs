@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
+use rustc_hash::FxHashMap;
 use thalweg_core::change::{ChangeBatch, Commit, SchemaChange, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableSchema;
@@ -101,7 +102,7 @@ pub(crate) struct Decoder {
     pub(super) names: HashMap<(Vec<u8>, Vec<u8>), usize>,
     pub(super) known: Known,
     pub(super) cursor: Cursor,
-    pub(super) maps: HashMap<u64, Captured>,
+    pub(super) maps: FxHashMap<u64, Captured>,
     pub(super) place: Place,
     /// Whether the coordinate of `place` is one of this server's log, and not yet another's.
     anchored: bool,
@@ -139,6 +140,14 @@ pub(super) fn stop(message: impl Into<String>) -> Error {
     Error::config(message).at(Side::Source)
 }
 
+/// What messages call the group that is read, or the place between two.
+pub(super) fn place_of(open: Option<&Open>, cursor: &Cursor) -> String {
+    match open {
+        Some(open) => format!("{}:{}", open.start.file, open.start.pos),
+        None => format!("{}:{}", cursor.file, cursor.pos),
+    }
+}
+
 impl Decoder {
     /// Goes on at `place`; `anchored`: its coordinate is one of this log.
     pub(crate) fn new(
@@ -159,7 +168,7 @@ impl Decoder {
             names: tables.iter().enumerate().map(name).collect(),
             known,
             cursor,
-            maps: HashMap::new(),
+            maps: FxHashMap::default(),
             place,
             anchored,
             open: None,
@@ -382,10 +391,7 @@ impl Decoder {
     }
 
     pub(super) fn here(&self) -> String {
-        match &self.open {
-            Some(open) => format!("{}:{}", open.start.file, open.start.pos),
-            None => format!("{}:{}", self.cursor.file, self.cursor.pos),
-        }
+        place_of(self.open.as_ref(), &self.cursor)
     }
 
     /// Takes the cursor as the place.

@@ -7,7 +7,7 @@ use thalweg_core::change::{Change, ChangeKind, Transaction};
 use thalweg_core::schema::TableSchema;
 use thalweg_core::{Error, Result, Side};
 
-use super::decode::{Captured, Decoder, Step, stop};
+use super::decode::{Captured, Decoder, Step, place_of, stop};
 use crate::wire::event::{Form, RowOp};
 use crate::wire::map::{Metadata, TableMap};
 use crate::wire::numbers;
@@ -82,9 +82,8 @@ impl Decoder {
         if map.table.is_none() {
             return Ok(Step::Nothing);
         }
-        let at = self.here();
-        let Some(open) = self.open.as_mut() else {
-            return Err(stop(format!("rows outside a group at {at}")));
+        let Some(open) = self.open.as_ref() else {
+            return Err(stop(format!("rows outside a group at {}", self.here())));
         };
         if open.later && !second {
             return Ok(Step::Nothing);
@@ -130,7 +129,8 @@ impl Decoder {
 
     /// Reads rows until a part is full, and gives the bytes that are left.
     fn read(&mut self, event: &RowsEvent<'_>, op: RowOp, data: &[u8]) -> Result<usize> {
-        let at = self.here();
+        let (open, cursor) = (self.open.as_ref(), &self.cursor);
+        let at = || place_of(open, cursor);
         let Some((table, columns)) = self
             .maps
             .get(&event.table_id)
@@ -140,7 +140,8 @@ impl Decoder {
         };
         if event.width != columns.len() {
             return Err(stop(format!(
-                "rows at {at} have another width than their table map"
+                "rows at {} have another width than their table map",
+                at()
             )));
         }
         let batch = &mut self.changes;
@@ -160,7 +161,7 @@ impl Decoder {
                     unchecked: event.unchecked,
                 }),
                 Ok(None) => break,
-                Err(why) => return Err(unreadable(&why, self.tables.get(*table), &at)),
+                Err(why) => return Err(unreadable(&why, self.tables.get(*table), &at())),
             }
             if batch.bytes() >= self.limits.part_bytes {
                 break;

@@ -20,6 +20,7 @@ mod release;
 mod rows;
 mod session;
 mod side;
+pub(crate) mod stages;
 mod statement;
 mod table;
 

@@ -80,6 +80,8 @@ pub(crate) fn meaning(column: &ColumnSchema) -> Option<Meaning> {
     })
 }
 
+const NOT_VALID: Malformed = Malformed("text is not valid in its character set");
+
 /// A cell from the stored bytes of a string-like column.
 pub(crate) fn push_string(
     out: &mut RowBatch,
@@ -87,15 +89,13 @@ pub(crate) fn push_string(
     bytes: &[u8],
 ) -> Result<(), Malformed> {
     match meaning {
-        Meaning::Text(Charset::Utf8, trim) => {
-            let text = std::str::from_utf8(bytes)
-                .map_err(|_| Malformed("text is not valid in its character set"))?;
-            let text = if *trim {
-                text.trim_end_matches(' ')
-            } else {
-                text
-            };
-            out.push(CellRef::Text(text));
+        Meaning::Text(Charset::Utf8, false) => match out.push_utf8(Varying::Text, bytes) {
+            true => Ok(()),
+            false => Err(NOT_VALID),
+        },
+        Meaning::Text(Charset::Utf8, true) => {
+            let text = std::str::from_utf8(bytes).map_err(|_| NOT_VALID)?;
+            out.push(CellRef::Text(text.trim_end_matches(' ')));
             Ok(())
         }
         Meaning::Text(set, trim) => out.push_text_with(|to| {

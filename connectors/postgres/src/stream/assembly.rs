@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use rustc_hash::FxHashMap;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableName;
@@ -39,10 +40,10 @@ struct Streamed {
 }
 
 /// What the server calls its tables; `None`: not captured.
-type Relations = HashMap<u32, Option<Captured>>;
+type Relations = FxHashMap<u32, Option<Captured>>;
 
 /// Messages on their way to transactions.
-pub(super) struct Assembly {
+pub(crate) struct Assembly {
     limits: StreamLimits,
     known: Vec<Known>,
     names: HashMap<TableName, usize>,
@@ -61,13 +62,13 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    pub(super) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
+    pub(crate) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
         let names = known.iter().enumerate();
         Assembly {
             limits,
             names: names.map(|(i, k)| (k.schema.name.clone(), i)).collect(),
             known,
-            relations: Relations::new(),
+            relations: Relations::default(),
             reader: cells::Reader::new(limits.row_bytes_max),
             place,
             open: None,
@@ -93,7 +94,7 @@ impl Assembly {
     }
 
     /// What is finished.
-    pub(super) fn ready(&mut self) -> Option<Transaction> {
+    pub(crate) fn ready(&mut self) -> Option<Transaction> {
         self.ready.pop_front()
     }
 
@@ -131,7 +132,7 @@ impl Assembly {
     }
 
     /// Takes a message of the output plugin.
-    pub(super) fn take(&mut self, body: &[u8]) -> Result<()> {
+    pub(crate) fn take(&mut self, body: &[u8]) -> Result<()> {
         self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
         let (subxid, message) = pgoutput::parse(body, self.stretch.is_some())?;
         match message {

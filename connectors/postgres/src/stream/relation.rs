@@ -12,7 +12,7 @@ use crate::wire::cells::{Codec, Form, Reader};
 use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
 
 /// A table as its user knows it, with the types its columns have in the catalogue.
-pub(super) struct Known {
+pub(crate) struct Known {
     pub(super) schema: TableSchema,
     /// What the server calls it, whatever its name.
     oid: u32,
@@ -83,7 +83,7 @@ pub(super) fn other_identity(table: &str) -> Error {
 }
 
 impl Known {
-    pub(super) fn new(schema: &TableSchema, oid: u32, attributes: &[Attribute]) -> Result<Known> {
+    pub(crate) fn new(schema: &TableSchema, oid: u32, attributes: &[Attribute]) -> Result<Known> {
         Ok(Known {
             columns: match_columns(schema, attributes)?,
             oid,

@@ -165,42 +165,11 @@ impl Bulk {
         if reused {
             client.batch_execute(&self.truncate).await?;
         }
-        let width = i16::try_from(2 + self.key.len() + self.encoder.width())
-            .map_err(|_| Error::bug("too many columns"))?;
         let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
         let mut sink = Box::pin(sink);
         let mut bytes = HEADER.to_vec();
-        let ops = (folded.deletes.iter().map(|row| (DELETE, Some(*row), None)))
-            .chain(
-                folded
-                    .updates
-                    .iter()
-                    .map(|(before, row)| (update(rows, *row), Some(*before), Some(*row))),
-            )
-            .chain(folded.inserts.iter().map(|row| (INSERT, None, Some(*row))));
-        for (op, old, new) in ops {
-            bytes.extend(width.to_be_bytes());
-            bytes.extend(2i32.to_be_bytes());
-            bytes.extend(op.to_be_bytes());
-            match new.filter(|_| op == PATCH) {
-                Some(row) => sent(rows.row(row), &mut bytes),
-                None => nulls(1, &mut bytes),
-            }
-            match old {
-                Some(row) => {
-                    self.encoder
-                        .fields(rows.row(row), self.key.iter().copied(), &mut bytes)?;
-                }
-                None => nulls(self.key.len(), &mut bytes),
-            }
-            match new {
-                Some(row) if op == PATCH => self.encoder.staged(rows.row(row), &mut bytes)?,
-                Some(row) => {
-                    bytes.reserve(rows.row(row).bytes() + FIELDS_BYTES);
-                    self.encoder.row(rows.row(row), &mut bytes)?;
-                }
-                None => nulls(self.encoder.width(), &mut bytes),
-            }
+        for op in ops(rows, folded) {
+            put(&self.encoder, &self.key, rows, op, &mut bytes)?;
             if bytes.len() >= CHUNK_BYTES {
                 send(&mut sink, std::mem::take(&mut bytes)).await?;
             }
@@ -291,6 +260,52 @@ impl Bulk {
     }
 }
 
+/// What to do, the row that carries the key at the batch's start, the row as it is to be.
+type Op = (i16, Option<usize>, Option<usize>);
+
+/// What a folded table puts into staging.
+pub(crate) fn ops<'a>(
+    rows: &'a RowBatch,
+    folded: &'a FoldedTable,
+) -> impl Iterator<Item = Op> + 'a {
+    let deletes = folded.deletes.iter().map(|row| (DELETE, Some(*row), None));
+    let updates = folded.updates.iter();
+    let updates = updates.map(|(before, row)| (update(rows, *row), Some(*before), Some(*row)));
+    let inserts = folded.inserts.iter().map(|row| (INSERT, None, Some(*row)));
+    deletes.chain(updates).chain(inserts)
+}
+
+/// Appends a row of staging.
+pub(crate) fn put(
+    encoder: &RowEncoder,
+    key: &[usize],
+    rows: &RowBatch,
+    (op, old, new): Op,
+    bytes: &mut Vec<u8>,
+) -> Result<()> {
+    let width = i16::try_from(2 + key.len() + encoder.width())
+        .map_err(|_| Error::bug("too many columns"))?;
+    let ([a, b], [c, d]) = (width.to_be_bytes(), op.to_be_bytes());
+    bytes.extend_from_slice(&[a, b, 0, 0, 0, 2, c, d]);
+    match new.filter(|_| op == PATCH) {
+        Some(row) => sent(rows.row(row), bytes),
+        None => nulls(1, bytes),
+    }
+    match old {
+        Some(row) => encoder.fields(rows.row(row), key.iter().copied(), bytes)?,
+        None => nulls(key.len(), bytes),
+    }
+    match new {
+        Some(row) if op == PATCH => encoder.staged(rows.row(row), bytes)?,
+        Some(row) => {
+            bytes.reserve(rows.row(row).bytes() + FIELDS_BYTES);
+            encoder.row(rows.row(row), bytes)?;
+        }
+        None => nulls(encoder.width(), bytes),
+    }
+    Ok(())
+}
+
 /// Whether an update has all columns.
 fn update(rows: &RowBatch, row: usize) -> i16 {
     match rows.row(row).is_whole() {
@@ -302,7 +317,7 @@ fn update(rows: &RowBatch, row: usize) -> i16 {
 /// The field `sent` of a row.
 pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
     let start = out.len();
-    out.extend([0; 4]);
+    out.extend_from_slice(&[0; 4]);
     let mark = |raw: &[u8]| if is_present(raw) { b'1' } else { b'0' };
     out.extend(row.raw_cells().map(mark));
     let len = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
@@ -314,6 +329,6 @@ pub(super) fn sent(row: RowRef<'_>, out: &mut Vec<u8>) {
 /// So many fields that are NULL.
 pub(super) fn nulls(count: usize, out: &mut Vec<u8>) {
     for _ in 0..count {
-        out.extend([0xff; 4]);
+        out.extend_from_slice(&[0xff; 4]);
     }
 }

@@ -5,9 +5,15 @@
 //! per field a 32-bit length (-1: NULL) and the bytes, at the end -1 as a count.
 
 use thalweg_core::plan::TargetTable;
+use thalweg_core::ports::WireForm;
 use thalweg_core::schema::{ColumnSchema, ColumnType};
-use thalweg_core::value::{CellRef, Date, DecimalRef, RowRef, decode_raw, is_present, text_bytes};
+use thalweg_core::value::{
+    CellRef, Date, DecimalRef, RowBatch, RowRef, decimal, decode_raw, integer, is_present,
+    text_bytes,
+};
 use thalweg_core::{Error, Result, Side};
+
+use crate::wire::copy::wire_form;
 
 /// The header of a `COPY … BINARY` file: signature, no flags, no extension.
 pub(crate) const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
@@ -80,6 +86,31 @@ impl Encoder {
         }
     }
 
+    /// What the binary form is called that the type takes, as [`crate::wire::cells::Codec::wire`] has it.
+    fn wire(self) -> Option<&'static str> {
+        Some(match self {
+            Encoder::Bool => "bool",
+            Encoder::Int2 => "int2",
+            Encoder::Int4 => "int4",
+            Encoder::Int8 => "int8",
+            Encoder::Oid => "oid",
+            Encoder::Float4 => "float4",
+            Encoder::Float8 => "float8",
+            Encoder::Numeric => "numeric",
+            Encoder::Text => "text",
+            Encoder::Jsonb => "jsonb",
+            Encoder::Bytea => "bytea",
+            Encoder::Date => "date",
+            Encoder::Time => "time",
+            Encoder::Timestamp => "timestamp",
+            Encoder::Timestamptz => "timestamptz",
+            Encoder::Interval => "interval",
+            Encoder::Uuid => "uuid",
+            Encoder::Bits => "bits",
+            Encoder::Form => return None,
+        })
+    }
+
     /// Appends the bytes of a value; `Ok(false)` for NULL. The error is a reason without the value.
     fn put(self, cell: CellRef<'_>, out: &mut Vec<u8>) -> Result<bool, &'static str> {
         const RANGE: &str = "the value is out of the type's range";
@@ -87,17 +118,17 @@ impl Encoder {
             (_, CellRef::Null) => return Ok(false),
             (Encoder::Bool, CellRef::Bool(v)) => out.push(u8::from(v)),
             (Encoder::Int2, CellRef::I64(v)) => {
-                out.extend(i16::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+                out.extend_from_slice(&i16::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
             }
             (Encoder::Int4, CellRef::I64(v)) => {
-                out.extend(i32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+                out.extend_from_slice(&i32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
             }
-            (Encoder::Int8, CellRef::I64(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Int8, CellRef::I64(v)) => out.extend_from_slice(&v.to_be_bytes()),
             (Encoder::Oid, CellRef::U64(v)) => {
-                out.extend(u32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
+                out.extend_from_slice(&u32::try_from(v).map_err(|_| RANGE)?.to_be_bytes());
             }
-            (Encoder::Float4, CellRef::F32(v)) => out.extend(v.to_be_bytes()),
-            (Encoder::Float8, CellRef::F64(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Float4, CellRef::F32(v)) => out.extend_from_slice(&v.to_be_bytes()),
+            (Encoder::Float8, CellRef::F64(v)) => out.extend_from_slice(&v.to_be_bytes()),
             (Encoder::Numeric, CellRef::Decimal(v)) => numeric(v, out)?,
             (Encoder::Text, CellRef::Text(v) | CellRef::Json(v)) => text(v.as_bytes(), out)?,
             (Encoder::Form, CellRef::Other(v) | CellRef::Text(v)) => {
@@ -114,9 +145,9 @@ impl Encoder {
                     Date::NEG_INFINITY => i32::MIN,
                     v => i32::try_from(days(v)?).map_err(|_| RANGE)?,
                 };
-                out.extend(days.to_be_bytes());
+                out.extend_from_slice(&days.to_be_bytes());
             }
-            (Encoder::Time, CellRef::Time(v)) => out.extend(v.to_be_bytes()),
+            (Encoder::Time, CellRef::Time(v)) => out.extend_from_slice(&v.to_be_bytes()),
             (Encoder::Timestamp, CellRef::Timestamp(date, micros)) => {
                 let at = match date {
                     Date::INFINITY => i64::MAX,
@@ -126,23 +157,23 @@ impl Encoder {
                         .and_then(|at| at.checked_add(micros))
                         .ok_or(RANGE)?,
                 };
-                out.extend(at.to_be_bytes());
+                out.extend_from_slice(&at.to_be_bytes());
             }
             (Encoder::Timestamptz, CellRef::Instant(v)) => {
                 let at = match v {
                     i64::MAX | i64::MIN => v,
                     v => v.checked_sub(EPOCH_DAYS * DAY_MICROS).ok_or(RANGE)?,
                 };
-                out.extend(at.to_be_bytes());
+                out.extend_from_slice(&at.to_be_bytes());
             }
             (Encoder::Interval, CellRef::Interval(v)) => {
-                out.extend(v.micros.to_be_bytes());
-                out.extend(v.days.to_be_bytes());
-                out.extend(v.months.to_be_bytes());
+                out.extend_from_slice(&v.micros.to_be_bytes());
+                out.extend_from_slice(&v.days.to_be_bytes());
+                out.extend_from_slice(&v.months.to_be_bytes());
             }
             (Encoder::Uuid, CellRef::Uuid(v)) => out.extend_from_slice(&v),
             (Encoder::Bits, CellRef::Bits(len, v)) => {
-                out.extend(i32::try_from(len).map_err(|_| RANGE)?.to_be_bytes());
+                out.extend_from_slice(&i32::try_from(len).map_err(|_| RANGE)?.to_be_bytes());
                 out.extend_from_slice(v);
             }
             _ => return Err("the value is not of the column's type"),
@@ -152,11 +183,27 @@ impl Encoder {
 }
 
 fn text(value: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-    if memchr::memchr(0, value).is_some() {
+    if has_nul(value) {
         return Err("text with a NUL character cannot be stored in PostgreSQL");
     }
     out.extend_from_slice(value);
     Ok(())
+}
+
+/// Whether text has a NUL character; short text eight bytes at a time, without a call.
+#[inline]
+fn has_nul(value: &[u8]) -> bool {
+    const LOW: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    if value.len() > 64 {
+        return memchr::memchr(0, value).is_some();
+    }
+    let (words, rest) = value.as_chunks::<8>();
+    let nul = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        word.wrapping_sub(LOW) & !word & HIGH
+    };
+    words.iter().fold(0, |found, word| found | nul(word)) != 0 || rest.contains(&0)
 }
 
 fn days(date: Date) -> Result<i64, &'static str> {
@@ -166,8 +213,12 @@ fn days(date: Date) -> Result<i64, &'static str> {
         - EPOCH_DAYS)
 }
 
+/// Groups of a number that is written without memory of its own.
+const SHORT_GROUPS: usize = 16;
+
 /// `numeric_recv`: number of base-10000 digits, weight of the first, sign, display scale, digits.
 fn numeric(value: DecimalRef<'_>, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    const MANY: &str = "too many digits";
     let (negative, scale, digits) = match value {
         DecimalRef::Finite {
             negative,
@@ -178,47 +229,60 @@ fn numeric(value: DecimalRef<'_>, out: &mut Vec<u8>) -> Result<(), &'static str>
         DecimalRef::Infinity => return special(0xd000, out),
         DecimalRef::NegInfinity => return special(0xf000, out),
     };
-    let whole = i64::try_from(digits.len()).map_err(|_| "too many digits")? - i64::from(scale);
+    let sign = if negative { 0x40 } else { 0 };
+    let [scale_high, scale_low] = scale.to_be_bytes();
+    if digits == b"0" {
+        out.extend_from_slice(&[0, 0, 0, 0, 0, 0, scale_high, scale_low]);
+        return Ok(());
+    }
+    let whole = i64::try_from(digits.len()).map_err(|_| MANY)? - i64::from(scale);
     // The first group ends where the number of digits before the point is a multiple of four.
     let weight = whole.div_euclid(4) + i64::from(whole.rem_euclid(4) > 0) - 1;
-    let lead = usize::try_from((weight + 1) * 4 - whole).map_err(|_| "too many digits")?;
-    let groups = (lead + digits.len()).div_ceil(4);
-    let group = |index: usize| {
-        (0..4).fold(0i16, |sum, place| {
-            let at = (index * 4 + place).checked_sub(lead);
-            let digit = at
-                .and_then(|at| digits.get(at))
-                .map_or(0, |digit| i16::from(digit - b'0'));
-            sum * 10 + digit
-        })
-    };
-    let start = out.len();
-    let narrow = |number: i64| i16::try_from(number).map_err(|_| "too many digits");
-    let zero = digits == b"0";
-    out.extend(
-        narrow(if zero {
-            0
-        } else {
-            i64::try_from(groups).unwrap_or(i64::MAX)
-        })?
-        .to_be_bytes(),
-    );
-    out.extend(narrow(if zero { 0 } else { weight })?.to_be_bytes());
-    out.extend(if negative { [0x40, 0] } else { [0, 0] });
-    out.extend(scale.to_be_bytes());
-    if !zero {
-        for index in 0..groups {
-            out.extend(group(index).to_be_bytes());
+    let lead = usize::try_from((weight + 1) * 4 - whole).map_err(|_| MANY)?;
+    let count = (lead + digits.len()).div_ceil(4);
+    let [count_high, count_low] = i16::try_from(count).map_err(|_| MANY)?.to_be_bytes();
+    let [weight_high, weight_low] = i16::try_from(weight).map_err(|_| MANY)?.to_be_bytes();
+    out.extend_from_slice(&[
+        count_high,
+        count_low,
+        weight_high,
+        weight_low,
+        sign,
+        0,
+        scale_high,
+        scale_low,
+    ]);
+    // The digits with zeros before and behind, in groups of four.
+    let mut short = [*b"0000"; SHORT_GROUPS];
+    let mut long = Vec::new();
+    let groups = match short.get_mut(..count) {
+        Some(groups) => groups,
+        None => {
+            long.resize(count, *b"0000");
+            long.as_mut_slice()
         }
+    };
+    let places = groups.as_flattened_mut().iter_mut().skip(lead);
+    for (place, digit) in places.zip(digits) {
+        *place = *digit;
     }
-    debug_assert!(out.len() >= start + 8);
+    for group in groups {
+        out.extend_from_slice(&number(*group).to_be_bytes());
+    }
     Ok(())
 }
 
+/// The number that four digits are, all at once: each step works on two numbers in one word.
+fn number(digits: [u8; 4]) -> u16 {
+    let digits = u32::from_le_bytes(digits) & 0x0f0f_0f0f;
+    let two = (digits * 10 + (digits >> 8)) & 0x00ff_00ff;
+    let number = (two & 0xff) * 100 + (two >> 16);
+    u16::try_from(number).unwrap_or_default()
+}
+
 fn special(sign: u16, out: &mut Vec<u8>) -> Result<(), &'static str> {
-    out.extend([0, 0, 0, 0]);
-    out.extend(sign.to_be_bytes());
-    out.extend([0, 0]);
+    let [high, low] = sign.to_be_bytes();
+    out.extend_from_slice(&[0, 0, 0, 0, high, low, 0, 0]);
     Ok(())
 }
 
@@ -254,6 +318,22 @@ impl RowEncoder {
         self.columns.contains(&Encoder::Form)
     }
 
+    /// The form of its rows in a `COPY`, if rows of another `COPY` may have it.
+    pub(crate) fn wire(&self) -> Option<WireForm> {
+        wire_form(self.columns.iter().map(|column| column.wire()))
+    }
+
+    /// Appends rows that are in that form already, each of them a cell of octets.
+    pub(crate) fn relayed(&self, rows: &RowBatch, out: &mut Vec<u8>) -> Result<()> {
+        for row in rows.iter() {
+            match row.cell(0) {
+                Some(CellRef::Bytes(row)) => out.extend_from_slice(row),
+                _ => return Err(Error::bug("a row that is not relayed")),
+            }
+        }
+        Ok(())
+    }
+
     /// Number of columns.
     pub(crate) fn width(&self) -> usize {
         self.columns.len()
@@ -269,6 +349,16 @@ impl RowEncoder {
         for index in wanted {
             let raw = row.raw_cells().nth(index);
             self.field(index, raw.unwrap_or_default(), out)?;
+        }
+        Ok(())
+    }
+
+    /// Appends rows as a `COPY` has them.
+    pub(crate) fn rows(&self, rows: &RowBatch, out: &mut Vec<u8>) -> Result<()> {
+        let width = i16::try_from(self.width()).map_err(|_| Error::bug("too many columns"))?;
+        for row in rows.iter() {
+            out.extend_from_slice(&width.to_be_bytes());
+            self.row(row, out)?;
         }
         Ok(())
     }
@@ -294,22 +384,42 @@ impl RowEncoder {
         match is_present(raw) {
             true => self.field(index, raw, out),
             false => {
-                out.extend([0xff; 4]);
+                out.extend_from_slice(&[0xff; 4]);
                 Ok(())
             }
         }
     }
 
     /// Appends one field: an encoded cell with its length.
+    #[inline]
     fn field(&self, index: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let encoder = self
             .columns
             .get(index)
             .ok_or_else(|| Error::bug("a cell without a column"))?;
+        // What most columns are, each in one piece.
+        match encoder {
+            Encoder::Int4 => {
+                if let Some(Ok(number)) = integer(raw).map(i32::try_from) {
+                    let [a, b, c, d] = number.to_be_bytes();
+                    out.extend_from_slice(&[0, 0, 0, 4, a, b, c, d]);
+                    return Ok(());
+                }
+            }
+            Encoder::Int8 => {
+                if let Some(number) = integer(raw) {
+                    let [a, b, c, d, e, f, g, h] = number.to_be_bytes();
+                    out.extend_from_slice(&[0, 0, 0, 8, a, b, c, d, e, f, g, h]);
+                    return Ok(());
+                }
+            }
+            _ => {}
+        }
         let start = out.len();
-        out.extend([0xff; 4]);
-        let put = match (encoder, text_bytes(raw)) {
-            (Encoder::Text, Some(bytes)) => text(bytes, out).map(|()| true),
+        out.extend_from_slice(&[0xff; 4]);
+        let put = match (encoder, text_bytes(raw), decimal(raw)) {
+            (Encoder::Text, Some(bytes), _) => text(bytes, out).map(|()| true),
+            (Encoder::Numeric, _, Some(value)) => numeric(value, out).map(|()| true),
             _ => encoder.put(decode_raw(raw).unwrap_or(CellRef::Absent), out),
         };
         match put {

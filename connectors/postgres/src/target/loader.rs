@@ -13,7 +13,7 @@ use thalweg_core::batch::TableCounts;
 use thalweg_core::checkpoint::LoadedChunk;
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::ports::Loader;
+use thalweg_core::ports::{Loader, WireForm};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
@@ -38,6 +38,9 @@ pub(super) struct PostgresLoader {
     /// Feeds that are staged, made once each.
     merged: BTreeMap<(usize, usize), Arc<Merged>>,
 }
+
+/// How rows are appended to what is sent.
+type Put = fn(&RowEncoder, &RowBatch, &mut Vec<u8>) -> Result<()>;
 
 /// Rows under way.
 enum Under {
@@ -173,6 +176,32 @@ impl PostgresLoader {
         }
         Ok(rows)
     }
+
+    /// Sends rows, which `put` appends as the `COPY` has them.
+    async fn add(&mut self, rows: &RowBatch, put: Put) -> Result<()> {
+        if self.copy.is_none() {
+            self.copy = Some(match self.take().await {
+                Ok(copy) => copy,
+                Err(error) => {
+                    return Err(explain(&self.connection.client, &self.plan, error).await);
+                }
+            });
+        }
+        let copy = match self.copy.as_mut() {
+            Some(Under::Copy(copy)) => copy,
+            Some(Under::Staging(staging)) => {
+                for row in rows.iter() {
+                    staging.insert(row).await.map_err(|e| e.error)?;
+                }
+                return Ok(());
+            }
+            None => return Err(Error::bug("no copy was begun")),
+        };
+        let mut bytes = Vec::with_capacity(rows.bytes() + FIELDS_BYTES);
+        put(&copy.encoder, rows, &mut bytes)?;
+        copy.rows += rows.len() as u64;
+        send(&mut copy.sink, bytes).await.map_err(convert)
+    }
 }
 
 #[async_trait]
@@ -195,33 +224,16 @@ impl Loader for PostgresLoader {
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        if self.copy.is_none() {
-            self.copy = Some(match self.take().await {
-                Ok(copy) => copy,
-                Err(error) => {
-                    return Err(explain(&self.connection.client, &self.plan, error).await);
-                }
-            });
-        }
-        let copy = match self.copy.as_mut() {
-            Some(Under::Copy(copy)) => copy,
-            Some(Under::Staging(staging)) => {
-                for row in rows.iter() {
-                    staging.insert(row).await.map_err(|e| e.error)?;
-                }
-                return Ok(());
-            }
-            None => return Err(Error::bug("no copy was begun")),
-        };
-        let width =
-            i16::try_from(copy.encoder.width()).map_err(|_| Error::bug("too many columns"))?;
-        let mut bytes = Vec::with_capacity(rows.bytes() + FIELDS_BYTES);
-        for row in rows.iter() {
-            bytes.extend(width.to_be_bytes());
-            copy.encoder.row(row, &mut bytes)?;
-        }
-        copy.rows += rows.len() as u64;
-        send(&mut copy.sink, bytes).await.map_err(convert)
+        self.add(rows, RowEncoder::rows).await
+    }
+
+    fn wire(&self) -> Option<WireForm> {
+        let table = self.table().ok().filter(|table| !table.merged())?;
+        RowEncoder::new(table).wire()
+    }
+
+    async fn load_wire(&mut self, rows: &RowBatch) -> Result<()> {
+        self.add(rows, RowEncoder::relayed).await
     }
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {

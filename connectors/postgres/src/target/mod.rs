@@ -1,10 +1,10 @@
 //! PostgreSQL as a target.
 
 mod applier;
-mod bulk;
+pub(crate) mod bulk;
 mod checkpoint;
 mod ddl;
-mod encode;
+pub(crate) mod encode;
 mod follow;
 mod layouts;
 mod ledger;

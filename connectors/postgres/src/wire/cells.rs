@@ -3,10 +3,10 @@
 //!
 //! The text form is the one of sessions pinned as [`crate::session::PINNED`] says.
 
-use thalweg_core::value::{CellRef, Date, DecimalRef, Interval, RowBatch};
+use thalweg_core::value::{CellRef, Date, DecimalRef, Interval, RowBatch, Varying};
 
 use super::replication::EPOCH_MICROS;
-use super::{Buf, Malformed, text, utf8};
+use super::{Buf, LEFT, Malformed, NO_UTF8, SHORT, text, utf8};
 
 /// Days from 1970-01-01 to 2000-01-01, PostgreSQL's epoch.
 const EPOCH_DAYS: i64 = 10_957;
@@ -47,6 +47,32 @@ pub(crate) enum Codec {
 }
 
 impl Codec {
+    /// What the type's binary form is called, if a value in it is what the target's type of the same
+    /// name takes: not where values are changed when they are read.
+    pub(crate) fn wire(self) -> Option<&'static str> {
+        Some(match self {
+            Codec::Bool => "bool",
+            Codec::Int2 => "int2",
+            Codec::Int4 => "int4",
+            Codec::Int8 => "int8",
+            Codec::Oid => "oid",
+            Codec::Float4 => "float4",
+            Codec::Float8 => "float8",
+            Codec::Numeric => "numeric",
+            Codec::Text => "text",
+            Codec::Jsonb => "jsonb",
+            Codec::Bytea => "bytea",
+            Codec::Date => "date",
+            Codec::Time => "time",
+            Codec::Timestamp => "timestamp",
+            Codec::Timestamptz => "timestamptz",
+            Codec::Interval => "interval",
+            Codec::Uuid => "uuid",
+            Codec::Bits => "bits",
+            Codec::Padded | Codec::Json | Codec::Other => return None,
+        })
+    }
+
     /// Whether the binary form is read too, and not only the text form.
     pub(crate) fn binary(self) -> bool {
         self != Codec::Other
@@ -77,6 +103,7 @@ impl Reader {
     }
 
     /// Appends a value to the open row.
+    #[inline]
     pub(crate) fn push(
         &mut self,
         codec: Codec,
@@ -101,7 +128,26 @@ impl Reader {
         Ok(())
     }
 
+    #[inline]
     fn binary(&mut self, codec: Codec, bytes: &[u8], out: &mut RowBatch) -> Result<(), Malformed> {
+        // What most columns are, each in one piece.
+        match codec {
+            Codec::Int4 => out.push(CellRef::I64(i32::from_be_bytes(exact(bytes)?).into())),
+            Codec::Int8 => out.push(CellRef::I64(i64::from_be_bytes(exact(bytes)?))),
+            Codec::Text => {
+                if !out.push_utf8(Varying::Text, bytes) {
+                    return Err(NO_UTF8);
+                }
+            }
+            Codec::Numeric => return self.numeric(bytes, out),
+            Codec::Timestamp => out.push(timestamp(i64::from_be_bytes(exact(bytes)?))?),
+            codec => return self.other(codec, bytes, out),
+        }
+        Ok(())
+    }
+
+    /// The same of the other types.
+    fn other(&mut self, codec: Codec, bytes: &[u8], out: &mut RowBatch) -> Result<(), Malformed> {
         let mut buf = Buf(bytes);
         let cell = match codec {
             Codec::Bool => CellRef::Bool(match buf.u8()? {
@@ -115,7 +161,7 @@ impl Reader {
             Codec::Oid => CellRef::U64(buf.u32()?.into()),
             Codec::Float4 => single(f32::from_bits(buf.u32()?)),
             Codec::Float8 => double(f64::from_bits(buf.u64()?)),
-            Codec::Numeric => return self.numeric(buf, out),
+            Codec::Numeric => return self.numeric(bytes, out),
             Codec::Text => CellRef::Text(utf8(rest(&mut buf))?),
             Codec::Padded => CellRef::Text(utf8(rest(&mut buf))?.trim_end_matches(' ')),
             Codec::Json => CellRef::Json(utf8(rest(&mut buf))?),
@@ -152,50 +198,95 @@ impl Reader {
     }
 
     /// `numeric_send`: number of base-10000 digits, weight of the first, sign, display scale, digits.
-    fn numeric(&mut self, mut buf: Buf<'_>, out: &mut RowBatch) -> Result<(), Malformed> {
-        const BAD: Malformed = Malformed("a numeric that is none");
-        let (count, weight) = (buf.u16()?, i32::from(buf.i16()?));
-        let (sign, scale) = (buf.u16()?, buf.u16()?);
-        let (groups, odd) = buf.take(usize::from(count) * 2)?.as_chunks::<2>();
-        if !odd.is_empty() || scale > 0x3fff {
-            return Err(BAD);
+    fn numeric(&mut self, bytes: &[u8], out: &mut RowBatch) -> Result<(), Malformed> {
+        let (head, rest) = bytes.split_first_chunk::<8>().ok_or(SHORT)?;
+        let [a, b, c, d, e, f, g, h] = *head;
+        let (count, sign) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([e, f]));
+        let weight = i32::from(i16::from_be_bytes([c, d]));
+        let scale = u16::from_be_bytes([g, h]);
+        let (groups, odd) = rest.as_chunks::<2>();
+        if groups.len() < usize::from(count) {
+            return Err(SHORT);
         }
-        buf.end()?;
+        if groups.len() > usize::from(count) || !odd.is_empty() {
+            return Err(LEFT);
+        }
+        if scale > 0x3fff {
+            return Err(NO_NUMERIC);
+        }
         let negative = match sign {
             0x0000 => false,
             0x4000 => true,
             0xc000 => return special(DecimalRef::NaN, out),
             0xd000 => return special(DecimalRef::Infinity, out),
             0xf000 => return special(DecimalRef::NegInfinity, out),
-            _ => return Err(BAD),
+            _ => return Err(NO_NUMERIC),
         };
         let whole = usize::try_from(weight + 1).unwrap_or(0) * 4;
         let digits = whole + usize::from(scale);
         self.room(digits, out)?;
-        self.scratch.clear();
+        let mut push = |digits: &[u8]| {
+            out.push(CellRef::Decimal(DecimalRef::Finite {
+                negative,
+                scale,
+                digits,
+            }));
+        };
         // The first group is of the whole part, or else of the fraction's first four digits. A number
         // below 0.0001 has its first stored group further behind.
-        for place in (weight + 1).min(0).. {
+        let first = (weight + 1).min(0);
+        let places = digits.div_ceil(4);
+        let mut short = [[0; 4]; SHORT_GROUPS];
+        if let (0, Some(made)) = (first, short.get_mut(..places)) {
+            // What is not stored is zero.
+            made.fill(*b"0000");
+            for (slot, group) in made.iter_mut().zip(groups) {
+                *slot = four(u16::from_be_bytes(*group))?;
+            }
+            push(made.as_flattened().get(..digits).unwrap_or_default());
+            return Ok(());
+        }
+        self.scratch.clear();
+        for place in first.. {
             if self.scratch.len() >= digits {
                 break;
             }
             let group = usize::try_from(place).ok().and_then(|at| groups.get(at));
             let group = group.map_or(0, |bytes| u16::from_be_bytes(*bytes));
-            if group > 9_999 {
-                return Err(BAD);
-            }
-            for unit in [1_000, 100, 10, 1] {
-                let digit = u8::try_from(group / unit % 10).unwrap_or(0);
-                self.scratch.push(b'0' + digit);
-            }
+            self.scratch.extend_from_slice(&four(group)?);
         }
         self.scratch.truncate(digits);
-        out.push(CellRef::Decimal(DecimalRef::Finite {
-            negative,
-            scale,
-            digits: &self.scratch,
-        }));
+        push(&self.scratch);
         Ok(())
+    }
+}
+
+const NO_NUMERIC: Malformed = Malformed("a numeric that is none");
+
+/// Groups of a number that is read without memory from the allocator.
+const SHORT_GROUPS: usize = 16;
+
+/// The four digits of a group, all at once: each step works on two numbers in one word.
+fn four(group: u16) -> Result<[u8; 4], Malformed> {
+    if group > 9_999 {
+        return Err(NO_NUMERIC);
+    }
+    let group = u32::from(group);
+    let hundreds = group / 100;
+    let two = hundreds | (group - hundreds * 100) << 16;
+    // A tenth of a number below 100: 103/1024 of it.
+    let tens = (two * 103) >> 10 & 0x000f_000f;
+    let ones = two - tens * 10;
+    Ok((tens | ones << 8 | 0x3030_3030).to_le_bytes())
+}
+
+/// All the bytes of a value of this length.
+#[inline]
+fn exact<const N: usize>(bytes: &[u8]) -> Result<[u8; N], Malformed> {
+    match bytes.try_into() {
+        Ok(array) => Ok(array),
+        Err(_) if bytes.len() < N => Err(SHORT),
+        Err(_) => Err(LEFT),
     }
 }
 

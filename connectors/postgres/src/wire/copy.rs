@@ -2,9 +2,17 @@
 //! (<https://www.postgresql.org/docs/15/sql-copy.html>): a signature, then rows, each a 16-bit count
 //! and per field a 32-bit length (-1: NULL) and its bytes; -1 as a count ends it.
 
+use thalweg_core::ports::WireForm;
+
 use super::{Buf, Malformed};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
+
+/// What rows of these columns are called; `None`: some column's values are not handed on as they are.
+pub(crate) fn wire_form(columns: impl Iterator<Item = Option<&'static str>>) -> Option<WireForm> {
+    let columns: Vec<&str> = columns.collect::<Option<_>>()?;
+    Some(WireForm(format!("postgres copy: {}", columns.join(" "))))
+}
 
 /// Takes the header off `bytes`; `false`: more bytes are needed.
 pub(crate) fn header(bytes: &mut Buf<'_>) -> Result<bool, Malformed> {
@@ -42,10 +50,13 @@ pub(crate) enum Next<'a> {
 pub(crate) struct Fields<'a> {
     pub(crate) width: usize,
     bytes: &'a [u8],
+    /// The whole row, with its count.
+    pub(crate) row: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// The fields in order; `None`: NULL.
+    #[inline]
     pub(crate) fn values(self) -> impl Iterator<Item = Option<&'a [u8]>> {
         let mut buf = Buf(self.bytes);
         (0..self.width).map_while(move |_| field(&mut buf).ok().flatten())
@@ -53,6 +64,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A field; the outer `None`: more bytes are needed.
+#[inline]
 fn field<'a>(buf: &mut Buf<'a>) -> Result<Option<Option<&'a [u8]>>, Malformed> {
     if buf.0.len() < 4 {
         return Ok(None);
@@ -88,10 +100,13 @@ pub(crate) fn next<'a>(bytes: &mut Buf<'a>) -> Result<Next<'a>, Malformed> {
         }
     }
     let fields = all.get(..all.len() - buf.0.len()).unwrap_or_default();
+    let row = bytes.0.get(..bytes.0.len() - buf.0.len());
+    let row = row.unwrap_or_default();
     *bytes = buf;
     Ok(Next::Row(Fields {
         width,
         bytes: fields,
+        row,
     }))
 }
 

@@ -18,48 +18,59 @@ pub(crate) mod text;
 pub(crate) struct Malformed(pub(crate) &'static str);
 
 const SHORT: Malformed = Malformed("a message ends too early");
+const NO_UTF8: Malformed = Malformed("text is not UTF-8");
+const LEFT: Malformed = Malformed("a message has bytes past its end");
 
 /// A cursor over bytes; integers are big-endian.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Buf<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Buf<'a> {
+    #[inline]
     pub(crate) fn take(&mut self, n: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.0.split_at_checked(n).ok_or(SHORT)?;
         self.0 = rest;
         Ok(head)
     }
 
+    #[inline]
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
         let (head, rest) = self.0.split_first_chunk::<N>().ok_or(SHORT)?;
         self.0 = rest;
         Ok(*head)
     }
 
+    #[inline]
     pub(crate) fn u8(&mut self) -> Result<u8, Malformed> {
         Ok(u8::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn u16(&mut self) -> Result<u16, Malformed> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn i16(&mut self) -> Result<i16, Malformed> {
         Ok(i16::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn u32(&mut self) -> Result<u32, Malformed> {
         Ok(u32::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn i32(&mut self) -> Result<i32, Malformed> {
         Ok(i32::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn u64(&mut self) -> Result<u64, Malformed> {
         Ok(u64::from_be_bytes(self.array()?))
     }
 
+    #[inline]
     pub(crate) fn i64(&mut self) -> Result<i64, Malformed> {
         Ok(i64::from_be_bytes(self.array()?))
     }
@@ -78,14 +89,15 @@ impl<'a> Buf<'a> {
     }
 
     /// Nothing may be left.
+    #[inline]
     pub(crate) fn end(self) -> Result<(), Malformed> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(Malformed("a message has bytes past its end"))
+        Err(LEFT)
     }
 }
 
 pub(crate) fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
-    std::str::from_utf8(bytes).map_err(|_| Malformed("text is not UTF-8"))
+    std::str::from_utf8(bytes).map_err(|_| NO_UTF8)
 }

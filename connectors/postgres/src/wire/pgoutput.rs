@@ -128,6 +128,7 @@ pub(crate) enum Sent<'a> {
     Binary(&'a [u8]),
 }
 
+#[inline]
 fn sent<'a>(buf: &mut Buf<'a>) -> Result<Sent<'a>, Malformed> {
     let value = |buf: &mut Buf<'a>| {
         let len =
@@ -155,6 +156,7 @@ impl<'a> Tuple<'a> {
     }
 
     /// The values in order.
+    #[inline]
     pub(crate) fn values(self) -> impl Iterator<Item = Sent<'a>> {
         let mut buf = Buf(self.cells);
         (0..self.width).map_while(move |_| sent(&mut buf).ok())

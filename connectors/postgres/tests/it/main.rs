@@ -13,6 +13,7 @@ mod contract;
 mod ddl;
 mod errors;
 mod log;
+mod relay;
 mod slot;
 mod source;
 mod tls;

@@ -126,6 +126,19 @@ impl Plan {
         Ok(changed)
     }
 
+    /// Whether the rows of a feed become the target's as they are: no cell is converted or left out.
+    pub fn is_plain(&self, target: usize, feed: usize) -> bool {
+        let source = self.source_of(target, feed);
+        let mut routes = source.into_iter().flat_map(|source| {
+            let width = source.schema.columns.len();
+            source.routes.iter().map(move |route| (route, width))
+        });
+        routes.any(|(route, width)| {
+            let this = route.target == target && route.feed == feed;
+            this && route.plain && route.cells.len() == width
+        })
+    }
+
     fn target(&self, index: usize) -> Result<&TargetTable> {
         self.targets
             .get(index)

@@ -6,5 +6,7 @@ mod source;
 mod target;
 
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
-pub use source::{ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Source, StreamLimits};
+pub use source::{
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Source, StreamLimits, WireForm,
+};
 pub use target::{Applied, Applier, Capabilities, Loader, Target};

@@ -22,6 +22,11 @@ pub struct Chunk {
     pub range: Option<KeyRange>,
 }
 
+/// How a system writes rows, column by column. Where a source's form is the target's, rows need not be
+/// taken apart and put together again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireForm(pub String);
+
 /// Bounds a stream keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamLimits {
@@ -126,6 +131,15 @@ pub trait ChunkReader: Send {
     fn visibility(&self) -> &Visibility;
     /// The next rows, appended to an emptied `into`; `false` at the end.
     async fn next(&mut self, into: &mut RowBatch) -> Result<bool>;
+
+    /// The form rows have on their way from the system, if they can be handed on as they are.
+    fn wire(&self) -> Option<WireForm> {
+        None
+    }
+
+    /// From now on [`ChunkReader::next`] gives rows of one `Bytes` cell each: the row in that form. To
+    /// be asked before the first rows, of a reader that has such a form.
+    fn relay(&mut self) {}
 }
 
 /// Committed transactions in commit order.

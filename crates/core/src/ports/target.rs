@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::Inspect;
+use super::{Inspect, WireForm};
 use crate::batch::{ApplyBatch, TableCounts};
 use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, TaskKey};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, ExistingRows};
 use crate::plan::Plan;
@@ -132,6 +132,20 @@ pub trait Loader: Send {
     async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()>;
     /// Writes rows in the form of [`crate::batch`].
     async fn load(&mut self, rows: &RowBatch) -> Result<()>;
+
+    /// The form in which rows of the open transaction's table may come as they were read; `None`:
+    /// there is none.
+    fn wire(&self) -> Option<WireForm> {
+        None
+    }
+
+    /// Writes rows in that form ([`crate::ports::ChunkReader::relay`]); in one transaction either these
+    /// or others.
+    async fn load_wire(&mut self, rows: &RowBatch) -> Result<()> {
+        let _ = rows;
+        Err(Error::bug("rows in a form that the target did not name"))
+    }
+
     /// Enters the chunk into the ledger, if one was loaded, and commits; the epoch is checked in the
     /// same transaction (`Fenced`). A `Bug` error if the target counted other rows than the chunk
     /// says.

@@ -41,6 +41,16 @@ impl Date {
         if self.is_infinite() || self.month == 0 || self.month > 12 || self.day == 0 {
             return None;
         }
+        let leap = self.year % 4 == 0 && (self.year % 100 != 0 || self.year % 400 == 0);
+        let last = match self.month {
+            2 if leap => 29,
+            2 => 28,
+            4 | 6 | 9 | 11 => 30,
+            _ => 31,
+        };
+        if self.day > last {
+            return None;
+        }
         // Howard Hinnant's days_from_civil: years begin in March so that the leap day is last.
         let y = i64::from(self.year) - i64::from(self.month <= 2);
         let era = y.div_euclid(400);
@@ -48,9 +58,7 @@ impl Date {
         let mp = (i64::from(self.month) + 9) % 12;
         let doy = (153 * mp + 2) / 5 + i64::from(self.day) - 1;
         let doe = yoe * 365 + yoe / 4 - yoe / 100 + doy;
-        let days = era * 146_097 + doe - 719_468;
-        // A day that does not exist rolls over; the way back tells.
-        (Date::from_unix_days(days) == Some(self)).then_some(days)
+        Some(era * 146_097 + doe - 719_468)
     }
 
     /// The date `days` after 1970-01-01; `None` if the year does not fit.
