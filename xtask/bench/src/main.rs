@@ -5,8 +5,11 @@
 //! starts a contender until its target shows the mark behind the changes.
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
+mod bars;
 mod latency;
+mod many;
 mod measure;
+mod observe;
 mod report;
 mod rounds;
 mod shell;
@@ -18,7 +21,9 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result, bail};
 use thalweg_testkit::servers::System;
 
+use crate::report::Entry;
 use crate::workload::{ALL, Sized, Workload};
+use crate::world::World;
 
 const USAGE: &str =
     "usage: cargo x bench [WORKLOAD …] [--pair SOURCE:TARGET] [--rounds N] [--scale PERCENT]
@@ -129,8 +134,13 @@ fn run(args: &[String]) -> Result<()> {
                 rounds: asked.rounds,
             };
             println!("== {} from {source}", workload.name());
-            let mut world = world::World::start(source, &targets, asked.durable)?;
-            let mut found = rounds::run(&mut world, sized)?;
+            let mut found = match workload.is_own() {
+                true => beside_itself(sized, source, &targets, asked.durable)?,
+                false => {
+                    let mut world = World::start(source, &targets, asked.durable, true)?;
+                    rounds::run(&mut world, sized)?
+                }
+            };
             for entry in &mut found {
                 entry.durable = asked.durable;
                 entry.commit.clone_from(&commit);
@@ -148,6 +158,24 @@ fn run(args: &[String]) -> Result<()> {
         println!("proof: {}", entry.line());
     }
     Ok(())
+}
+
+/// What thalweg does beside itself, with one target after the other.
+fn beside_itself(
+    sized: Sized,
+    source: System,
+    targets: &[System],
+    durable: bool,
+) -> Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for target in targets {
+        let mut world = World::start(source, &[*target], durable, false)?;
+        found.extend(match sized.workload {
+            Workload::Tasks => many::run(&mut world, sized, *target)?,
+            _ => observe::run(&mut world, sized, *target)?,
+        });
+    }
+    Ok(found)
 }
 
 fn main() -> ExitCode {
