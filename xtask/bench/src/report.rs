@@ -62,13 +62,17 @@ impl Entry {
         self.others = costs.iter().map(|cost| cost.others).fold(0.0, f64::max);
     }
 
+    fn is_latency(&self) -> bool {
+        self.workload.starts_with("latency")
+    }
+
     fn rate(&self) -> f64 {
         float(self.amount) / median(&self.seconds)
     }
 
     /// One line for people.
     pub(crate) fn line(&self) -> String {
-        if self.workload.starts_with("latency") {
+        if self.is_latency() {
             let at = |n: usize| self.seconds.get(n).map_or(0.0, |s| s * 1e3);
             return format!(
                 "{} {}: p50 {:.2} ms, p95 {:.2} ms, p99 {:.2} ms of {} transactions",
@@ -175,6 +179,39 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
+/// What was compared, line by line: the reference's time by ours; of latencies, ours beside the
+/// reference's.
+pub(crate) fn comparisons(entries: &[Entry]) -> Vec<String> {
+    let mut lines = Vec::new();
+    for entry in entries {
+        let source = entry.pair.split(':').next().unwrap_or_default();
+        let native = format!("{source}:native");
+        let mut reference = entries.iter();
+        let reference = reference.find(|e| e.workload == entry.workload && e.pair == native);
+        let what = format!("{:<12} {:<17}", entry.workload, entry.pair);
+        if !entry.ratios.is_empty() {
+            let cost = match entry.costs.is_empty() {
+                true => String::new(),
+                false => format!("; our processor time {}", entry.cost_spreads()[0]),
+            };
+            lines.push(format!("{what} ratio {}{cost}", spread(&entry.ratios)));
+        } else if let Some(reference) = reference.filter(|_| entry.pair != native)
+            && entry.is_latency()
+        {
+            let ms = |of: &Entry, at: usize| of.seconds.get(at).map_or(0.0, |s| s * 1e3);
+            let both = |at| {
+                format!(
+                    "{:.2} ms, reference {:.2} ms",
+                    ms(entry, at),
+                    ms(reference, at)
+                )
+            };
+            lines.push(format!("{what} p50 {}; p99 {}", both(0), both(2)));
+        }
+    }
+    lines
+}
+
 /// Merges what was measured into the file, and makes the page anew.
 pub(crate) fn write(entries: &[Entry]) -> Result<()> {
     let path = Path::new(JSON);
@@ -214,7 +251,7 @@ fn page(all: &[Entry]) -> Result<String> {
         "\n## Figures\n\n| workload | pair | k/s | ratio | CPU µs: thalweg | source | target | peak MiB | rounds | size | disk | others | commit |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for entry in all.iter().filter(|e| !e.workload.starts_with("latency")) {
+    for entry in all.iter().filter(|e| !e.is_latency()) {
         let [server, source, target] = entry.cpu_us;
         let ratio = match entry.ratios.is_empty() {
             true => String::new(),
@@ -239,7 +276,7 @@ fn page(all: &[Entry]) -> Result<String> {
         "\n## Latency\n\n| transactions a second | pair | p50 ms | p95 ms | p99 ms | transactions | disk | commit |\n\
          | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    for entry in all.iter().filter(|e| e.workload.starts_with("latency")) {
+    for entry in all.iter().filter(|e| e.is_latency()) {
         let at = |n: usize| entry.seconds.get(n).map_or(0.0, |s| s * 1e3);
         writeln!(
             page,
@@ -320,6 +357,36 @@ mod tests {
         assert!(
             line.starts_with("0.20 MiB (0.50 after backlogs) each of 100"),
             "{line}"
+        );
+    }
+
+    #[test]
+    fn all_that_is_compared_is_listed_once() {
+        let entry = |workload: &str, pair: &str| Entry {
+            workload: workload.to_owned(),
+            pair: pair.to_owned(),
+            seconds: vec![0.001, 0.002, 0.003],
+            ..Entry::default()
+        };
+        let mut entries = [
+            entry("uniform", "mariadb:native"),
+            entry("uniform", "mariadb:postgres"),
+            entry("latency-0500", "mariadb:native"),
+            entry("latency-0500", "mariadb:postgres"),
+        ];
+        entries[1].ratios = vec![1.0, 1.5, 2.0];
+        entries[1].costs = vec![[1.1, 3.0]];
+        entries[3].seconds = vec![0.002, 0.003, 0.0045];
+        let lines = comparisons(&entries);
+        let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let words: Vec<String> = lines.iter().map(words).collect();
+        assert_eq!(
+            words,
+            [
+                "uniform mariadb:postgres ratio 1.50 (1.00 to 2.00); our processor time 1.10 (1.10 to 1.10)",
+                "latency-0500 mariadb:postgres p50 2.00 ms, reference 1.00 ms; \
+                 p99 4.50 ms, reference 3.00 ms",
+            ]
         );
     }
 

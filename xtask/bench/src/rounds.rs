@@ -86,10 +86,10 @@ fn latencies(world: &mut World, sized: Sized, tables: &[String]) -> Result<Vec<E
     for contender in &contenders {
         world.load(*contender, tables)?;
     }
-    for rate in [100, 500, 2000] {
+    for rate in sized.rates() {
         for contender in &contenders {
             let span = Span::begin(world.processes(*contender)?)?;
-            let found = latency::measure(world, *contender, rate, first, sized.scale)?;
+            let found = latency::measure(world, *contender, *rate, first, sized.scale)?;
             let cost = span.end()?;
             let mut entry = entry(world, sized, *contender);
             entry.amount = found.count;

@@ -119,6 +119,8 @@ pub(crate) struct Sized {
     /// Percent of the full size.
     pub(crate) scale: u64,
     pub(crate) rounds: u32,
+    /// A look: of the latencies, one.
+    pub(crate) quick: bool,
 }
 
 impl Workload {
@@ -175,6 +177,14 @@ impl Sized {
             Workload::Text => self.scaled(200_000),
             Workload::Large => self.scaled(50),
             Workload::Latency => 0,
+        }
+    }
+
+    /// Transactions a second of which the latency is measured.
+    pub(crate) fn rates(self) -> &'static [u32] {
+        match self.quick {
+            true => &[500],
+            false => &[100, 500, 2000],
         }
     }
 
