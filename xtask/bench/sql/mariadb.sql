@@ -61,6 +61,18 @@ BEGIN
   COMMIT;
 END //
 
+CREATE PROCEDURE turns(changes INT, first INT, many INT)
+BEGIN
+  DECLARE n INT DEFAULT 0;
+  WHILE n < changes DO
+    IF n % 10 = 0 THEN START TRANSACTION; END IF;
+    EXECUTE IMMEDIATE CONCAT('UPDATE t', first + n DIV 10 % many, ' SET a = a + 1 WHERE id = ', 1 + FLOOR(RAND() * 100));
+    SET n = n + 1;
+    IF n % 10 = 0 THEN COMMIT; END IF;
+  END WHILE;
+  COMMIT;
+END //
+
 CREATE PROCEDURE rewrite(changes INT, rows_there BIGINT)
 BEGIN
   DECLARE n INT DEFAULT 0;

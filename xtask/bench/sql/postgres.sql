@@ -50,6 +50,15 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The same, but each transaction in one table; they take turns from the one numbered `first` on.
+CREATE PROCEDURE turns(changes int, first int, many int) LANGUAGE plpgsql AS $$
+BEGIN
+  FOR n IN 0 .. changes - 1 LOOP
+    EXECUTE 'UPDATE t' || first + n / 10 % many || ' SET a = a + 1 WHERE id = ' || 1 + floor(random() * 100)::int;
+    IF n % 10 = 9 THEN COMMIT; END IF;
+  END LOOP;
+END $$;
+
 CREATE PROCEDURE rewrite(changes int, rows_there bigint) LANGUAGE plpgsql AS $$
 DECLARE chosen bigint;
 BEGIN

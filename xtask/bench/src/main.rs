@@ -5,8 +5,11 @@
 //! starts a contender until its target shows the mark behind the changes.
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
+mod bars;
 mod latency;
+mod many;
 mod measure;
+mod observe;
 mod report;
 mod rounds;
 mod shell;
@@ -14,11 +17,14 @@ mod workload;
 mod world;
 
 use std::process::{Command, ExitCode};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result, bail};
 use thalweg_testkit::servers::System;
 
+use crate::report::Entry;
 use crate::workload::{ALL, Sized, Workload};
+use crate::world::World;
 
 const USAGE: &str =
     "usage: cargo x bench [WORKLOAD …] [--pair SOURCE:TARGET] [--rounds N] [--scale PERCENT]
@@ -29,10 +35,14 @@ const USAGE: &str =
   --rounds N       rounds of every contender (default 5)
   --scale PERCENT  of the full size (default 100)
   --durable        the targets' commits wait for the disk (default: no server waits for it)
-  --quick          a look within five minutes: uniform and narrow, three rounds at 10 percent, not
-                   written down unless workloads are named
+  --quick          a look within five minutes (building not counted): uniform, narrow and latency at
+                   500 transactions a second, three rounds at 7 percent, not written down unless
+                   workloads are named. tasks and observe take longer to say anything
   --dry            does not write docs/reference/performance.{json,md}
 ";
+
+/// What a look is at.
+const QUICK: [Workload; 3] = [Workload::Uniform, Workload::Narrow, Workload::Latency];
 
 struct Asked {
     workloads: Vec<Workload>,
@@ -40,6 +50,7 @@ struct Asked {
     rounds: u32,
     scale: u64,
     durable: bool,
+    quick: bool,
     written: bool,
 }
 
@@ -50,9 +61,9 @@ fn asked(args: &[String]) -> Result<Asked> {
         rounds: 5,
         scale: 100,
         durable: false,
+        quick: false,
         written: true,
     };
-    let mut quick = false;
     let mut args = args.iter();
     while let Some(word) = args.next() {
         let mut value = || args.next().with_context(|| format!("{word} needs a value"));
@@ -63,18 +74,18 @@ fn asked(args: &[String]) -> Result<Asked> {
             "--durable" => asked.durable = true,
             "--dry" => asked.written = false,
             "--quick" => {
-                quick = true;
+                asked.quick = true;
                 asked.rounds = 3;
-                asked.scale = 10;
+                asked.scale = 7;
             }
             flag if flag.starts_with('-') => bail!("{flag} is not known\n{USAGE}"),
             name => asked.workloads.push(Workload::named(name)?),
         }
     }
     if asked.workloads.is_empty() {
-        asked.written &= !quick;
-        asked.workloads = match quick {
-            true => vec![Workload::Uniform, Workload::Narrow],
+        asked.written &= !asked.quick;
+        asked.workloads = match asked.quick {
+            true => QUICK.to_vec(),
             false => ALL.iter().map(|(workload, ..)| *workload).collect(),
         };
     }
@@ -111,6 +122,7 @@ fn run(args: &[String]) -> Result<()> {
         return Ok(());
     }
     let asked = asked(args)?;
+    let start = Instant::now();
     let (commit, date) = (
         said("git", &["rev-parse", "--short", "HEAD"]),
         said("date", &["-u", "+%Y-%m-%d"]),
@@ -127,10 +139,16 @@ fn run(args: &[String]) -> Result<()> {
                 workload,
                 scale: asked.scale,
                 rounds: asked.rounds,
+                quick: asked.quick,
             };
             println!("== {} from {source}", workload.name());
-            let mut world = world::World::start(source, &targets, asked.durable)?;
-            let mut found = rounds::run(&mut world, sized)?;
+            let mut found = match workload.is_own() {
+                true => beside_itself(sized, source, &targets, asked.durable)?,
+                false => {
+                    let mut world = World::start(source, &targets, asked.durable, true)?;
+                    rounds::run(&mut world, sized)?
+                }
+            };
             for entry in &mut found {
                 entry.durable = asked.durable;
                 entry.commit.clone_from(&commit);
@@ -147,7 +165,35 @@ fn run(args: &[String]) -> Result<()> {
     for entry in &entries {
         println!("proof: {}", entry.line());
     }
+    println!("== the reference's time by ours: median (lowest to highest)");
+    for line in report::comparisons(&entries) {
+        println!("{line}");
+    }
+    let seconds = start.elapsed().as_secs();
+    println!(
+        "== {} min {} s, without building",
+        seconds / 60,
+        seconds % 60
+    );
     Ok(())
+}
+
+/// What thalweg does beside itself, with one target after the other.
+fn beside_itself(
+    sized: Sized,
+    source: System,
+    targets: &[System],
+    durable: bool,
+) -> Result<Vec<Entry>> {
+    let mut found = Vec::new();
+    for target in targets {
+        let mut world = World::start(source, &[*target], durable, false)?;
+        found.extend(match sized.workload {
+            Workload::Tasks => many::run(&mut world, sized, *target)?,
+            _ => observe::run(&mut world, sized, *target)?,
+        });
+    }
+    Ok(found)
 }
 
 fn main() -> ExitCode {

@@ -70,7 +70,7 @@ fn said(contender: Contender, round: u32, costs: &[Cost]) {
     }
 }
 
-fn drain(world: &World, contender: Contender, mark: u32) -> Result<Cost> {
+pub(crate) fn drain(world: &World, contender: Contender, mark: u32) -> Result<Cost> {
     let span = Span::begin(world.processes(contender)?)?;
     world.resume(contender)?;
     world.wait_mark(contender, mark)?;
@@ -86,10 +86,10 @@ fn latencies(world: &mut World, sized: Sized, tables: &[String]) -> Result<Vec<E
     for contender in &contenders {
         world.load(*contender, tables)?;
     }
-    for rate in [100, 500, 2000] {
+    for rate in sized.rates() {
         for contender in &contenders {
             let span = Span::begin(world.processes(*contender)?)?;
-            let found = latency::measure(world, *contender, rate, first, sized.scale)?;
+            let found = latency::measure(world, *contender, *rate, first, sized.scale)?;
             let cost = span.end()?;
             let mut entry = entry(world, sized, *contender);
             entry.amount = found.count;
@@ -111,7 +111,7 @@ fn latencies(world: &mut World, sized: Sized, tables: &[String]) -> Result<Vec<E
     Ok(entries)
 }
 
-fn entry(world: &World, sized: Sized, contender: Contender) -> Entry {
+pub(crate) fn entry(world: &World, sized: Sized, contender: Contender) -> Entry {
     let word = |system: System| match system {
         System::MariaDb => "mariadb",
         System::Postgres => "postgres",
@@ -123,15 +123,8 @@ fn entry(world: &World, sized: Sized, contender: Contender) -> Entry {
     Entry {
         workload: sized.workload.name().to_owned(),
         pair: format!("{}:{target}", word(world.source.system())),
-        commit: String::new(),
-        date: String::new(),
         scale: sized.scale,
-        durable: false,
         amount: sized.amount(),
-        seconds: Vec::new(),
-        ratios: Vec::new(),
-        cpu_us: [0.0; 3],
-        peak_mib: 0.0,
-        others: 0.0,
+        ..Entry::default()
     }
 }

@@ -9,6 +9,8 @@ use crate::world::DATABASE;
 
 /// How many tables `tables` has.
 const MANY: u64 = 1000;
+/// How many tasks `tasks` has, each with the table of its number; the next is of the task beside them.
+pub(crate) const TASKS: u64 = 100;
 /// Tables of sysbench, and rows in each.
 const SBTEST: (u64, u64) = (4, 100_000);
 /// pgbench's scale: rows of its largest table in units of 100,000.
@@ -32,6 +34,8 @@ pub(crate) enum Workload {
     Text,
     Large,
     Latency,
+    Tasks,
+    Observe,
 }
 
 /// In the order they are run and shown, with what they are.
@@ -96,6 +100,16 @@ pub(crate) const ALL: &[(Workload, &str, &str)] = &[
         "latency",
         "commit at the source to visible at the target, for 20 s each at 100, 500 and 2,000 transactions a second",
     ),
+    (
+        Workload::Tasks,
+        "tasks",
+        "100 tasks of one table each on one server: what they take idle, and a backlog of 500,000 updates in transactions of ten, each in one of their tables, beside one task with one table; the processor time of the starts is taken off",
+    ),
+    (
+        Workload::Observe,
+        "observe",
+        "`uniform` at half its size in turns with and without a scrape of `/metrics`, the monitors and the status of the task each second",
+    ),
 ];
 
 /// A workload at a size.
@@ -105,6 +119,8 @@ pub(crate) struct Sized {
     /// Percent of the full size.
     pub(crate) scale: u64,
     pub(crate) rounds: u32,
+    /// A look: of the latencies, one.
+    pub(crate) quick: bool,
 }
 
 impl Workload {
@@ -132,6 +148,11 @@ impl Workload {
         matches!(self, Self::Narrow | Self::Wide | Self::Large)
     }
 
+    /// Whether thalweg is compared with itself, so that no reference is needed.
+    pub(crate) fn is_own(self) -> bool {
+        matches!(self, Self::Tasks | Self::Observe)
+    }
+
     pub(crate) fn has(self, source: System) -> bool {
         self != Self::Tpcb || source == System::Postgres
     }
@@ -147,6 +168,9 @@ impl Sized {
         match self.workload {
             Workload::Narrow => self.scaled(5_000_000),
             Workload::Wide | Workload::Single | Workload::Tables => self.scaled(500_000),
+            // Whole transactions, and as many changes for each task.
+            Workload::Tasks => self.scaled(500_000).next_multiple_of(10 * TASKS),
+            Workload::Observe => self.scaled(1_000_000),
             Workload::Uniform | Workload::Zipf | Workload::Huge => self.scaled(2_000_000),
             // Four changes a transaction.
             Workload::Tpcb | Workload::Sysbench => 4 * self.scaled(250_000),
@@ -156,11 +180,27 @@ impl Sized {
         }
     }
 
+    /// Transactions a second of which the latency is measured.
+    pub(crate) fn rates(self) -> &'static [u32] {
+        match self.quick {
+            true => &[500],
+            false => &[100, 500, 2000],
+        }
+    }
+
+    /// How many times changes are made.
+    fn backlogs(self) -> u32 {
+        match self.workload {
+            Workload::Observe => 2 * self.rounds,
+            _ => self.rounds,
+        }
+    }
+
     /// Rows there are before the changes.
     fn rows(self) -> u64 {
         match self.workload {
-            Workload::Uniform | Workload::Zipf => {
-                let deleted = self.amount() / 10 * u64::from(self.rounds + 1);
+            Workload::Uniform | Workload::Zipf | Workload::Observe => {
+                let deleted = self.amount() / 10 * u64::from(self.backlogs() + 1);
                 self.scaled(1_000_000).max(deleted)
             }
             Workload::Text => self.scaled(100_000),
@@ -172,7 +212,10 @@ impl Sized {
         let own: Vec<String> = match self.workload {
             Workload::Narrow => vec!["narrow".into()],
             Workload::Wide => vec!["wide".into()],
-            Workload::Uniform | Workload::Zipf | Workload::Huge => vec!["item".into()],
+            Workload::Uniform | Workload::Zipf | Workload::Huge | Workload::Observe => {
+                vec!["item".into()]
+            }
+            Workload::Tasks => (0..=TASKS).map(|n| format!("t{n}")).collect(),
             Workload::Tpcb => ["accounts", "branches", "tellers", "history"]
                 .map(|name| format!("pgbench_{name}"))
                 .to_vec(),
@@ -201,7 +244,7 @@ impl Sized {
                 "INSERT INTO narrow SELECT n, n % 1000, n / 7, CONCAT('name ', n), n / 100.0, @now",
             ),
             Workload::Wide => wide(system, rows),
-            Workload::Uniform | Workload::Zipf | Workload::Huge => numbered(
+            Workload::Uniform | Workload::Zipf | Workload::Huge | Workload::Observe => numbered(
                 system,
                 rows,
                 "INSERT INTO item SELECT n, n % 1000, n / 100.0, CONCAT('name of ', n), \
@@ -224,6 +267,7 @@ impl Sized {
             ),
             Workload::Single => "CALL make_tables(1)".to_owned(),
             Workload::Tables => format!("CALL make_tables({MANY})"),
+            Workload::Tasks => format!("CALL make_tables({})", TASKS + 1),
             Workload::Latency => String::new(),
             Workload::Tpcb => {
                 let scale = TPCB.to_string();
@@ -251,7 +295,7 @@ impl Sized {
         let amount = self.amount();
         let done = u64::from(round - 1) * (amount / 10);
         let sql = match self.workload {
-            Workload::Uniform | Workload::Zipf => format!(
+            Workload::Uniform | Workload::Zipf | Workload::Observe => format!(
                 "CALL backlog({}, {}, {}, {})",
                 amount / 10,
                 1 + done,
@@ -271,7 +315,11 @@ impl Sized {
                 let events = format!("--events={}", amount / 4);
                 return sysbench(source, &["--threads=4", "--time=0", &events, "run"]);
             }
-            Workload::Narrow | Workload::Wide | Workload::Large | Workload::Latency => {
+            Workload::Narrow
+            | Workload::Wide
+            | Workload::Large
+            | Workload::Latency
+            | Workload::Tasks => {
                 bail!("{} makes no changes in rounds", self.workload.name())
             }
         };

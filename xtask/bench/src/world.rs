@@ -22,8 +22,8 @@ use crate::shell::Shell;
 pub(crate) const DATABASE: &str = "bench";
 /// How long anything may take before the run is given up.
 const PATIENCE: Duration = Duration::from_secs(1800);
-/// Between two looks whether a span is over.
-const LOOK: Duration = Duration::from_millis(5);
+/// Between two looks whether a span is over. Whoever looks more often is a good part of what is measured.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Who brings the source's changes to a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ pub(crate) struct World {
     /// In the order they take turns: the reference first.
     pub(crate) contenders: Vec<Contender>,
     pub(crate) thalweg: Thalweg,
-    client: Client,
+    pub(crate) client: Client,
     app: String,
     source_id: String,
     target_ids: HashMap<System, String>,
@@ -49,21 +49,48 @@ pub(crate) struct World {
     made: u32,
 }
 
+/// What a server is started for.
+#[derive(Clone, Copy)]
+struct Purpose {
+    durable: bool,
+    source: bool,
+    /// A hundred tasks are connected to it.
+    crowd: bool,
+}
+
 /// The settings that decide how fast a server can be, the same on all servers of a kind.
-fn server(system: System, durable: bool, source: bool) -> Result<Server> {
-    let lines = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+fn server(system: System, purpose: Purpose) -> Result<Server> {
+    let Purpose {
+        durable,
+        source,
+        crowd,
+    } = purpose;
+    let lines = |lines: &[&str]| -> Vec<String> {
+        let lines = lines.iter();
+        lines.map(|line| (*line).to_owned()).collect()
+    };
     Ok(match system {
-        System::Postgres => Server::Postgres(Postgres::start(PostgresOptions {
-            durable,
-            config: lines(&[
+        System::Postgres => {
+            let mut config = lines(&[
                 "shared_buffers = 1GB",
                 "max_wal_size = 16GB",
                 "checkpoint_timeout = 30min",
                 // Else a subscription that is enabled again may wait five seconds for its worker.
                 "wal_retrieve_retry_interval = 10ms",
-            ]),
-            ..Default::default()
-        })?),
+            ]);
+            if crowd {
+                config.extend(lines(&[
+                    "max_connections = 1000",
+                    "max_wal_senders = 250",
+                    "max_replication_slots = 250",
+                ]));
+            }
+            Server::Postgres(Postgres::start(PostgresOptions {
+                durable,
+                config,
+                ..Default::default()
+            })?)
+        }
         System::MariaDb => {
             let mut config: Vec<String> = lines(&[
                 "innodb_buffer_pool_size=1G",
@@ -71,6 +98,9 @@ fn server(system: System, durable: bool, source: bool) -> Result<Server> {
                 "max_allowed_packet=256M",
                 "log_bin_trust_function_creators=ON",
             ]);
+            if crowd {
+                config.push("max_connections=1000".to_owned());
+            }
             if !source {
                 config.push("skip_log_bin".to_owned());
                 config.push("slave_parallel_threads=4".to_owned());
@@ -86,17 +116,31 @@ fn server(system: System, durable: bool, source: bool) -> Result<Server> {
 }
 
 impl World {
-    /// Starts everything. `durable`: whether the targets' commits wait for the disk.
-    pub(crate) fn start(system: System, targets: &[System], durable: bool) -> Result<Self> {
+    /// Starts everything. `durable`: whether the targets' commits wait for the disk. `native`: with the
+    /// source's own replication; without it, there is room for many tasks.
+    pub(crate) fn start(
+        system: System,
+        targets: &[System],
+        durable: bool,
+        native: bool,
+    ) -> Result<Self> {
         let binary = std::env::var("THALWEG_BIN").unwrap_or("target/release/thalweg".to_owned());
         let place = |system, durable, source| -> Result<Place> {
-            Place::create(Arc::new(server(system, durable, source)?), DATABASE)
+            let purpose = Purpose {
+                durable,
+                source,
+                crowd: !native,
+            };
+            Place::create(Arc::new(server(system, purpose)?), DATABASE)
         };
         // What makes the backlog is not measured, and need not wait for the disk.
         let source = place(system, false, true)?;
         let mut places = HashMap::new();
-        let mut contenders = vec![Contender::Native];
-        places.insert(Contender::Native, place(system, durable, false)?);
+        let mut contenders = Vec::new();
+        if native {
+            places.insert(Contender::Native, place(system, durable, false)?);
+            contenders.push(Contender::Native);
+        }
         for target in targets {
             places.insert(Contender::Ours(*target), place(*target, durable, false)?);
             contenders.push(Contender::Ours(*target));
@@ -251,7 +295,8 @@ impl World {
         Ok(cost)
     }
 
-    fn run_task(&mut self, system: System, tables: &[String]) -> Result<Cost> {
+    /// Makes a task from the source to a target that copies and follows `tables`; its id.
+    pub(crate) fn make_task(&mut self, system: System, tables: &[String]) -> Result<String> {
         self.made += 1;
         let client = &self.client;
         let target_id = self.target_ids.get(&system).context("no such target")?;
@@ -264,28 +309,51 @@ impl World {
         }
         client.set_options(&task, &json!({"create_tables": "missing"}))?;
         client.create_task(&task, &format!("bench{}", self.made), &self.app)?;
+        Ok(task)
+    }
+
+    fn run_task(&mut self, system: System, tables: &[String]) -> Result<Cost> {
+        let task = self.make_task(system, tables)?;
         self.tasks.insert(system, task.clone());
         let contender = Contender::Ours(system);
         let span = Span::begin(self.processes(contender)?)?;
         self.client.run_task(&task)?;
-        self.wait("all tables are Live", || {
-            let status = self.status(system)?;
-            let tables_of = status.get("tables").and_then(Value::as_array);
-            let live = |table: &Value| table.get("phase").is_some_and(|phase| phase == "Live");
-            Ok(tables_of.is_some_and(|all| all.len() == tables.len() && all.iter().all(live)))
-        })?;
+        self.wait_live(&task, tables.len())?;
         let cost = span.end()?;
         self.pause(contender)?;
         Ok(cost)
     }
 
-    fn task(&self, system: System) -> Result<&str> {
+    /// Waits until all tables of a task are Live.
+    pub(crate) fn wait_live(&self, task: &str, tables: usize) -> Result<()> {
+        self.wait("all tables are Live", || {
+            let status = self.status_of(task)?;
+            let tables_of = status.get("tables").and_then(Value::as_array);
+            let live = |table: &Value| table.get("phase").is_some_and(|phase| phase == "Live");
+            Ok(tables_of.is_some_and(|all| all.len() == tables && all.iter().all(live)))
+        })
+    }
+
+    /// Waits until a task that was asked to stop has stopped.
+    pub(crate) fn wait_stopped(&self, task: &str) -> Result<()> {
+        self.wait("the task has stopped", || {
+            let status = self.status_of(task)?;
+            Ok(status.get("phase").is_some_and(|phase| phase == "Stopped"))
+        })
+    }
+
+    pub(crate) fn task(&self, system: System) -> Result<&str> {
         let task = self.tasks.get(&system);
         Ok(task.context("no task was made")?.as_str())
     }
 
     fn status(&self, system: System) -> Result<Value> {
-        let status = self.client.status(self.task(system)?)?;
+        self.status_of(self.task(system)?)
+    }
+
+    /// What a task says of itself; an error if it has failed.
+    pub(crate) fn status_of(&self, task: &str) -> Result<Value> {
+        let status = self.client.status(task)?;
         if status.get("phase").is_some_and(|phase| phase == "Failed") {
             bail!("the task failed: {status}");
         }
@@ -317,11 +385,9 @@ impl World {
             }
             (Contender::Native, System::MariaDb) => replica.sql("STOP SLAVE").map(drop),
             (Contender::Ours(system), _) => {
-                self.client.stop_task(self.task(system)?)?;
-                self.wait("the task has stopped", || {
-                    let status = self.status(system)?;
-                    Ok(status.get("phase").is_some_and(|phase| phase == "Stopped"))
-                })
+                let task = self.task(system)?;
+                self.client.stop_task(task)?;
+                self.wait_stopped(task)
             }
         }
     }
@@ -379,7 +445,7 @@ impl World {
         }
     }
 
-    fn wait(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
+    pub(crate) fn wait(&self, what: &str, mut done: impl FnMut() -> Result<bool>) -> Result<()> {
         let start = Instant::now();
         while !done()? {
             if start.elapsed() > PATIENCE {

@@ -43,7 +43,7 @@ pub struct OpenOptions {
 #[derive(Clone)]
 pub struct App {
     pub(crate) inner: Arc<Inner>,
-    supervisor: Arc<Supervisor>,
+    pub(crate) supervisor: Arc<Supervisor>,
 }
 
 /// What the calls and the supervisor share.

@@ -232,10 +232,8 @@ mod tests {
     use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Task};
     use crate::{App, OpenOptions};
 
-    /// The reconciler reads that a task should run; before it acts, the run that there was fails.
-    /// The task must not be started again, for that would hide why it failed.
-    #[tokio::test]
-    async fn a_task_that_has_just_failed_is_not_started_again() {
+    /// A server without connectors, and a task in its catalogue. Nothing runs by itself.
+    async fn with_a_task() -> (std::path::PathBuf, App, StoredTask) {
         let folder = std::env::temp_dir().join(format!("thalweg-supervisor-{}", new_id()));
         std::fs::create_dir(&folder).unwrap();
         let options = OpenOptions {
@@ -245,8 +243,7 @@ mod tests {
             announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();
-        let catalog = &app.inner.catalog;
-        let id = new_id();
+        app.supervisor.shutdown(Duration::from_secs(1)).await;
         let task = StoredTask {
             instance: first.unwrap().instance,
             created: true,
@@ -255,7 +252,7 @@ mod tests {
             begun: true,
             forget: false,
             shown: Task {
-                id: id.clone(),
+                id: new_id(),
                 name: "t".to_owned(),
                 description: None,
                 tag: None,
@@ -270,19 +267,69 @@ mod tests {
                 updated_ms: 1,
             },
         };
-        catalog.task_put(&task).await.unwrap();
-        let failed = Execution {
+        app.inner.catalog.task_put(&task).await.unwrap();
+        (folder, app, task)
+    }
+
+    fn execution(status: ExecuteStatus, remarks: &str) -> Execution {
+        Execution {
             id: new_id(),
             dispatched_ms: 1,
             started_ms: 1,
-            ended_ms: Some(2),
-            status: ExecuteStatus::Error,
+            ended_ms: None,
+            status,
             node: Node::Writer,
-            node_status: NodeStatus::RuntimeErr,
-            code: 503,
-            remarks: "why".to_owned(),
+            node_status: NodeStatus::Normal,
+            code: 502,
+            remarks: remarks.to_owned(),
             figures: Default::default(),
             steps: Vec::new(),
+        }
+    }
+
+    /// What somebody else wrote meanwhile shows whether a record was written again.
+    #[tokio::test]
+    async fn only_what_is_new_is_written() {
+        let (folder, app, task) = with_a_task().await;
+        let (catalog, id) = (&app.inner.catalog, &task.shown.id);
+        let run = execution(ExecuteStatus::Running, "");
+        assert!(catalog.execution_start(id, &run).await.unwrap());
+        let mut record = record::Record::open(Arc::clone(&app.inner), &task, run.clone());
+        let (status_in, status) = watch::channel(TaskStatus::default());
+        let mut followed = Box::pin(record.follow(status));
+        let mut look = async |change: &dyn Fn(&mut TaskStatus)| {
+            let marked = Execution {
+                remarks: "seen".to_owned(),
+                ..run.clone()
+            };
+            catalog.execution_write(id, &marked, false).await.unwrap();
+            status_in.send_modify(change);
+            let looked = tokio::time::timeout(Duration::from_millis(1_500), &mut followed);
+            looked.await.unwrap_err();
+            catalog.execution_last(id).await.unwrap().unwrap()
+        };
+        let first = look(&|status| status.bytes_written = 1).await;
+        assert_eq!((first.figures.bytes, first.remarks.as_str()), (1, ""));
+        let idle = look(&|status| status.lag_ms = Some(7)).await;
+        assert_eq!(idle.remarks, "seen", "nothing new");
+        let moved = look(&|status| status.bytes_written = 2).await;
+        assert_eq!((moved.figures.bytes, moved.remarks.as_str()), (2, ""));
+        drop(followed);
+        app.shutdown(Duration::from_secs(1)).await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// The reconciler reads that a task should run; before it acts, the run that there was fails.
+    /// The task must not be started again, for that would hide why it failed.
+    #[tokio::test]
+    async fn a_task_that_has_just_failed_is_not_started_again() {
+        let (folder, app, task) = with_a_task().await;
+        let (catalog, id) = (&app.inner.catalog, task.shown.id.clone());
+        let failed = Execution {
+            ended_ms: Some(2),
+            node_status: NodeStatus::RuntimeErr,
+            code: 503,
+            ..execution(ExecuteStatus::Error, "why")
         };
         assert!(catalog.execution_start(&id, &failed).await.unwrap());
         assert!(

@@ -43,6 +43,8 @@ pub(super) struct Record {
     inner: Arc<Inner>,
     task: String,
     execution: Execution,
+    /// As the catalogue has it; `None`: not known.
+    written: Option<Execution>,
     /// Figures of the process's earlier lives.
     before: Figures,
     begun: bool,
@@ -58,6 +60,7 @@ impl Record {
             // A run that forgets the position begins anew.
             begun: task.begun && !task.forget,
             execution,
+            written: None,
         }
     }
 
@@ -245,13 +248,19 @@ impl Record {
         self.write(true).await;
     }
 
-    async fn write(&self, stopped: bool) {
+    /// Writes what the catalogue does not have yet. The status of an idle task moves each second too, and
+    /// there is nothing in it to be written.
+    async fn write(&mut self, stopped: bool) {
         let (task, execution) = (&self.task, &self.execution);
+        if !stopped && self.written.as_ref() == Some(execution) {
+            return;
+        }
         let stored = self
             .inner
             .catalog
             .execution_write(task, execution, stopped)
             .await;
+        self.written = stored.is_ok().then(|| execution.clone());
         self.told(stored);
     }
 
