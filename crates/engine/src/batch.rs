@@ -144,7 +144,9 @@ pub fn fold(
                     let Some(mut folded) = table.finish(rows, target, feed) else {
                         continue;
                     };
-                    if let Some(((keys, before), table)) = keys.zip(before).zip(plan.targets.get(target)) {
+                    if let Some(((keys, before), table)) =
+                        keys.zip(before).zip(plan.targets.get(target))
+                    {
                         fold.apart.extend(apart(table, rows, &mut folded, before));
                         fold.touched.keys.insert(target, keys);
                     }
@@ -429,7 +431,8 @@ impl<'p> Table<'p> {
 
     /// All keys that were touched; `None` if they are not all that the target may take for them.
     fn keys(&self) -> Option<FxHashSet<u64>> {
-        has_exact_key(self.target).then(|| self.by_key.keys().map(|key| hash(key.borrow())).collect())
+        has_exact_key(self.target)
+            .then(|| self.by_key.keys().map(|key| hash(key.borrow())).collect())
     }
 
     /// `None` if no operation touched it.

@@ -459,6 +459,9 @@ fn kept(
     Ok(Some(kept))
 }
 
+/// A batch, in the parts it is applied in, and what it touches.
+type Folded = (Vec<ApplyBatch>, TouchedKeys);
+
 /// A batch that transactions are taken into.
 #[derive(Default)]
 struct Open {
@@ -470,9 +473,9 @@ struct Open {
     /// Nothing more may come into it.
     full: bool,
     /// Its net effect on the way, begun when it was full; the batch itself is there then.
-    folding: Option<JoinHandle<Result<(Vec<ApplyBatch>, TouchedKeys)>>>,
+    folding: Option<JoinHandle<Result<Folded>>>,
     /// Its net effect, and what it touches.
-    folded: Option<(Vec<ApplyBatch>, TouchedKeys)>,
+    folded: Option<Folded>,
 }
 
 impl Open {

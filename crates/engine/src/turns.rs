@@ -137,7 +137,10 @@ impl Idle {
         if gave_way {
             // Whoever waits for whom: it is of no use now.
             self.refused = Some(Instant::now());
-            debug!(task = self.key.task, "a batch begun ahead has waited too long");
+            debug!(
+                task = self.key.task,
+                "a batch begun ahead has waited too long"
+            );
         }
         self.appliers.push(applier);
     }

@@ -419,7 +419,10 @@ impl Applier for MySqlApplier {
     /// a table: no lock of one applier is wanted by the other then.
     async fn ahead(&mut self, batch: &ApplyBatch) -> Result<()> {
         let many = batch.ordered.len() >= BULK_OPS_MIN;
-        let nets = batch.folded.as_deref().filter(|_| many && self.follower.is_none());
+        let nets = batch
+            .folded
+            .as_deref()
+            .filter(|_| many && self.follower.is_none());
         let Some(nets) = nets else {
             return Ok(());
         };

@@ -522,10 +522,7 @@ impl Rules {
             .await?;
         let only_primary = target.key_is_primary && uniques == ["PRIMARY"];
         Ok(Rules {
-            lone: only_primary
-                && triggers.is_empty()
-                && joins == Some(0)
-                && large == [1],
+            lone: only_primary && triggers.is_empty() && joins == Some(0) && large == [1],
             only_primary,
             touched: target
                 .columns

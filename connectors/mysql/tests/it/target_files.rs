@@ -20,8 +20,28 @@ const TABLE: &str = "CREATE TABLE t (id bigint PRIMARY KEY, a varchar(60) CHARAC
 
 /// Texts that mean something in a file, a statement, or both.
 const TEXTS: [&str; 22] = [
-    "", " ", "\\", "\\N", "N", "NULL", "\\\\", "\t", "\n", "\r\n", "a\tb\\\tc\nd", "'", "''", "\"",
-    "\0", "\u{1a}", "%_", "ünicode", "\\0", "\\t", "\\n", "end\\",
+    "",
+    " ",
+    "\\",
+    "\\N",
+    "N",
+    "NULL",
+    "\\\\",
+    "\t",
+    "\n",
+    "\r\n",
+    "a\tb\\\tc\nd",
+    "'",
+    "''",
+    "\"",
+    "\0",
+    "\u{1a}",
+    "%_",
+    "ünicode",
+    "\\0",
+    "\\t",
+    "\\n",
+    "end\\",
 ];
 
 fn rows(first: i64) -> RowBatch {
@@ -107,7 +127,10 @@ async fn files_bring_what_statements_bring() {
         loaded.unwrap();
         let mut applier = goal.applier(&plan).await;
         let applied = applier.apply(&inserts(rows(1_000), 1)).await.unwrap();
-        assert_eq!((applied.counts[0].inserts, applied.counts[0].repaired), (200, 0));
+        assert_eq!(
+            (applied.counts[0].inserts, applied.counts[0].repaired),
+            (200, 0)
+        );
         assert_eq!(files(&goal) - before, expected, "local_infile = {local}");
         let rows = goal.sql("SELECT * FROM t ORDER BY id");
         sums.push((rows, goal.sql("CHECKSUM TABLE t EXTENDED")));

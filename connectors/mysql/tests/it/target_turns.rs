@@ -110,7 +110,9 @@ async fn rows_apart_are_written_beside_the_batch_before() {
     let second = || batch(2, &deletes, &updates, &inserts, [2_500, 4_000, 2_000]);
     let mut states = Vec::new();
     for way in ["alone", "ahead", "taken back", "given up"] {
-        goal.sql("DELETE FROM t WHERE id > 300000; REPLACE INTO t SELECT seq, 0 FROM seq_1_to_300000");
+        goal.sql(
+            "DELETE FROM t WHERE id > 300000; REPLACE INTO t SELECT seq, 0 FROM seq_1_to_300000",
+        );
         let (mut one, mut two) = two(&goal, &plan).await;
         let before = goal.sql(STATE);
         if way != "alone" {
@@ -152,7 +154,9 @@ async fn drift_among_rows_apart_is_counted() {
     let plan = large(&goal).await;
     let mut states = Vec::new();
     for ahead in [false, true] {
-        goal.sql("DELETE FROM t WHERE id > 300000; REPLACE INTO t SELECT seq, 0 FROM seq_1_to_300000");
+        goal.sql(
+            "DELETE FROM t WHERE id > 300000; REPLACE INTO t SELECT seq, 0 FROM seq_1_to_300000",
+        );
         let (mut one, mut two) = two(&goal, &plan).await;
         let first = batch(1, &[], &(1..100).collect::<Vec<_>>(), &[], [0; 3]);
         // An insert of a row that is there, an update and a delete of rows that are not.

@@ -179,7 +179,9 @@ fn apply(rows: &RowBatch, folded: &FoldedTable, start: &Model) -> Model {
 
 /// The only table of a batch.
 fn folded(plan: &Plan, rows: &mut RowBatch, ops: &[TableOp]) -> FoldedTable {
-    let mut nets = fold(plan, rows, ops, None).nets.expect("nothing keeps it from being folded");
+    let mut nets = fold(plan, rows, ops, None)
+        .nets
+        .expect("nothing keeps it from being folded");
     assert_eq!(nets.len(), 1);
     match nets.remove(0) {
         Net::Folded(table) => table,

@@ -54,7 +54,12 @@ impl Store {
     /// Whether two states that come from this one have changed one row.
     pub(super) fn meets(&self, one: &Store, other: &Store) -> bool {
         let changed = |to: &Store, name: &TableName, key: &[i64]| {
-            let row = |store: &Store| store.tables.get(name).and_then(|rows| rows.get(key).cloned());
+            let row = |store: &Store| {
+                store
+                    .tables
+                    .get(name)
+                    .and_then(|rows| rows.get(key).cloned())
+            };
             row(self) != row(to)
         };
         let tables = self.tables.iter().chain(&one.tables);

@@ -10,7 +10,7 @@ enum Way {
     /// Begun before the batch before is applied.
     Before,
     /// And taken back.
-    GivesWay,
+    TakenBack,
     /// Not at all.
     Alone,
 }
@@ -68,7 +68,7 @@ pub async fn batches_begun_ahead_change_nothing(goal: &Goal) {
         let plan = goal.plan(vec![two_columns(unique)]);
         goal.sql("DROP TABLE IF EXISTS t");
         let mut results = Vec::new();
-        for way in [Way::Alone, Way::Before, Way::GivesWay] {
+        for way in [Way::Alone, Way::Before, Way::TakenBack] {
             let owner = goal.claim(&plan).await;
             let mut one = goal.applier(&plan, &owner).await;
             let mut two = goal.applier(&plan, &owner).await;
@@ -82,7 +82,7 @@ pub async fn batches_begun_ahead_change_nothing(goal: &Goal) {
                 two.ahead(&third).await.expect("a batch is begun");
                 assert_eq!(goal.rows(), before, "{way:?}: it is seen before its turn");
             }
-            if way == Way::GivesWay {
+            if way == Way::TakenBack {
                 two.give_way().await.expect("it is taken back");
             }
             let applied = apply(one.as_mut(), &second).await;
