@@ -15,7 +15,7 @@
 
 use std::future::pending;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use thalweg_core::batch::ApplyBatch;
 use thalweg_core::checkpoint::{Epoch, TaskKey};
@@ -24,7 +24,7 @@ use thalweg_core::ports::{Applied, Applier, Target};
 use thalweg_core::{Error, Result};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::debug;
 
 use crate::status::add_all;
@@ -218,11 +218,9 @@ async fn ahead(
     let begun = applier.ahead(batch).await;
     // An error as well waits for its turn: what is before it is written first.
     let Ok(turn) = timeout(GIVE_WAY, &mut *come).await else {
-        if begun.is_ok() {
-            applier.give_way().await?;
-        }
+        let gave_way = begun.is_ok() && applier.give_way().await?;
         come.await.map_err(|_| stopped())?;
-        return begun.map(|()| true);
+        return begun.map(|()| gave_way);
     };
     turn.map_err(|_| stopped())?;
     begun.map(|()| false)

@@ -453,11 +453,12 @@ impl Applier for MySqlApplier {
         Ok(())
     }
 
-    async fn give_way(&mut self) -> Result<()> {
-        match self.ahead {
-            Some(_) => self.take_back().await,
-            None => Ok(()),
+    async fn give_way(&mut self) -> Result<bool> {
+        let written = self.ahead.is_some();
+        if written {
+            self.take_back().await?;
         }
+        Ok(written)
     }
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {

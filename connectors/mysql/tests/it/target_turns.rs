@@ -121,7 +121,7 @@ async fn rows_apart_are_written_beside_the_batch_before() {
             written(&goal, "8500").await;
         }
         if way == "taken back" {
-            two.give_way().await.unwrap();
+            assert!(two.give_way().await.unwrap(), "something was taken back");
             written(&goal, "0").await;
         }
         let first = first();

@@ -182,10 +182,10 @@ pub trait Applier: Send {
         Ok(())
     }
 
-    /// Takes back what [`Applier::ahead`] did, so that nobody waits for it; [`Applier::apply`] does all
-    /// of the batch then.
-    async fn give_way(&mut self) -> Result<()> {
-        Ok(())
+    /// Takes back whatever of [`Applier::ahead`] somebody could wait for; [`Applier::apply`] does it again
+    /// then. Whether there was anything.
+    async fn give_way(&mut self) -> Result<bool> {
+        Ok(false)
     }
 
     /// Applies all of the batch together with the checkpoint, or nothing. A batch without a

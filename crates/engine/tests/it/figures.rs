@@ -124,3 +124,38 @@ async fn lag_is_unknown_while_the_source_cannot_be_asked() {
     let source = Arc::new(world.source.clone());
     world.run_while(source, status, body).await.unwrap();
 }
+
+/// Whoever waits for a batch that was begun ahead, and holds up the one before, does not wait for long.
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_ahead_too_long_gives_way() {
+    let mut world = World::new();
+    world.limits.batch_ops = 3;
+    let (status, _) = watch::channel(TaskStatus::default());
+    let n = std::cell::Cell::new(0);
+    // The target holds up a batch for so long, while others wait.
+    let blocked = async |time: Duration| {
+        let before = world.target.begun();
+        world.target.hold(true);
+        for _ in 0..16 {
+            world.transact(n.replace(n.get() + 1));
+        }
+        sleep(time).await;
+        world.target.hold(false);
+        world.caught_up().await;
+        assert!(world.equal());
+        world.target.begun() - before
+    };
+    let body = async {
+        world.caught_up().await;
+        assert!(
+            blocked(Duration::from_millis(1_500)).await > 1,
+            "many go ahead"
+        );
+        assert_eq!(blocked(seconds(5)).await, 1, "one has given way");
+        assert_eq!(blocked(seconds(1)).await, 0, "none for a minute");
+        sleep(seconds(60)).await;
+        assert!(blocked(seconds(1)).await > 1, "and again");
+    };
+    let source = Arc::new(world.source.clone());
+    world.run_while(source, status, body).await.unwrap();
+}

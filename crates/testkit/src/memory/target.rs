@@ -510,9 +510,9 @@ impl Applier for MemoryApplier {
         Ok(())
     }
 
-    async fn give_way(&mut self) -> Result<()> {
-        self.begun = None;
-        self.target.faults.step()
+    async fn give_way(&mut self) -> Result<bool> {
+        self.target.faults.step()?;
+        Ok(self.begun.take().is_some())
     }
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
