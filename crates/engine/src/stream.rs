@@ -283,12 +283,13 @@ impl Streaming<'_> {
         idle: &mut Idle,
         stop: &CancellationToken,
     ) -> Result<More> {
+        idle.close_spare();
         while open.taken == 0 {
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(More::Stopped),
                 next = queue.next() => next,
-                () = tokio::time::sleep(SPARE_KEPT), if idle.has_spare() => {
+                () = tokio::time::sleep(turns::SPARE_KEPT), if idle.has_spare() => {
                     idle.close_spare();
                     continue;
                 }
@@ -497,8 +498,6 @@ enum More {
     Ended,
 }
 
-/// A second applier that had nothing to do for so long is closed.
-const SPARE_KEPT: Duration = Duration::from_secs(10);
 /// Emptied arenas that are kept: of the batches that are being written and begun.
 const SPARE_MAX: usize = 2;
 

@@ -33,6 +33,8 @@ use crate::task::TaskSpec;
 
 /// How long a batch may be ahead of its turn.
 const GIVE_WAY: Duration = Duration::from_secs(2);
+/// A second applier that had nothing to do for so long is closed.
+pub(crate) const SPARE_KEPT: Duration = Duration::from_secs(10);
 /// After a second applier could not be opened, none is tried for so long.
 const REFUSED: Duration = Duration::from_secs(60);
 
@@ -45,8 +47,10 @@ pub(crate) struct Idle {
     appliers: Vec<Box<dyn Applier>>,
     /// A second one on its way.
     opening: JoinSet<Result<Box<dyn Applier>>>,
-    /// When it did not come.
+    /// When it did not come, or was of no use.
     refused: Option<Instant>,
+    /// When a batch was begun ahead last.
+    begun: Option<Instant>,
 }
 
 impl Idle {
@@ -60,6 +64,7 @@ impl Idle {
             appliers: Vec::new(),
             opening: JoinSet::new(),
             refused: None,
+            begun: None,
         };
         let first = idle.opens().await?;
         idle.appliers.push(first);
@@ -109,20 +114,27 @@ impl Idle {
         self.appliers.len() > 1
     }
 
-    /// Closes what a task that keeps up does not need.
+    /// Closes what a task does not need that has kept up for [`SPARE_KEPT`].
     pub(crate) fn close_spare(&mut self) {
-        self.appliers.truncate(1);
+        if self.begun.is_none_or(|at| at.elapsed() >= SPARE_KEPT) {
+            self.appliers.truncate(1);
+        }
     }
 
     /// Begins to write a batch.
     pub(crate) fn write(&mut self, gathered: Gathered) -> Result<Turn> {
-        let mut turn = self.begin(gathered)?;
+        let mut turn = self.spawn(gathered)?;
         turn.come();
         Ok(turn)
     }
 
     /// Begins a batch ahead of its turn.
     pub(crate) fn begin(&mut self, gathered: Gathered) -> Result<Turn> {
+        self.begun = Some(Instant::now());
+        self.spawn(gathered)
+    }
+
+    fn spawn(&mut self, gathered: Gathered) -> Result<Turn> {
         let applier = self.appliers.pop();
         let applier = applier.ok_or_else(|| Error::bug("no applier is idle"))?;
         let (go, come) = oneshot::channel();

@@ -155,6 +155,18 @@ async fn a_batch_that_is_ahead_too_long_gives_way() {
         assert_eq!(blocked(seconds(1)).await, 0, "none for a minute");
         sleep(seconds(60)).await;
         assert!(blocked(seconds(1)).await > 1, "and again");
+        // A task that keeps up has one connection, whether or not there is something to do.
+        for changes in [true, false] {
+            blocked(seconds(1)).await;
+            assert_eq!(world.target.appliers(), 2);
+            for _ in 0..12 {
+                if changes {
+                    world.transact(n.replace(n.get() + 1));
+                }
+                sleep(seconds(1)).await;
+            }
+            assert_eq!(world.target.appliers(), 1, "changes: {changes}");
+        }
     };
     let source = Arc::new(world.source.clone());
     world.run_while(source, status, body).await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, Net, TableCounts, TableOp};
@@ -57,6 +57,7 @@ pub struct MemoryTarget {
     unique: Arc<Mutex<Vec<Unique>>>,
     begun: Arc<AtomicU64>,
     apart: Arc<AtomicU64>,
+    appliers: Arc<()>,
     /// Says of every table that rows of several moments can lie in it, whether or not that is so.
     pub says_loose: bool,
 }
@@ -86,6 +87,7 @@ impl MemoryTarget {
             unique: Arc::default(),
             begun: Arc::default(),
             apart: Arc::default(),
+            appliers: Arc::default(),
             says_loose: false,
         }
     }
@@ -162,6 +164,11 @@ impl MemoryTarget {
     /// Batches that were begun ahead of their turn.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::Relaxed)
+    }
+
+    /// Appliers that are open.
+    pub fn appliers(&self) -> usize {
+        Arc::weak_count(&self.appliers)
     }
 
     /// How often rows of a table stood apart in those.
@@ -288,6 +295,7 @@ impl Target for MemoryTarget {
             plan,
             open: None,
             begun: None,
+            _counted: Arc::downgrade(&self.appliers),
         }))
     }
 
@@ -451,6 +459,7 @@ struct MemoryApplier {
     /// The position of a batch that was begun ahead of its turn, the rows as they were then, and as what
     /// stands apart has left them.
     begun: Option<(Position, Store, Store)>,
+    _counted: Weak<()>,
 }
 
 #[async_trait]
