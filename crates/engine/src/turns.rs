@@ -49,8 +49,8 @@ pub(crate) struct Idle {
     opening: JoinSet<Result<Box<dyn Applier>>>,
     /// When it did not come, or was of no use.
     refused: Option<Instant>,
-    /// When a batch was begun ahead last.
-    begun: Option<Instant>,
+    /// When a batch was begun ahead last, or the second applier came for one.
+    wanted: Option<Instant>,
 }
 
 impl Idle {
@@ -64,7 +64,7 @@ impl Idle {
             appliers: Vec::new(),
             opening: JoinSet::new(),
             refused: None,
-            begun: None,
+            wanted: None,
         };
         let first = idle.opens().await?;
         idle.appliers.push(first);
@@ -98,7 +98,10 @@ impl Idle {
     /// Waits until an applier that is on its way is there; forever if there is none. Cancel-safe.
     pub(crate) async fn opened(&mut self) {
         match self.opening.join_next().await {
-            Some(Ok(Ok(applier))) => self.appliers.push(applier),
+            Some(Ok(Ok(applier))) => {
+                self.appliers.push(applier);
+                self.wanted = Some(Instant::now());
+            }
             Some(Ok(Err(error))) => {
                 debug!(task = self.key.task, %error, "no second connection to the target");
                 self.refused = Some(Instant::now());
@@ -116,7 +119,7 @@ impl Idle {
 
     /// Closes what a task does not need that has kept up for [`SPARE_KEPT`].
     pub(crate) fn close_spare(&mut self) {
-        if self.begun.is_none_or(|at| at.elapsed() >= SPARE_KEPT) {
+        if self.wanted.is_none_or(|at| at.elapsed() >= SPARE_KEPT) {
             self.appliers.truncate(1);
         }
     }
@@ -130,7 +133,7 @@ impl Idle {
 
     /// Begins a batch ahead of its turn.
     pub(crate) fn begin(&mut self, gathered: Gathered) -> Result<Turn> {
-        self.begun = Some(Instant::now());
+        self.wanted = Some(Instant::now());
         self.spawn(gathered)
     }
 
