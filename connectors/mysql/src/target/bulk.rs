@@ -1,5 +1,8 @@
 //! The bulk path: the net effect of a batch per table, in statements of many rows.
 //!
+//! Where a MariaDB lets us replay row events ([`super::event`]), rows that go, come, or change and keep
+//! their key go as such. Otherwise:
+//!
 //! - Deletes: by lists of keys.
 //! - Updates: `INSERT … ON DUPLICATE KEY UPDATE` where that can mean nothing else: the row is whole
 //!   and keeps its key, the primary key is the table's only unique key, inserts are selected and no
@@ -14,6 +17,7 @@ use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
 
 use super::error::convert_for;
+use super::event::{self, Item};
 use super::file;
 use super::session::{Session, Written};
 use super::statement::Statement;
@@ -28,6 +32,12 @@ pub(super) async fn delete(
     folded: &FoldedTable,
     counts: &mut TableCounts,
 ) -> Result<()> {
+    if !rules.echoed {
+        let items: Vec<Item> = folded.deletes.iter().copied().map(Item::Delete).collect();
+        if event::write(session, table, rows, &items).await? {
+            return Ok(());
+        }
+    }
     let key = table.names(table.target.key.iter().copied());
     let prefix = format!("DELETE FROM {} WHERE ({key}) IN (", table.name);
     let pack = Pack::new(prefix, b",", ")", &session.facts);
@@ -64,13 +74,29 @@ pub(super) async fn write(
     if folded.updates.iter().any(after) {
         return Err(Error::data("such a value is written row by row"));
     }
-    let overwrites = rules.only_primary && may_insert && !rules.insert_triggers;
     let key = &table.target.key;
-    let overwritten = |&(before, after): &(usize, usize)| {
+    let is_simple = |&(before, after): &(usize, usize)| {
         let (old, new) = (rows.row(before), rows.row(after));
-        overwrites && new.is_whole() && key.iter().all(|&c| same(old, new, c))
+        new.is_whole() && key.iter().all(|&c| same(old, new, c))
     };
-    let (simple, others): (Vec<_>, Vec<_>) = folded.updates.iter().copied().partition(overwritten);
+    let mut updates = folded.updates.clone();
+    if !rules.echoed {
+        let (simple, others): (Vec<_>, Vec<_>) = updates.iter().copied().partition(is_simple);
+        let mut items: Vec<Item> = simple.iter().map(|&(_, row)| Item::Update(row)).collect();
+        if others.is_empty() {
+            items.extend(folded.inserts.iter().copied().map(Item::Insert));
+        }
+        if event::write(session, table, rows, &items).await? {
+            if others.is_empty() {
+                return Ok(());
+            }
+            updates = others;
+        }
+    }
+    let overwrites = rules.only_primary && may_insert && !rules.insert_triggers;
+    let (simple, others): (Vec<_>, Vec<_>) = updates
+        .into_iter()
+        .partition(|update| overwrites && is_simple(update));
     // A statement of one row does not tell whether it inserted or changed it.
     let (simple, mut others) = match simple.len() {
         1 => (Vec::new(), [others, simple].concat()),
@@ -179,6 +205,9 @@ pub(super) async fn insert<'r>(
     rows: impl Iterator<Item = RowRef<'r>>,
 ) -> Result<u64> {
     let rows: Vec<RowRef<'r>> = rows.collect();
+    if event::insert(session, table, &rows).await? {
+        return Ok(rows.len() as u64);
+    }
     if file::takes(session, table, &rows)
         && let Some(inserted) = file::insert(session, table, &rows).await?
     {

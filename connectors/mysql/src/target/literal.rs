@@ -513,7 +513,7 @@ fn decimal(
     Ok(())
 }
 
-fn bit_number(len: u32, bits: u32, bytes: &[u8]) -> Result<u64, Refused> {
+pub(super) fn bit_number(len: u32, bits: u32, bytes: &[u8]) -> Result<u64, Refused> {
     if bits != len || len > 64 {
         return Err("the bit string has another length than the column");
     }
@@ -522,7 +522,7 @@ fn bit_number(len: u32, bits: u32, bytes: &[u8]) -> Result<u64, Refused> {
     u64::try_from(number >> padding).map_err(|_| OTHER_KIND)
 }
 
-fn set_number(labels: &[String], value: &str) -> Result<u64, Refused> {
+pub(super) fn set_number(labels: &[String], value: &str) -> Result<u64, Refused> {
     if value.is_empty() {
         return Ok(0);
     }

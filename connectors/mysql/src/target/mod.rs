@@ -6,6 +6,7 @@ mod check;
 mod checkpoint;
 mod ddl;
 mod error;
+mod event;
 mod file;
 mod follow;
 mod layouts;

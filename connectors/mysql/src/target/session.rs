@@ -23,6 +23,7 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result};
 
 use super::error::convert;
+use super::event::Events;
 use super::statement::Statement;
 use crate::config::connect_target;
 
@@ -98,6 +99,7 @@ pub(super) struct Facts {
 pub(super) struct Session {
     conn: Conn,
     pub(super) facts: Facts,
+    pub(super) events: Events,
 }
 
 /// Seconds until the server gives up waiting for a lock, or for a client that is gone.
@@ -146,6 +148,7 @@ impl Session {
                 files: false,
                 locks_rows: false,
             },
+            events: Events::default(),
         };
         type Variables = (String, u64, Option<String>, u8);
         let found: Option<Variables> = session

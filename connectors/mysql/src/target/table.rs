@@ -116,6 +116,11 @@ impl Table {
         .at(Side::Target)
     }
 
+    /// How the values of a column are written as literals.
+    pub(super) fn literal(&self, index: usize) -> Option<&Literal> {
+        self.columns.get(index).map(|column| &column.literal)
+    }
+
     fn at(&self, index: usize) -> Result<&Column> {
         self.columns
             .get(index)

@@ -21,6 +21,7 @@ mod split;
 mod storage;
 mod target_checkpoint;
 mod target_errors;
+mod target_events;
 mod target_files;
 mod target_order;
 mod target_turns;
