@@ -34,7 +34,7 @@ impl Default for Limits {
             batch_ops: 20_000,
             batch_bytes: 8 << 20,
             queue: 32_768,
-            queue_bytes: 8 << 20,
+            queue_bytes: 4 << 20,
             part_bytes: 4 << 20,
             chunk_bytes: 256 << 20,
             backoff_first: Duration::from_millis(200),

@@ -14,9 +14,6 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args

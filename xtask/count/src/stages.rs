@@ -51,6 +51,8 @@ pub(crate) fn all() -> Vec<(String, &'static str, String)> {
     add("project", &pairs, "changes: project");
     add("fold", &systems, "changes: fold, from");
     add("encode", &systems, "changes: encode, to");
+    let maria = ["mariadb".to_owned()];
+    add("events", &maria, "changes: encode as row events, to");
     add("read", &systems, "load: decode");
     add("convert", &pairs, "load: project");
     add("write", &systems, "load: encode, to");
@@ -79,7 +81,8 @@ pub(crate) fn work(stage: &str, case: &str) -> Result<Work> {
         "decode" => decode(&table, first),
         "project" => project(&table, first, second),
         "fold" => folding(&table, first),
-        "encode" => encode(&table, first),
+        "encode" => encode(&table, first, false),
+        "events" => encode(&table, first, true),
         "read" => read(&table, first),
         "convert" => convert(&table, first, second),
         "write" => write(&table, first),
@@ -247,14 +250,18 @@ fn folding(table: &Table, source: &str) -> Result<Work> {
     }))
 }
 
-fn encode(table: &Table, target: &str) -> Result<Work> {
+fn encode(table: &Table, target: &str, events: bool) -> Result<Work> {
     let (plan, mut rows, ops) = batch(table, target, target)?;
     let folded = folded(&plan, &mut rows, &ops)?;
     let target_table = plan.targets.first().context("a plan with a target")?;
     if target == "mariadb" {
         let encoder = my::Encoder::new(target_table)?;
         return Ok(Box::new(move || {
-            encoder.apply(&rows, &folded)?;
+            if events {
+                encoder.events(&rows, &folded)?;
+            } else {
+                encoder.apply(&rows, &folded)?;
+            }
             Ok(ops.len())
         }));
     }

@@ -24,7 +24,7 @@
 //! <https://mariadb.com/kb/en/table_map_event/>, <https://mariadb.com/kb/en/rows_event_v1v2/>
 
 mod image;
-mod layout;
+pub(super) mod layout;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -92,7 +92,7 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn row(self) -> usize {
+    pub(super) fn row(self) -> usize {
         match self {
             Item::Insert(row) | Item::Update(row) | Item::Delete(row) => row,
         }
@@ -295,21 +295,27 @@ fn statement(events: &[u8]) -> String {
 
 /// A value is not plainly one of its column.
 #[derive(Clone, Copy, Debug)]
-struct Refused;
+pub(super) struct Refused;
 
 /// From rows to statements.
-struct Writer<'l> {
+#[derive(Debug)]
+pub(super) struct Writer<'l> {
     layout: &'l Layout,
     server: u32,
     events: Vec<u8>,
+    /// The rows event that is open: its type, and where it begins.
+    open: Option<(u8, usize)>,
+    now: u32,
 }
 
 impl<'l> Writer<'l> {
-    fn new(layout: &'l Layout, server: u32) -> Self {
+    pub(super) fn new(layout: &'l Layout, server: u32) -> Self {
         Writer {
             layout,
             server,
             events: Vec::with_capacity(EVENTS_BYTES + LONG_BYTES),
+            open: None,
+            now: 0,
         }
     }
 
@@ -323,60 +329,80 @@ impl<'l> Writer<'l> {
         if waiting.as_slice().is_empty() {
             return Ok(None);
         }
-        let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(0));
-        self.events.clear();
-        let map = self.begin(19, now);
-        self.layout.put_map(&mut self.events);
-        self.end(map);
-        let mut open: Option<(u8, usize)> = None;
         let mut cells: Vec<CellRef<'r>> = Vec::with_capacity(self.layout.width());
-        let mut count = 0;
+        let mut pause = PAUSE_ROWS;
         for one in waiting.by_ref() {
-            let what = item(one);
-            if open.is_none_or(|(ty, _)| ty != what.event()) {
-                if let Some((_, at)) = open {
-                    self.end(at);
-                }
-                let at = self.begin(what.event(), now);
-                self.layout.put_rows_header(
-                    what.event() == 24,
-                    what.event() == 25,
-                    &mut self.events,
-                );
-                open = Some((what.event(), at));
-            }
             cells.clear();
             cells.extend(row(one).cells());
-            if !matches!(what, Item::Insert(_)) {
-                self.layout.put_key(&cells, &mut self.events)?;
-            }
-            if !matches!(what, Item::Delete(_)) {
-                self.layout.put_row(&cells, &mut self.events)?;
-            }
-            count += 1;
-            if self.events.len() >= EVENTS_BYTES {
+            if self.put(item(one), &cells)? {
                 break;
             }
-            if count % PAUSE_ROWS == 0 {
+            pause -= 1;
+            if pause == 0 {
+                pause = PAUSE_ROWS;
                 // What is being sent goes on.
                 tokio::task::yield_now().await;
             }
         }
-        if let Some((_, at)) = open {
+        Ok(Some(self.finish()))
+    }
+
+    /// Adds a row; whether the statement is large enough.
+    pub(super) fn put(
+        &mut self,
+        item: Item,
+        cells: &[CellRef<'_>],
+    ) -> std::result::Result<bool, Refused> {
+        let ty = item.event();
+        if self.open.is_none_or(|(open, _)| open != ty) {
+            match self.open {
+                Some((_, at)) => self.end(at),
+                None => self.map(),
+            }
+            let at = self.begin(ty);
+            self.layout.put_rows_header(
+                matches!(item, Item::Update(_)),
+                matches!(item, Item::Delete(_)),
+                &mut self.events,
+            );
+            self.open = Some((ty, at));
+        }
+        if !matches!(item, Item::Insert(_)) {
+            self.layout.put_key(cells, &mut self.events)?;
+        }
+        if !matches!(item, Item::Delete(_)) {
+            self.layout.put_row(cells, &mut self.events)?;
+        }
+        Ok(self.events.len() >= EVENTS_BYTES)
+    }
+
+    /// The statement of the rows that were put; the next begins.
+    pub(super) fn finish(&mut self) -> String {
+        if let Some((_, at)) = self.open.take() {
             self.end(at);
             // STMT_END_F: the table is closed behind this event.
             if let Some(flags) = self.events.get_mut(at + layout::FLAGS_AT) {
                 *flags |= 1;
             }
         }
-        Ok(Some(statement(&self.events)))
+        let statement = statement(&self.events);
+        self.events.clear();
+        statement
+    }
+
+    /// Appends the event that says what the rows behind it have.
+    fn map(&mut self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        self.now = now.map_or(0, |now| u32::try_from(now.as_secs()).unwrap_or(0));
+        let at = self.begin(19);
+        self.layout.put_map(&mut self.events);
+        self.end(at);
     }
 
     /// Begins an event: a header whose length is not known yet.
-    fn begin(&mut self, ty: u8, now: u32) -> usize {
+    fn begin(&mut self, ty: u8) -> usize {
         let at = self.events.len();
-        layout::put_header(ty, now, self.server, &mut self.events);
+        layout::put_header(ty, self.now, self.server, &mut self.events);
         at
     }
 

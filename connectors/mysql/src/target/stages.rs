@@ -1,10 +1,12 @@
 //! The encoder by itself, for measurements: what [`super::bulk`] sends of a batch, without a session.
 
-use thalweg_core::Result;
 use thalweg_core::batch::FoldedTable;
 use thalweg_core::plan::TargetTable;
-use thalweg_core::value::RowBatch;
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::{Error, Result};
 
+use super::event::layout::Layout;
+use super::event::{Item, Writer};
 use super::session::{Facts, Flavor};
 use super::statement::Statement;
 use super::table::{Pack, Table};
@@ -14,6 +16,7 @@ pub struct Encoder {
     table: Table,
     facts: Facts,
     overwrite: String,
+    layout: Option<Layout>,
 }
 
 impl Encoder {
@@ -22,6 +25,7 @@ impl Encoder {
         let table = Table::new(table, Flavor::DEFAULT)?;
         Ok(Encoder {
             overwrite: table.overwrite(Flavor::DEFAULT),
+            layout: Layout::proposed(&table),
             table,
             facts: Facts {
                 flavor: Flavor::DEFAULT,
@@ -50,6 +54,26 @@ impl Encoder {
             table.put_values(rows.row(*row), out)
         })?;
         Ok(deletes + updates + inserts)
+    }
+
+    /// Writes a batch as row events; gives the bytes of their statements.
+    pub fn events(&self, rows: &RowBatch, folded: &FoldedTable) -> Result<usize> {
+        let refused = || Error::bug("such rows go as statements");
+        let layout = self.layout.as_ref().ok_or_else(refused)?;
+        let items = (folded.deletes.iter().copied().map(Item::Delete))
+            .chain(folded.updates.iter().map(|&(_, row)| Item::Update(row)))
+            .chain(folded.inserts.iter().copied().map(Item::Insert));
+        let mut writer = Writer::new(layout, 1);
+        let mut cells: Vec<CellRef<'_>> = Vec::with_capacity(layout.width());
+        let mut bytes = 0;
+        for item in items {
+            cells.clear();
+            cells.extend(rows.row(item.row()).cells());
+            if writer.put(item, &cells).map_err(|_| refused())? {
+                bytes += writer.finish().len();
+            }
+        }
+        Ok(bytes + writer.finish().len())
     }
 
     /// Writes the statements that load rows; gives their bytes.

@@ -1,10 +1,11 @@
 //! How rows of a table lie in row events.
 
 use thalweg_core::Result;
+use thalweg_core::schema::ColumnType;
 use thalweg_core::value::CellRef;
 
 use super::Refused;
-use super::image::Image;
+use super::image::{Image, Told};
 use crate::target::session::Session;
 use crate::target::table::Table;
 
@@ -12,12 +13,12 @@ use crate::target::table::Table;
 pub(super) const FLAGS_AT: usize = 19 + 6;
 /// The id that a table has within a statement.
 const TABLE_ID: [u8; 6] = [1, 0, 0, 0, 0, 0];
-/// `MYSQL_TYPE_*` by their number in the log are those of [`Image::code`].
-const TABLE_NAME_MAX: usize = 255;
+/// Bytes of the longest name that a table map takes.
+const NAME_MAX: usize = 255;
 
 /// A table's columns in the server's order.
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(in crate::target) struct Layout {
     /// The body of its table map.
     map: Vec<u8>,
     columns: Vec<Column>,
@@ -33,6 +34,8 @@ struct Column {
     nullable: bool,
 }
 
+/// Name, `DATA_TYPE`, `COLUMN_TYPE`, bytes and characters of the longest value, precision, scale, digits of a
+/// fraction, character set, `IS_NULLABLE`, how it is generated.
 type ColumnRow = (
     String,
     String,
@@ -82,43 +85,71 @@ impl Layout {
                 name(),
             )
             .await?;
-        if plain != [1] || !target.key_is_primary || primary.len() != target.key.len() {
-            return Ok(None);
-        }
-        let (schema, name) = name();
-        if schema.len() > TABLE_NAME_MAX || name.len() > TABLE_NAME_MAX {
-            return Ok(None);
-        }
-        let columns: Option<Vec<Column>> = found
-            .into_iter()
-            .map(|row| {
-                let cell = target.columns.iter().position(|c| c.name == row.0)?;
-                Column::of(cell, table, row)
-            })
-            .collect();
-        let Some(columns) = columns else {
-            return Ok(None);
-        };
-        let is_key = |column: &Column| target.key.contains(&column.cell);
-        let key: Vec<usize> = (0..columns.len())
-            .filter(|&index| columns.get(index).is_some_and(is_key))
-            .collect();
-        let same = key.len() == target.key.len() && columns.len() == target.columns.len();
         let named = |&cell: &usize| {
             let column = target.columns.get(cell);
             column.is_some_and(|column| primary.contains(&column.name))
         };
-        if !same || !target.key.iter().all(named) {
-            return Ok(None);
+        let keyed = target.key_is_primary
+            && primary.len() == target.key.len()
+            && target.key.iter().all(named);
+        Ok((plain == [1] && keyed)
+            .then(|| Layout::new(table, found))
+            .flatten())
+    }
+
+    /// From what the server says of all the table's columns. `None`: one of them is not mapped, or of
+    /// a type whose values go as literals.
+    fn new(table: &Table, found: Vec<ColumnRow>) -> Option<Layout> {
+        let target = &table.target;
+        let (schema, name) = (target.name.schema.as_str(), target.name.name.as_str());
+        if schema.len() > NAME_MAX || name.len() > NAME_MAX {
+            return None;
         }
-        Ok(Some(Layout {
+        let column = |row: ColumnRow| {
+            let cell = target.columns.iter().position(|c| c.name == row.0)?;
+            Column::of(cell, table, row)
+        };
+        let columns: Vec<Column> = found.into_iter().map(column).collect::<Option<_>>()?;
+        let is_key = |column: &Column| target.key.contains(&column.cell);
+        let key: Vec<usize> = (0..columns.len())
+            .filter(|&index| columns.get(index).is_some_and(is_key))
+            .collect();
+        let whole = key.len() == target.key.len() && columns.len() == target.columns.len();
+        whole.then(|| Layout {
             map: map(schema, name, &columns),
             columns,
             key,
-        }))
+        })
     }
 
-    pub(super) fn width(&self) -> usize {
+    /// Of a table that a server makes by the types its columns are said to have, of those that the
+    /// instruction counts use.
+    pub(in crate::target) fn proposed(table: &Table) -> Option<Layout> {
+        let found = table.target.columns.iter().map(|column| {
+            let native = column.native.as_str();
+            let data = native.split(['(', ' ']).next().unwrap_or_default();
+            let mut numbers = native
+                .split(|c: char| !c.is_ascii_digit())
+                .filter_map(|number| number.parse::<u64>().ok());
+            let (first, second) = (numbers.next(), numbers.next());
+            (
+                column.name.clone(),
+                data.to_owned(),
+                native.to_owned(),
+                first.map(|chars| chars * 4),
+                Some(first.unwrap_or(u64::from(u32::MAX))),
+                first,
+                second.or_else(|| (data == "decimal").then_some(0)),
+                Some(first.unwrap_or(0)).filter(|digits| *digits <= 6),
+                matches!(column.ty, ColumnType::Text { .. }).then(|| "utf8mb4".to_owned()),
+                if column.nullable { "YES" } else { "NO" }.to_owned(),
+                String::new(),
+            )
+        });
+        Layout::new(table, found.collect())
+    }
+
+    pub(in crate::target) fn width(&self) -> usize {
         self.columns.len()
     }
 
@@ -183,7 +214,7 @@ impl Column {
         {
             return None;
         }
-        let image = Image::of(&super::image::Told {
+        let image = Image::of(&Told {
             data: &data,
             unsigned: ty.contains("unsigned"),
             octets,
