@@ -15,6 +15,7 @@ use crate::config::connect;
 use crate::error::{from_driver, lost, reading};
 use crate::gtid::GtidSet;
 use crate::position::{Coordinate, Place};
+use crate::server::is_mariadb;
 use crate::wire::event::{self, Header};
 
 /// Nanoseconds between heartbeats.
@@ -32,6 +33,10 @@ pub(super) struct Dump {
     pub(super) server: u32,
     /// How many events the driver still has that were in a compressed transaction.
     inner: u64,
+    /// Whether it gives all that the log has from its place on, in the order of the log, so that another
+    /// that has come to the same place gives the same. One that goes by GTIDs leaves out what they say
+    /// was read, wherever that is in the log.
+    pub(super) whole: bool,
 }
 
 /// How the server is told where to begin.
@@ -105,6 +110,8 @@ impl Dump {
                 .with_filename(from.at.file.as_bytes())
                 .with_pos(from.at.pos);
         }
+        // A compressed transaction of MySQL is given twice by the driver: see `skip_inner`.
+        let maria = is_mariadb(&conn);
         let events = conn
             .get_binlog_stream(request)
             .await
@@ -113,6 +120,7 @@ impl Dump {
             events,
             server,
             inner: 0,
+            whole: maria && by == By::File,
         })
     }
 
@@ -150,6 +158,12 @@ impl Dump {
         self.read(wait, file).await
     }
 
+    /// The next event, if it is there. Only for a dump that is [`Dump::whole`].
+    pub(super) fn ready(&mut self, file: &str) -> Option<Result<Packet>> {
+        let event = self.events.next().now_or_never()?;
+        Some(packet(event, file))
+    }
+
     async fn read(&mut self, wait: Duration, file: &str) -> Result<Option<Packet>> {
         // Most of the time an event is there; a timer costs more than the look.
         let event = match self.events.next().now_or_never() {
@@ -159,6 +173,15 @@ impl Dump {
                 Err(_) => return Ok(None),
             },
         };
+        packet(event, file).map(Some)
+    }
+}
+
+/// What the driver gave as an event whose checksum is right.
+fn packet(
+    event: Option<std::result::Result<Event, mysql_async::Error>>,
+    file: &str,
+) -> Result<Packet> {
         let event = event
             .ok_or_else(|| Error::transient("the server ended the binlog stream").at(Side::Source))?
             .map_err(from_driver)?;
@@ -186,8 +209,7 @@ impl Dump {
             ))
             .at(Side::Source));
         }
-        Ok(Some(Packet { header, event }))
-    }
+        Ok(Packet { header, event })
 }
 
 async fn server_id(conn: &mut Conn) -> Result<u32> {
