@@ -1,6 +1,6 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -19,7 +19,7 @@ use tokio::sync::Mutex;
 use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
-use crate::stream::hub::Hub;
+use crate::stream::hub::{Expected, Hub};
 use crate::{check, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
@@ -29,6 +29,8 @@ pub(crate) struct MySqlSource {
     config: DataSourceConfig,
     /// What its stream may share.
     hub: Option<Arc<Hub>>,
+    /// Until it has a stream.
+    expected: std::sync::Mutex<Option<Expected>>,
     /// An idle connection for the questions asked every second.
     idle: Mutex<Option<Conn>>,
 }
@@ -37,6 +39,7 @@ impl MySqlSource {
     pub(crate) fn new(config: &DataSourceConfig, hub: Option<Arc<Hub>>) -> Self {
         MySqlSource {
             config: config.clone(),
+            expected: std::sync::Mutex::new(hub.as_ref().map(Hub::expect)),
             hub,
             idle: Mutex::new(None),
         }
@@ -230,6 +233,8 @@ impl Source for MySqlSource {
         let hub = self.hub.clone();
         let stream = stream::Stream::open(&self.config, hub, from, tables, limits);
         let stream = Box::pin(stream).await?;
+        let expected = self.expected.lock();
+        drop(expected.unwrap_or_else(PoisonError::into_inner).take());
         Ok((Box::new(stream), Box::new(NothingToConfirm)))
     }
 

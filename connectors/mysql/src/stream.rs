@@ -51,6 +51,8 @@ pub(crate) struct Stream {
     feed: Feed,
     /// The source's other streams; `None`: it has nothing to do with them.
     guest: Option<Guest>,
+    /// It has just begun, and has much to read.
+    gathers: bool,
     /// How often it is between two groups until it looks for company even if there are more.
     look: u32,
     decoder: Decoder,
@@ -74,7 +76,8 @@ impl Stream {
     ) -> Result<Stream> {
         let mut place = Place::of_position(from)?;
         let known = catalog::known(&mut connect(config).await?).await?;
-        let main = Dump::open(config, &place).await?;
+        let used = hub.as_ref().and_then(|hub| hub.id());
+        let main = Dump::open(config, &place, used).await?;
         let anchored = main.server == place.at.server && place.set.is_none();
         if !anchored {
             place.at.server = main.server;
@@ -85,6 +88,7 @@ impl Stream {
             config: config.clone(),
             decoder: Decoder::new(place, cursor, anchored, tables, known, limits)?,
             guest: hub.filter(|_| main.whole).map(Guest::new),
+            gathers: main.behind > hub::RING as u64,
             feed: Feed::Own(main),
             look: LOOK,
             wanted: None,
@@ -135,6 +139,13 @@ impl Stream {
     /// The next event of the stream's own dump.
     async fn own(&mut self) -> Result<Option<Transaction>> {
         let company = self.guest.as_ref().is_some_and(Guest::has_company);
+        if self.gathers && self.decoder.cursor.born != 0 {
+            self.gathers = false;
+            let expects = |guest: &Guest| guest.has_company() || guest.expects_company();
+            if self.guest.as_ref().is_some_and(expects) && (self.join() || self.host(true)) {
+                return Ok(None);
+            }
+        }
         if company && !self.decoder.in_group() {
             self.look = self.look.saturating_sub(1);
             if self.look == 0 {
@@ -145,7 +156,7 @@ impl Stream {
             }
             match self.own_ready()? {
                 Some(packet) => return self.packet(&packet, false),
-                None if self.join() || self.host() => return Ok(None),
+                None if self.join() || self.host(false) => return Ok(None),
                 None => {}
             }
         }
@@ -193,11 +204,11 @@ impl Stream {
         true
     }
 
-    /// Makes the own dump the shared one, if there is none.
-    fn host(&mut self) -> bool {
+    /// Makes the own dump the shared one, if there is none; `hold`: and waits for others.
+    fn host(&mut self, hold: bool) -> bool {
         let cursor = &self.decoder.cursor;
         let ticket = match &self.guest {
-            Some(guest) if cursor.born != 0 => guest.open(cursor, self.decoder.wanted()),
+            Some(guest) if cursor.born != 0 => guest.open(cursor, self.decoder.wanted(), hold),
             _ => None,
         };
         let Some(ticket) = ticket else {

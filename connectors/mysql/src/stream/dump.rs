@@ -37,6 +37,10 @@ pub(super) struct Dump {
     /// that has come to the same place gives the same. One that goes by GTIDs leaves out what they say
     /// was read, wherever that is in the log.
     pub(super) whole: bool,
+    /// The replica id.
+    pub(super) id: u32,
+    /// Bytes of log between its place and the end, when it was opened; 0: not asked.
+    pub(super) behind: u64,
 }
 
 /// How the server is told where to begin.
@@ -50,20 +54,34 @@ impl Dump {
     /// Opens the dump that goes on at `from`. On the server the place was taken at that is its
     /// file and offset, which costs the server nothing and whose identity can be checked; GTIDs find
     /// the place on another server, and where the file was purged after all of it was read.
-    pub(super) async fn open(config: &DataSourceConfig, from: &Place) -> Result<Dump> {
+    /// `used`: the replica id of another dump that is not to be ended by this one.
+    pub(super) async fn open(
+        config: &DataSourceConfig,
+        from: &Place,
+        used: Option<u32>,
+    ) -> Result<Dump> {
         let mut conn = connect(config).await?;
         let server = server_id(&mut conn).await?;
-        let by = if from.set.is_some() {
-            by_mysql_gtid(&mut conn, server, from).await?;
-            By::Gtid
-        } else if server == from.at.server && listed(&mut conn, config, from).await? {
-            By::File
-        } else {
-            by_gtid(&mut conn, server, from).await?;
-            By::Gtid
+        let behind = match &from.set {
+            None if server == from.at.server => listed(&mut conn, config, from).await?,
+            _ => None,
         };
-        let id = config.server_id.unwrap_or_else(fresh_id);
-        Dump::request(conn, config, server, id, from, by).await
+        let by = match behind {
+            Some(_) => By::File,
+            None => By::Gtid,
+        };
+        if from.set.is_some() {
+            by_mysql_gtid(&mut conn, server, from).await?;
+        } else if by == By::Gtid {
+            by_gtid(&mut conn, server, from).await?;
+        }
+        let id = config.server_id.filter(|id| used != Some(*id));
+        let id = id.unwrap_or_else(fresh_id);
+        let dump = Dump::request(conn, config, server, id, from, by).await?;
+        Ok(Dump {
+            behind: behind.unwrap_or(0),
+            ..dump
+        })
     }
 
     /// Opens a dump beside another one, by file and offset.
@@ -121,6 +139,8 @@ impl Dump {
             server,
             inner: 0,
             whole: maria && by == By::File,
+            id,
+            behind: 0,
         })
     }
 
@@ -220,22 +240,23 @@ async fn server_id(conn: &mut Conn) -> Result<u32> {
     Ok(id.unwrap_or(0))
 }
 
-/// Whether the server has the place's file. `false`: it was purged.
-async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Result<bool> {
+/// How many bytes of log are behind the place, if the server has its file. `None`: it was purged.
+async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Result<Option<u64>> {
     let rows: Vec<Row> = conn
         .query("SHOW BINARY LOGS")
         .await
         .map_err(|error| reading(error, config, "BINLOG MONITOR", "*.*"))?;
     let files: Vec<String> = rows.iter().filter_map(|r| r.get(0)).collect();
-    if files.contains(&from.at.file) {
-        return Ok(true);
+    if let Some(index) = files.iter().position(|file| *file == from.at.file) {
+        let sizes = rows.iter().skip(index).filter_map(|r| r.get::<u64, _>(1));
+        return Ok(Some(sizes.sum::<u64>().saturating_sub(from.at.pos)));
     }
     let first = Coordinate {
         file: files.into_iter().next().unwrap_or_default(),
         ..from.at.clone()
     };
     if from.at.compare(&first)?.is_lt() {
-        return Ok(false);
+        return Ok(None);
     }
     Err(lost(format!(
         "the log has no file {} any more: it was reset",
@@ -316,9 +337,12 @@ async fn by_gtid(conn: &mut Conn, server: u32, from: &Place) -> Result<()> {
     Ok(())
 }
 
-/// A replica id that is very likely free: random, and at least 2^30, where people rarely put theirs.
+/// Replica ids from here on are drawn, by us or by the control plane; people rarely put theirs there.
+pub(super) const DRAWN: u32 = 1 << 30;
+
+/// A replica id that is very likely free.
 fn fresh_id() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(std::process::id());
-    (1 << 30) | u32::try_from(random & 0x3FFF_FFFF).unwrap_or(1)
+    DRAWN | u32::try_from(random & 0x3FFF_FFFF).unwrap_or(1)
 }

@@ -5,6 +5,10 @@
 //! the shared one, or it takes a seat at the one there is and closes its own. While it is the source's
 //! only task there is no sharing and no cost of it.
 //!
+//! Where many tasks begin at once far behind the head, as after a restart of the process, each would read all of
+//! the log alone. So one that has much to catch up with opens a shared dump at once if others have begun
+//! that have no stream yet, and waits for them a few seconds before it reads.
+//!
 //! **Nothing is lost or comes twice.** A seat is taken at a place where the decoder stands between two
 //! groups and which the shared dump passes as well: one that it has in its ring, is at, or will come to
 //! soon. Places are the same if server, file, offset and the file's birth are. From there on the seat is
@@ -22,7 +26,7 @@
 //! **An error is nobody's.** When the dump ends, for whatever reason, all seats are lost. Each task opens its own
 //! dump, and so meets what it would meet without company: the same error, or none.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -33,16 +37,18 @@ use thalweg_core::ports::DataSourceConfig;
 use tokio::sync::Notify;
 
 use super::cursor::Cursor;
-use super::dump::{Dump, Packet};
+use super::dump::{DRAWN, Dump, Packet};
 use super::piece::{Cutter, Piece, Point};
 use super::{SILENCE, silent};
 
 /// Pieces are kept up to so many bytes.
-const RING: usize = 4 << 20;
+pub(super) const RING: usize = 4 << 20;
 /// So many bytes of log are read before others hear of it, if they are there.
 const TURN: usize = 128 << 10;
 /// Who is ahead of the dump by no more than this takes a seat and reads on from there.
 const AHEAD: u64 = 1 << 20;
+/// How long a dump that has much to catch up with waits for tasks that have begun.
+const HOLD: Duration = Duration::from_secs(10);
 /// How long a piece that is still wanted is kept beyond the ring's bound.
 const GRACE: Duration = Duration::from_millis(50);
 /// The step in which it is waited for.
@@ -53,9 +59,9 @@ const GRACE_STEP: Duration = Duration::from_millis(2);
 pub(crate) struct Hubs(Mutex<Vec<(DataSourceConfig, Weak<Hub>)>>);
 
 impl Hubs {
-    /// The hub of a source. A task that presents a replica id of its own shares nothing.
+    /// The hub of a source. A task for which somebody chose a replica id shares nothing.
     pub(crate) fn of(&self, config: &DataSourceConfig) -> Option<Arc<Hub>> {
-        if config.server_id.is_some() {
+        if config.server_id.is_some_and(|id| id < DRAWN) {
             return None;
         }
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -86,6 +92,8 @@ pub(crate) struct Hub {
     state: Mutex<State>,
     /// How many streams there are, with seats or without.
     streams: AtomicUsize,
+    /// Since when a stream is expected, by a number.
+    coming: Mutex<BTreeMap<u64, Instant>>,
 }
 
 /// The dump, and what it has given that is in no piece of the ring yet.
@@ -134,6 +142,12 @@ struct State {
     held: usize,
     /// The place behind the ring's last piece.
     front: Option<Point>,
+    /// The dump's replica id.
+    id: Option<u32>,
+    /// Until then those are waited for that are expected.
+    hold: Option<Instant>,
+    /// Where there was more than one seat for the last time, in bytes of log.
+    shared: u64,
     /// Whom to wake first, so that it is not always the same.
     next: usize,
 }
@@ -154,6 +168,27 @@ impl Hub {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Expects a stream.
+    pub(crate) fn expect(self: &Arc<Self>) -> Expected {
+        let mut coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = coming.last_key_value().map_or(0, |(last, _)| last + 1);
+        coming.insert(number, Instant::now());
+        Expected {
+            hub: Arc::clone(self),
+            number,
+        }
+    }
+
+    fn expects(&self) -> bool {
+        let coming = self.coming.lock().unwrap_or_else(PoisonError::into_inner);
+        coming.values().any(|since| since.elapsed() < HOLD)
+    }
+
+    /// The replica id of the shared dump.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.state().id
+    }
+
     /// Puts a reader back. What it has read goes into the ring, whether or not whoever read is still there.
     fn put_back(&self, mut reader: Box<Reader>) {
         let mut state = self.state();
@@ -163,6 +198,24 @@ impl Hub {
             state.call();
         } else {
             state.clear();
+        }
+    }
+}
+
+/// A task has begun, and its stream may come.
+pub(crate) struct Expected {
+    hub: Arc<Hub>,
+    number: u64,
+}
+
+impl Drop for Expected {
+    fn drop(&mut self) {
+        let coming = &self.hub.coming;
+        let mut coming = coming.lock().unwrap_or_else(PoisonError::into_inner);
+        coming.remove(&self.number);
+        if coming.is_empty() {
+            drop(coming);
+            self.hub.state().call();
         }
     }
 }
@@ -179,6 +232,11 @@ impl Guest {
     /// Whether the source has other streams.
     pub(super) fn has_company(&self) -> bool {
         self.0.streams.load(Ordering::Relaxed) > 1
+    }
+
+    /// Whether other streams are about to come.
+    pub(super) fn expects_company(&self) -> bool {
+        self.0.expects()
     }
 
     /// Takes a seat for these tables at a place between two groups, and gives it with the bytes of log
@@ -210,7 +268,8 @@ impl Guest {
     }
 
     /// A seat at this place, between two groups, if there is no dump. It is to [`Ticket::bring`] its own.
-    pub(super) fn open(&self, at: &Cursor, tables: Vec<Vec<u8>>) -> Option<Ticket> {
+    /// `hold`: those that are expected are waited for.
+    pub(super) fn open(&self, at: &Cursor, tables: Vec<Vec<u8>>, hold: bool) -> Option<Ticket> {
         let mut state = self.0.state();
         if !matches!(state.reader, Place::Nowhere) {
             return None;
@@ -218,6 +277,7 @@ impl Guest {
         state.clear();
         state.front = Some(Cutter::new(at.clone()).cut_at().clone());
         state.reader = Place::Out;
+        state.hold = hold.then(|| Instant::now() + HOLD);
         Some(self.sit(&mut state, tables, None, 0))
     }
 
@@ -251,6 +311,7 @@ impl Guest {
             None => state.seats.push(Some(seat)),
         }
         state.taken += 1;
+        state.note();
         if ahead {
             state.ahead.push(index);
         }
@@ -331,6 +392,13 @@ impl State {
         });
     }
 
+    /// More than one has a seat here.
+    fn note(&mut self) {
+        if self.taken > 1 {
+            self.shared = self.front.as_ref().map_or(0, |front| front.bytes);
+        }
+    }
+
     /// Whether a piece is wanted that is about to leave the ring.
     fn is_late(&self) -> bool {
         let old = self.first + self.ring.len() as u64 / 4;
@@ -360,6 +428,9 @@ impl State {
     fn clear(&mut self) {
         self.reader = Place::Nowhere;
         self.front = None;
+        self.id = None;
+        self.hold = None;
+        self.shared = 0;
         self.first += self.ring.len() as u64;
         self.ring.clear();
         self.held = 0;
@@ -452,6 +523,7 @@ enum Look {
 impl Ticket {
     /// Brings the dump that all shall have, from where it is on.
     pub(super) fn bring(&self, dump: Dump, at: &Cursor) {
+        self.hub.state().id = Some(dump.id);
         self.hub.put_back(Box::new(Reader {
             dump,
             cutter: Cutter::new(at.clone()),
@@ -539,13 +611,21 @@ impl Ticket {
             }
             return Look::Give(Given::Nothing(front));
         }
+        if state.hold.is_some_and(|hold| hold > Instant::now()) && self.hub.expects() {
+            seat.waits = true;
+            return Look::Wait;
+        }
+        state.hold = None;
         match std::mem::replace(&mut state.reader, Place::Out) {
             Place::Here(reader) => {
-                let alone = state.taken == 1 && self.hub.streams.load(Ordering::Relaxed) == 1;
+                let only = self.hub.streams.load(Ordering::Relaxed) == 1;
+                let read = state.front.as_ref().map_or(0, |front| front.bytes);
+                let alone = state.taken == 1 && (only || read.saturating_sub(state.shared) > RING as u64);
                 let between = reader.cutter.is_empty() && reader.done.is_empty();
                 if alone && between && state.ahead.is_empty() {
                     state.reader = Place::Nowhere;
                     state.front = None;
+                    state.id = None;
                     let at = reader.cutter.cut_at().clone();
                     return Look::Give(Given::Alone(Box::new(reader.dump), at));
                 }
@@ -569,6 +649,7 @@ impl Drop for Ticket {
         if let Some(seat) = state.seats.get_mut(self.index) {
             *seat = None;
         }
+        state.note();
         state.taken -= 1;
         state.ahead.retain(|index| *index != self.index);
         state.wants.retain(|_, seats| {

@@ -1,6 +1,5 @@
 //! Streams of one source that share a dump: each gets what it would get alone.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use thalweg_core::ports::{Connector, DataSourceConfig, StreamLimits};
@@ -67,8 +66,18 @@ struct Crowd<'a> {
 
 impl<'a> Crowd<'a> {
     async fn open(world: &'a World, of: &[&[&str]], limits: StreamLimits) -> Crowd<'a> {
-        let connector: Arc<dyn Connector> = Arc::new(thalweg_mysql::connector());
+        let connector = thalweg_mysql::connector();
         let start = world.here().await;
+        Crowd::open_at(world, &connector, start, of, limits).await
+    }
+
+    async fn open_at(
+        world: &'a World,
+        connector: &dyn Connector,
+        start: Position,
+        of: &[&[&str]],
+        limits: StreamLimits,
+    ) -> Crowd<'a> {
         let mut crowd = Crowd {
             world,
             start: start.clone(),
@@ -83,6 +92,8 @@ impl<'a> Crowd<'a> {
             let tables = world.tables(names).await;
             let config = DataSourceConfig {
                 application_name: format!("thalweg/{number}"),
+                // As the control plane draws them.
+                server_id: Some((1 << 30) + u32::try_from(number).unwrap()),
                 ..world.config()
             };
             let source = connector.source(&config).unwrap();
@@ -154,7 +165,7 @@ impl<'a> Crowd<'a> {
             assert_eq!(facts(&seen), facts(&alone), "stream {number}");
             assert_eq!(seen, alone);
             let source = self.world.source();
-            let some = positions.len().div_ceil(20);
+            let some = positions.len().div_ceil(6);
             for at in positions.iter().step_by(some.max(1)) {
                 let is_behind = |tx: &&Tx| !source.reached(at, &tx.position).unwrap();
                 let want: Vec<Tx> = alone.iter().filter(is_behind).cloned().collect();
@@ -244,6 +255,33 @@ async fn who_is_slow_leaves_and_comes_back() {
     world.sql(&a_little(1));
     crowd.shares().await;
     world.sql(&a_little(2));
+    crowd.is_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_that_begin_together_far_behind_read_together() {
+    let world = World::new(&[]);
+    world.sql(TABLES);
+    let start = world.here().await;
+    for id in 10..30 {
+        world.sql(&format!(
+            "INSERT INTO a VALUES ({id}, REPEAT('a', 300000)); \
+             INSERT INTO b VALUES ({id}, REPEAT('b', 300000)); INSERT INTO other (t) VALUES ('x')"
+        ));
+    }
+    let connector = thalweg_mysql::connector();
+    let last = connector.source(&world.config()).unwrap();
+    let of: [&[&str]; 3] = [&["a"], &["b"], &["c", "a"]];
+    let mut crowd = Crowd::open_at(&world, &connector, start.clone(), &of, LIMITS).await;
+    crowd.shares().await;
+    for at in &crowd.at {
+        assert_eq!(*at.borrow(), start, "they wait for the last");
+    }
+    drop(last);
+    for number in 0..of.len() {
+        crowd.reached(number).await;
+    }
+    assert_eq!(dumps(&world).len(), 1);
     crowd.is_exact().await;
 }
 
