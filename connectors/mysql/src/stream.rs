@@ -189,9 +189,10 @@ impl Stream {
 
     /// Takes a seat at the shared dump, if that comes by here.
     fn join(&mut self) -> bool {
-        let joined = self.guest.as_ref().and_then(|guest| {
-            guest.join(&self.decoder.cursor, &mut || self.decoder.wanted())
-        });
+        let joined = self
+            .guest
+            .as_ref()
+            .and_then(|guest| guest.join(&self.decoder.cursor, &mut || self.decoder.wanted()));
         let Some((ticket, bytes)) = joined else {
             return false;
         };

@@ -416,7 +416,9 @@ impl Decoder {
     /// The names of the tables, as [`piece::name`] makes them.
     pub(super) fn wanted(&self) -> Vec<Vec<u8>> {
         let names = self.names.keys();
-        names.map(|(schema, table)| piece::name(schema, table)).collect()
+        names
+            .map(|(schema, table)| piece::name(schema, table))
+            .collect()
     }
 
     /// The place to read from to come to where this one stands.

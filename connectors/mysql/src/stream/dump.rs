@@ -202,34 +202,34 @@ fn packet(
     event: Option<std::result::Result<Event, mysql_async::Error>>,
     file: &str,
 ) -> Result<Packet> {
-        let event = event
-            .ok_or_else(|| Error::transient("the server ended the binlog stream").at(Side::Source))?
-            .map_err(from_driver)?;
-        let h = event.header();
-        let header = Header {
-            timestamp: h.timestamp(),
-            ty: h.event_type_raw(),
-            server_id: h.server_id(),
-            size: h.event_size(),
-            log_pos: h.log_pos(),
-            flags: h.flags_raw(),
-        };
-        // The dump thread rewrites a FORMAT_DESCRIPTION_EVENT (15) on its way and MariaDB's sum does
-        // not follow the driver's rule for it. It carries no rows.
-        let checked = event.header().event_type_raw() != 15
-            && event.footer().get_checksum_enabled()
-            && matches!(event.footer().get_checksum_alg(), Ok(Some(a)) if a as u8 == 1);
-        if checked
-            && let Some(sum) = event.checksum()
-            && u32::from_le_bytes(sum) != header.crc(event.data())
-        {
-            return Err(Error::transient(format!(
-                "an event of type {} before {file}:{} has a wrong checksum",
-                header.ty, header.log_pos
-            ))
-            .at(Side::Source));
-        }
-        Ok(Packet { header, event })
+    let event = event
+        .ok_or_else(|| Error::transient("the server ended the binlog stream").at(Side::Source))?
+        .map_err(from_driver)?;
+    let h = event.header();
+    let header = Header {
+        timestamp: h.timestamp(),
+        ty: h.event_type_raw(),
+        server_id: h.server_id(),
+        size: h.event_size(),
+        log_pos: h.log_pos(),
+        flags: h.flags_raw(),
+    };
+    // The dump thread rewrites a FORMAT_DESCRIPTION_EVENT (15) on its way and MariaDB's sum does
+    // not follow the driver's rule for it. It carries no rows.
+    let checked = event.header().event_type_raw() != 15
+        && event.footer().get_checksum_enabled()
+        && matches!(event.footer().get_checksum_alg(), Ok(Some(a)) if a as u8 == 1);
+    if checked
+        && let Some(sum) = event.checksum()
+        && u32::from_le_bytes(sum) != header.crc(event.data())
+    {
+        return Err(Error::transient(format!(
+            "an event of type {} before {file}:{} has a wrong checksum",
+            header.ty, header.log_pos
+        ))
+        .at(Side::Source));
+    }
+    Ok(Packet { header, event })
 }
 
 async fn server_id(conn: &mut Conn) -> Result<u32> {

@@ -20,11 +20,14 @@
 //! **Nobody waits for anybody.** There is no task that reads. Whoever has nothing left and wants more takes the
 //! dump and reads until there is something for itself, for the others too; the others are woken for what is
 //! theirs. Pieces lie in a ring of bounded size, and whoever is so far behind that a piece for it has left
-//! the ring has lost its seat and goes on with its own dump where it stands. A piece that somebody still
-//! wants is given [`GRACE`] before that, once for each seat that is lost by it.
+//! the ring has lost its seat and goes on with its own dump where it stands. Before a piece goes that
+//! somebody still wants, reading pauses for [`turn::GRACE`] at most, and not again for a quarter of the ring: so
+//! much is granted to a seat that had no processor for a moment.
 //!
 //! **An error is nobody's.** When the dump ends, for whatever reason, all seats are lost. Each task opens its own
 //! dump, and so meets what it would meet without company: the same error, or none.
+
+mod turn;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -32,27 +35,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
-use thalweg_core::Result;
 use thalweg_core::ports::DataSourceConfig;
 use tokio::sync::Notify;
 
+use self::turn::{Reader, Turn};
 use super::cursor::Cursor;
-use super::dump::{DRAWN, Dump, Packet};
+use super::dump::{DRAWN, Dump};
 use super::piece::{Cutter, Piece, Point};
-use super::{SILENCE, silent};
 
 /// Pieces are kept up to so many bytes.
 pub(super) const RING: usize = 4 << 20;
-/// So many bytes of log are read before others hear of it, if they are there.
-const TURN: usize = 128 << 10;
 /// Who is ahead of the dump by no more than this takes a seat and reads on from there.
 const AHEAD: u64 = 1 << 20;
 /// How long a dump that has much to catch up with waits for tasks that have begun.
 const HOLD: Duration = Duration::from_secs(10);
-/// How long a piece that is still wanted is kept beyond the ring's bound.
-const GRACE: Duration = Duration::from_millis(50);
-/// The step in which it is waited for.
-const GRACE_STEP: Duration = Duration::from_millis(2);
 
 /// The hubs of all sources.
 #[derive(Default)]
@@ -94,17 +90,6 @@ pub(crate) struct Hub {
     streams: AtomicUsize,
     /// Since when a stream is expected, by a number.
     coming: Mutex<BTreeMap<u64, Instant>>,
-}
-
-/// The dump, and what it has given that is in no piece of the ring yet.
-struct Reader {
-    dump: Dump,
-    cutter: Cutter,
-    done: Vec<Arc<Piece>>,
-    /// How long nothing has come while it was waited for.
-    silent: Duration,
-    /// How long this reader has waited for others.
-    waited: Duration,
 }
 
 #[derive(Default)]
@@ -467,45 +452,6 @@ impl Seat {
     }
 }
 
-impl Reader {
-    /// Takes what is there, up to a limit.
-    fn take_ready(&mut self) -> Result<()> {
-        let mut read = 0;
-        while read < TURN {
-            let Some(packet) = self.dump.ready(&self.cutter.cut_at().cursor.file) else {
-                break;
-            };
-            read += self.take(&packet?)?;
-        }
-        self.cutter.pause(&mut self.done);
-        Ok(())
-    }
-
-    /// Takes the next event, if one comes in this time.
-    async fn wait(&mut self, wait: Duration) -> Result<()> {
-        let since = Instant::now();
-        let file = &self.cutter.cut_at().cursor.file;
-        let wait = wait.min(SILENCE.saturating_sub(self.silent));
-        match self.dump.next(wait, file).await? {
-            Some(packet) => self.take(&packet).map(drop),
-            None => {
-                self.silent += since.elapsed();
-                if self.silent < SILENCE {
-                    return Ok(());
-                }
-                Err(silent())
-            }
-        }
-    }
-
-    fn take(&mut self, packet: &Packet) -> Result<usize> {
-        self.silent = Duration::ZERO;
-        let body = packet.event.data();
-        self.cutter.event(&packet.header, body, &mut self.done)?;
-        Ok(body.len())
-    }
-}
-
 /// A seat. Dropping it gives it back.
 pub(super) struct Ticket {
     hub: Arc<Hub>,
@@ -524,13 +470,7 @@ impl Ticket {
     /// Brings the dump that all shall have, from where it is on.
     pub(super) fn bring(&self, dump: Dump, at: &Cursor) {
         self.hub.state().id = Some(dump.id);
-        self.hub.put_back(Box::new(Reader {
-            dump,
-            cutter: Cutter::new(at.clone()),
-            done: Vec::new(),
-            silent: Duration::ZERO,
-            waited: Duration::ZERO,
-        }));
+        self.hub.put_back(Box::new(Reader::new(dump, at)));
     }
 
     /// What comes next for the seat, waited for so long. Cancel-safe.
@@ -542,14 +482,10 @@ impl Ticket {
                 Look::Give(given) => return given,
                 Look::Read(reader) => {
                     read = true;
-                    let mut turn = Turn {
-                        ticket: self,
-                        reader: Some(reader),
-                    };
+                    let mut turn = Turn::new(self, reader);
                     if let Err(error) = turn.run(until).await {
                         tracing::info!(error = %error.chain(), "a shared binlog stream ended");
-                        turn.reader = None;
-                        self.hub.state().clear();
+                        turn.end();
                     }
                 }
                 Look::Wait => {
@@ -620,7 +556,8 @@ impl Ticket {
             Place::Here(reader) => {
                 let only = self.hub.streams.load(Ordering::Relaxed) == 1;
                 let read = state.front.as_ref().map_or(0, |front| front.bytes);
-                let alone = state.taken == 1 && (only || read.saturating_sub(state.shared) > RING as u64);
+                let alone =
+                    state.taken == 1 && (only || read.saturating_sub(state.shared) > RING as u64);
                 let between = reader.cutter.is_empty() && reader.done.is_empty();
                 if alone && between && state.ahead.is_empty() {
                     state.reader = Place::Nowhere;
@@ -663,46 +600,6 @@ impl Drop for Ticket {
         } else {
             // It may have been called to read.
             state.call();
-        }
-    }
-}
-
-/// The dump in somebody's hands.
-struct Turn<'a> {
-    ticket: &'a Ticket,
-    reader: Option<Box<Reader>>,
-}
-
-impl Turn<'_> {
-    /// Reads until there is something for this seat, or it is time.
-    async fn run(&mut self, until: Instant) -> Result<()> {
-        let Some(reader) = self.reader.as_mut() else {
-            return Ok(());
-        };
-        loop {
-            reader.take_ready()?;
-            let now = Instant::now();
-            let (mine, late) = self.ticket.share(&mut reader.done);
-            if mine || now >= until {
-                return Ok(());
-            }
-            if late && reader.waited < GRACE {
-                tokio::time::sleep(GRACE_STEP).await;
-                reader.waited += GRACE_STEP;
-                continue;
-            }
-            if !late {
-                reader.waited = Duration::ZERO;
-            }
-            reader.wait(until.saturating_duration_since(now)).await?;
-        }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if let Some(reader) = self.reader.take() {
-            self.ticket.hub.put_back(reader);
         }
     }
 }

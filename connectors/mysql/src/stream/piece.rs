@@ -262,3 +262,160 @@ fn plain(header: &Header, body: &[u8]) -> Open {
     }
     Open::Rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Events at the places where a log would have them.
+    struct Log {
+        cutter: Cutter,
+        pos: u32,
+        done: Vec<Arc<Piece>>,
+    }
+
+    impl Log {
+        fn new() -> Log {
+            let cursor = Cursor {
+                file: "b.1".into(),
+                born: 7,
+                ..Cursor::new(1)
+            };
+            Log {
+                cutter: Cutter::new(cursor),
+                pos: 4,
+                done: Vec::new(),
+            }
+        }
+
+        fn event(&mut self, ty: u8, body: &[u8]) -> &mut Log {
+            let size = u32::try_from(body.len()).unwrap() + 19;
+            self.pos += size;
+            let header = Header {
+                timestamp: 0,
+                ty,
+                server_id: 1,
+                size,
+                log_pos: self.pos,
+                flags: 0,
+            };
+            self.cutter.event(&header, body, &mut self.done).unwrap();
+            self
+        }
+
+        /// Flag 1: one statement alone.
+        fn gtid(&mut self, domain: u32, seq: u64, flags: u8) -> &mut Log {
+            let rest = [&domain.to_le_bytes()[..], &[flags; 1], &[0; 6]].concat();
+            self.event(ty::MARIA_GTID, &[&seq.to_le_bytes()[..], &rest].concat())
+        }
+
+        fn map(&mut self, table: &str) -> &mut Log {
+            let names = name(b"shop", table.as_bytes());
+            let body = [&[0; MAP_HEAD][..], &names, &[0, 1, 3, 0, 0]].concat();
+            self.event(ty::TABLE_MAP, &body)
+        }
+
+        fn query(&mut self, sql: &str) -> &mut Log {
+            let head = [&[0; 13][..], &[0]].concat();
+            self.event(ty::QUERY, &[&head, sql.as_bytes()].concat())
+        }
+
+        /// What is done: events of each piece, and for whom.
+        fn pieces(&mut self) -> Vec<(usize, Option<Vec<String>>)> {
+            let text = |name: &[u8]| String::from_utf8_lossy(name).into_owned();
+            let one = |piece: Arc<Piece>| {
+                let tables = piece.tables().map(|names| names.map(text).collect());
+                (piece.events.len(), tables)
+            };
+            std::mem::take(&mut self.done)
+                .into_iter()
+                .map(one)
+                .collect()
+        }
+    }
+
+    fn shop(tables: &[&str]) -> Option<Vec<String>> {
+        let name = |t: &&str| String::from_utf8(name(b"shop", t.as_bytes())).unwrap();
+        Some(tables.iter().map(name).collect())
+    }
+
+    #[test]
+    fn plain_groups_are_whole_and_all_else_is_for_everybody() {
+        let mut log = Log::new();
+        log.gtid(0, 1, 0)
+            .map("a")
+            .event(30, b"rows")
+            .map("a")
+            .map("b");
+        log.event(ty::ANNOTATE_ROWS, b"sql");
+        assert_eq!(log.pieces(), [], "not at its end");
+        log.event(ty::XID, &[0; 8]);
+        assert_eq!(log.pieces(), [(7, shop(&["a", "b"]))]);
+        log.gtid(0, 2, 0)
+            .map("m")
+            .event(30, b"rows")
+            .query("COMMIT");
+        assert_eq!(log.pieces(), [(4, shop(&["m"]))]);
+        // A statement, whose end nobody here knows.
+        log.gtid(0, 3, 1).query("CREATE TABLE t (id INT)");
+        log.gtid(0, 4, 0).map("a").event(ty::XID, &[0; 8]);
+        assert_eq!(log.pieces(), [(2, None), (3, shop(&["a"]))]);
+        // One that turns out not to be plain, and what lies between groups.
+        log.gtid(0, 5, 0).map("a").query("SAVEPOINT s");
+        log.event(ty::XID, &[0; 8]).event(161, b"checkpoint");
+        assert_eq!(log.pieces(), []);
+        log.cutter.pause(&mut log.done);
+        assert_eq!(log.pieces(), [(5, None)]);
+        log.gtid(0, 6, 0).map("a").event(ty::HEARTBEAT, b"b.1");
+        log.cutter.pause(&mut log.done);
+        assert_eq!(log.pieces(), [(3, None)]);
+    }
+
+    #[test]
+    fn a_large_group_goes_on_as_it_comes() {
+        let mut log = Log::new();
+        log.gtid(0, 1, 0).map("a");
+        for _ in 0..5 {
+            log.event(30, &vec![0; PIECE / 2]);
+        }
+        log.event(ty::XID, &[0; 8]);
+        log.gtid(0, 2, 0).map("b").event(ty::XID, &[0; 8]);
+        let want = [(4, None), (2, None), (2, None), (3, shop(&["b"]))];
+        assert_eq!(log.pieces(), want);
+    }
+
+    #[test]
+    fn a_piece_says_what_lies_before_it() {
+        let mut log = Log::new();
+        for (domain, seq) in [(0, 1), (7, 5), (0, 2), (0, 3), (7, 6), (0, 4)] {
+            log.gtid(domain, seq, 0).event(ty::XID, &[0; 8]);
+        }
+        log.gtid(0, 9, 1).query("ANALYZE TABLE a");
+        log.gtid(7, 7, 0).event(ty::XID, &[0; 8]);
+        log.gtid(7, 8, 0).event(ty::XID, &[0; 8]);
+        let before = |piece: &Arc<Piece>| {
+            let last: BTreeMap<u32, (u32, u64)> = piece.before.gtids.iter().collect();
+            last.into_iter()
+                .map(|(d, (_, seq))| (d, seq))
+                .collect::<Vec<_>>()
+        };
+        let want: [&[(u32, u64)]; 9] = [
+            &[],
+            &[(0, 1)],
+            &[(0, 1), (7, 5)],
+            &[(0, 2), (7, 5)],
+            &[(0, 3), (7, 5)],
+            &[(0, 3), (7, 6)],
+            &[(0, 4), (7, 6)],
+            // Everybody has read the statement, and knows all before it.
+            &[],
+            &[(7, 7)],
+        ];
+        assert_eq!(log.done.iter().map(before).collect::<Vec<_>>(), want);
+        for (one, next) in log.done.iter().zip(log.done.iter().skip(1)) {
+            assert!(one.after.cursor.meets(&next.before.cursor));
+            assert_eq!(one.after.bytes, next.before.bytes);
+            assert_eq!(one.after.bytes + 4, one.after.cursor.pos);
+        }
+    }
+}

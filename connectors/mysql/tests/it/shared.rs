@@ -19,7 +19,8 @@ const TABLES: &str = "\
     CREATE TABLE other (id INT PRIMARY KEY AUTO_INCREMENT, t MEDIUMTEXT);";
 
 /// Everything a log can have, in a few transactions each; session by session.
-const WORK: [&str; 4] = ["\
+const WORK: [&str; 4] = [
+    "\
     INSERT INTO a VALUES (1, 'one'); INSERT INTO b VALUES (1, 'one'); INSERT INTO c VALUES (1, 'one'); \
     INSERT INTO other (t) VALUES ('x'), ('y'); INSERT INTO other (t) VALUES ('z'); \
     BEGIN; INSERT INTO a VALUES (2, 'two'); INSERT INTO b VALUES (2, 'two'); UPDATE a SET t = 'ZWEI'; COMMIT; \
@@ -28,10 +29,13 @@ const WORK: [&str; 4] = ["\
     INSERT INTO c VALUES (2, 'in the next file'); INSERT INTO other (t) VALUES ('x'); \
     SET gtid_domain_id = 7; INSERT INTO b VALUES (3, 'seven'); INSERT INTO other (t) VALUES ('seven'); \
     SET gtid_domain_id = 0; INSERT INTO other (t) VALUES ('nought'); INSERT INTO a VALUES (3, 'three'); \
-    XA START 'x'; INSERT INTO a VALUES (4, 'xa'); INSERT INTO c VALUES (4, 'xa'); XA END 'x'; XA PREPARE 'x';", "\
+    XA START 'x'; INSERT INTO a VALUES (4, 'xa'); INSERT INTO c VALUES (4, 'xa'); XA END 'x'; XA PREPARE 'x';",
+    "\
     INSERT INTO b VALUES (4, 'between'); FLUSH BINARY LOGS; \
-    XA START 'y'; INSERT INTO b VALUES (5, 'never'); XA END 'y'; XA PREPARE 'y';", "\
-    XA COMMIT 'x'; XA ROLLBACK 'y';", "\
+    XA START 'y'; INSERT INTO b VALUES (5, 'never'); XA END 'y'; XA PREPARE 'y';",
+    "\
+    XA COMMIT 'x'; XA ROLLBACK 'y';",
+    "\
     ALTER TABLE b ADD COLUMN more INT FIRST; INSERT INTO b (id, t, more) VALUES (6, 'altered', 7); \
     INSERT INTO a VALUES (6, 'not altered'); \
     CREATE TABLE made (id INT) AS SELECT id FROM a; DROP TABLE made; TRUNCATE TABLE c; \
@@ -39,7 +43,8 @@ const WORK: [&str; 4] = ["\
     INSERT INTO other (t) VALUES ('behind'); COMMIT; \
     BEGIN; INSERT INTO a SELECT seq, REPEAT('a', 1000) FROM seq_100_to_9000; INSERT INTO b (id) VALUES (7); COMMIT; \
     BEGIN; INSERT INTO b (id) VALUES (8); SAVEPOINT s; INSERT INTO a VALUES (8, 'no'); ROLLBACK TO s; COMMIT; \
-    DELETE FROM b WHERE id = 1; DELETE FROM m; INSERT INTO other (t) VALUES ('last');"];
+    DELETE FROM b WHERE id = 1; DELETE FROM m; INSERT INTO other (t) VALUES ('last');",
+];
 
 /// Two changes of each of some tables, in transactions of their own.
 fn a_little(round: u32) -> String {
@@ -182,7 +187,8 @@ impl<'a> Crowd<'a> {
 
 /// The connections to which the server sends its log.
 fn dumps(world: &World) -> Vec<String> {
-    let list = world.sql("SELECT id FROM information_schema.processlist WHERE command = 'Binlog Dump'");
+    let list =
+        world.sql("SELECT id FROM information_schema.processlist WHERE command = 'Binlog Dump'");
     list.split_whitespace().map(str::to_owned).collect()
 }
 
@@ -255,6 +261,50 @@ async fn who_is_slow_leaves_and_comes_back() {
     world.sql(&a_little(1));
     crowd.shares().await;
     world.sql(&a_little(2));
+    crowd.is_exact().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_slow_leaves_in_the_middle_of_a_transaction() {
+    let world = World::new(&[]);
+    world.sql(TABLES);
+    let start = world.here().await;
+    let limits = StreamLimits {
+        part_bytes: 65_536,
+        ..LIMITS
+    };
+    let connector = thalweg_mysql::connector();
+    let mut crowd = Crowd::open_at(&world, &connector, start.clone(), &[&["b"]], limits).await;
+    let tables = world.tables(&["a"]).await;
+    let source = connector.source(&world.config()).unwrap();
+    let mut slow = open_on(source, &start, &tables, limits).await;
+    let since = Instant::now();
+    while dumps(&world).len() != 1 {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        drop(tokio::time::timeout(Duration::from_millis(50), slow.next()).await);
+    }
+    world.sql(
+        "BEGIN; INSERT INTO a SELECT seq, REPEAT('a', 1000) FROM seq_1_to_15000; \
+         INSERT INTO b VALUES (1, 'b'); COMMIT; INSERT INTO a VALUES (0, 'next')",
+    );
+    let (mut rows, mut commit) = (0, None);
+    while rows == 0 {
+        rows += slow.part().await.unwrap().changes.changes.len();
+    }
+    // The other goes on to the end.
+    crowd.reached(0).await;
+    while commit.is_none() {
+        let part = slow.part().await.unwrap();
+        rows += part.changes.changes.len();
+        commit = part.commit;
+    }
+    assert_eq!(rows, 15_000);
+    let rest = slow.rest().await;
+    let alone = world.open_with(&start, &tables, limits).await.rest().await;
+    assert_eq!(commit.unwrap().position, alone[0].position);
+    assert_eq!(rest, alone[1..]);
+    drop(slow);
+    crowd.shares().await;
     crowd.is_exact().await;
 }
 
