@@ -7,7 +7,7 @@
 //!
 //! Where many tasks begin at once far behind the head, as after a restart of the process, each would read all of
 //! the log alone. So one that has much to catch up with opens a shared dump at once if others have begun
-//! that have no stream yet, and waits for them a few seconds before it reads.
+//! that have no stream yet, and waits for them before it reads: as long as they keep coming, and not for ever.
 //!
 //! **Nothing is lost or comes twice.** A seat is taken at a place where the decoder stands between two
 //! groups and which the shared dump passes as well: one that it has in its ring, is at, or will come to
@@ -47,8 +47,10 @@ use super::piece::{Cutter, Piece, Point};
 pub(super) const RING: usize = 4 << 20;
 /// Who is ahead of the dump by no more than this takes a seat and reads on from there.
 const AHEAD: u64 = 1 << 20;
-/// How long a dump that has much to catch up with waits for tasks that have begun.
-const HOLD: Duration = Duration::from_secs(10);
+/// How long a dump that has much to catch up with waits for tasks that have begun, at most,
+const HOLD: Duration = Duration::from_secs(30);
+/// and how long since the last one came.
+const QUIET: Duration = Duration::from_secs(3);
 
 /// The hubs of all sources.
 #[derive(Default)]
@@ -129,8 +131,8 @@ struct State {
     front: Option<Point>,
     /// The dump's replica id.
     id: Option<u32>,
-    /// Until then those are waited for that are expected.
-    hold: Option<Instant>,
+    /// Since when those are waited for that are expected, and when the last one came.
+    hold: Option<(Instant, Instant)>,
     /// Where there was more than one seat for the last time, in bytes of log.
     shared: u64,
     /// Whom to wake first, so that it is not always the same.
@@ -262,7 +264,7 @@ impl Guest {
         state.clear();
         state.front = Some(Cutter::new(at.clone()).cut_at().clone());
         state.reader = Place::Out;
-        state.hold = hold.then(|| Instant::now() + HOLD);
+        state.hold = hold.then(|| (Instant::now(), Instant::now()));
         Some(self.sit(&mut state, tables, None, 0))
     }
 
@@ -297,6 +299,9 @@ impl Guest {
         }
         state.taken += 1;
         state.note();
+        if let Some((_, last)) = &mut state.hold {
+            *last = Instant::now();
+        }
         if ahead {
             state.ahead.push(index);
         }
@@ -547,11 +552,13 @@ impl Ticket {
             }
             return Look::Give(Given::Nothing(front));
         }
-        if state.hold.is_some_and(|hold| hold > Instant::now()) && self.hub.expects() {
-            seat.waits = true;
-            return Look::Wait;
+        if let Some((since, last)) = state.hold {
+            if since.elapsed() < HOLD && last.elapsed() < QUIET && self.hub.expects() {
+                seat.waits = true;
+                return Look::Wait;
+            }
+            state.hold = None;
         }
-        state.hold = None;
         match std::mem::replace(&mut state.reader, Place::Out) {
             Place::Here(reader) => {
                 let only = self.hub.streams.load(Ordering::Relaxed) == 1;

@@ -85,7 +85,7 @@ impl<'a> Crowd<'a> {
     ) -> Crowd<'a> {
         let mut crowd = Crowd {
             world,
-            start: start.clone(),
+            start,
             limits,
             tables: Vec::new(),
             readers: JoinSet::new(),
@@ -93,38 +93,44 @@ impl<'a> Crowd<'a> {
             at: Vec::new(),
             held: watch::Sender::new(None),
         };
-        for (number, names) in of.iter().enumerate() {
-            let tables = world.tables(names).await;
-            let config = DataSourceConfig {
-                application_name: format!("thalweg/{number}"),
-                // As the control plane draws them.
-                server_id: Some((1 << 30) + u32::try_from(number).unwrap()),
-                ..world.config()
-            };
-            let source = connector.source(&config).unwrap();
-            let mut log = open_on(source, &start, &tables, limits).await;
-            crowd.tables.push(tables);
-            let (tell, at) = watch::channel(start.clone());
-            crowd.at.push(at);
-            let (mut until, mut held) = (crowd.until.subscribe(), crowd.held.subscribe());
-            crowd.readers.spawn(async move {
-                let (mut seen, mut all) = (Vec::new(), Vec::new());
-                loop {
-                    let end = until.borrow_and_update().clone();
-                    if end.is_some_and(|end| log.source.reached(&log.at, &end).unwrap()) {
-                        return (number, seen, all);
-                    }
-                    held.wait_for(|held| *held != Some(number)).await.unwrap();
-                    let tx = log.next().await.unwrap();
-                    all.push(tx.position.clone());
-                    tell.send_replace(tx.position.clone());
-                    if !tx.changes.is_empty() {
-                        seen.push(tx);
-                    }
-                }
-            });
+        for names in of {
+            crowd.add(connector, names).await;
         }
         crowd
+    }
+
+    /// One more stream, from the start.
+    async fn add(&mut self, connector: &dyn Connector, names: &[&str]) {
+        let (number, world) = (self.tables.len(), self.world);
+        let tables = world.tables(names).await;
+        let config = DataSourceConfig {
+            application_name: format!("thalweg/{number}"),
+            // As the control plane draws them.
+            server_id: Some((1 << 30) + u32::try_from(number).unwrap()),
+            ..world.config()
+        };
+        let source = connector.source(&config).unwrap();
+        let mut log = open_on(source, &self.start, &tables, self.limits).await;
+        self.tables.push(tables);
+        let (tell, at) = watch::channel(self.start.clone());
+        self.at.push(at);
+        let (mut until, mut held) = (self.until.subscribe(), self.held.subscribe());
+        self.readers.spawn(async move {
+            let (mut seen, mut all) = (Vec::new(), Vec::new());
+            loop {
+                let end = until.borrow_and_update().clone();
+                if end.is_some_and(|end| log.source.reached(&log.at, &end).unwrap()) {
+                    return (number, seen, all);
+                }
+                held.wait_for(|held| *held != Some(number)).await.unwrap();
+                let tx = log.next().await.unwrap();
+                all.push(tx.position.clone());
+                tell.send_replace(tx.position.clone());
+                if !tx.changes.is_empty() {
+                    seen.push(tx);
+                }
+            }
+        });
     }
 
     /// Waits until all have the same dump.
@@ -236,6 +242,41 @@ async fn each_of_several_gets_what_it_gets_alone() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_of_several_gets_what_it_gets_alone_of_a_compressed_log() {
     each_gets_what_it_gets_alone(&["log_bin_compress=ON", "log_bin_compress_min_len=10"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_begins_later_joins_while_there_is_work() {
+    let world = World::new(&[]);
+    world.sql(TABLES);
+    let connector = thalweg_mysql::connector();
+    let start = world.here().await;
+    let of: [&[&str]; 2] = [&["a"], &["b"]];
+    let mut crowd = Crowd::open_at(&world, &connector, start, &of, LIMITS).await;
+    crowd.shares().await;
+    // Work goes on all the time.
+    let one = |n: u32| {
+        format!(
+            "INSERT INTO a VALUES ({n}, REPEAT('a', 300)); INSERT INTO b VALUES ({n}, 'b'); \
+             UPDATE a SET t = 'again' WHERE id = {n} - 1; INSERT INTO c VALUES ({n}, 'c'); "
+        )
+    };
+    let work: String = (0..800).map(one).collect();
+    let working = std::thread::scope(|scope| {
+        let work = scope.spawn(|| world.sql(&work));
+        tokio::task::block_in_place(|| {
+            tokio::runtime::Handle::current().block_on(async {
+                for names in [&["a", "b"], &["c", "a"], &["b", "c"], &["c", "other"]] {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    crowd.add(&connector, names).await;
+                }
+            });
+        });
+        work.join()
+    });
+    assert!(working.is_ok());
+    crowd.shares().await;
+    world.sql(&a_little(0));
+    crowd.is_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
