@@ -158,7 +158,7 @@ impl<'a> Crowd<'a> {
 
     /// Reads to the present end, and compares with what each stream gets alone, from the start and from
     /// positions that were handed out.
-    async fn is_exact(mut self) {
+    async fn ends_exact(mut self) {
         let end = self.world.source().head().await.unwrap();
         self.until.send_replace(Some(end));
         while let Some(done) = self.readers.join_next().await {
@@ -231,7 +231,7 @@ async fn each_gets_what_it_gets_alone(config: &[&str]) {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert_eq!(dumps(&world).len(), 1);
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -276,7 +276,7 @@ async fn who_begins_later_joins_while_there_is_work() {
     assert!(working.is_ok());
     crowd.shares().await;
     world.sql(&a_little(0));
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -302,7 +302,7 @@ async fn who_is_slow_leaves_and_comes_back() {
     world.sql(&a_little(1));
     crowd.shares().await;
     world.sql(&a_little(2));
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -346,7 +346,7 @@ async fn who_is_slow_leaves_in_the_middle_of_a_transaction() {
     assert_eq!(rest, alone[1..]);
     drop(slow);
     crowd.shares().await;
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -373,7 +373,7 @@ async fn those_that_begin_together_far_behind_read_together() {
         crowd.reached(number).await;
     }
     assert_eq!(dumps(&world).len(), 1);
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -393,7 +393,7 @@ async fn a_dump_that_is_killed_is_replaced() {
     }
     crowd.shares().await;
     world.sql(&a_little(100));
-    crowd.is_exact().await;
+    crowd.ends_exact().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
