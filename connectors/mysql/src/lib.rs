@@ -31,10 +31,14 @@ use thalweg_core::ports::{Connector, DataSourceConfig, Inspect, Roles, Source, T
 
 /// The connector for `MYSQL` data sources.
 pub fn connector() -> impl Connector {
-    MySql
+    MySql::default()
 }
 
-struct MySql;
+#[derive(Default)]
+struct MySql {
+    /// What tasks of one source share.
+    hubs: stream::hub::Hubs,
+}
 
 impl Connector for MySql {
     fn kind(&self) -> &'static str {
@@ -53,11 +57,12 @@ impl Connector for MySql {
     }
 
     fn inspect(&self, config: &DataSourceConfig) -> Result<Arc<dyn Inspect>> {
-        Ok(Arc::new(source::MySqlSource::new(config)))
+        Ok(Arc::new(source::MySqlSource::new(config, None)))
     }
 
     fn source(&self, config: &DataSourceConfig) -> Result<Arc<dyn Source>> {
-        Ok(Arc::new(source::MySqlSource::new(config)))
+        let hub = self.hubs.of(config);
+        Ok(Arc::new(source::MySqlSource::new(config, hub)))
     }
 
     fn target(&self, config: &DataSourceConfig) -> Result<Arc<dyn Target>> {

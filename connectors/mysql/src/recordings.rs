@@ -62,7 +62,7 @@ pub fn visit(
         ..Place::default()
     };
     let cursor = Cursor {
-        file: FILE.to_owned(),
+        file: FILE.into(),
         ..Cursor::new(1)
     };
     let known = |table: &TableSchema| {

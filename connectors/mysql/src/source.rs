@@ -1,5 +1,6 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,6 +19,7 @@ use tokio::sync::Mutex;
 use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
+use crate::stream::hub::{Expected, Hub};
 use crate::{check, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
@@ -25,14 +27,20 @@ const XA_WAIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct MySqlSource {
     config: DataSourceConfig,
+    /// What its stream may share.
+    hub: Option<Arc<Hub>>,
+    /// Until it has a stream.
+    expected: std::sync::Mutex<Option<Expected>>,
     /// An idle connection for the questions asked every second.
     idle: Mutex<Option<Conn>>,
 }
 
 impl MySqlSource {
-    pub(crate) fn new(config: &DataSourceConfig) -> Self {
+    pub(crate) fn new(config: &DataSourceConfig, hub: Option<Arc<Hub>>) -> Self {
         MySqlSource {
             config: config.clone(),
+            expected: std::sync::Mutex::new(hub.as_ref().map(Hub::expect)),
+            hub,
             idle: Mutex::new(None),
         }
     }
@@ -222,7 +230,11 @@ impl Source for MySqlSource {
         tables: &[TableSchema],
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
-        let stream = Box::pin(stream::Stream::open(&self.config, from, tables, limits)).await?;
+        let hub = self.hub.clone();
+        let stream = stream::Stream::open(&self.config, hub, from, tables, limits);
+        let stream = Box::pin(stream).await?;
+        let expected = self.expected.lock();
+        drop(expected.unwrap_or_else(PoisonError::into_inner).take());
         Ok((Box::new(stream), Box::new(NothingToConfirm)))
     }
 

@@ -1,16 +1,18 @@
 //! Where in the log the reader stands.
 
+use std::sync::Arc;
+
 use thalweg_core::Result;
 
 use crate::position::Coordinate;
 use crate::wire::event::{self, Header, ty};
 
 /// The place behind the last event.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Cursor {
     /// `@@server_id`.
     pub(crate) server: u32,
-    pub(crate) file: String,
+    pub(crate) file: Arc<str>,
     pub(crate) pos: u64,
     /// When the file was made, in Unix seconds; 0 until the file's first event has come.
     pub(crate) born: u32,
@@ -21,15 +23,16 @@ impl Cursor {
     pub(crate) fn new(server: u32) -> Cursor {
         Cursor {
             server,
+            file: Arc::from(""),
             pos: 4,
-            ..Cursor::default()
+            born: 0,
         }
     }
 
     pub(crate) fn coordinate(&self) -> Coordinate {
         Coordinate {
             server: self.server,
-            file: self.file.clone(),
+            file: self.file.as_ref().to_owned(),
             pos: self.pos,
         }
     }
@@ -63,9 +66,21 @@ impl Cursor {
         Ok(())
     }
 
+    /// Whether both stand at the same place of the same log. Never, as long as it is not known when the
+    /// file was made.
+    pub(super) fn meets(&self, other: &Cursor) -> bool {
+        self.same_file(other) && self.pos == other.pos
+    }
+
+    /// Whether both stand in the same file.
+    pub(super) fn same_file(&self, other: &Cursor) -> bool {
+        let known = self.born != 0 && self.born == other.born;
+        known && self.server == other.server && self.file == other.file
+    }
+
     fn enter(&mut self, file: String) {
-        if self.file != file {
-            self.file = file;
+        if *self.file != *file {
+            self.file = file.into();
             self.born = 0;
         }
     }
@@ -107,6 +122,6 @@ mod tests {
         }
         let beat = [&[1, 3][..], b"b.2", &[2, 1, 44, 0]].concat();
         cursor.advance(&header(ty::HEARTBEAT_V2, 0), &beat).unwrap();
-        assert_eq!((cursor.file.as_str(), cursor.pos), ("b.2", 44));
+        assert_eq!((&*cursor.file, cursor.pos), ("b.2", 44));
     }
 }

@@ -19,9 +19,10 @@ use rustc_hash::FxHashMap;
 use thalweg_core::change::{ChangeBatch, Commit, SchemaChange, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableSchema;
-use thalweg_core::{Error, Kind, Result, Side};
+use thalweg_core::{Error, Result, Side};
 
 use super::cursor::Cursor;
+use super::piece::{self, Point};
 use crate::error::lost;
 use crate::gtid::{Gtid, GtidSet};
 use crate::layout::{self, Layout};
@@ -390,6 +391,42 @@ impl Decoder {
         Ok(())
     }
 
+    /// Goes on at a place between two groups; nothing up to there was for this one.
+    pub(super) fn pass(&mut self, to: &Point, bytes: u64) -> Result<()> {
+        if self.open.is_some() {
+            return Err(self.endless());
+        }
+        self.not_before_place(&to.cursor.coordinate())?;
+        self.cursor = to.cursor.clone();
+        self.place.gtid.extend(to.gtids.iter());
+        self.log_bytes += bytes;
+        self.step();
+        Ok(())
+    }
+
+    /// A group begins, or all of another has passed, while one is open.
+    fn endless(&self) -> Error {
+        Error::transient(format!(
+            "the group at {} has no end in the log",
+            self.here()
+        ))
+        .at(Side::Source)
+    }
+
+    /// The names of the tables, as [`piece::name`] makes them.
+    pub(super) fn wanted(&self) -> Vec<Vec<u8>> {
+        let names = self.names.keys();
+        names
+            .map(|(schema, table)| piece::name(schema, table))
+            .collect()
+    }
+
+    /// The place to read from to come to where this one stands.
+    pub(super) fn start(&self) -> Coordinate {
+        let open = self.open.as_ref();
+        open.map_or_else(|| self.cursor.coordinate(), |open| open.start.clone())
+    }
+
     pub(super) fn here(&self) -> String {
         place_of(self.open.as_ref(), &self.cursor)
     }
@@ -437,11 +474,7 @@ impl Decoder {
 
     pub(super) fn begin(&mut self, header: &Header, single: bool, began: Began) -> Result<()> {
         if self.open.is_some() {
-            return Err(Error::new(
-                Kind::Transient,
-                format!("the group at {} has no end in the log", self.here()),
-            )
-            .at(Side::Source));
+            return Err(self.endless());
         }
         let mut start = self.cursor.coordinate();
         start.pos = start.pos.saturating_sub(u64::from(header.size));

@@ -15,6 +15,7 @@ use crate::config::connect;
 use crate::error::{from_driver, lost, reading};
 use crate::gtid::GtidSet;
 use crate::position::{Coordinate, Place};
+use crate::server::is_mariadb;
 use crate::wire::event::{self, Header};
 
 /// Nanoseconds between heartbeats.
@@ -32,6 +33,14 @@ pub(super) struct Dump {
     pub(super) server: u32,
     /// How many events the driver still has that were in a compressed transaction.
     inner: u64,
+    /// Whether it gives all that the log has from its place on, in the order of the log, so that another
+    /// that has come to the same place gives the same. One that goes by GTIDs leaves out what they say
+    /// was read, wherever that is in the log.
+    pub(super) whole: bool,
+    /// The replica id.
+    pub(super) id: u32,
+    /// Bytes of log between its place and the end, when it was opened; 0: not asked.
+    pub(super) behind: u64,
 }
 
 /// How the server is told where to begin.
@@ -45,20 +54,34 @@ impl Dump {
     /// Opens the dump that goes on at `from`. On the server the place was taken at that is its
     /// file and offset, which costs the server nothing and whose identity can be checked; GTIDs find
     /// the place on another server, and where the file was purged after all of it was read.
-    pub(super) async fn open(config: &DataSourceConfig, from: &Place) -> Result<Dump> {
+    /// `used`: the replica id of another dump that is not to be ended by this one.
+    pub(super) async fn open(
+        config: &DataSourceConfig,
+        from: &Place,
+        used: Option<u32>,
+    ) -> Result<Dump> {
         let mut conn = connect(config).await?;
         let server = server_id(&mut conn).await?;
-        let by = if from.set.is_some() {
-            by_mysql_gtid(&mut conn, server, from).await?;
-            By::Gtid
-        } else if server == from.at.server && listed(&mut conn, config, from).await? {
-            By::File
-        } else {
-            by_gtid(&mut conn, server, from).await?;
-            By::Gtid
+        let behind = match &from.set {
+            None if server == from.at.server => listed(&mut conn, config, from).await?,
+            _ => None,
         };
-        let id = config.server_id.unwrap_or_else(fresh_id);
-        Dump::request(conn, config, server, id, from, by).await
+        let by = match behind {
+            Some(_) => By::File,
+            None => By::Gtid,
+        };
+        if from.set.is_some() {
+            by_mysql_gtid(&mut conn, server, from).await?;
+        } else if by == By::Gtid {
+            by_gtid(&mut conn, server, from).await?;
+        }
+        let id = config.server_id.filter(|id| used != Some(*id));
+        let id = id.unwrap_or_else(fresh_id);
+        let dump = Dump::request(conn, config, server, id, from, by).await?;
+        Ok(Dump {
+            behind: behind.unwrap_or(0),
+            ..dump
+        })
     }
 
     /// Opens a dump beside another one, by file and offset.
@@ -105,6 +128,8 @@ impl Dump {
                 .with_filename(from.at.file.as_bytes())
                 .with_pos(from.at.pos);
         }
+        // A compressed transaction of MySQL is given twice by the driver: see `skip_inner`.
+        let maria = is_mariadb(&conn);
         let events = conn
             .get_binlog_stream(request)
             .await
@@ -113,6 +138,9 @@ impl Dump {
             events,
             server,
             inner: 0,
+            whole: maria && by == By::File,
+            id,
+            behind: 0,
         })
     }
 
@@ -150,6 +178,12 @@ impl Dump {
         self.read(wait, file).await
     }
 
+    /// The next event, if it is there. Only for a dump that is [`Dump::whole`].
+    pub(super) fn ready(&mut self, file: &str) -> Option<Result<Packet>> {
+        let event = self.events.next().now_or_never()?;
+        Some(packet(event, file))
+    }
+
     async fn read(&mut self, wait: Duration, file: &str) -> Result<Option<Packet>> {
         // Most of the time an event is there; a timer costs more than the look.
         let event = match self.events.next().now_or_never() {
@@ -159,35 +193,43 @@ impl Dump {
                 Err(_) => return Ok(None),
             },
         };
-        let event = event
-            .ok_or_else(|| Error::transient("the server ended the binlog stream").at(Side::Source))?
-            .map_err(from_driver)?;
-        let h = event.header();
-        let header = Header {
-            timestamp: h.timestamp(),
-            ty: h.event_type_raw(),
-            server_id: h.server_id(),
-            size: h.event_size(),
-            log_pos: h.log_pos(),
-            flags: h.flags_raw(),
-        };
-        // The dump thread rewrites a FORMAT_DESCRIPTION_EVENT (15) on its way and MariaDB's sum does
-        // not follow the driver's rule for it. It carries no rows.
-        let checked = event.header().event_type_raw() != 15
-            && event.footer().get_checksum_enabled()
-            && matches!(event.footer().get_checksum_alg(), Ok(Some(a)) if a as u8 == 1);
-        if checked
-            && let Some(sum) = event.checksum()
-            && u32::from_le_bytes(sum) != header.crc(event.data())
-        {
-            return Err(Error::transient(format!(
-                "an event of type {} before {file}:{} has a wrong checksum",
-                header.ty, header.log_pos
-            ))
-            .at(Side::Source));
-        }
-        Ok(Some(Packet { header, event }))
+        packet(event, file).map(Some)
     }
+}
+
+/// What the driver gave as an event whose checksum is right.
+fn packet(
+    event: Option<std::result::Result<Event, mysql_async::Error>>,
+    file: &str,
+) -> Result<Packet> {
+    let event = event
+        .ok_or_else(|| Error::transient("the server ended the binlog stream").at(Side::Source))?
+        .map_err(from_driver)?;
+    let h = event.header();
+    let header = Header {
+        timestamp: h.timestamp(),
+        ty: h.event_type_raw(),
+        server_id: h.server_id(),
+        size: h.event_size(),
+        log_pos: h.log_pos(),
+        flags: h.flags_raw(),
+    };
+    // The dump thread rewrites a FORMAT_DESCRIPTION_EVENT (15) on its way and MariaDB's sum does
+    // not follow the driver's rule for it. It carries no rows.
+    let checked = event.header().event_type_raw() != 15
+        && event.footer().get_checksum_enabled()
+        && matches!(event.footer().get_checksum_alg(), Ok(Some(a)) if a as u8 == 1);
+    if checked
+        && let Some(sum) = event.checksum()
+        && u32::from_le_bytes(sum) != header.crc(event.data())
+    {
+        return Err(Error::transient(format!(
+            "an event of type {} before {file}:{} has a wrong checksum",
+            header.ty, header.log_pos
+        ))
+        .at(Side::Source));
+    }
+    Ok(Packet { header, event })
 }
 
 async fn server_id(conn: &mut Conn) -> Result<u32> {
@@ -198,22 +240,23 @@ async fn server_id(conn: &mut Conn) -> Result<u32> {
     Ok(id.unwrap_or(0))
 }
 
-/// Whether the server has the place's file. `false`: it was purged.
-async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Result<bool> {
+/// How many bytes of log are behind the place, if the server has its file. `None`: it was purged.
+async fn listed(conn: &mut Conn, config: &DataSourceConfig, from: &Place) -> Result<Option<u64>> {
     let rows: Vec<Row> = conn
         .query("SHOW BINARY LOGS")
         .await
         .map_err(|error| reading(error, config, "BINLOG MONITOR", "*.*"))?;
     let files: Vec<String> = rows.iter().filter_map(|r| r.get(0)).collect();
-    if files.contains(&from.at.file) {
-        return Ok(true);
+    if let Some(index) = files.iter().position(|file| *file == from.at.file) {
+        let sizes = rows.iter().skip(index).filter_map(|r| r.get::<u64, _>(1));
+        return Ok(Some(sizes.sum::<u64>().saturating_sub(from.at.pos)));
     }
     let first = Coordinate {
         file: files.into_iter().next().unwrap_or_default(),
         ..from.at.clone()
     };
     if from.at.compare(&first)?.is_lt() {
-        return Ok(false);
+        return Ok(None);
     }
     Err(lost(format!(
         "the log has no file {} any more: it was reset",
@@ -294,9 +337,12 @@ async fn by_gtid(conn: &mut Conn, server: u32, from: &Place) -> Result<()> {
     Ok(())
 }
 
-/// A replica id that is very likely free: random, and at least 2^30, where people rarely put theirs.
+/// Replica ids from here on are drawn, by us or by the control plane; people rarely put theirs there.
+pub(super) const DRAWN: u32 = 1 << 30;
+
+/// A replica id that is very likely free.
 fn fresh_id() -> u32 {
     use std::hash::{BuildHasher, RandomState};
     let random = RandomState::new().hash_one(std::process::id());
-    (1 << 30) | u32::try_from(random & 0x3FFF_FFFF).unwrap_or(1)
+    DRAWN | u32::try_from(random & 0x3FFF_FFFF).unwrap_or(1)
 }

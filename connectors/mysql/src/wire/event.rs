@@ -22,6 +22,7 @@ pub(crate) mod ty {
     pub(crate) const TRANSACTION_PAYLOAD: u8 = 40;
     pub(crate) const HEARTBEAT_V2: u8 = 41;
     pub(crate) const GTID_TAGGED: u8 = 42;
+    pub(crate) const ANNOTATE_ROWS: u8 = 160;
     pub(crate) const MARIA_GTID: u8 = 162;
     pub(crate) const START_ENCRYPTION: u8 = 164;
     pub(crate) const QUERY_COMPRESSED: u8 = 165;

@@ -16,6 +16,7 @@ mod position;
 mod recordings;
 mod refused;
 mod relay;
+mod shared;
 mod source;
 mod split;
 mod storage;

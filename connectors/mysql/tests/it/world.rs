@@ -114,15 +114,7 @@ impl World {
         tables: &[TableSchema],
         limits: StreamLimits,
     ) -> Log {
-        let source = self.source();
-        let stream = source.stream(from, tables, limits).await;
-        Log {
-            source,
-            stream: stream.map(|(stream, _)| stream),
-            names: tables.iter().map(|t| t.name.name.clone()).collect(),
-            at: from.clone(),
-            moved: false,
-        }
+        open_on(self.source(), from, tables, limits).await
     }
 
     /// Transactions with changes from `from` to the present end of the log.
@@ -245,6 +237,23 @@ impl Log {
             }
         }
         out
+    }
+}
+
+/// Opens the stream of a source; an error of opening it comes with the first read.
+pub(crate) async fn open_on(
+    source: Arc<dyn Source>,
+    from: &Position,
+    tables: &[TableSchema],
+    limits: StreamLimits,
+) -> Log {
+    let stream = source.stream(from, tables, limits).await;
+    Log {
+        source,
+        stream: stream.map(|(stream, _)| stream),
+        names: tables.iter().map(|t| t.name.name.clone()).collect(),
+        at: from.clone(),
+        moved: false,
     }
 }
 
