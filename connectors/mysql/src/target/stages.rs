@@ -70,10 +70,12 @@ impl Encoder {
             cells.clear();
             cells.extend(rows.row(item.row()).cells());
             if writer.put(item, &cells).map_err(|_| refused())? {
-                bytes += writer.finish().len();
+                let (first, second) = writer.finish();
+                bytes += first.len() + second.len();
             }
         }
-        Ok(bytes + writer.finish().len())
+        let (first, second) = writer.finish();
+        Ok(bytes + first.len() + second.len())
     }
 
     /// Writes the statements that load rows; gives their bytes.
