@@ -91,6 +91,13 @@ pub(super) enum Item {
     Delete(usize),
 }
 
+impl Events {
+    /// This session's rows go as statements: its foreign keys are not checked, and an event's are.
+    pub(super) fn refuse(&mut self) {
+        self.server = Some(None);
+    }
+}
+
 impl Item {
     pub(super) fn row(self) -> usize {
         match self {

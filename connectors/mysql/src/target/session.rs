@@ -175,6 +175,7 @@ impl Session {
     /// Turns the server's own checks off where the user chose so.
     pub(super) async fn enforce(&mut self, foreign_keys: ForeignKeys) -> Result<()> {
         if foreign_keys == ForeignKeys::Replica {
+            self.events.refuse();
             self.run("SET SESSION foreign_key_checks = 0, unique_checks = 0")
                 .await?;
         }

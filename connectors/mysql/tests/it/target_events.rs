@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thalweg_core::Kind;
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts};
-use thalweg_core::mapping::TaskOptions;
+use thalweg_core::mapping::{ForeignKeys, TaskOptions};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Loader, Target};
 use thalweg_core::value::{CellRef, Date, DecimalRef, RowBatch};
@@ -504,4 +504,38 @@ async fn a_server_that_forgives_gets_statements() {
     let loaded = load_whole(loader.as_mut(), &plan, 0, &rows, "1").await;
     loaded.unwrap();
     assert_eq!(replayed(&goal), before);
+}
+
+/// The server would follow a foreign key of an event though the session does not check any.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_that_no_foreign_key_is_to_follow_stay() {
+    let goal = Goal::new();
+    goal.sql(
+        "CREATE TABLE t (id int PRIMARY KEY, a int); \
+         CREATE TABLE child (id int PRIMARY KEY, FOREIGN KEY (id) REFERENCES t (id) ON DELETE CASCADE); \
+         INSERT INTO t SELECT seq, 1 FROM seq_0_to_299; INSERT INTO child SELECT id FROM t",
+    );
+    let options = TaskOptions {
+        foreign_keys: ForeignKeys::Replica,
+        ..TaskOptions::default()
+    };
+    let plan = goal.plan_into(&["t"], options).await;
+    let mut batch = ApplyBatch {
+        position: at(1),
+        ..ApplyBatch::default()
+    };
+    for id in 0..300 {
+        row(&mut batch.rows, &[id, 1].map(CellRef::I64));
+    }
+    let deletes: Vec<usize> = (0..300).collect();
+    let ops: Vec<RowOp> = deletes.iter().map(|&row| RowOp::Delete(row)).collect();
+    batch.ordered = ordered(&ops);
+    batch.folded = Some(vec![Net::Folded(FoldedTable {
+        deletes,
+        ..FoldedTable::default()
+    })]);
+    let mut applier = goal.applier(&plan).await;
+    applier.apply(&batch).await.unwrap();
+    let left = "SELECT (SELECT COUNT(*) FROM t) + 1000 * (SELECT COUNT(*) FROM child)";
+    assert_eq!(goal.sql(left), "300000");
 }
