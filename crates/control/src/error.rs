@@ -24,7 +24,7 @@ pub enum Subject {
 }
 
 /// Why a call was not done.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum Error {
     /// One parameter is wrong, conflicts, or names something that does not exist.
     Invalid {
@@ -56,6 +56,8 @@ pub enum Error {
     OtherProject,
     /// Credentials are missing or wrong.
     Unauthenticated(String),
+    /// The store is busy with other calls; this one did nothing and can be sent again.
+    Busy,
     /// A fault of ours: the store failed, or an invariant is broken.
     Internal(String),
 }
@@ -95,6 +97,7 @@ impl fmt::Display for Error {
             | Error::Internal(text) => f.write_str(text),
             Error::Unreachable { reason, .. } => f.write_str(reason),
             Error::NotFound(subject) => write!(f, "{subject:?} does not exist"),
+            Error::Busy => f.write_str("the catalogue is busy with other calls"),
             Error::OtherProject => f.write_str("the project is not the caller's"),
         }
     }
@@ -104,6 +107,9 @@ impl std::error::Error for Error {}
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        Error::internal(error)
+        match error {
+            sqlx::Error::PoolTimedOut => Error::Busy,
+            other => Error::internal(other),
+        }
     }
 }

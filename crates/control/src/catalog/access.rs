@@ -39,7 +39,7 @@ impl Catalog {
         instance: &str,
         account: &Account,
     ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.writer.begin().await?;
         for (name, value) in meta {
             sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2)")
                 .bind((*name).to_owned())
@@ -72,7 +72,7 @@ impl Catalog {
     pub(crate) async fn account_by_name(&self, name: &str) -> Result<Option<Account>> {
         let row = sqlx::query("SELECT * FROM account WHERE name = $1")
             .bind(name.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(account).transpose()
     }
@@ -80,7 +80,7 @@ impl Catalog {
     pub(crate) async fn account_by_access_key(&self, ak: &str) -> Result<Option<Account>> {
         let row = sqlx::query("SELECT * FROM account WHERE ak = $1")
             .bind(ak.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(account).transpose()
     }
@@ -93,7 +93,7 @@ impl Catalog {
         )
         .bind(hash.to_owned())
         .bind(now_ms())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reader)
         .await?;
         row.as_ref().map(account).transpose()
     }
@@ -107,13 +107,13 @@ impl Catalog {
     ) -> Result<()> {
         sqlx::query("DELETE FROM token WHERE expires_ms <= $1")
             .bind(now_ms())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         sqlx::query("INSERT INTO token (hash, account, expires_ms) VALUES ($1, $2, $3)")
             .bind(hash.to_owned())
             .bind(account.to_owned())
             .bind(expires_ms)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -121,7 +121,7 @@ impl Catalog {
     /// The project: id and name. There is one.
     pub(crate) async fn project(&self) -> Result<(String, String)> {
         let row = sqlx::query("SELECT id, name FROM project")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.reader)
             .await?;
         Ok((text(&row, "id")?, text(&row, "name")?))
     }
@@ -130,7 +130,7 @@ impl Catalog {
     pub(crate) async fn instances(&self, project: &str) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT id FROM instance WHERE project = $1 ORDER BY id")
             .bind(project.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         Ok(rows
             .iter()

@@ -59,7 +59,7 @@ impl Catalog {
         .bind(new.updated_ms)
         .bind(new.created_by.id.clone())
         .bind(new.updated_by.id.clone())
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Catalog {
         .bind(i64::from(new.favorite))
         .bind(new.updated_ms)
         .bind(new.updated_by.id.clone())
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await
         .map_err(|error| match is_taken(&error) {
             true => Error::invalid("name", "an application of this name exists"),
@@ -111,7 +111,7 @@ impl Catalog {
     pub(crate) async fn application_list(&self, instance: &str) -> Result<Vec<Application>> {
         let rows = sqlx::query(SELECT)
             .bind(instance.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         let mut all: Vec<_> = rows.iter().map(application).collect::<Result<_>>()?;
         all.sort_by(|a, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
@@ -122,7 +122,7 @@ impl Catalog {
         let row = sqlx::query(SELECT_ONE)
             .bind(instance.to_owned())
             .bind(id.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         row.as_ref()
             .map(application)
@@ -134,7 +134,7 @@ impl Catalog {
         sqlx::query("DELETE FROM application WHERE instance = $1 AND id = $2")
             .bind(instance.to_owned())
             .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }

@@ -74,7 +74,7 @@ impl Catalog {
         .bind(shown.description.clone())
         .bind(shown.created_ms)
         .bind(shown.updated_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await
         .map_err(|error| match super::is_taken(&error) {
             true => Error::invalid(
@@ -90,7 +90,7 @@ impl Catalog {
         sqlx::query("UPDATE datasource SET options = $2 WHERE id = $1")
             .bind(id.to_owned())
             .bind(options.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -99,7 +99,7 @@ impl Catalog {
     pub(crate) async fn datasource_list(&self, instance: &str) -> Result<Vec<DataSource>> {
         let rows = sqlx::query(SELECT)
             .bind(instance.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         let mut all = Vec::with_capacity(rows.len());
         for row in &rows {
@@ -117,7 +117,7 @@ impl Catalog {
         let row = sqlx::query(SELECT_ONE)
             .bind(instance.to_owned())
             .bind(id.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         row.as_ref()
             .map(datasource)
@@ -129,7 +129,7 @@ impl Catalog {
         sqlx::query("DELETE FROM datasource WHERE instance = $1 AND id = $2")
             .bind(instance.to_owned())
             .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Catalog {
     pub(crate) async fn datasource_users(&self, id: &str) -> Result<Vec<String>> {
         let rows = sqlx::query("SELECT id, name FROM task WHERE source = $1 OR target = $1")
             .bind(id.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         rows.iter()
             .map(|row| Ok(text_or_none(row, "name")?.unwrap_or(text(row, "id")?)))

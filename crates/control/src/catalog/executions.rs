@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use sqlx::any::AnyRow;
 
-use super::{Catalog, count, now_ms, number, number_or_none, stored, text};
+use super::{Catalog, count, now_ms, number, number_or_none, text};
 use crate::error::{Error, Result};
 use crate::model::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Page, Step, Window};
 
@@ -56,7 +56,7 @@ fn step(row: &AnyRow) -> Result<Step> {
 impl Catalog {
     /// Stores a new execution and that its task should run, together; `false`: it should already.
     pub(crate) async fn execution_start(&self, task: &str, new: &Execution) -> Result<bool> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.writer.begin().await?;
         let started = sqlx::query(
             "UPDATE task SET desired = 1 WHERE id = $1 AND desired = 0 AND deleted = 0",
         )
@@ -94,65 +94,6 @@ impl Catalog {
         Ok(true)
     }
 
-    /// Writes its present state; with `stopped`, the task should no longer run, together.
-    pub(crate) async fn execution_write(
-        &self,
-        task: &str,
-        now: &Execution,
-        stopped: bool,
-    ) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
-        if stopped {
-            sqlx::query("UPDATE task SET desired = 0 WHERE id = $1")
-                .bind(task.to_owned())
-                .execute(&mut *tx)
-                .await?;
-        }
-        sqlx::query(
-            "UPDATE execution SET started_ms = $2, ended_ms = $3, status = $4, node = $5, \
-             node_status = $6, code = $7, remarks = $8, row_count = $9, byte_count = $10, \
-             dirty_count = $11 WHERE id = $1",
-        )
-        .bind(now.id.clone())
-        .bind(now.started_ms)
-        .bind(now.ended_ms)
-        .bind(now.status.as_str().to_owned())
-        .bind(now.node.as_str().to_owned())
-        .bind(now.node_status.as_str().to_owned())
-        .bind(i64::from(now.code))
-        .bind(now.remarks.clone())
-        .bind(stored(now.figures.rows))
-        .bind(stored(now.figures.bytes))
-        .bind(stored(now.figures.dirty))
-        .execute(&mut *tx)
-        .await?;
-        for step in &now.steps {
-            sqlx::query(
-                "INSERT INTO step (id, execution, node, node_status, code, stage, remarks, \
-                 row_count, byte_count, dirty_count, begin_ms, end_ms) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) \
-                 ON CONFLICT (id) DO UPDATE SET node_status = $4, code = $5, remarks = $7, \
-                 row_count = $8, byte_count = $9, dirty_count = $10, end_ms = $12",
-            )
-            .bind(step.id.clone())
-            .bind(now.id.clone())
-            .bind(step.node.as_str().to_owned())
-            .bind(step.node_status.as_str().to_owned())
-            .bind(i64::from(step.code))
-            .bind(step.stage.clone())
-            .bind(step.remarks.clone())
-            .bind(stored(step.figures.rows))
-            .bind(stored(step.figures.bytes))
-            .bind(stored(step.figures.dirty))
-            .bind(step.begin_ms)
-            .bind(step.end_ms)
-            .execute(&mut *tx)
-            .await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
     /// Ends executions whose task should not run and that nobody ended: the process was killed while
     /// it stopped them.
     pub(crate) async fn executions_orphaned(&self) -> Result<()> {
@@ -161,7 +102,7 @@ impl Catalog {
              ended_ms = $1 WHERE ended_ms IS NULL AND task IN (SELECT id FROM task WHERE desired = 0)",
         )
         .bind(now_ms())
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -174,7 +115,7 @@ impl Catalog {
         )
         .bind(now_ms())
         .bind(task.to_owned())
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -185,7 +126,7 @@ impl Catalog {
             "SELECT * FROM execution WHERE task = $1 ORDER BY dispatched_ms DESC, id LIMIT 1",
         )
         .bind(task.to_owned())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reader)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let mut found = execution(&row)?;
@@ -204,7 +145,7 @@ impl Catalog {
              AND n.dispatched_ms > e.dispatched_ms)",
         )
         .bind(instance.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reader)
         .await?;
         rows.iter()
             .map(|row| Ok((text(row, "task")?, execution(row)?)))
@@ -214,7 +155,7 @@ impl Catalog {
     async fn steps(&self, execution: &str) -> Result<Vec<Step>> {
         let rows = sqlx::query("SELECT * FROM step WHERE execution = $1 ORDER BY begin_ms, id")
             .bind(execution.to_owned())
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         rows.iter().map(step).collect()
     }
@@ -234,7 +175,7 @@ impl Catalog {
         .bind(task.to_owned())
         .bind(begin_ms)
         .bind(end_ms)
-        .fetch_one(&self.pool)
+        .fetch_one(&self.reader)
         .await?;
         let rows = sqlx::query(
             "SELECT * FROM execution WHERE task = $1 AND dispatched_ms >= $2 \
@@ -245,7 +186,7 @@ impl Catalog {
         .bind(end_ms)
         .bind(i64::from(window.limit))
         .bind(i64::from(window.offset))
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reader)
         .await?;
         let mut entities = Vec::with_capacity(rows.len());
         for row in &rows {

@@ -41,7 +41,7 @@ fn taken(error: sqlx::Error, one: &TableMapping) -> Error {
 impl Catalog {
     /// All of them or none. `Mapping` if the same pair of tables is mapped already.
     pub(crate) async fn mapping_create(&self, task: &str, new: &[TableMapping]) -> Result<()> {
-        let mut tx = self.pool.begin().await?;
+        let mut tx = self.writer.begin().await?;
         for one in new {
             sqlx::query(
                 "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
@@ -84,7 +84,7 @@ impl Catalog {
         .bind(new.status.as_str().to_owned())
         .bind(i64::from(new.percent))
         .bind(new.updated_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await
         .map_err(|error| taken(error, new))?;
         match done.rows_affected() {
@@ -99,7 +99,7 @@ impl Catalog {
             "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id",
         )
         .bind(task.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reader)
         .await?;
         rows.iter().map(mapping).collect()
     }
@@ -107,7 +107,7 @@ impl Catalog {
     pub(crate) async fn mapping_count(&self, task: &str) -> Result<u64> {
         let row = sqlx::query("SELECT COUNT(*) AS n FROM mapping WHERE task = $1")
             .bind(task.to_owned())
-            .fetch_one(&self.pool)
+            .fetch_one(&self.reader)
             .await?;
         super::count(&row, "n")
     }
@@ -116,7 +116,7 @@ impl Catalog {
         let done = sqlx::query("DELETE FROM mapping WHERE task = $1 AND id = $2")
             .bind(task.to_owned())
             .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         match done.rows_affected() {
             0 => Err(Error::NotFound(Subject::Mapping)),
@@ -129,7 +129,7 @@ impl Catalog {
         let row = sqlx::query("SELECT COUNT(*) AS n FROM mapping WHERE task <> $1 AND id = $2")
             .bind(task.to_owned())
             .bind(id.to_owned())
-            .fetch_one(&self.pool)
+            .fetch_one(&self.reader)
             .await?;
         Ok(super::count(&row, "n")? > 0)
     }
@@ -138,7 +138,7 @@ impl Catalog {
     pub(crate) async fn mappings_used(&self, task: &str) -> Result<()> {
         sqlx::query("UPDATE mapping SET status = 'USING' WHERE task = $1")
             .bind(task.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }

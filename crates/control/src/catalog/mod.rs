@@ -1,17 +1,22 @@
 //! The stored metadata, and all SQL that touches it.
 //!
-//! One embedded SQLite database with one connection: calls take turns, so a transaction here never
-//! meets another, and nothing waits on a database of the user while it holds one. Methods are named
-//! resource first. The statements keep to what PostgreSQL understands as well, for cluster mode.
+//! One embedded SQLite database. All that is written goes through one connection: writers take turns,
+//! so a transaction here never meets another, and nothing waits on a database of the user while it
+//! holds one. Reads go beside it and see what was committed before they began. A commit is a sync of
+//! the disk, so what running tasks record of themselves is committed together ([`records`]). Methods
+//! are named resource first. The statements keep to what PostgreSQL understands as well, for cluster
+//! mode.
 
 mod access;
 mod applications;
 mod datasources;
 mod executions;
 mod mappings;
+mod records;
 mod tasks;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::any::{AnyPoolOptions, AnyRow};
@@ -22,16 +27,23 @@ pub(crate) use access::Account;
 pub(crate) use datasources::{NewDataSourceRow, StoredDataSource};
 pub(crate) use tasks::{Releasing, StoredTask};
 
+use self::records::Records;
 use crate::error::{Error, Result};
 use crate::model::Window;
 
-/// How long a call waits for its turn.
+/// How long a call waits for its turn; then it ends with [`Error::Busy`].
 const TURN: Duration = Duration::from_secs(10);
+
+/// How many calls read at the same time.
+const READERS: u32 = 4;
 
 /// The stored metadata. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(crate) struct Catalog {
-    pool: AnyPool,
+    /// One connection, for all that is written.
+    writer: AnyPool,
+    reader: AnyPool,
+    records: Arc<Records>,
 }
 
 impl Catalog {
@@ -46,27 +58,8 @@ impl Catalog {
             .replace('%', "%25")
             .replace('?', "%3F")
             .replace('#', "%23");
-        let pool = AnyPoolOptions::new()
-            .max_connections(1)
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .acquire_timeout(TURN)
-            .after_connect(|connection, _| {
-                Box::pin(async move {
-                    for pragma in [
-                        "PRAGMA journal_mode = WAL",
-                        "PRAGMA synchronous = FULL",
-                        "PRAGMA foreign_keys = ON",
-                        "PRAGMA busy_timeout = 5000",
-                    ] {
-                        sqlx::query(pragma).execute(&mut *connection).await?;
-                    }
-                    Ok(())
-                })
-            })
-            .connect(&format!("sqlite://{path}?mode=rwc"))
-            .await?;
+        let url = format!("sqlite://{path}?mode=rwc");
+        let writer = connect(&url, 1, &["PRAGMA foreign_keys = ON"]).await?;
         let start = Migration::new(
             1,
             "start".into(),
@@ -75,30 +68,61 @@ impl Catalog {
             false,
         );
         Migrator::with_migrations(vec![start])
-            .run(&pool)
+            .run(&writer)
             .await
             .map_err(Error::internal)?;
-        Ok(Catalog { pool })
+        let reader = connect(&url, READERS, &["PRAGMA query_only = ON"]).await?;
+        Ok(Catalog {
+            writer,
+            reader,
+            records: Arc::default(),
+        })
     }
 
     /// Whether it answers.
     pub(crate) async fn ready(&self) -> bool {
-        sqlx::query("SELECT 1").fetch_one(&self.pool).await.is_ok()
+        let read = sqlx::query("SELECT 1").fetch_one(&self.reader);
+        read.await.is_ok()
     }
 
-    /// Ends the connection.
+    /// Ends the connections. The writer is last: its end folds the log into the database's file.
     pub(crate) async fn close(&self) {
-        self.pool.close().await;
+        self.reader.close().await;
+        self.writer.close().await;
     }
 
     /// A value stored under a name.
     pub(crate) async fn meta_get(&self, name: &str) -> Result<Option<String>> {
         let row = sqlx::query("SELECT value FROM meta WHERE name = $1")
             .bind(name.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         row.map(|row| text(&row, "value")).transpose()
     }
+}
+
+/// Connections for one use of the database, as many as `most`.
+async fn connect(url: &str, most: u32, own: &'static [&'static str]) -> Result<AnyPool> {
+    const EVERY: [&str; 3] = [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA busy_timeout = 5000",
+    ];
+    let pool = AnyPoolOptions::new()
+        .max_connections(most)
+        .min_connections(1)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .acquire_timeout(TURN)
+        .after_connect(move |connection, _| {
+            Box::pin(async move {
+                for pragma in EVERY.iter().chain(own) {
+                    sqlx::query(*pragma).execute(&mut *connection).await?;
+                }
+                Ok(())
+            })
+        });
+    Ok(pool.connect(url).await?)
 }
 
 /// Milliseconds since the Unix epoch.

@@ -127,7 +127,7 @@ impl Catalog {
         .bind(i64::from(task.forget))
         .bind(shown.created_ms)
         .bind(shown.updated_ms)
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await
         .map_err(|error| match is_taken(&error) {
             true => Error::invalid("task_name", "a task of this name exists; choose another"),
@@ -143,7 +143,7 @@ impl Catalog {
         ))
         .bind(instance.to_owned())
         .bind(id.to_owned())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reader)
         .await?;
         let found = row.as_ref().map(task).transpose()?;
         let mut found = found.ok_or(Error::NotFound(Subject::Task))?;
@@ -157,7 +157,7 @@ impl Catalog {
             "WHERE t.instance = $1 AND t.deleted = 0 AND t.name IS NOT NULL",
         ))
         .bind(instance.to_owned())
-        .fetch_all(&self.pool)
+        .fetch_all(&self.reader)
         .await?;
         let mut last = self.executions_last(instance).await?;
         let mut all = Vec::with_capacity(rows.len());
@@ -174,7 +174,7 @@ impl Catalog {
     pub(crate) async fn task_id_taken(&self, id: &str) -> Result<bool> {
         let row = sqlx::query("SELECT 1 FROM task WHERE id = $1")
             .bind(id.to_owned())
-            .fetch_optional(&self.pool)
+            .fetch_optional(&self.reader)
             .await?;
         Ok(row.is_some())
     }
@@ -183,7 +183,7 @@ impl Catalog {
     pub(crate) async fn task_count(&self, instance: &str) -> Result<u64> {
         let row = sqlx::query("SELECT COUNT(*) AS n FROM task WHERE instance = $1 AND deleted = 0")
             .bind(instance.to_owned())
-            .fetch_one(&self.pool)
+            .fetch_one(&self.reader)
             .await?;
         super::count(&row, "n")
     }
@@ -192,7 +192,7 @@ impl Catalog {
     pub(crate) async fn task_drop_drafts(&self, before_ms: i64) -> Result<()> {
         sqlx::query("DELETE FROM task WHERE name IS NULL AND deleted = 0 AND created_ms < $1")
             .bind(before_ms)
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -200,7 +200,7 @@ impl Catalog {
     /// Tasks that should run: their names by their ids.
     pub(crate) async fn tasks_desired(&self) -> Result<BTreeMap<String, String>> {
         let rows = sqlx::query("SELECT id, name FROM task WHERE desired = 1 AND deleted = 0")
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         rows.iter()
             .map(|row| {
@@ -218,7 +218,7 @@ impl Catalog {
             "WHERE t.id = $1 AND t.desired = 1 AND t.deleted = 0",
         ))
         .bind(id.to_owned())
-        .fetch_optional(&self.pool)
+        .fetch_optional(&self.reader)
         .await?;
         let Some(row) = row else { return Ok(None) };
         let mut found = task(&row)?;
@@ -231,16 +231,7 @@ impl Catalog {
         sqlx::query("UPDATE task SET desired = $2 WHERE id = $1")
             .bind(id.to_owned())
             .bind(i64::from(running))
-            .execute(&self.pool)
-            .await?;
-        Ok(())
-    }
-
-    /// The target has a checkpoint of it.
-    pub(crate) async fn task_begun(&self, id: &str) -> Result<()> {
-        sqlx::query("UPDATE task SET begun = 1 WHERE id = $1")
-            .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -249,7 +240,7 @@ impl Catalog {
     pub(crate) async fn task_forgotten(&self, id: &str) -> Result<()> {
         sqlx::query("UPDATE task SET forget = 0, begun = 0 WHERE id = $1")
             .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -258,7 +249,7 @@ impl Catalog {
         sqlx::query("UPDATE task SET server_id = $2 WHERE id = $1")
             .bind(id.to_owned())
             .bind(i64::from(server_id))
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -268,7 +259,7 @@ impl Catalog {
             .bind(id.to_owned())
             .bind(stored::options_write(options))
             .bind(now_ms())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -280,7 +271,7 @@ impl Catalog {
              WHERE id = $1",
         )
         .bind(id.to_owned())
-        .execute(&self.pool)
+        .execute(&self.writer)
         .await?;
         Ok(())
     }
@@ -288,7 +279,7 @@ impl Catalog {
     /// Deleted tasks that may have left traces; their name stands in `description`.
     pub(crate) async fn tasks_releasing(&self) -> Result<Vec<Releasing>> {
         let rows = sqlx::query(select("WHERE t.deleted = 1"))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.reader)
             .await?;
         rows.iter()
             .map(|row| {
@@ -307,7 +298,7 @@ impl Catalog {
             .bind(id.to_owned())
             .bind(error.to_owned())
             .bind(now_ms())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -316,7 +307,7 @@ impl Catalog {
     pub(crate) async fn task_remove(&self, id: &str) -> Result<()> {
         sqlx::query("DELETE FROM task WHERE id = $1")
             .bind(id.to_owned())
-            .execute(&self.pool)
+            .execute(&self.writer)
             .await?;
         Ok(())
     }
@@ -334,7 +325,7 @@ mod tests {
             "INSERT INTO project (id, name) VALUES ('p', 'p')",
             "INSERT INTO instance (id, project) VALUES ('i', 'p')",
         ] {
-            sqlx::query(sql).execute(&catalog.pool).await.unwrap();
+            sqlx::query(sql).execute(&catalog.writer).await.unwrap();
         }
         let read = StoredTask {
             instance: "i".into(),

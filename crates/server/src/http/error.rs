@@ -228,6 +228,11 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
                 .unwrap_or(reason)
                 .trim_start(),
         ),
+        // Not the caller's fault, nor one of ours: the same request will do later.
+        Error::Busy => Chosen {
+            status: S::SERVICE_UNAVAILABLE,
+            ..internal(codes, "The catalogue is busy with other calls; try again.")
+        },
         // The cause is in our log under the request's id; the caller can do nothing with it.
         Error::Internal(_) => internal(codes, ""),
     }
@@ -293,9 +298,11 @@ pub(crate) fn render(failure: &Failure, surface: Surface, request_id: &str) -> R
     let mut response = Response::new(Body::from(body.to_string()));
     *response.status_mut() = chosen.status;
     let content_type = HeaderValue::from_static(content_type);
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, content_type);
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, content_type);
+    if chosen.status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
     response
 }
 
@@ -547,6 +554,8 @@ mod tests {
             "FDI.9999",
             "Network error.",
         );
+        let busy = "Network error. The catalogue is busy";
+        check(c(Error::Busy), Fdi, 503, "FDI.9999", busy);
         check(
             Failure::UnknownPath,
             Fdi,
