@@ -98,7 +98,7 @@ impl Catalog {
                 Ok(()) => Ok(()),
             };
             // Nobody waits for a record whose call was dropped.
-            let _ = waiting.written.send(done);
+            waiting.written.send(done).ok();
         }
     }
 
