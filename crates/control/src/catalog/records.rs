@@ -245,10 +245,10 @@ mod tests {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_was_said_to_be_written_is() {
         let (folder, catalog) = with_tasks().await;
-        let mut calls = Vec::new();
+        let mut calls = tokio::task::JoinSet::new();
         for n in 0..TASKS {
             let catalog = catalog.clone();
-            calls.push(tokio::spawn(async move {
+            calls.spawn(async move {
                 let mut told = 0;
                 for rows in 1..=20 {
                     let (name, mut now) = (name(n), state(n));
@@ -268,11 +268,10 @@ mod tests {
                         Err(_) => panic!("a call that nobody dropped was not answered"),
                     }
                 }
-                told
-            }));
+                (n, told)
+            });
         }
-        for (n, call) in calls.into_iter().enumerate() {
-            let told = call.await.unwrap();
+        for (n, told) in calls.join_all().await {
             let found = catalog.execution_last(&name(n)).await.unwrap().unwrap();
             assert!(found.figures.rows >= told, "{n}: {found:?}, told {told}");
             assert!(n % 3 == 0 || told == 20);
