@@ -22,7 +22,8 @@
 //! theirs. Pieces lie in a ring of bounded size, and whoever is so far behind that a piece for it has left
 //! the ring has lost its seat and goes on with its own dump where it stands. Before a piece goes that
 //! somebody still wants, reading pauses for [`turn::GRACE`] at most, and not again for a quarter of the ring: so
-//! much is granted to a seat that had no processor for a moment.
+//! much is granted to a seat that had no processor for a moment. Where many begin together there is that much
+//! for each of them, once.
 //!
 //! **An error is nobody's.** When the dump ends, for whatever reason, all seats are lost. Each task opens its own
 //! dump, and so meets what it would meet without company: the same error, or none.
@@ -49,8 +50,10 @@ pub(super) const RING: usize = 4 << 20;
 const AHEAD: u64 = 1 << 20;
 /// How long a dump that has much to catch up with waits for tasks that have begun, at most,
 const HOLD: Duration = Duration::from_secs(30);
-/// and how long since the last one came.
+/// how long since the last one came,
 const QUIET: Duration = Duration::from_secs(3);
+/// and how long if no other is under way. A person's script, or we after a restart, start one after the other.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The hubs of all sources.
 #[derive(Default)]
@@ -468,7 +471,8 @@ pub(super) struct Ticket {
 enum Look {
     Give(Given),
     Read(Box<Reader>),
-    Wait,
+    /// Until it is woken, but not longer than this.
+    Wait(Duration),
 }
 
 impl Ticket {
@@ -493,8 +497,8 @@ impl Ticket {
                         turn.end();
                     }
                 }
-                Look::Wait => {
-                    let left = until.saturating_duration_since(Instant::now());
+                Look::Wait(most) => {
+                    let left = until.saturating_duration_since(Instant::now()).min(most);
                     // Whether it was woken or not, the next look tells.
                     drop(tokio::time::timeout(left, self.bell.notified()).await);
                 }
@@ -502,14 +506,12 @@ impl Ticket {
         }
     }
 
-    /// Brings pieces into the ring, and tells whether the seat has one now, or lost what it had; else
-    /// whether somebody else is late.
-    fn share(&self, done: &mut Vec<Arc<Piece>>) -> (bool, bool) {
+    /// Brings pieces into the ring, and tells whether the seat has one now, or lost what it had.
+    fn share(&self, done: &mut Vec<Arc<Piece>>) -> bool {
         let mut state = self.hub.state();
         state.add(done);
         let seat = state.seats.get(self.index).and_then(Option::as_ref);
-        let mine = seat.is_none_or(|seat| seat.lost || !seat.queue.is_empty());
-        (mine, !mine && state.is_late())
+        seat.is_none_or(|seat| seat.lost || !seat.queue.is_empty())
     }
 
     /// `read`: this one has just put the dump back, and so has called somebody else.
@@ -553,11 +555,20 @@ impl Ticket {
             return Look::Give(Given::Nothing(front));
         }
         if let Some((since, last)) = state.hold {
-            if since.elapsed() < HOLD && last.elapsed() < QUIET && self.hub.expects() {
+            let quiet = match self.hub.expects() {
+                true => QUIET,
+                false => SETTLED,
+            };
+            let left = HOLD.saturating_sub(since.elapsed());
+            let left = left.min(quiet.saturating_sub(last.elapsed()));
+            if !left.is_zero() {
                 seat.waits = true;
-                return Look::Wait;
+                return Look::Wait(left);
             }
             state.hold = None;
+            if let Place::Here(reader) = &mut state.reader {
+                reader.gathered(state.taken);
+            }
         }
         match std::mem::replace(&mut state.reader, Place::Out) {
             Place::Here(reader) => {
@@ -577,7 +588,7 @@ impl Ticket {
             }
             Place::Out => {
                 seat.waits = true;
-                Look::Wait
+                Look::Wait(Duration::MAX)
             }
             Place::Nowhere => {
                 state.reader = Place::Nowhere;

@@ -15,6 +15,8 @@ use crate::stream::{SILENCE, silent};
 const TURN: usize = 128 << 10;
 /// How long reading pauses for a seat that is about to be lost.
 pub(super) const GRACE: Duration = Duration::from_millis(50);
+/// The most that it pauses beyond that in a gathered start, in all.
+const GATHERED: Duration = Duration::from_secs(5);
 /// The step in which it is waited for.
 const GRACE_STEP: Duration = Duration::from_millis(2);
 
@@ -25,8 +27,8 @@ pub(super) struct Reader {
     pub(super) done: Vec<Arc<Piece>>,
     /// How long nothing has come while it was waited for.
     silent: Duration,
-    /// How long this reader has waited for others.
-    waited: Duration,
+    /// How long it may still wait for others before it has read on.
+    patience: Duration,
 }
 
 impl Reader {
@@ -37,8 +39,15 @@ impl Reader {
             cutter: Cutter::new(at.clone()),
             done: Vec::new(),
             silent: Duration::ZERO,
-            waited: Duration::ZERO,
+            patience: GRACE,
         }
+    }
+
+    /// So many seats begin together, behind the head. They take turns at the processor as well, so all their
+    /// moments may have to be waited for before each has got going.
+    pub(super) fn gathered(&mut self, seats: usize) {
+        let moments = GRACE.saturating_mul(u32::try_from(seats).unwrap_or(u32::MAX));
+        self.patience = moments.min(GATHERED);
     }
 
     /// Takes what is there, up to a limit; whether there may be more.
@@ -105,19 +114,22 @@ impl<'a> Turn<'a> {
             return Ok(());
         };
         loop {
-            let more = reader.take_ready()?;
-            let now = Instant::now();
-            let (mine, late) = self.ticket.share(&mut reader.done);
-            if mine || now >= until {
-                return Ok(());
-            }
-            if late && reader.waited < GRACE {
+            // Before anything is read: those that read one after the other may each find something for
+            // themselves at once, and none of them would ever look behind.
+            if !self.ticket.hub.state().is_late() {
+                reader.patience = reader.patience.max(GRACE);
+            } else if !reader.patience.is_zero() {
+                if Instant::now() >= until {
+                    return Ok(());
+                }
                 tokio::time::sleep(GRACE_STEP).await;
-                reader.waited += GRACE_STEP;
+                reader.patience = reader.patience.saturating_sub(GRACE_STEP);
                 continue;
             }
-            if !late {
-                reader.waited = Duration::ZERO;
+            let more = reader.take_ready()?;
+            let now = Instant::now();
+            if self.ticket.share(&mut reader.done) || now >= until {
+                return Ok(());
             }
             if more {
                 // Those that were woken take what is theirs.
