@@ -93,6 +93,8 @@ const PROOFS: &[(&str, Run)] = &[
     ("huge", Run::Pairs),
     ("resume", Run::Pairs),
     ("crash", Run::Pairs),
+    ("faults", Run::Pairs),
+    ("soak", Run::Server),
     ("demo", Run::Demos),
     ("bench", Run::Cargo(&["x", "bench", "--dry", "uniform"])),
 ];

@@ -9,6 +9,7 @@ pub mod contract;
 pub mod documented;
 pub mod mappings;
 pub mod memory;
+pub mod proxy;
 pub mod servers;
 pub mod thalweg;
 pub mod workload;

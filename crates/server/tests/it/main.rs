@@ -44,6 +44,7 @@ mod check;
 mod conn;
 mod crash;
 mod docs;
+mod faults;
 mod history;
 mod http;
 mod huge;

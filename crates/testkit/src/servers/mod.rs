@@ -36,4 +36,5 @@ mod system;
 
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use postgres::{POSTGRES_BIN, Postgres, PostgresOptions};
+pub use process::send_signal;
 pub use system::{Account, Place, Server, System};

@@ -552,7 +552,7 @@ impl Drop for Process {
 }
 
 /// Sends a signal by name (`TERM`, `INT`, `STOP`, …) to one process.
-pub(crate) fn send_signal(signal: &str, pid: u32) -> Result<()> {
+pub fn send_signal(signal: &str, pid: u32) -> Result<()> {
     let mut kill = Command::new("sh");
     kill.args(["-c", "kill -s \"$1\" \"$2\"", "kill", signal])
         .arg(pid.to_string());

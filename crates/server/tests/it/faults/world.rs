@@ -1,0 +1,375 @@
+//! The task, what goes on at its source, and who looks at its target.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use serde_json::{Value, json};
+use thalweg_testkit::client::End;
+use thalweg_testkit::proxy::Proxy;
+use thalweg_testkit::servers::{Place, System};
+
+use super::site::{Site, pause};
+use super::table::Again;
+use crate::bank;
+use crate::lab::Lab;
+
+/// How long anything may take: a half-open connection is found within 30 s.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Rows of the table that takes a while to load.
+const ITEMS: u32 = 6_000;
+/// Bytes a second to the target while a load is to last.
+const SLOW: u64 = 700_000;
+
+/// Everything, dropped from top to bottom.
+pub(super) struct World {
+    writer: Option<Busy>,
+    reader: Option<Busy>,
+    pub(super) lab: Lab,
+    proxies: [Proxy; 2],
+    task: String,
+    tables: Vec<String>,
+    /// Numbers that the writer has used.
+    numbers: Arc<AtomicU64>,
+    /// Sums of the bank that were seen and right.
+    sums: Arc<AtomicU64>,
+}
+
+/// A thread that does something again and again.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<()>>>,
+}
+
+impl Busy {
+    fn start(mut step: impl FnMut() -> Result<()> + Send + 'static) -> Result<Busy> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let ends = Arc::clone(&stop);
+        let body = move || {
+            while !ends.load(Ordering::Relaxed) {
+                step()?;
+            }
+            Ok(())
+        };
+        let thread = std::thread::Builder::new().name("busy".into());
+        let thread = Some(thread.spawn(body)?);
+        Ok(Busy { stop, thread })
+    }
+
+    fn stop(mut self) -> Result<()> {
+        self.stop.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().context("it was stopped")?;
+        thread.join().map_err(|_| anyhow!("it panicked"))?
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Five transactions: money moves, and rows come, change and go.
+fn transactions(number: u64) -> String {
+    let mut sql = String::new();
+    for step in 0..5 {
+        let n = number * 5 + step;
+        let (a, b) = (n % 300 + 1, n % 200 + 1);
+        let (new, old) = (1_000_000 + n, 1_000_000 + n.saturating_sub(40));
+        let row = n * 7 % u64::from(ITEMS) + 1;
+        sql += &format!(
+            "BEGIN; UPDATE checking SET balance = balance - 1 WHERE id = {a}; \
+             UPDATE savings SET cents = cents + 100 WHERE id = {b}; \
+             INSERT INTO item (id, code, body, n) VALUES ({new}, 'c{new}', 'new', {n}); \
+             UPDATE item SET n = {n} WHERE id = {row}; \
+             DELETE FROM item WHERE id = {old}; \
+             UPDATE clock SET ticks = ticks + 1; COMMIT; "
+        );
+    }
+    sql
+}
+
+/// What the bank holds at the target, if it can be asked.
+fn total(target: &Place) -> Option<i64> {
+    let told = target.sql(bank::SNAPSHOT).ok()?;
+    let mut parts = told.split_whitespace().map(|cents| {
+        let cents = cents.split('.').next().unwrap_or_default();
+        cents.parse::<i64>().ok()
+    });
+    Some(parts.next()?? + parts.next()?? + parts.next()??)
+}
+
+impl World {
+    pub(super) fn start([from, to]: [System; 2]) -> Result<World> {
+        let lab = Lab::between(from, to, |source| {
+            bank::create(source)?;
+            let rows = match from {
+                System::MariaDb => format!("SELECT seq AS n FROM seq_1_to_{ITEMS}"),
+                System::Postgres => format!("SELECT n FROM generate_series(1, {ITEMS}) n"),
+            };
+            let body = "concat(repeat(concat('body ', n, ' '), 20), n)";
+            source.sql(&format!(
+                "CREATE TABLE item (id BIGINT PRIMARY KEY, code VARCHAR(40) NOT NULL, \
+                 body VARCHAR(400), n INT); \
+                 INSERT INTO item SELECT n, concat('c', n), {body}, n FROM ({rows}) r"
+            ))?;
+            Ok(())
+        })?;
+        let address = |place: &Place| -> Result<SocketAddr> {
+            Ok(format!("{}:{}", place.server.host(), place.server.port()).parse()?)
+        };
+        let proxies = [
+            Proxy::start(address(&lab.source)?)?,
+            Proxy::start(address(&lab.target)?)?,
+        ];
+        let mut lab = lab;
+        let end = |name: &str, place: &Place, account, proxy: &Proxy| {
+            let end = End {
+                port: proxy.port(),
+                ..End::of(place, account)
+            };
+            lab.client.create_data_source(name, &lab.app, &end)
+        };
+        let [reader, writer] = &lab.accounts;
+        let [near, far] = &proxies;
+        lab.ends = (
+            end("shop by proxy", &lab.source, reader, near)?,
+            end("copy by proxy", &lab.target, writer, far)?,
+        );
+        // The bank's tables first: they are all there when `item` is being loaded.
+        let mut tables: Vec<String> = bank::TABLES.map(str::to_owned).to_vec();
+        tables.push("item".to_owned());
+        let task = lab.task("faults", &tables)?;
+        lab.client
+            .set_options(&task, &json!({"chunk_rows": ITEMS / 6}))?;
+        let mut world = World {
+            writer: None,
+            reader: None,
+            lab,
+            proxies,
+            task,
+            tables,
+            numbers: Arc::default(),
+            sums: Arc::default(),
+        };
+        world.lab.client.run_task(&world.task)?;
+        world.write()?;
+        world.live()?;
+        world.look()?;
+        Ok(world)
+    }
+
+    pub(super) fn site(&self) -> Site<'_> {
+        Site {
+            lab: &self.lab,
+            proxies: &self.proxies,
+            task: &self.task,
+        }
+    }
+
+    /// Sums of the bank that were seen, all of them right.
+    pub(super) fn sums(&self) -> u64 {
+        self.sums.load(Ordering::Relaxed)
+    }
+
+    fn write(&mut self) -> Result<()> {
+        if self.writer.is_none() {
+            let (source, numbers) = (self.lab.source.clone(), Arc::clone(&self.numbers));
+            self.writer = Some(Busy::start(move || {
+                // A source that is gone takes nothing; whatever it has is the truth.
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                if source.sql(&transactions(number)).is_err() {
+                    pause(20);
+                }
+                pause(20);
+                Ok(())
+            })?);
+        }
+        Ok(())
+    }
+
+    /// Looks at the bank at the target, from now on.
+    fn look(&mut self) -> Result<()> {
+        if self.reader.is_none() {
+            let (target, sums) = (self.lab.target.clone(), Arc::clone(&self.sums));
+            self.reader = Some(Busy::start(move || {
+                match total(&target) {
+                    Some(bank::TOTAL) => drop(sums.fetch_add(1, Ordering::Relaxed)),
+                    Some(total) => bail!("the bank holds {total} and not {}", bank::TOTAL),
+                    None => {}
+                }
+                pause(30);
+                Ok(())
+            })?);
+        }
+        Ok(())
+    }
+
+    fn look_away(&mut self) -> Result<()> {
+        match self.reader.take() {
+            Some(reader) => reader.stop().context("the reader at the target"),
+            None => Ok(()),
+        }
+    }
+
+    fn status(&self) -> Result<Value> {
+        self.lab.client.status(&self.task)
+    }
+
+    fn until<T>(&self, what: &str, mut done: impl FnMut(&Value) -> Result<Option<T>>) -> Result<T> {
+        let until = Instant::now() + PATIENCE;
+        let mut last = Value::Null;
+        loop {
+            // While our server is down there is nobody to ask.
+            if let Ok(status) = self.status() {
+                if let Some(found) = done(&status)? {
+                    return Ok(found);
+                }
+                last = status;
+            }
+            ensure!(
+                Instant::now() < until,
+                "{what}: not after {PATIENCE:?}: {last}"
+            );
+            pause(30);
+        }
+    }
+
+    /// Waits until all tables are Live.
+    fn live(&self) -> Result<()> {
+        self.until("all tables are Live", |status| {
+            let status = crate::lab::Status(status.clone());
+            if status.phase() == "Failed" {
+                bail!("the task failed: {}", status.0);
+            }
+            Ok(status.live(self.tables.len()).then_some(()))
+        })
+    }
+
+    /// The task streams, and somebody writes and looks.
+    pub(super) fn stream(&mut self) -> Result<()> {
+        self.write()?;
+        self.live()?;
+        self.look()
+    }
+
+    /// The task begins again and is in the middle of its load, which takes a while.
+    pub(super) fn load_slowly(&mut self) -> Result<()> {
+        self.look_away()?;
+        self.write()?;
+        let client = &self.lab.client;
+        client.stop_task(&self.task)?;
+        let path = client.fdi(&format!("/multi-tasks/{}/reset", self.task));
+        client.post(&path, &[], None)?.ok()?;
+        let [_, far] = &self.proxies;
+        let before = far.passed();
+        far.slow(SLOW);
+        client.run_task(&self.task)?;
+        let until = Instant::now() + PATIENCE;
+        while far.passed() < before + 400_000 {
+            ensure!(
+                Instant::now() < until,
+                "the load does not begin: {:?}",
+                self.status()
+            );
+            pause(5);
+        }
+        let status = crate::lab::Status(self.status()?);
+        ensure!(
+            !status.live(self.tables.len()),
+            "the load was over before the fault"
+        );
+        Ok(())
+    }
+
+    /// Waits until the task says that it waits, and why.
+    pub(super) fn waits(&self) -> Result<String> {
+        self.until("it waits", |status| {
+            let message = status
+                .pointer("/last_error/message")
+                .and_then(Value::as_str);
+            let phase = status.get("phase").and_then(Value::as_str);
+            if phase == Some("Failed") {
+                bail!("the task failed: {status}");
+            }
+            Ok(message.map(str::to_owned))
+        })
+    }
+
+    /// Waits until the task has stopped with an error; its text.
+    pub(super) fn fails(&self) -> Result<String> {
+        self.until("it stops", |status| {
+            let running = status.get("phase").and_then(Value::as_str) != Some("Failed");
+            let message = status
+                .pointer("/last_error/message")
+                .and_then(Value::as_str);
+            // Of a task that still ends there is the fact only.
+            let whole = message
+                .filter(|_| !running && status.pointer("/last_error/kind") == Some(&Value::Null));
+            Ok(whole.map(str::to_owned))
+        })
+    }
+
+    /// Starts it again after an error.
+    pub(super) fn again(&mut self, again: Again) -> Result<()> {
+        let client = &self.lab.client;
+        if again == Again::Reset {
+            if self.reader.is_some() {
+                self.look_away()?;
+            }
+            let client = &self.lab.client;
+            let path = client.fdi(&format!("/multi-tasks/{}/reset", self.task));
+            client.post(&path, &[], None)?.ok()?;
+            return client.run_task(&self.task);
+        }
+        client.run_task(&self.task)
+    }
+
+    /// Everything goes on as it should: the rest of the log arrives, and all rows are equal; how many.
+    pub(super) fn equal(&mut self) -> Result<u64> {
+        for proxy in &self.proxies {
+            proxy.mend();
+        }
+        self.live()?;
+        if let Some(writer) = self.writer.take() {
+            writer.stop()?;
+        }
+        let site = self.site();
+        site.insist(|| {
+            let tick = "UPDATE clock SET ticks = ticks + 1";
+            self.lab.source.sql(tick).map(drop)
+        })?;
+        let ticks = bank::ticks(&self.lab.source)?;
+        self.until("the target has all of it", |status| {
+            if status.get("phase").and_then(Value::as_str) == Some("Failed") {
+                bail!("the task failed: {status}");
+            }
+            Ok(match bank::ticks(&self.lab.target) {
+                Ok(there) if there == ticks => Some(()),
+                _ => None,
+            })
+        })?;
+        if let Some(reader) = &self.reader
+            && reader.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        {
+            self.look_away()?;
+        }
+        let reports = self.lab.judge().all_equal(&self.tables)?;
+        let log = std::fs::read(self.lab.thalweg.log())?;
+        let log = String::from_utf8_lossy(&log);
+        ensure!(!log.contains("panicked"), "the server has panicked");
+        Ok(reports.iter().map(|report| report.source_rows).sum())
+    }
+
+    /// After a cell that failed: everything from the beginning, so that the next one is judged by itself.
+    pub(super) fn anew(&mut self) -> Result<()> {
+        self.writer = None;
+        self.reader = None;
+        let [from, to] = [self.lab.source.system(), self.lab.target.system()];
+        *self = World::start([from, to])?;
+        Ok(())
+    }
+}
