@@ -4,6 +4,7 @@
 //! shown, because it can hold the values of a row.
 
 use thalweg_core::ports::DataSourceConfig;
+use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Kind, Side};
 
 use crate::schema::quote;
@@ -195,6 +196,9 @@ pub(crate) fn convert_connect(
 /// A login the source refused.
 pub(crate) fn not_connected(refusal: &Refusal, config: &DataSourceConfig) -> Error {
     let error = refused(refusal);
+    if refusal.message.contains("walsender") && refusal.code == "42501" {
+        return error.with_hint(format!("ALTER ROLE {} REPLICATION", quote(&config.user)));
+    }
     match login_hint(&refusal.code, config) {
         Some(hint) => error.with_hint(hint),
         None => error,
@@ -347,6 +351,10 @@ pub(crate) fn plain(error: tokio_postgres::Error) -> Error {
         return without_code(error);
     };
     let code = db.code().code();
+    // Not a table of the task but where we keep what it has.
+    if matches!(code, "42P01" | "3F000") && db.message().contains("\"thalweg") {
+        return thalweg_core::checkpoint::gone();
+    }
     let kind = kind_of(code);
     let mut place = String::new();
     for (word, name) in [
@@ -384,6 +392,12 @@ fn without_code(error: tokio_postgres::Error) -> Error {
             .caused_by(error),
         _ => Error::transient("the connection to PostgreSQL failed").caused_by(error),
     }
+}
+
+/// An error of a row of `table`: says so where the server does not, as of a value that does not fit.
+pub(crate) fn of_table(error: Error, table: &TableName) -> Error {
+    let named = error.kind() != Kind::Data || error.message().contains(", table ");
+    if named { error } else { error.context(table) }
 }
 
 /// Whether an error of a bulk statement may come from the order of its rows only, so that the same

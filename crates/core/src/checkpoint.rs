@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::error::{Error, Kind, Side};
 use crate::position::{Layout, Position, Visibility};
 use crate::range::KeyRange;
 use crate::schema::TableName;
@@ -91,4 +92,27 @@ pub struct Checkpoint {
     /// How rows of the source tables that need it lie in the log at `applied`, in no particular
     /// order.
     pub layouts: Vec<(TableName, Layout)>,
+}
+/// The checkpoint at the target is not that of this owner: what to say and do.
+pub fn fenced(task: &TaskKey) -> Error {
+    Error::new(
+        Kind::Fenced,
+        format!("a newer owner has task {task}, or its checkpoint at the target is gone"),
+    )
+    .with_hint(
+        "if another server with a copy of this one's data directory runs the task, end one of the two \
+         and run the task where it is to stay; if none does, the target was restored or emptied: reset \
+         the task, so that it loads again",
+    )
+    .at(Side::Target)
+}
+
+/// The target has nothing of a task that has run: what to say and do.
+pub fn gone() -> Error {
+    Error::new(
+        Kind::PositionLost,
+        "the target has no checkpoint of this task",
+    )
+    .with_hint("the target was restored or emptied: reset the task, so that it loads again")
+    .at(Side::Target)
 }

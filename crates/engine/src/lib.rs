@@ -1,5 +1,6 @@
 //! The data plane: runs one task from load to stream to apply. It knows only the ports.
 
+mod answers;
 pub mod batch;
 pub mod ledger;
 pub mod limits;

@@ -209,6 +209,12 @@ impl Reporter {
         Reporter(sender, Arc::clone(plan))
     }
 
+    /// Grows while anything is read or written.
+    pub(crate) fn moved(&self) -> u64 {
+        let status = self.0.borrow();
+        status.bytes_read.wrapping_add(status.bytes_written)
+    }
+
     /// A new phase. Lag and backlog are known while streaming only: outside it nobody looks.
     pub(crate) fn phase(&self, phase: TaskPhase) {
         self.0.send_modify(|status| {

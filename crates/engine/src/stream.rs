@@ -8,6 +8,7 @@
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
 use thalweg_core::plan::{Fate, Plan};
-use thalweg_core::ports::{Applied, ChangeStream};
+use thalweg_core::ports::{Applied, ChangeStream, Inspect};
 use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
@@ -24,6 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use crate::answers::{self, while_answering};
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
@@ -76,7 +78,9 @@ impl Streaming<'_> {
         stop: &CancellationToken,
     ) -> Result<End> {
         let plan = Arc::clone(&self.spec.plan);
-        let mut idle = Idle::open(self.spec, self.epoch).await?;
+        let to = Arc::clone(&self.spec.target);
+        let target: [(Side, &dyn Inspect); 1] = [(Side::Target, &*to)];
+        let mut idle = while_answering(Idle::open(self.spec, self.epoch), &target, || 0).await?;
         let limits = self.limits.stream(plan.options.row_bytes_max);
         let (source, mut confirm) = self
             .spec
@@ -84,7 +88,7 @@ impl Streaming<'_> {
             .stream(&from, &self.tables, limits)
             .await
             .map_err(|e| e.at(Side::Source))?;
-        let mut live = self.go_live(&from, &mut idle).await?;
+        let mut live = while_answering(self.go_live(&from, &mut idle), &target, || 0).await?;
         self.report.phase(TaskPhase::Streaming);
 
         let (sender, receiver) = mpsc::channel(self.limits.queue);
@@ -141,10 +145,12 @@ impl Streaming<'_> {
             let may_begin = live && whole;
             let mut next = Ok(());
             let mut blocked = false;
+            let mut gone = pin!(answers::lost(&*to, Side::Target, || 0));
             let done = loop {
                 tokio::select! {
                     biased;
                     done = turn.done() => break done.map_err(|e| e.at(Side::Target))?,
+                    gone = &mut gone => return Err(gone),
                     () = idle.opened() => blocked = false,
                     filled = self.fill(&mut queue, &mut open), if !blocked => {
                         blocked = true;
@@ -168,7 +174,8 @@ impl Streaming<'_> {
                     .await
                     .map_err(|e| e.at(Side::Source))?;
                 if !live {
-                    live = self.go_live(&position, &mut idle).await?;
+                    let going = self.go_live(&position, &mut idle);
+                    live = while_answering(going, &target, || 0).await?;
                 }
                 if stop.is_cancelled() {
                     return Ok(End::Stopped);

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::plan::{Plan, source_difference};
-use thalweg_core::ports::{Source, Target};
+use thalweg_core::ports::{Inspect, Source, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Kind, Result, Side};
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::answers::while_answering;
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::load;
@@ -111,6 +112,8 @@ async fn run_once(
     report: &Reporter,
     stop: &CancellationToken,
 ) -> Result<End> {
+    let (source, to) = (Arc::clone(&spec.source), Arc::clone(&spec.target));
+    let systems: [(Side, &dyn Inspect); 2] = [(Side::Source, &*source), (Side::Target, &*to)];
     let before_stream = async {
         report.phase(TaskPhase::Preparing);
         let target = |error: Error| error.at(Side::Target);
@@ -133,7 +136,7 @@ async fn run_once(
     let (epoch, from, phases, tables) = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(End::Stopped),
-        ready = before_stream => ready?,
+        ready = while_answering(before_stream, &systems, || report.moved()) => ready?,
     };
     spec.expects_checkpoint = true;
     let apart = spec.target.capabilities().apart;
@@ -191,12 +194,7 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
     // A table that was followed lacks whatever happened since, whoever remembers the run.
     let followed = |table: &TableCheckpoint| table.phase != TablePhase::Waiting;
     if spec.expects_checkpoint || checkpoint.tables.iter().any(followed) {
-        return Err(Error::new(
-            Kind::PositionLost,
-            "the target has no checkpoint of this task",
-        )
-        .with_hint("the target was restored or emptied: reset the task, so that it loads again")
-        .at(Side::Target));
+        return Err(checkpoint::gone());
     }
     let sources = plan.sources.iter();
     let tables: Vec<_> = sources.map(|s| s.schema.name.clone()).collect();

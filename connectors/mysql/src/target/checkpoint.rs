@@ -164,7 +164,11 @@ pub(super) async fn find(session: &mut Session, task: &TaskKey) -> Result<Option
                 Ok(found) if found.is_empty() => {}
                 Ok(_) => return Ok(Some(place.clone())),
                 // A place that is not ours to read, or half made, is not where our rows are.
-                Err(error) if matches!(error.kind(), Kind::Config | Kind::Schema) => {}
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        Kind::Config | Kind::Schema | Kind::PositionLost
+                    ) => {}
                 Err(error) => return Err(error),
             }
         }

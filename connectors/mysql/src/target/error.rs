@@ -11,6 +11,8 @@ use thalweg_core::{Error, Kind, Side};
 
 use crate::error::plain;
 
+/// A row, or nothing of a row.
+const ANY_ROW: &str = "a row";
 const CORRECT: &str =
     "correct the row at the source, or change the target column so that it takes the value";
 const RULE: &str = "the target table has a rule that the source's does not: drop the constraint, \
@@ -275,7 +277,7 @@ pub(super) fn convert(error: My) -> Error {
     let My::Server(server) = error else {
         return plain(error).at(Side::Target);
     };
-    refused(&server, "a row", "")
+    refused(&server, ANY_ROW, "")
 }
 
 /// A driver's error as ours, of a statement that writes rows of `table`.
@@ -292,12 +294,24 @@ pub(super) fn convert_for(error: My, table: &TargetTable) -> Error {
 
 fn refused(server: &ServerError, what: &str, place: &str) -> Error {
     let errno = server.code;
+    // Not a table of the task but where we keep what it has.
+    if matches!(errno, 1146 | 1049)
+        && ["'thalweg.", "._thalweg_"]
+            .iter()
+            .any(|ours| server.message.contains(ours))
+    {
+        return thalweg_core::checkpoint::gone();
+    }
     let message = match entry(errno) {
         Some((_, Kind::Data, _)) => format!("the server refused {what} ({errno}{place})"),
         // What it does not understand it quotes, values and all; the same may be true of errors we
         // have never met.
         Some((1064, ..)) | None => format!("the server refused a statement ({errno}{place})"),
-        Some(_) => format!("the server refused ({errno}): {}", server.message),
+        Some(_) if what == ANY_ROW => format!("the server refused ({errno}): {}", server.message),
+        Some(_) => format!(
+            "writing {what}: the server refused ({errno}): {}",
+            server.message
+        ),
     };
     let error = Error::new(kind_of(errno), message).at(Side::Target);
     match entry(errno) {

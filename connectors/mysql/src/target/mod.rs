@@ -34,7 +34,7 @@ use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::{Error, Kind, Result, Side};
+use thalweg_core::{Error, Result, Side};
 
 use self::checkpoint::Place;
 use self::session::{Flavor, Session};
@@ -255,14 +255,6 @@ impl Owner {
     }
 
     fn fenced(&self) -> Error {
-        Error::new(
-            Kind::Fenced,
-            format!("a newer owner has task {}", self.task),
-        )
-        .with_hint(
-            "another server with a copy of this one's data directory runs the task: end one of \
-             the two, then run the task where it is to stay",
-        )
-        .at(Side::Target)
+        thalweg_core::checkpoint::fenced(&self.task)
     }
 }

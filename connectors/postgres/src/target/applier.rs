@@ -24,7 +24,7 @@ use super::merged::{Merged, Ops};
 use super::rows::Rows;
 use super::{Owner, checkpoint, layouts, ledger};
 use crate::config::Connection;
-use crate::error::convert;
+use crate::error::{convert, of_table};
 
 /// Below this many operations one statement each is faster than staging.
 const BULK_OPS_MIN: usize = 50;
@@ -246,10 +246,12 @@ impl PostgresApplier {
         counts: &mut [TableCounts],
     ) -> Result<(), BulkError> {
         let client = &self.connection.client;
+        let plan = Arc::clone(&self.plan);
         let missing = || Error::bug("a folded table without staging");
         for table in folded(nets).filter(|_| !staged) {
             let slot = stage_of(&mut self.staged, table).ok_or_else(missing)?;
-            slot.stage(client, &batch.rows, table).await?;
+            let staged = slot.stage(client, &batch.rows, table).await;
+            staged.map_err(|error| error.of(&plan, table.target))?;
         }
         // Children before parents when rows go, parents before children when they come.
         for table in folded(nets).rev() {
@@ -263,15 +265,16 @@ impl PostgresApplier {
                 });
                 follower.follow(client, batch, target, gone).await?;
             }
-            staged.delete(client, table, counts).await?;
+            let deleted = staged.delete(client, table, counts).await;
+            deleted.map_err(|error| error.of(&plan, table.target))?;
         }
         let may_insert = self.plan.operations.insert;
         for table in folded(nets) {
             let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            staged
-                .write(client, &batch.rows, table, may_insert, counts)
-                .await?;
+            let written = staged.write(client, &batch.rows, table, may_insert, counts);
+            let written = written.await;
+            written.map_err(|error| error.of(&plan, table.target))?;
             if let Some(follower) = &mut self.follower {
                 let (rows, target) = (&batch.rows, table.target);
                 let update = |&(before, after): &(usize, usize)| {
@@ -301,8 +304,9 @@ impl PostgresApplier {
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
             if table.merged() {
+                let name = table.name.clone();
                 let done = self.apply_merged(&batch.rows, op, counts).await;
-                done.map_err(|error| error.error)?;
+                done.map_err(|error| of_table(error.error, &name))?;
                 continue;
             }
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
@@ -329,8 +333,9 @@ impl PostgresApplier {
                 }
                 _ => None,
             };
-            rows.apply(client, table, &batch.rows, op.op, operations, counts)
-                .await?;
+            let applied = rows.apply(client, table, &batch.rows, op.op, operations, counts);
+            let applied = applied.await;
+            applied.map_err(|error| of_table(error, &table.name))?;
             if let Some((follower, moved)) = moved {
                 let moved = std::iter::once(moved);
                 let followed = follower.follow(client, batch, op.target, moved);

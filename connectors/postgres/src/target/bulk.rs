@@ -15,7 +15,7 @@ use tokio_postgres::{Client, Statement};
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::stage::Stage;
 use super::{FIELDS_BYTES, column_list, send};
-use crate::error::convert;
+use crate::error::{convert, of_table};
 use crate::schema::{quote, quote_table};
 
 /// Sent at once: the batch is never in memory a second time.
@@ -47,6 +47,19 @@ pub(super) struct Bulk {
 pub(super) struct BulkError {
     pub(super) error: Error,
     pub(super) retry_in_order: bool,
+}
+
+impl BulkError {
+    /// [`of_table`].
+    pub(super) fn of(self, plan: &Plan, target: usize) -> Self {
+        match plan.targets.get(target) {
+            Some(table) => BulkError {
+                error: of_table(self.error, &table.name),
+                ..self
+            },
+            None => self,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for BulkError {

@@ -24,7 +24,7 @@ use super::merged::{Merged, Staging};
 use super::stage::Stage;
 use super::{FIELDS_BYTES, Owner, copy_sql, ledger, send, side};
 use crate::config::Connection;
-use crate::error::convert;
+use crate::error::{convert, of_table};
 use crate::schema::quote_table;
 
 pub(super) struct PostgresLoader {
@@ -95,6 +95,14 @@ impl PostgresLoader {
             side::empty(client, &self.owner.task, &table.name).await?;
         }
         ledger::begin(client, &self.owner.task, &table.name, fingerprint).await
+    }
+
+    /// An error of a row, with its table.
+    fn named(&self, error: Error) -> Error {
+        match self.table() {
+            Ok(table) => of_table(error, &table.name),
+            Err(_) => error,
+        }
     }
 
     async fn open_copy(&self) -> Result<Copy> {
@@ -224,7 +232,8 @@ impl Loader for PostgresLoader {
     }
 
     async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        self.add(rows, RowEncoder::rows).await
+        let added = self.add(rows, RowEncoder::rows).await;
+        added.map_err(|error| self.named(error))
     }
 
     fn wire(&self) -> Option<WireForm> {
@@ -233,12 +242,13 @@ impl Loader for PostgresLoader {
     }
 
     async fn load_wire(&mut self, rows: &RowBatch) -> Result<()> {
-        self.add(rows, RowEncoder::relayed).await
+        let added = self.add(rows, RowEncoder::relayed).await;
+        added.map_err(|error| self.named(error))
     }
 
     async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
         let rows = match self.copy.take() {
-            Some(under) => self.end(under).await?,
+            Some(under) => self.end(under).await.map_err(|error| self.named(error))?,
             None => 0,
         };
         if rows != chunk.map_or(0, |chunk| chunk.rows) {

@@ -26,7 +26,7 @@ use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
-use thalweg_core::{Error, Kind, Result, Side};
+use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
 
 use crate::config::{Connection, connect};
@@ -322,15 +322,7 @@ impl Owner {
         if rows == 1 {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Fenced,
-            format!("a newer owner has task {}", self.task),
-        )
-        .with_hint(
-            "another server with a copy of this one's data directory runs the task: end one of \
-             the two, then run the task where it is to stay",
-        )
-        .at(Side::Target))
+        Err(thalweg_core::checkpoint::fenced(&self.task))
     }
 }
 

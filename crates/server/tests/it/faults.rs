@@ -85,8 +85,8 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
     (fault.strike)(&world.site()).context("strike")?;
     let said = match fault.ends {
         Ends::GoesOn => "goes on".to_owned(),
-        Ends::Waits => {
-            let said = world.waits()?;
+        Ends::Waits(says) => {
+            let said = world.waits(says)?;
             (fault.mend)(&world.site()).context("mend")?;
             format!("waits ({said})")
         }
@@ -144,7 +144,7 @@ fn page() -> String {
         };
         let then = match fault.ends {
             Ends::GoesOn => "goes on by itself".to_owned(),
-            Ends::Waits => "waits and says why; goes on by itself when it is over".to_owned(),
+            Ends::Waits(_) => "waits and says why; goes on by itself when it is over".to_owned(),
             Ends::Stops(says, again) => format!("stops, says “{says}” and the fix; {again}"),
         };
         let (name, load, stream) = (fault.name, column(Phase::Load), column(Phase::Stream));

@@ -69,11 +69,14 @@ pub(super) const FAULTS: &[Fault] = &[
         strike: |site| {
             site.lab.client.stop_task(site.task)?;
             site.end_sessions(Source)?;
+            let first = |text: String| text.split_whitespace().next().map(str::to_owned);
+            let last = first(site.sql(Source, "SHOW MASTER STATUS", "")?);
             site.insist(|| {
+                // The server keeps files for a while that somebody read or that are not on disk.
                 let purge = "FLUSH BINARY LOGS; PURGE BINARY LOGS BEFORE now() + INTERVAL 1 DAY; \
                              SHOW BINARY LOGS";
                 let left = site.sql(Source, purge, "")?;
-                anyhow::ensure!(left.lines().count() <= 1, "it is kept: {left}");
+                anyhow::ensure!(first(left.clone()) > last, "it is kept: {left}");
                 Ok(())
             })?;
             site.lab.client.run_task(site.task)
@@ -118,7 +121,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "a table of the source is truncated",
         strike: |site| {
-            let sql = "CREATE TABLE kept AS SELECT * FROM item WHERE id < 1000; TRUNCATE TABLE item; \
+            let sql = "CREATE TABLE kept AS SELECT * FROM item; TRUNCATE TABLE item; \
                        INSERT INTO item SELECT * FROM kept; DROP TABLE kept";
             site.insist(|| {
                 let clean = "DROP TABLE IF EXISTS kept";
@@ -302,7 +305,7 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "a table of the source is dropped",
         ends: Ends::Stops("item", Again::Reset),
         strike: |site| {
-            let away = "CREATE TABLE kept AS SELECT * FROM item WHERE id < 3000; DROP TABLE item";
+            let away = "CREATE TABLE kept AS SELECT * FROM item; DROP TABLE item";
             site.insist(|| {
                 let clean = "DROP TABLE IF EXISTS kept";
                 site.sql(Source, clean, clean)?;

@@ -55,8 +55,8 @@ impl fmt::Display for Again {
 pub(super) enum Ends {
     /// It goes on by itself.
     GoesOn,
-    /// It says that it waits, and goes on by itself when it is mended.
-    Waits,
+    /// It says that it waits, with these words, and goes on by itself when it is mended.
+    Waits(&'static str),
     /// It stops, says this, and goes on when it is mended and started again.
     Stops(&'static str, Again),
 }
@@ -250,7 +250,7 @@ const PLACES: &[Fault] = &[
         })
     },
     Fault {
-        ends: Ends::Waits,
+        ends: Ends::Waits(""),
         mend: |site| back(site, Source),
         ..network(
             "the network to the source is gone, and nobody is told",
@@ -258,7 +258,11 @@ const PLACES: &[Fault] = &[
         )
     },
     Fault {
-        ends: Ends::Waits,
+        ends: Ends::Waits("answer"),
+        not: Some((
+            Phase::Load,
+            "what is met first differs: rows that are sent, or a new connection",
+        )),
         mend: |site| back(site, Target),
         ..network(
             "the network to the target is gone, and nobody is told",
@@ -395,7 +399,7 @@ const PLACES: &[Fault] = &[
     },
     Fault {
         name: "the source takes no more connections of the user",
-        ends: Ends::Waits,
+        ends: Ends::Waits("connections"),
         source: Some(Postgres),
         strike: |site| connections(site, Source, 0),
         mend: |site| connections(site, Source, -1),
@@ -403,7 +407,7 @@ const PLACES: &[Fault] = &[
     },
     Fault {
         name: "the target takes no more connections of the user",
-        ends: Ends::Waits,
+        ends: Ends::Waits("connections"),
         target: Some(Postgres),
         strike: |site| connections(site, Target, 0),
         mend: |site| connections(site, Target, -1),

@@ -1,9 +1,10 @@
 //! What can happen to the target, its tables and rows.
 
+use anyhow::Result;
 use thalweg_core::Side::{Source, Target};
 use thalweg_testkit::servers::System::Postgres;
 
-use super::site::pause;
+use super::site::{Site, pause};
 use super::table::{Again, Ends, Fault, MM, MP, PLAIN, PP, Phase};
 
 /// Where a load holds back what somebody does to the table.
@@ -16,6 +17,12 @@ const ROWS: Option<(Phase, &str)> = Some((
     Phase::Load,
     "rows of a table that is loaded are not there yet",
 ));
+
+/// Nobody knows any more whose rows there are: the task may replace them.
+fn replace(site: &Site) -> Result<()> {
+    let options = serde_json::json!({"existing_rows": "replace"});
+    site.lab.client.set_options(site.task, &options).map(drop)
+}
 
 /// All of it.
 pub(super) const FAULTS: &[Fault] = &[
@@ -176,8 +183,8 @@ pub(super) const FAULTS: &[Fault] = &[
         },
         mend: |site| {
             // The right to a database goes with it.
-            site.sql(Target, "GRANT ALL ON thalweg.* TO {user}", "SELECT 1")
-                .map(drop)
+            site.sql(Target, "GRANT ALL ON thalweg.* TO {user}", "SELECT 1")?;
+            replace(site)
         },
         not: HELD,
         ..PLAIN
@@ -189,6 +196,7 @@ pub(super) const FAULTS: &[Fault] = &[
             let delete = "DELETE FROM thalweg.checkpoint_table; DELETE FROM thalweg.checkpoint";
             site.sql(Target, delete, delete).map(drop)
         },
+        mend: replace,
         not: HELD,
         ..PLAIN
     },
@@ -211,7 +219,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "a column of the target is made too narrow",
         gate: &[(MP, Phase::Stream)],
-        ends: Ends::Stops("code", Again::Run),
+        ends: Ends::Stops("item", Again::Run),
         strike: |site| {
             let mariadb = "ALTER TABLE item MODIFY code VARCHAR(12) NOT NULL";
             let postgres = "ALTER TABLE item ALTER COLUMN code TYPE varchar(12)";
@@ -247,7 +255,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "the disk of the target is full for a while",
-        ends: Ends::Waits,
+        ends: Ends::Waits("could not extend file"),
         target: Some(Postgres),
         strike: |site| {
             let postgres = "CREATE FUNCTION theirs() RETURNS trigger LANGUAGE plpgsql AS \

@@ -285,8 +285,8 @@ impl World {
         Ok(())
     }
 
-    /// Waits until the task says that it waits, and why.
-    pub(super) fn waits(&self) -> Result<String> {
+    /// Waits until the task says that it waits, and why, in these words.
+    pub(super) fn waits(&self, says: &str) -> Result<String> {
         self.until("it waits", |status| {
             let message = status
                 .pointer("/last_error/message")
@@ -295,7 +295,9 @@ impl World {
             if phase == Some("Failed") {
                 bail!("the task failed: {status}");
             }
-            Ok(message.map(str::to_owned))
+            Ok(message
+                .filter(|said| said.contains(says))
+                .map(str::to_owned))
         })
     }
 
