@@ -181,8 +181,8 @@ pub(crate) fn convert_connect(
     side: Side,
 ) -> Error {
     let hint = error
-        .code()
-        .and_then(|code| login_hint(code.code(), config));
+        .as_db_error()
+        .and_then(|db| login_hint(db.code().code(), db.message(), config));
     let converted = match side {
         Side::Source => asking(error),
         Side::Target => convert(error),
@@ -196,17 +196,14 @@ pub(crate) fn convert_connect(
 /// A login the source refused.
 pub(crate) fn not_connected(refusal: &Refusal, config: &DataSourceConfig) -> Error {
     let error = refused(refusal);
-    if refusal.message.contains("walsender") && refusal.code == "42501" {
-        return error.with_hint(format!("ALTER ROLE {} REPLICATION", quote(&config.user)));
-    }
-    match login_hint(&refusal.code, config) {
+    match login_hint(&refusal.code, &refusal.message, config) {
         Some(hint) => error.with_hint(hint),
         None => error,
     }
 }
 
 /// What helps against a login that was refused.
-fn login_hint(code: &str, config: &DataSourceConfig) -> Option<String> {
+fn login_hint(code: &str, message: &str, config: &DataSourceConfig) -> Option<String> {
     let (user, database) = (quote(&config.user), quote(&config.database));
     Some(match code {
         "28P01" => format!(
@@ -217,6 +214,7 @@ fn login_hint(code: &str, config: &DataSourceConfig) -> Option<String> {
              pg_hba.conf such as: hostssl {database} {user} samenet scram-sha-256"
         ),
         "3D000" => format!("CREATE DATABASE {database} ENCODING 'UTF8'"),
+        "42501" if message.contains("walsender") => format!("ALTER ROLE {user} REPLICATION"),
         "42501" => format!("GRANT CONNECT ON DATABASE {database} TO {user}"),
         _ => return None,
     })
