@@ -12,7 +12,7 @@ macro_rules! pairs {
     ($body:ident) => {
         pairs!($body, #[cfg(all())]);
     };
-    ($body:ident, #[$postgres:meta]) => {
+    ($body:ident, #[$postgres:meta] $(,)?) => {
         #[test]
         fn mariadb_to_postgres() {
             $body(System::MariaDb, System::Postgres);

@@ -255,10 +255,14 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "every row is changed in one transaction",
         gate: &[(PM, Phase::Load), (MM, Phase::Load)],
         strike: |site| {
-            let sql = "UPDATE item SET n = n + 1, code = concat(code, '+')";
-            site.sql(Source, sql, sql)?;
-            let sql = "UPDATE item SET code = replace(code, '+', '')";
-            site.sql(Source, sql, sql).map(drop)
+            // Where it meets the others in a deadlock it is tried again.
+            for sql in [
+                "UPDATE item SET n = n + 1, code = concat(code, '+')",
+                "UPDATE item SET code = replace(code, '+', '')",
+            ] {
+                site.insist(|| site.sql(Source, sql, sql).map(drop))?;
+            }
+            Ok(())
         },
         ..PLAIN
     },
@@ -269,7 +273,7 @@ pub(super) const FAULTS: &[Fault] = &[
                 let sql = format!(
                     "UPDATE item SET id = id {by} WHERE id % 100000 BETWEEN 1000 AND 1999 AND id < 300000"
                 );
-                site.sql(Source, &sql, &sql)?;
+                site.insist(|| site.sql(Source, &sql, &sql).map(drop))?;
             }
             Ok(())
         },

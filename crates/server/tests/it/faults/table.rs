@@ -258,6 +258,7 @@ const PLACES: &[Fault] = &[
         )
     },
     Fault {
+        gate: &[(MP, Phase::Stream)],
         ends: Ends::Waits("answer"),
         not: Some((
             Phase::Load,
@@ -314,6 +315,7 @@ const PLACES: &[Fault] = &[
     },
     Fault {
         name: "thalweg is killed",
+        gate: &[(PM, Phase::Load), (MM, Phase::Load)],
         strike: |site| {
             site.lab.thalweg.kill();
             site.lab.thalweg.restart()

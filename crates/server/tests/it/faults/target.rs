@@ -60,15 +60,15 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "statements at the target have one millisecond",
+        // At a MariaDB it is a setting for everybody, who resets it as well.
+        target: Some(Postgres),
         strike: |site| {
-            let set = "SET GLOBAL max_statement_time = 0.001";
-            let postgres = "ALTER USER {user} SET statement_timeout = '1ms'";
-            site.sql(Target, set, postgres)?;
+            let set = "ALTER USER {user} SET statement_timeout = '1ms'";
+            site.sql(Target, "", set)?;
             site.end_sessions(Target)?;
             pause(1_000);
-            let reset = "SET GLOBAL max_statement_time = 0";
-            let postgres = "ALTER USER {user} RESET statement_timeout";
-            site.sql(Target, reset, postgres).map(drop)
+            let reset = "ALTER USER {user} RESET statement_timeout";
+            site.sql(Target, "", reset).map(drop)
         },
         ..PLAIN
     },
