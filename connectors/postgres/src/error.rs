@@ -350,7 +350,8 @@ pub(crate) fn plain(error: tokio_postgres::Error) -> Error {
     };
     let code = db.code().code();
     // Not a table of the task but where we keep what it has.
-    if matches!(code, "42P01" | "3F000") && db.message().contains("\"thalweg") {
+    let ours = |name: &&str| db.message().contains(*name);
+    if matches!(code, "42P01" | "3F000") && ["\"thalweg.", "\"thalweg\""].iter().any(ours) {
         return thalweg_core::checkpoint::gone();
     }
     let kind = kind_of(code);

@@ -304,9 +304,9 @@ impl PostgresApplier {
             let counts = counts.get_mut(op.target).ok_or_else(missing)?;
             let table = self.plan.targets.get(op.target).ok_or_else(missing)?;
             if table.merged() {
-                let name = table.name.clone();
-                let done = self.apply_merged(&batch.rows, op, counts).await;
-                done.map_err(|error| of_table(error.error, &name))?;
+                if let Err(error) = self.apply_merged(&batch.rows, op, counts).await {
+                    return Err(error.of(&self.plan, op.target).error);
+                }
                 continue;
             }
             let slot = self.rows.get_mut(op.target).ok_or_else(missing)?;
