@@ -51,23 +51,25 @@ pub(crate) fn quote(name: &str) -> String {
     format!("`{}`", name.replace('`', "``"))
 }
 
+/// What a column is asked for as, so that [`push`] can read it.
+pub(crate) fn read(column: &str, meaning: &Meaning) -> String {
+    match meaning {
+        Meaning::Enum(_) | Meaning::Set(_) | Meaning::Bits(_) => {
+            format!("CAST({column} AS UNSIGNED)")
+        }
+        Meaning::Uuid | Meaning::Inet6 => format!("CAST({column} AS BINARY(16))"),
+        Meaning::Inet4 => format!("CAST({column} AS BINARY(4))"),
+        _ => column.to_owned(),
+    }
+}
+
 fn select(chunk: &Chunk, meanings: &[(Meaning, ColumnType)]) -> Result<String> {
     let schema = &chunk.schema;
     let list: Vec<String> = schema
         .columns
         .iter()
         .zip(meanings)
-        .map(|(c, (meaning, _))| {
-            let name = quote(&c.name);
-            match meaning {
-                Meaning::Enum(_) | Meaning::Set(_) | Meaning::Bits(_) => {
-                    format!("CAST({name} AS UNSIGNED)")
-                }
-                Meaning::Uuid | Meaning::Inet6 => format!("CAST({name} AS BINARY(16))"),
-                Meaning::Inet4 => format!("CAST({name} AS BINARY(4))"),
-                _ => name,
-            }
-        })
+        .map(|(c, (meaning, _))| read(&quote(&c.name), meaning))
         .collect();
     let mut select = format!(
         "SELECT {} FROM {}.{}",

@@ -17,7 +17,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use thalweg_core::ports::{Chunk, ChunkReader, StreamLimits, WireForm};
+use thalweg_core::ports::{Chunk, ChunkReader, Gate, StreamLimits, WireForm};
 use thalweg_core::position::Visibility;
 use thalweg_core::range::KeyRange;
 use thalweg_core::schema::TableSchema;
@@ -44,6 +44,8 @@ const BATCH_BYTES: usize = 1 << 20;
 const AROUND: usize = 65_536;
 /// How long a transaction may be between its commit record and its visibility.
 const GRACE: Duration = Duration::from_secs(5);
+/// Where the server may take longer to flush a commit, the end of what was written is waited for.
+const FLUSH_MAX: Duration = Duration::from_millis(1500);
 /// How long transactions are waited for that may have committed or may write to a table unseen.
 const RUNNING_WAIT: Duration = Duration::from_secs(30);
 
@@ -70,14 +72,15 @@ pub(crate) struct Rows {
     done: bool,
 }
 
-/// Opens a chunk.
+/// Opens a chunk. With a gate, in a snapshot of the present, before which the gate is closed.
 pub(crate) async fn open(
     source: &PostgresSource,
     chunk: &Chunk,
     limits: StreamLimits,
+    gate: Option<&dyn Gate>,
 ) -> Result<Reader> {
     let connection = source.opener().await?;
-    let reader = open_by(&connection.client, source, chunk, limits).await?;
+    let reader = open_by(&connection.client, source, chunk, limits, gate).await?;
     source.put_back(connection);
     Ok(reader)
 }
@@ -87,6 +90,7 @@ async fn open_by(
     source: &PostgresSource,
     chunk: &Chunk,
     limits: StreamLimits,
+    gate: Option<&dyn Gate>,
 ) -> Result<Reader> {
     let config = &source.config;
     let table = &chunk.schema.name;
@@ -94,7 +98,7 @@ async fn open_by(
     let name = slot::session_name(&config.application_name, "load");
     let mut session = Connection::open(config, &name, Purpose::Sql).await?;
     session.query(session::PINNED).await?;
-    let shared = source.shared();
+    let shared = source.shared().filter(|_| gate.is_none());
     let mut locked = lock(&mut session, client, &chunk.schema, shared.as_ref()).await?;
     if let Some(shared) = &locked.shared {
         let take = format!("SET TRANSACTION SNAPSHOT '{}'", shared.name);
@@ -107,10 +111,12 @@ async fn open_by(
     let seen = match &locked.shared {
         Some(shared) => shared.seen.clone(),
         None => {
-            source.unshare();
+            if gate.is_none() {
+                source.unshare();
+            }
             let since = Instant::now();
             loop {
-                if let Some(seen) = own_snapshot(&mut session, client).await? {
+                if let Some(seen) = own_snapshot(&mut session, client, gate).await? {
                     break seen.visibility();
                 }
                 if since.elapsed() >= RUNNING_WAIT {
@@ -229,8 +235,15 @@ fn one(rows: Vec<Vec<Option<String>>>) -> Result<String> {
 }
 
 /// Takes a snapshot that sees all that has been sent so far; `None` if what it sees is not known.
-async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Option<Seen>> {
+async fn own_snapshot(
+    session: &mut Connection,
+    client: &Client,
+    gate: Option<&dyn Gate>,
+) -> Result<Option<Seen>> {
     settle(client, Wait::Commits).await?;
+    if let Some(gate) = gate {
+        gate.close().await;
+    }
     let snapshot = snapshot_text(session, client).await?;
     // Asked outside the snapshot and after it. Just behind the head of a page nothing is written yet,
     // and a stream that has come to the page's begin will not go on to its head.
@@ -243,7 +256,11 @@ async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Optio
         )
         .await
         .map_err(asking)?;
-    let end = source::lsn(row.get(0))?;
+    let standby: bool = row.get(2);
+    let mut end = source::lsn(row.get(0))?;
+    if gate.is_some() && !standby {
+        end = flushed(client, end).await?;
+    }
     let block = u64::try_from(row.get::<_, i32>(1)).unwrap_or(8_192).max(1);
     let in_page = end.0 % block;
     let before = if in_page <= 40 {
@@ -254,8 +271,31 @@ async fn own_snapshot(session: &mut Connection, client: &Client) -> Result<Optio
     let seen = seen(&snapshot, Lsn(before))?;
     // A standby keeps the transactions in progress in another place than its answer is made of
     // (`GetSnapshotData`, `pg_current_snapshot`): only where none can be between the two is it true.
-    let standby: bool = row.get(2);
     Ok((!standby || seen.xmin == seen.xmax).then_some(seen))
+}
+
+/// Behind what snapshots see now, given the end of what was written. What was written may lie there
+/// unflushed for many seconds while nobody commits, and is not sent before. But a transaction is seen
+/// only when its commit is flushed, or was flushed at most three times `wal_writer_delay` later
+/// (`synchronous_commit = off`); so the end of what is flushed by then will do.
+/// <https://www.postgresql.org/docs/15/wal-async-commit.html>
+async fn flushed(client: &Client, written: Lsn) -> Result<Lsn> {
+    const ASK: &str = "SELECT pg_current_wal_flush_lsn()::text, \
+        (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_writer_delay')";
+    let since = Instant::now();
+    loop {
+        let row = client.query_one(ASK, &[]).await.map_err(asking)?;
+        let flushed = source::lsn(row.get(0))?;
+        let delay = u64::try_from(row.get::<_, i64>(1)).unwrap_or(0);
+        let delay = Duration::from_millis(3 * delay + 100);
+        if flushed >= written || delay > FLUSH_MAX {
+            return Ok(written);
+        }
+        if since.elapsed() >= delay {
+            return Ok(flushed);
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// A standby that is never idle.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Gate, Inspect, Source,
     StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
@@ -419,7 +419,18 @@ impl Source for PostgresSource {
         _from: &Position,
         limits: StreamLimits,
     ) -> Result<Box<dyn ChunkReader>> {
-        let reader = Box::pin(snapshot::open(self, chunk, limits)).await?;
+        let reader = Box::pin(snapshot::open(self, chunk, limits, None)).await?;
+        Ok(Box::new(reader))
+    }
+
+    async fn read_now(
+        &self,
+        chunk: &Chunk,
+        _from: &Position,
+        limits: StreamLimits,
+        gate: &dyn Gate,
+    ) -> Result<Box<dyn ChunkReader>> {
+        let reader = Box::pin(snapshot::open(self, chunk, limits, Some(gate))).await?;
         Ok(Box::new(reader))
     }
 

@@ -21,6 +21,8 @@ pub enum Subject {
     Task,
     /// A mapping of a task.
     Mapping,
+    /// A verification of a task.
+    Verification,
 }
 
 /// Why a call was not done.
@@ -39,6 +41,10 @@ pub enum Error {
     Mapping(String),
     /// The task is running and the call needs it stopped.
     Running(String),
+    /// The task is not running and the call needs it to be.
+    NotRunning(String),
+    /// More of this waits already than may; later it will do.
+    TooMany(String),
     /// The task could not be started.
     Start(String),
     /// The task could not be stopped.
@@ -91,6 +97,8 @@ impl fmt::Display for Error {
             Error::Parameters(text)
             | Error::Mapping(text)
             | Error::Running(text)
+            | Error::NotRunning(text)
+            | Error::TooMany(text)
             | Error::Start(text)
             | Error::Stop(text)
             | Error::Unauthenticated(text)

@@ -1,5 +1,11 @@
 //! How lists and options lie in the catalogue: JSON with short names, written and read here only.
 
+mod verification;
+
+pub(crate) use verification::{
+    differences_read, differences_write, request_read, request_write, tables_read, tables_write,
+};
+
 use serde_json::{Map, Value, json};
 use thalweg_core::mapping::{
     CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions, UnfitValues,
@@ -37,6 +43,7 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
         "workers": options.workers,
         "chunk_rows": options.chunk_rows,
         "row_bytes_max": options.row_bytes_max,
+        "verify_rows_per_second": options.verify_rows_per_second,
     })
     .to_string()
 }
@@ -78,6 +85,7 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
             .unwrap_or(defaults.workers),
         chunk_rows: number("chunk_rows").unwrap_or(defaults.chunk_rows),
         row_bytes_max: number("row_bytes_max").unwrap_or(defaults.row_bytes_max),
+        verify_rows_per_second: number("verify_rows_per_second"),
     })
 }
 
@@ -188,6 +196,7 @@ mod tests {
             workers: 7,
             chunk_rows: 5_000,
             row_bytes_max: 12_345,
+            verify_rows_per_second: Some(9),
             ..TaskOptions::default()
         };
         assert_eq!(options_read(&options_write(&options)).unwrap(), options);

@@ -125,6 +125,9 @@ pub struct TaskOptions {
     pub chunk_rows: u64,
     /// The largest row taken, in bytes; a larger one is a data error before it is read.
     pub row_bytes_max: u64,
+    /// While the task runs its tables are verified again and again, and so many rows a second are read
+    /// for that at most; `None`: only when somebody asks for it.
+    pub verify_rows_per_second: Option<u64>,
 }
 
 impl Default for TaskOptions {
@@ -139,6 +142,7 @@ impl Default for TaskOptions {
             workers: 2,
             chunk_rows: 200_000,
             row_bytes_max: 64 << 20,
+            verify_rows_per_second: None,
         }
     }
 }

@@ -202,8 +202,17 @@ fn hash(key: &[u8]) -> u64 {
     FxBuildHasher.hash_one(key)
 }
 
+/// A hash of the key of a row.
+pub(crate) fn key_hash(row: RowRef<'_>, key: &[usize]) -> u64 {
+    let mut hasher = FxBuildHasher.build_hasher();
+    for column in key {
+        row.raw_cells().nth(*column).hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
 /// Whether two keys of a table are equal to the target only if their bytes are.
-fn has_exact_key(table: &TargetTable) -> bool {
+pub(crate) fn has_exact_key(table: &TargetTable) -> bool {
     let exact = |column: &ColumnSchema| match &column.ty {
         ColumnType::Int { .. }
         | ColumnType::Bool

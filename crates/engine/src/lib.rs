@@ -1,6 +1,7 @@
 //! The data plane: runs one task from load to stream to apply. It knows only the ports.
 
 mod answers;
+mod barrier;
 pub mod batch;
 pub mod ledger;
 pub mod limits;
@@ -12,3 +13,4 @@ pub mod status;
 mod stream;
 pub mod task;
 mod turns;
+pub mod verify;

@@ -8,6 +8,8 @@
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
+mod queue;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,16 +18,18 @@ use thalweg_core::batch::{ApplyBatch, RowOp};
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
 use thalweg_core::plan::{Fate, Plan};
-use thalweg_core::ports::{Applied, ChangeStream, Inspect};
+use thalweg_core::ports::{Applied, Inspect};
 use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result, Side};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use thalweg_core::{Error, Kind, Result, Side};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, while_answering};
+use crate::barrier::{Barrier, Meeting, Repaired, Taken};
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
@@ -34,15 +38,7 @@ use crate::runs::fold_runs;
 use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 use crate::turns::{self, Idle, Turn};
-
-/// A transaction and the memory it holds.
-type Queued = (Transaction, Held);
-
-/// Of the task's own budget and of the process's.
-type Held = [OwnedSemaphorePermit; 2];
-
-/// What a transaction takes beside its changes: itself, its identity and its position.
-const WAITING_BYTES: usize = 512;
+use queue::{Held, Queue, is_large, read, reader_error};
 
 /// Why following the source ended without an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +64,9 @@ pub(crate) struct Streaming<'a> {
     pub(crate) touched: Option<Arc<TouchedKeys>>,
     /// That one was a part of a huge transaction.
     pub(crate) in_parts: bool,
+    /// Where a verification looks at the tables, once they are live.
+    pub(crate) barrier: &'a Barrier,
+    pub(crate) live: bool,
 }
 
 impl Streaming<'_> {
@@ -88,7 +87,7 @@ impl Streaming<'_> {
             .stream(&from, &self.tables, limits)
             .await
             .map_err(|e| e.at(Side::Source))?;
-        let mut live = while_answering(self.go_live(&from, &mut idle), &target, || 0).await?;
+        self.live = while_answering(self.go_live(&from, &mut idle), &target, || 0).await?;
         self.report.phase(TaskPhase::Streaming);
 
         let (sender, receiver) = mpsc::channel(self.limits.queue);
@@ -111,7 +110,10 @@ impl Streaming<'_> {
             let (mut turn, whole) = match following.take() {
                 Some(turn) => (turn, true),
                 None => {
-                    let more = self.first(&mut queue, &mut open, &mut idle, stop).await?;
+                    let at = durable.borrow().clone();
+                    let more = self
+                        .first(&mut queue, &mut open, &mut idle, at, stop)
+                        .await?;
                     match more {
                         More::Stopped => return Ok(End::Stopped),
                         More::Ended => return Err(reader_error(&mut reader).await),
@@ -142,7 +144,7 @@ impl Streaming<'_> {
             };
             // The next batch is made, and begun, while the target works on this one. After a part of a
             // huge transaction comes the next, in the same target transaction.
-            let may_begin = live && whole;
+            let may_begin = self.live && whole;
             let mut next = Ok(());
             let mut blocked = false;
             let mut gone = pin!(answers::lost(&*to, Side::Target, || 0));
@@ -173,9 +175,9 @@ impl Streaming<'_> {
                     .confirm(&position)
                     .await
                     .map_err(|e| e.at(Side::Source))?;
-                if !live {
+                if !self.live {
                     let going = self.go_live(&position, &mut idle);
-                    live = while_answering(going, &target, || 0).await?;
+                    self.live = while_answering(going, &target, || 0).await?;
                 }
                 if stop.is_cancelled() {
                     return Ok(End::Stopped);
@@ -252,8 +254,33 @@ impl Streaming<'_> {
             open.full = true;
             return Ok(true);
         }
+        let verified = self.live && self.barrier.is_active();
+        if verified && !queue.parts {
+            let has_changes = !transaction.changes.changes.is_empty();
+            if self.barrier.halts()
+                || !self
+                    .barrier
+                    .admits(&transaction.id, has_changes, self.spec)?
+            {
+                queue.held = Some((transaction, held));
+                open.full = open.taken > 0;
+                return Ok(false);
+            }
+        }
+        let before = open.batch.ordered.len();
         self.add(&transaction, &mut open.batch, &mut open.gathered)?;
         open.taken += 1;
+        let mut barrier = false;
+        if verified {
+            let taken = Taken {
+                plan: &self.spec.plan,
+                id: &transaction.id,
+                ops: open.batch.ordered.get(before..).unwrap_or_default(),
+                rows: &open.batch.rows,
+                end: transaction.commit.as_ref().map(|commit| &commit.position),
+            };
+            barrier = self.barrier.taken(&taken, self.spec)?;
+        }
         if is_large(&transaction, self.limits) {
             open.gathered.held.push(held);
         }
@@ -273,29 +300,47 @@ impl Streaming<'_> {
         let written = &mut open.gathered.written;
         written.commit_us = commit.time_us.or(written.commit_us);
         // One without changes moves the position only.
-        let counts = u64::from(has_changes || std::mem::take(&mut queue.parts));
+        let parts = std::mem::take(&mut queue.parts);
+        let counts = u64::from(has_changes || parts);
         written.transactions += counts;
         open.batch.transactions += counts;
         open.batch.position = Some(commit.position);
-        open.full = open.batch.ordered.len() >= self.limits.batch_ops
+        open.full = barrier
+            || open.batch.ordered.len() >= self.limits.batch_ops
             || open.batch.rows.bytes() >= self.limits.batch_bytes;
         Ok(true)
     }
 
-    /// Waits until there is something in the open batch.
+    /// Waits until there is something in the open batch. Nothing is under way, and all before `at` is
+    /// durable.
     async fn first(
         &mut self,
         queue: &mut Queue,
         open: &mut Open,
         idle: &mut Idle,
+        at: Position,
         stop: &CancellationToken,
     ) -> Result<More> {
         idle.close_spare();
         while open.taken == 0 {
+            let between = self.live && self.barrier.is_active() && !queue.parts;
+            let stands = match between {
+                false => None,
+                true => match self.barrier.meet(&at, self.spec)? {
+                    Meeting::Go => None,
+                    Meeting::Stand(until) => Some(until),
+                    Meeting::Repair(batch) => {
+                        self.repair(*batch, &at, idle).await?;
+                        continue;
+                    }
+                },
+            };
             let next = tokio::select! {
                 biased;
                 () = stop.cancelled() => return Ok(More::Stopped),
-                next = queue.next() => next,
+                () = self.barrier.news() => continue,
+                () = until(stands) => continue,
+                next = queue.next(), if stands.is_none() => next,
                 () = tokio::time::sleep(turns::SPARE_KEPT), if idle.has_spare() => {
                     idle.close_spare();
                     continue;
@@ -314,6 +359,18 @@ impl Streaming<'_> {
     /// early when nothing more can come. Cancel-safe: what was taken stays in the batch.
     async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
         while !open.full {
+            if self.live && !queue.parts && self.barrier.halts() {
+                if open.taken > 0 {
+                    open.full = true;
+                    break;
+                }
+                let until = self.barrier.halts_until();
+                tokio::select! {
+                    () = self.barrier.news() => {}
+                    () = tokio::time::sleep_until(until) => {}
+                }
+                continue;
+            }
             // Not too many at a time: the batch before is written meanwhile.
             for _ in 0..TAKEN_AT_ONCE {
                 if open.full || !self.take_one(queue, open)? {
@@ -392,6 +449,50 @@ impl Streaming<'_> {
         Ok(gathered)
     }
 
+    /// Writes what a verification repairs. What the target refuses is told there, and does not stop the
+    /// task.
+    async fn repair(
+        &mut self,
+        mut batch: ApplyBatch,
+        at: &Position,
+        idle: &mut Idle,
+    ) -> Result<()> {
+        let plan = &self.spec.plan;
+        let moved = self.barrier.still(&mut batch, plan);
+        let rows = batch.ordered.len() as u64;
+        let done = Repaired { rows, moved };
+        if rows == 0 {
+            self.barrier.repaired(Ok(done));
+            return Ok(());
+        }
+        batch.position = Some(at.clone());
+        // What follows at the source from a row that comes or goes has been repaired or will be.
+        batch.kept = (0..plan.targets.len()).collect();
+        let gathered = Gathered {
+            batches: vec![batch],
+            ..Gathered::default()
+        };
+        let mut turn = idle.write(gathered)?;
+        let to = &*self.spec.target;
+        let written = tokio::select! {
+            written = turn.done() => written,
+            gone = answers::lost(to, Side::Target, || 0) => return Err(gone),
+        };
+        match written {
+            Ok(written) => {
+                idle.put(written.applier, written.gave_way);
+                self.barrier.repaired(Ok(done));
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), Kind::Data | Kind::Schema | Kind::Config) => {
+                self.barrier.repaired(Err(error));
+                *idle = Idle::open(self.spec, self.epoch).await?;
+                Ok(())
+            }
+            Err(error) => Err(error.at(Side::Target)),
+        }
+    }
+
     fn add(
         &mut self,
         transaction: &Transaction,
@@ -428,6 +529,14 @@ impl Streaming<'_> {
         into.written.changed.merge(&projected.changed);
         into.read.bytes += transaction.log_bytes;
         Ok(())
+    }
+}
+
+/// Waits until then; for ever if there is no such moment.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -542,11 +651,6 @@ pub(crate) struct Gathered {
     held: Vec<Held>,
 }
 
-/// Whether a transaction has a row of unusual size: its parts are smaller otherwise.
-fn is_large(transaction: &Transaction, limits: &Limits) -> bool {
-    transaction.changes.bytes() > limits.batch_bytes.max(2 * limits.part_bytes)
-}
-
 /// Bytes of the row images that a batch brings to the target.
 fn bytes_written(batch: &ApplyBatch) -> u64 {
     let rows = batch.ordered.iter().filter_map(|op| match op.op {
@@ -554,67 +658,6 @@ fn bytes_written(batch: &ApplyBatch) -> u64 {
         RowOp::Delete(_) | RowOp::Truncate => None,
     });
     rows.map(|row| batch.rows.row(row).bytes() as u64).sum()
-}
-
-/// What waits for the applier.
-struct Queue {
-    receiver: mpsc::Receiver<Queued>,
-    /// Taken out of the queue, not yet into a batch.
-    held: Option<Queued>,
-    /// Parts of a transaction were taken, its end was not.
-    parts: bool,
-}
-
-impl Queue {
-    /// Waits for the next; `None` when the reader has ended. Cancel-safe.
-    async fn next(&mut self) -> Option<Queued> {
-        match self.held.take() {
-            Some(held) => Some(held),
-            None => self.receiver.recv().await,
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.held.is_none() && self.receiver.is_empty()
-    }
-
-    fn ready(&mut self) -> Option<Queued> {
-        self.held.take().or_else(|| self.receiver.try_recv().ok())
-    }
-}
-
-/// Reads until the stream fails or nobody listens any more. Behind a row of unusual size it waits until
-/// that is applied: two of them at a time take more memory than is gained.
-async fn read(
-    mut source: Box<dyn ChangeStream>,
-    sender: mpsc::Sender<Queued>,
-    [own, shared]: [MemoryBudget; 2],
-    limits: Limits,
-) -> Error {
-    loop {
-        let transaction = match source.next().await {
-            Ok(transaction) => transaction,
-            Err(error) => return error.at(Side::Source),
-        };
-        let bytes = transaction.changes.held_bytes() + WAITING_BYTES;
-        let large = is_large(&transaction, &limits);
-        // The own one first: a task that is far ahead must not hold what others wait for.
-        let held = [own.take(bytes).await, shared.take(bytes).await];
-        if sender.send((transaction, held)).await.is_err() {
-            return Error::transient("the applier has ended");
-        }
-        if large {
-            drop(own.take(usize::MAX).await);
-        }
-    }
-}
-
-async fn reader_error(reader: &mut JoinSet<Error>) -> Error {
-    match reader.join_next().await {
-        Some(Ok(error)) => error,
-        Some(Err(panic)) => Error::bug("the reader panicked").caused_by(panic),
-        None => Error::bug("the reader is gone"),
-    }
 }
 
 #[cfg(test)]

@@ -9,16 +9,19 @@ use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::answers::while_answering;
+use crate::barrier::Barrier;
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::load;
 use crate::retry::{Action, action};
 use crate::status::{Reporter, TaskPhase, TaskStatus};
 use crate::stream::{End, Streaming};
+use crate::verify::{self, Orders};
 
 /// What is to run.
 #[derive(Clone)]
@@ -34,6 +37,8 @@ pub struct TaskSpec {
     /// Whether this is a later run: no checkpoint at the target is then `PositionLost` (a restored
     /// target, say) and never a silent load.
     pub expects_checkpoint: bool,
+    /// Where verifications are asked for.
+    pub orders: Orders,
 }
 
 /// Runs a task until `stop` is cancelled (`Ok`: the batch in flight is finished first) or an error
@@ -52,9 +57,19 @@ pub async fn run(
     let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
+    let barrier = Arc::new(Barrier::default());
+    // Ends with this future.
+    let mut verifier = JoinSet::new();
+    verifier.spawn(verify::serve(
+        spec.clone(),
+        limits,
+        budget.clone(),
+        Arc::clone(&barrier),
+    ));
     loop {
         let before = status.borrow().applied.clone();
-        let outcome = run_once(&mut spec, &limits, &budget, &report, &stop).await;
+        let outcome = run_once(&mut spec, &limits, &budget, &report, &barrier, &stop).await;
+        barrier.interrupt();
         let error = match outcome {
             Ok(End::Stopped) => {
                 report.phase(TaskPhase::Stopped);
@@ -110,6 +125,7 @@ async fn run_once(
     limits: &Limits,
     budget: &MemoryBudget,
     report: &Reporter,
+    barrier: &Barrier,
     stop: &CancellationToken,
 ) -> Result<End> {
     let (source, to) = (Arc::clone(&spec.source), Arc::clone(&spec.target));
@@ -149,6 +165,8 @@ async fn run_once(
         report,
         spare: Vec::new(),
         in_parts: false,
+        barrier,
+        live: false,
         touched: apart.then(|| Arc::new(TouchedKeys::any())),
     }
     .run(from, budget, stop)

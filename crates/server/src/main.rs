@@ -30,6 +30,8 @@ fn main() -> ExitCode {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
             }),
+            // It waits for answers and nothing else, so it may do that here.
+            Command::Verify(args) => Ok(cli::verify::run(args)),
         }
     });
     // Work that hangs in a driver does not keep the process from ending.

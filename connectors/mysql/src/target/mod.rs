@@ -4,6 +4,7 @@ mod applier;
 mod bulk;
 mod check;
 mod checkpoint;
+mod compare;
 mod ddl;
 mod error;
 mod event;
@@ -32,7 +33,9 @@ use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
+use thalweg_core::ports::{
+    Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
+};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 
@@ -201,6 +204,15 @@ impl Target for MySqlTarget {
         Ok(Box::new(
             loader::MySqlLoader::new(session, owner, plan).await?,
         ))
+    }
+
+    async fn open_comparer(&self, plan: Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        let config = DataSourceConfig {
+            application_name: format!("{}/verify", self.config.application_name),
+            ..self.config.clone()
+        };
+        let session = Session::open(&config).await?;
+        Ok(Box::new(compare::MySqlComparer::new(session, plan).await?))
     }
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {

@@ -20,12 +20,14 @@ use mysql_async::prelude::{FromRow, Queryable};
 use mysql_async::{Conn, Params, Row};
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::ports::DataSourceConfig;
+use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result};
 
 use super::error::convert;
 use super::event::Events;
 use super::statement::Statement;
 use crate::config::connect_target;
+use crate::schema;
 
 /// Which of the two servers, and which version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +187,14 @@ impl Session {
     /// The driver's connection.
     pub(super) fn conn(&mut self) -> &mut Conn {
         &mut self.conn
+    }
+
+    /// A table as it is now. What it takes to read that is set back.
+    pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<TableSchema>> {
+        let described = schema::describe(&mut self.conn, table).await;
+        let strict = format!("SET SESSION sql_mode = '{STRICT}{MODE}'");
+        self.run(&strict).await?;
+        described
     }
 
     /// Says farewell; what was not committed is rolled back.

@@ -3,6 +3,7 @@
 mod applier;
 pub(crate) mod bulk;
 mod checkpoint;
+mod compare;
 mod ddl;
 pub(crate) mod encode;
 mod follow;
@@ -24,7 +25,9 @@ use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Applier, Capabilities, DataSourceConfig, Inspect, Loader, Target};
+use thalweg_core::ports::{
+    Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
+};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
@@ -260,6 +263,12 @@ impl Target for PostgresTarget {
         Ok(Box::new(loader::PostgresLoader::new(
             connection, owner, plan,
         )))
+    }
+
+    async fn open_comparer(&self, plan: Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        let name = format!("{}/verify", self.config.application_name);
+        let connection = connect(&self.config, &name).await?;
+        Ok(Box::new(compare::PostgresComparer::new(connection, plan)))
     }
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {

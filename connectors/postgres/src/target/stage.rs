@@ -87,6 +87,18 @@ impl Stage {
         )
     }
 
+    /// Whether a column comes as the type's text form.
+    pub(super) fn is_form(&self, index: usize) -> bool {
+        self.columns.get(index).is_some_and(|column| column.form)
+    }
+
+    /// A column's base type with its modifier.
+    pub(super) fn full(&self, index: usize) -> &str {
+        self.columns
+            .get(index)
+            .map_or("text", |column| &column.full)
+    }
+
     /// The value of a column from its staging column.
     pub(super) fn value(&self, index: usize, staged: &str) -> String {
         match self.columns.get(index) {

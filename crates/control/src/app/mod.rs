@@ -7,6 +7,7 @@ mod datasources;
 mod executions;
 mod mappings;
 mod tasks;
+mod verifications;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -87,6 +88,7 @@ impl App {
         });
         inner.check_key().await?;
         inner.catalog.executions_orphaned().await?;
+        inner.catalog.verifications_orphaned().await?;
         let supervisor = Supervisor::start(Arc::clone(&inner));
         Ok((App { inner, supervisor }, first))
     }

@@ -298,7 +298,7 @@ impl App {
     }
 
     /// A task that is no draft.
-    async fn created(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
+    pub(super) async fn created(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
         let task = self.catalog().task_show(&scope.instance, id).await?;
         match task.created {
             true => Ok(task),

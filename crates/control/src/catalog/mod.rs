@@ -14,6 +14,7 @@ mod executions;
 mod mappings;
 mod records;
 mod tasks;
+mod verifications;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -67,7 +68,14 @@ impl Catalog {
             include_str!("migrations/0001_start.sql").into_sql_str(),
             false,
         );
-        Migrator::with_migrations(vec![start])
+        let verification = Migration::new(
+            2,
+            "verification".into(),
+            MigrationType::Simple,
+            include_str!("migrations/0002_verification.sql").into_sql_str(),
+            false,
+        );
+        Migrator::with_migrations(vec![start, verification])
             .run(&writer)
             .await
             .map_err(Error::internal)?;

@@ -2,8 +2,10 @@
 //! hand, so that changing one cannot change the API by accident.
 
 mod execution;
+mod verification;
 
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
+pub use verification::{AskedBy, NewVerification, Outcome, Verification, Verified};
 
 use serde_json::{Map, Value};
 use thalweg_core::finding::Finding;

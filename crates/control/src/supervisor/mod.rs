@@ -7,6 +7,7 @@
 mod record;
 mod release;
 pub(crate) mod run;
+pub(crate) mod verify;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,13 +15,14 @@ use std::time::Duration;
 
 use thalweg_engine::limits::MemoryBudget;
 use thalweg_engine::status::TaskStatus;
+use thalweg_engine::verify::{Orders, Request};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::app::Inner;
-use crate::model::Live;
+use crate::model::{AskedBy, Live, Verification};
 
 /// How often it looks without a hint.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,6 +34,8 @@ pub(crate) struct Supervisor {
     running: Mutex<HashMap<String, Handle>>,
     /// Memory for transactions under way, shared by all tasks.
     budget: MemoryBudget,
+    /// Verifications under way; joined at shutdown.
+    follows: Arc<verify::Follows>,
     /// The process ends: tasks stop and go on at the next start.
     ending: CancellationToken,
     /// The loop below; joined at shutdown.
@@ -47,6 +51,8 @@ struct Handle {
     status: watch::Receiver<TaskStatus>,
     /// Per target of the plan: (source table, target table). Empty until there is a plan.
     tables: watch::Receiver<Vec<(String, String)>>,
+    /// Where its verifications are asked for.
+    orders: Orders,
 }
 
 /// Removes a task from the running ones when its future ends, however it ends.
@@ -72,6 +78,7 @@ impl Supervisor {
             hint: Notify::new(),
             running: Mutex::default(),
             budget: MemoryBudget::default(),
+            follows: Arc::default(),
             ending: CancellationToken::new(),
             own: tokio::sync::Mutex::new(JoinSet::new()),
         });
@@ -120,12 +127,30 @@ impl Supervisor {
         all
     }
 
+    /// Asks a running task for a verification; `None`: it does not run. `TooMany` if too many wait.
+    pub(crate) async fn verify(
+        &self,
+        id: &str,
+        request: Request,
+    ) -> crate::Result<Option<Verification>> {
+        let orders = self.running().get(id).map(|handle| handle.orders.clone());
+        let Some(orders) = orders else {
+            return Ok(None);
+        };
+        let (inner, by) = (&self.inner, AskedBy::User);
+        let asked = verify::ask(inner, &self.follows, &orders, id, request, by).await?;
+        Ok(Some(asked.0))
+    }
+
     /// Stops everything within `limit`; what does not stop in time is dropped as a crash would,
     /// which loses nothing.
     pub(crate) async fn shutdown(&self, limit: Duration) {
         self.ending.cancel();
         let mut own = self.own.lock().await;
-        let all = async { while own.join_next().await.is_some() {} };
+        let all = async {
+            while own.join_next().await.is_some() {}
+            self.follows.join().await;
+        };
         if tokio::time::timeout(limit, all).await.is_err() {
             own.shutdown().await;
         }
@@ -139,6 +164,7 @@ impl Supervisor {
                 error!(error = %error, "cannot read the catalogue");
             }
             while runs.try_join_next().is_some() {}
+            self.follows.reap();
             tokio::select! {
                 () = self.hint.notified() => {}
                 () = tokio::time::sleep(TICK) => {}
@@ -182,13 +208,14 @@ impl Supervisor {
             ended: CancellationToken::new(),
             status,
             tables,
+            orders: Orders::default(),
         };
         let guard = Running {
             supervisor: Arc::clone(&self),
             id: id.clone(),
             ended: handle.ended.clone(),
         };
-        let stop = handle.stop.clone();
+        let (stop, orders) = (handle.stop.clone(), handle.orders.clone());
         self.running().insert(id.clone(), handle);
         runs.spawn(async move {
             let _guard = guard;
@@ -210,6 +237,8 @@ impl Supervisor {
                 stop,
                 status: status_in,
                 tables: tables_in,
+                orders,
+                follows: Arc::clone(&self.follows),
             };
             run.drive().await;
         });
@@ -224,7 +253,7 @@ fn live(handle: &Handle) -> Live {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use thalweg_core::mapping::{Operations, TaskOptions};
 
@@ -233,7 +262,7 @@ mod tests {
     use crate::{App, OpenOptions};
 
     /// A server without connectors, and a task in its catalogue. Nothing runs by itself.
-    async fn with_a_task() -> (std::path::PathBuf, App, StoredTask) {
+    pub(crate) async fn with_a_task() -> (std::path::PathBuf, App, StoredTask) {
         let folder = std::env::temp_dir().join(format!("thalweg-supervisor-{}", new_id()));
         std::fs::create_dir(&folder).unwrap();
         let options = OpenOptions {

@@ -17,11 +17,13 @@ use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::retry::{Action, action};
 use thalweg_engine::status::{LastError, TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
+use thalweg_engine::verify::Orders;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::record::{End, Failure, Record};
+use super::verify::{self, Follows};
 use crate::app::Inner;
 use crate::catalog::{StoredTask, now_ms};
 use crate::error::{Error, Result};
@@ -40,6 +42,8 @@ pub(super) struct Run {
     pub(super) stop: CancellationToken,
     pub(super) status: watch::Sender<TaskStatus>,
     pub(super) tables: watch::Sender<Vec<(String, String)>>,
+    pub(super) orders: Orders,
+    pub(super) follows: Arc<Follows>,
 }
 
 /// Both ends of the task, ready to be asked.
@@ -93,6 +97,7 @@ impl Run {
             source: ends.source,
             target: ends.target,
             expects_checkpoint: self.task.begun && !self.task.forget,
+            orders: self.orders.clone(),
         };
         let run = task::run(
             spec,
@@ -108,12 +113,24 @@ impl Run {
         let outcome = tokio::select! {
             outcome = run => outcome,
             () = record.follow(self.status.subscribe()) => Ok(()),
+            () = self.verify() => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
         };
         match outcome {
             Ok(()) => self.stopped(),
             Err(error) => End::Failed(failure(&error, false)),
+        }
+    }
+
+    /// Verifies in the background, if the task's options say so.
+    async fn verify(&self) {
+        let shown = &self.task.shown;
+        match shown.options.verify_rows_per_second {
+            Some(rate) => {
+                verify::background(&self.inner, &self.follows, &self.orders, &shown.id, rate).await;
+            }
+            None => std::future::pending().await,
         }
     }
 

@@ -1,12 +1,14 @@
 //! The ports: what a connector implements. Object-safe, and called per batch or chunk, so that
 //! dynamic dispatch costs nothing that matters.
 
+mod compare;
 mod connector;
 mod source;
 mod target;
 
+pub use compare::{Compared, Comparer, Difference, Differs};
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
 pub use source::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Source, StreamLimits, WireForm,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits, WireForm,
 };
 pub use target::{Applied, Applier, Capabilities, Loader, Target};

@@ -86,6 +86,19 @@ pub trait Source: Inspect {
         limits: StreamLimits,
     ) -> Result<Box<dyn ChunkReader>>;
 
+    /// The same in a snapshot of the present, never in one that chunks share. `gate` is closed right
+    /// before that snapshot is taken; whoever waits there waits for a moment only.
+    async fn read_now(
+        &self,
+        chunk: &Chunk,
+        from: &Position,
+        limits: StreamLimits,
+        gate: &dyn Gate,
+    ) -> Result<Box<dyn ChunkReader>> {
+        gate.close().await;
+        self.read(chunk, from, limits).await
+    }
+
     /// Whether the rows of `tx` are already in what a snapshot with `seen` read.
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool>;
 
@@ -122,6 +135,13 @@ pub trait Source: Inspect {
     fn traces(&self) -> Vec<String> {
         Vec::new()
     }
+}
+
+/// What is told that a snapshot is about to be taken.
+#[async_trait]
+pub trait Gate: Send + Sync {
+    /// Returns when it may be taken, soon and in any case.
+    async fn close(&self);
 }
 
 /// Reads one chunk.

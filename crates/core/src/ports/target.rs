@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{Inspect, WireForm};
+use super::{Comparer, Inspect, WireForm};
 use crate::batch::{ApplyBatch, TableCounts};
 use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, TaskKey};
 use crate::error::{Error, Result};
@@ -95,6 +95,9 @@ pub trait Target: Inspect {
         epoch: Epoch,
         plan: Arc<Plan>,
     ) -> Result<Box<dyn Loader>>;
+
+    /// One that compares the tables of the plan. It writes to no table but temporary ones of its own.
+    async fn open_comparer(&self, plan: Arc<Plan>) -> Result<Box<dyn Comparer>>;
 
     /// Forgets the position and marks every table of the task `Waiting`, so that the next run
     /// loads again and replaces the rows this task wrote. Repeatable; a task the target does not

@@ -14,4 +14,5 @@ mod mappings;
 mod reset;
 mod simulation;
 mod vault;
+mod verify;
 mod world;

@@ -53,6 +53,7 @@ async fn run(
         source: Arc::new(source.clone()),
         target: Arc::new(target.clone()),
         expects_checkpoint: false,
+        orders: thalweg_engine::verify::Orders::default(),
     };
     let (limits, budget) = (Limits::default(), MemoryBudget::default());
     let run = task::run(spec, limits, budget, status, stop.clone());

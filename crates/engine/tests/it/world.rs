@@ -12,6 +12,7 @@ use thalweg_core::schema::TableSchema;
 use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::status::TaskStatus;
 use thalweg_engine::task::{self, TaskSpec};
+use thalweg_engine::verify::Orders;
 use thalweg_testkit::memory::{Committed, Faults, MemorySource, MemoryTarget, table};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ pub(crate) struct World {
     total: i64,
     /// Of the runs.
     pub(crate) limits: Limits,
+    /// Verifications of the runs.
+    pub(crate) orders: Orders,
 }
 
 pub(crate) fn schemas(schema: &str, columns: &[&str]) -> Vec<TableSchema> {
@@ -94,6 +97,7 @@ impl World {
             plan,
             total,
             limits: Limits::default(),
+            orders: Orders::default(),
         }
     }
 
@@ -153,6 +157,7 @@ impl World {
             source,
             target: Arc::new(self.target.clone()),
             expects_checkpoint: false,
+            orders: self.orders.clone(),
         };
         let stop = CancellationToken::new();
         let run = task::run(

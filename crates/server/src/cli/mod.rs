@@ -1,7 +1,9 @@
 //! The command line.
 
 pub(crate) mod check;
+mod client;
 pub(crate) mod serve;
+pub(crate) mod verify;
 
 use std::path::PathBuf;
 
@@ -23,6 +25,9 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Find everything that stands between two databases and a task; changes nothing.
     Check(check::CheckArgs),
+    /// Have a running task compare its tables at both ends, row by row, and repair them if wanted. Exit
+    /// code 0: equal, or repaired; 1: rows differ; 2: it could not be found out
+    Verify(verify::VerifyArgs),
 }
 
 /// Arguments of `serve`.

@@ -201,6 +201,19 @@ impl Fields {
         }
     }
 
+    /// An integer, null told apart from not given.
+    pub(crate) fn int_or_null(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<Option<u64>>> {
+        if self.map.get(name) == Some(&Value::Null) {
+            self.map.remove(name);
+            return Ok(Some(None));
+        }
+        Ok(self.int(name, range)?.map(Some))
+    }
+
     /// One of `words`, exactly.
     pub(crate) fn word(
         &mut self,

@@ -206,6 +206,15 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             reason,
         ),
         Error::Running(reason) => service("FDI.3023", "One or more tasks are running.", reason),
+        // Ours alone, so that their status can say it.
+        Error::NotRunning(reason) => Chosen {
+            status: S::CONFLICT,
+            ..service("FDI.3027", "The task is not running.", reason)
+        },
+        Error::TooMany(reason) => Chosen {
+            status: S::TOO_MANY_REQUESTS,
+            ..service("FDI.3002", "Too many are waiting.", reason)
+        },
         Error::Start(reason) => service("FDI.3026", "Failed to manually start the task.", reason),
         Error::Stop(reason) => service("FDI.3027", "Failed to manually stop the task.", reason),
         Error::Unreachable { reason, detail } => Chosen {
@@ -264,6 +273,12 @@ fn not_found(subject: Subject) -> Chosen {
             "FDI.3002",
             "Invalid parameters.",
             "The mapping does not exist.",
+        ),
+        Subject::Verification => Chosen::new(
+            status,
+            "FDI.3002",
+            "Invalid parameters.",
+            "The verification does not exist.",
         ),
         Subject::Task => Chosen::new(status, "FDI.3081", "The task does not exist.", ""),
     }
@@ -500,7 +515,20 @@ mod tests {
             "FDI.3016",
             "Failed to test the connectivity. Because.",
         );
+        let not_running = "The task is not running. Because.";
+        check(
+            c(Error::NotRunning(reason())),
+            Surface::Native,
+            409,
+            "FDI.3027",
+            not_running,
+        );
+        let many = "Too many are waiting. Because.";
+        let too_many = c(Error::TooMany(reason()));
+        check(too_many, Surface::Native, 429, "FDI.3002", many);
         let not_found = |subject| c(Error::NotFound(subject));
+        let verification = not_found(Subject::Verification);
+        check(verification, Surface::Native, 404, "FDI.3002", "Invalid");
         check(
             not_found(Subject::Task),
             Fdi,

@@ -3,6 +3,7 @@
 //! Nothing is counted here: the engine publishes what it did since the start of a run, and a scrape
 //! reads it. Counters therefore start again at 0 when a task is started again.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -77,6 +78,10 @@ const LAST_ERROR: (&str, &str) = (
     "thalweg_task_error",
     "1 while the task has trouble that is not over, by its kind",
 );
+const VERIFIED: (&str, &str) = (
+    "thalweg_verified_age_seconds",
+    "Since when all tables of the task were last verified to be equal, or repaired",
+);
 /// Gauges that may be unknown: they are left out then.
 const GAUGES: [Metric<Gauge>; 2] = [
     (
@@ -99,21 +104,29 @@ fn float(number: u64) -> f64 {
     number as f64
 }
 
-/// The text of a scrape over the tasks given: (task id, name, what it says).
-pub(super) fn render(lives: Vec<(String, String, Live)>) -> Result<String, fmt::Error> {
+/// The text of a scrape.
+pub(super) fn render(tasks: Tasks) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(Tasks(lives)));
+    registry.register_collector(Box::new(tasks));
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
 }
 
+/// What a scrape tells of.
 #[derive(Debug)]
-struct Tasks(Vec<(String, String, Live)>);
+pub(super) struct Tasks {
+    /// Those that run: (task id, name, what it says).
+    pub(super) lives: Vec<(String, String, Live)>,
+    /// When all tables were last found equal, or repaired, by the task's id.
+    pub(super) verified: HashMap<String, i64>,
+    /// Now, in milliseconds since the Unix epoch.
+    pub(super) now_ms: i64,
+}
 
 impl Collector for Tasks {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-        if self.0.is_empty() {
+        if self.lives.is_empty() {
             return Ok(());
         }
         for (name, help, figure) in TABLE_COUNTERS {
@@ -129,13 +142,13 @@ impl Collector for Tasks {
         for (name, help, figure) in GAUGES {
             self.gauge(&mut encoder, name, help, figure)?;
         }
-        Ok(())
+        self.verified(&mut encoder)
     }
 }
 
 impl Tasks {
     fn tables(&self, mut metric: MetricEncoder, figure: Count<TableStatus>) -> fmt::Result {
-        for (task, _, live) in &self.0 {
+        for (task, _, live) in &self.lives {
             let names = live.tables.iter();
             for (table, (_, target)) in live.status.tables.iter().zip(names) {
                 let labels = [(TASK, task.as_str()), (TABLE, target.as_str())];
@@ -146,7 +159,7 @@ impl Tasks {
     }
 
     fn tasks(&self, mut metric: MetricEncoder, figure: Count<TaskStatus>) -> fmt::Result {
-        for (task, _, live) in &self.0 {
+        for (task, _, live) in &self.lives {
             count(&mut metric, &[(TASK, task.as_str())], figure(&live.status))?;
         }
         Ok(())
@@ -155,7 +168,7 @@ impl Tasks {
     fn phases(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let (name, help) = TASK_PHASE;
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (task, _, live) in &self.0 {
+        for (task, _, live) in &self.lives {
             for phase in native::PHASES {
                 let labels = [(TASK, task.as_str()), (PHASE, native::phase(phase))];
                 let here = u64::from(live.status.phase == phase);
@@ -168,7 +181,7 @@ impl Tasks {
     fn errors(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let (name, help) = LAST_ERROR;
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (task, _, live) in &self.0 {
+        for (task, _, live) in &self.lives {
             if let Some(error) = &live.status.last_error {
                 let labels = [(TASK, task.as_str()), (KIND, error.kind.as_str())];
                 metric.encode_family(&labels)?.encode_gauge(&1_u64)?;
@@ -185,10 +198,24 @@ impl Tasks {
         figure: Gauge,
     ) -> fmt::Result {
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (task, _, live) in &self.0 {
+        for (task, _, live) in &self.lives {
             if let Some(value) = figure(&live.status) {
                 let labels = [(TASK, task.as_str())];
                 metric.encode_family(&labels)?.encode_gauge(&value)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn verified(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let (name, help) = VERIFIED;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (task, ..) in &self.lives {
+            if let Some(at_ms) = self.verified.get(task) {
+                let age_ms = u64::try_from(self.now_ms - at_ms).unwrap_or(0);
+                let labels = [(TASK, task.as_str())];
+                let age = float(age_ms) / 1000.0;
+                metric.encode_family(&labels)?.encode_gauge(&age)?;
             }
         }
         Ok(())
@@ -234,7 +261,13 @@ mod tests {
         };
         let tables = vec![("shop.a".into(), "public.\"a\"".into())];
         let live = Live { status, tables };
-        let text = render(vec![("t1".into(), "name".into(), live)]).unwrap();
+        let task = |id: &str| (id.to_owned(), "name".to_owned(), live.clone());
+        let tasks = Tasks {
+            lives: vec![task("t1"), task("t2")],
+            verified: [("t1".to_owned(), 1_000), ("t3".to_owned(), 1_000)].into(),
+            now_ms: 3_500,
+        };
+        let text = render(tasks).unwrap();
         for line in [
             r#"thalweg_rows_loaded_total{task="t1",table="public.\"a\""} 7"#,
             r#"thalweg_rows_inserted_total{task="t1",table="public.\"a\""} 3"#,
@@ -243,12 +276,16 @@ mod tests {
             r#"thalweg_task_phase{task="t1",phase="Streaming"} 0"#,
             r#"thalweg_task_error{task="t1",kind="transient"} 1"#,
             r#"thalweg_lag_seconds{task="t1"} 1.5"#,
+            r#"thalweg_verified_age_seconds{task="t1"} 2.5"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");
         }
-        assert!(
-            !text.contains("thalweg_backlog_bytes{"),
-            "what is unknown is left out"
-        );
+        for unknown in [
+            "thalweg_backlog_bytes{",
+            r#"thalweg_verified_age_seconds{task="t2"}"#,
+            r#"task="t3""#,
+        ] {
+            assert!(!text.contains(unknown), "what is unknown is left out");
+        }
     }
 }

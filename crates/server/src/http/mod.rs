@@ -22,6 +22,7 @@ mod sign;
 #[cfg(test)]
 mod tests;
 mod time;
+mod verifications;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use thalweg_control::model::{
     DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, PlannedColumn, PlannedTable,
-    Task, TaskPlan,
+    Task, TaskPlan, Verified,
 };
 use thalweg_control::{Error, Result};
 use thalweg_core::Side;
@@ -25,6 +25,8 @@ use super::route::{Call, Reply};
 const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
 const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 100..=1_000_000_000;
 const ROW_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
+/// Of a verification.
+pub(super) const ROWS_PER_SECOND: std::ops::RangeInclusive<u64> = 1..=10_000_000;
 const ROW_OWNERS_MAX: usize = 2000;
 const ROW_OWNER: &str = "Give an object: names of target tables, each with the name of the source \
                          table that decides which of its rows are there; or null.";
@@ -75,7 +77,8 @@ pub(crate) async fn show_status(call: Call) -> Result<Reply, Failure> {
     let (scope, id) = (call.scope()?, call.id("task_id"));
     let task = call.app.task_show(scope, id).await?;
     let live = call.app.task_live(scope, id).await?;
-    Reply::ok(status(&task, live.as_ref()))
+    let verified = call.app.task_verified(scope, id).await?;
+    Reply::ok(status(&task, live.as_ref(), &verified))
 }
 
 pub(crate) async fn show_plan(call: Call) -> Result<Reply, Failure> {
@@ -155,6 +158,9 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
     if let Some(bytes) = fields.int("row_bytes_max", ROW_BYTES)? {
         options.row_bytes_max = bytes;
     }
+    if let Some(rate) = fields.int_or_null("verify_rows_per_second", ROWS_PER_SECOND)? {
+        options.verify_rows_per_second = rate;
+    }
     fields.finish()?;
     Ok(options)
 }
@@ -230,6 +236,7 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "workers": options.workers,
         "chunk_rows": options.chunk_rows,
         "row_bytes_max": options.row_bytes_max,
+        "verify_rows_per_second": options.verify_rows_per_second,
     })
 }
 
@@ -301,17 +308,23 @@ fn leftover(leftover: &Leftover) -> Value {
 }
 
 /// What a task says of itself; from its last execution if it does not run.
-pub(super) fn status(task: &Task, live: Option<&Live>) -> Value {
+pub(super) fn status(
+    task: &Task,
+    live: Option<&Live>,
+    verified: &BTreeMap<String, Verified>,
+) -> Value {
     match live {
-        Some(live) => live_status(live),
+        Some(live) => live_status(live, verified),
         None => idle_status(task),
     }
 }
 
-fn live_status(live: &Live) -> Value {
+fn live_status(live: &Live, verified: &BTreeMap<String, Verified>) -> Value {
     let status = &live.status;
-    let names = live.tables.iter();
-    let tables = status.tables.iter().zip(names);
+    let tables = status.tables.iter().zip(&live.tables);
+    let table = |(table, names): (&TableStatus, &(String, String))| {
+        table_status(table, names, verified.get(&names.1))
+    };
     json!({
         "phase": phase(status.phase),
         "since_ms": status.since_ms,
@@ -322,7 +335,7 @@ fn live_status(live: &Live) -> Value {
         "bytes_read": status.bytes_read,
         "bytes_written": status.bytes_written,
         "last_error": status.last_error.as_ref().map(last_error),
-        "tables": tables.map(|(table, names)| table_status(table, names)).collect::<Vec<Value>>(),
+        "tables": tables.map(table).collect::<Vec<Value>>(),
     })
 }
 
@@ -377,7 +390,11 @@ fn last_error(error: &LastError) -> Value {
     })
 }
 
-fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Value {
+fn table_status(
+    table: &TableStatus,
+    (source, target): &(String, String),
+    verified: Option<&Verified>,
+) -> Value {
     json!({
         "source": source,
         "target": target,
@@ -392,6 +409,16 @@ fn table_status(table: &TableStatus, (source, target): &(String, String)) -> Val
         "repaired": table.written.repaired,
         "missing": table.written.missing,
         "changed_values": table.changed.iter().map(changed_values).collect::<Vec<Value>>(),
+        "verified": verified.map(self::verified),
+    })
+}
+
+/// What the newest verification of a table has found.
+fn verified(verified: &Verified) -> Value {
+    json!({
+        "at_ms": verified.at_ms,
+        "position": verified.position,
+        "result": verified.outcome.as_str(),
     })
 }
 
@@ -454,6 +481,24 @@ mod tests {
         let replace = json!({"existing_rows": "replace"});
         let changed = changed_task_options(fields(replace), TaskOptions::default()).unwrap();
         assert_eq!(changed.existing_rows, ExistingRows::Replace);
+    }
+
+    #[test]
+    fn the_rate_of_verification_is_a_number_or_off() {
+        let change = |value: Value| {
+            let stored = TaskOptions {
+                verify_rows_per_second: Some(7),
+                ..TaskOptions::default()
+            };
+            let given = json!({ "verify_rows_per_second": value });
+            changed_task_options(fields(given), stored)
+        };
+        let rate = |value| change(value).unwrap().verify_rows_per_second;
+        assert_eq!(rate(json!(10_000_000)), Some(10_000_000));
+        assert_eq!(rate(Value::Null), None);
+        for wrong in [json!(0), json!(10_000_001), json!("1"), json!(1.5)] {
+            assert_eq!(field_of(change(wrong)), "verify_rows_per_second");
+        }
     }
 
     #[test]

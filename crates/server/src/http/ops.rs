@@ -5,8 +5,8 @@ use axum::http::StatusCode;
 use thalweg_control::Error;
 
 use super::error::Failure;
-use super::metrics;
 use super::route::{Call, Reply};
+use super::{metrics, time};
 
 const TEXT: &str = "text/plain; charset=utf-8";
 
@@ -23,6 +23,11 @@ pub(crate) async fn ready(call: Call) -> Result<Reply, Failure> {
 }
 
 pub(crate) async fn metrics(call: Call) -> Result<Reply, Failure> {
-    let text = metrics::render(call.app.lives()).map_err(Error::internal)?;
+    let tasks = metrics::Tasks {
+        lives: call.app.lives(),
+        verified: call.app.tasks_verified().await?,
+        now_ms: time::now_ms(),
+    };
+    let text = metrics::render(tasks).map_err(Error::internal)?;
     Ok(Reply::Text(StatusCode::OK, metrics::CONTENT_TYPE, text))
 }

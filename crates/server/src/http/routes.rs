@@ -6,7 +6,7 @@
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
 use super::route::{Access, Route, Surface};
-use super::{iam, native, ops};
+use super::{iam, native, ops, verifications};
 
 macro_rules! route {
     ($method:literal, $path:expr, $surface:ident, $access:ident, $handler:path) => {
@@ -76,6 +76,9 @@ pub(super) const ROUTES: &[Route] = &[
     route!("PATCH",  native!("/tasks/{task_id}/options"), Native, Instance, native::change_task_options),
     route!("GET",    native!("/tasks/{task_id}/status"), Native, Instance, native::show_status),
     route!("GET",    native!("/tasks/{task_id}/plan"), Native, Instance, native::show_plan),
+    route!("POST",   native!("/tasks/{task_id}/verifications"), Native, Instance, verifications::create),
+    route!("GET",    native!("/tasks/{task_id}/verifications"), Native, Instance, verifications::list),
+    route!("GET",    native!("/tasks/{task_id}/verifications/{verification_id}"), Native, Instance, verifications::show),
     route!("GET",    native!("/datasources/{datasource_id}/options"), Native, Instance, native::show_datasource_options),
     route!("PATCH",  native!("/datasources/{datasource_id}/options"), Native, Instance, native::change_datasource_options),
     route!("GET",    native!("/leftovers"), Native, Instance, native::leftovers),

@@ -75,6 +75,7 @@ impl World {
             .replace("{task_id}", "no-task")
             .replace("{datasource_id}", "no-source")
             .replace("{mapping_id}", "no-mapping")
+            .replace("{verification_id}", "no-verification")
             .replace("{app_id}", "no-app")
     }
 

@@ -53,5 +53,6 @@ fn the_examples_of_the_api_page_work() {
     let lines: Vec<&str> = out.lines().collect();
     assert!(lines.contains(&r#"["shop.account"]"#), "{out}");
     assert!(lines.contains(&r#"{"message":"Reset Success"}"#), "{out}");
+    assert!(lines.contains(&"equal"), "{out}\n{err}");
     assert!(!lines.contains(&"null"), "{out}");
 }

@@ -62,3 +62,5 @@ mod sdk;
 mod trouble;
 mod types_page;
 mod unfit;
+mod verify;
+mod verify_command;

@@ -65,9 +65,22 @@ impl Pair {
         setup: &str,
         tables: &[&str],
     ) -> Self {
+        let make = |from: &Place, _: &Place| {
+            from.sql(setup).unwrap();
+        };
+        Self::made(source, target, make, tables).await
+    }
+
+    /// The same with databases as `make` makes them.
+    pub(crate) async fn made(
+        source: System,
+        target: System,
+        make: impl FnOnce(&Place, &Place),
+        tables: &[&str],
+    ) -> Self {
         let from = Place::start(source, DATABASE).unwrap();
         let to = Place::start(target, "warehouse").unwrap();
-        from.sql(setup).unwrap();
+        make(&from, &to);
         let (reader, writer) = (from.source_account().unwrap(), to.target_account().unwrap());
         let source = connector(source).source(&config(&from, &reader)).unwrap();
         let target = connector(target).target(&config(&to, &writer)).unwrap();
@@ -80,6 +93,7 @@ impl Pair {
             source: Arc::clone(&source),
             target: Arc::clone(&target),
             expects_checkpoint: false,
+            orders: thalweg_engine::verify::Orders::default(),
         };
         Pair {
             from,

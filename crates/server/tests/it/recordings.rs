@@ -90,6 +90,7 @@ impl Lab {
             target: Arc::clone(&self.target),
             key,
             expects_checkpoint: false,
+            orders: thalweg_engine::verify::Orders::default(),
         };
         let status = run(spec, log, source.commits).await;
         self.told.logs += 1;

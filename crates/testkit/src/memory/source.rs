@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source, StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::range::{Bound, KeyRange};
@@ -262,9 +262,10 @@ impl MemorySource {
     }
 
     /// The rows of a chunk, in a snapshot of now or in the shared one, and what that has seen.
-    fn read_now(&self, chunk: &Chunk) -> Result<(Visibility, Vec<Row>)> {
+    fn rows_of(&self, chunk: &Chunk, shared_wanted: bool) -> Result<(Visibility, Vec<Row>)> {
         let state = self.state();
-        let shared = state.secured.clone().filter(|_| self.one_snapshot);
+        let shared = state.secured.clone();
+        let shared = shared.filter(|_| shared_wanted && self.one_snapshot);
         let (visibility, tables) = shared.unwrap_or_else(|| state.snapshot());
         let mut schemas = state.schemas.iter().zip(tables);
         let found = schemas.find(|(schema, _)| schema.name == chunk.schema.name);
@@ -364,7 +365,7 @@ impl Source for MemorySource {
         ) else {
             return Ok(vec![chunk.clone()]);
         };
-        let rows = self.read_now(chunk)?.1;
+        let rows = self.rows_of(chunk, true)?.1;
         let mut keys: Vec<i64> = rows
             .iter()
             .filter_map(|row| row.get(column))
@@ -415,7 +416,27 @@ impl Source for MemorySource {
     ) -> Result<Box<dyn ChunkReader>> {
         self.step()?;
         self.all_seen(number(from.as_str())?).await;
-        let (visibility, rows) = self.read_now(chunk)?;
+        let (visibility, rows) = self.rows_of(chunk, true)?;
+        tokio::task::yield_now().await;
+        Ok(Box::new(Snapshot {
+            visibility,
+            rows: rows.into(),
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    async fn read_now(
+        &self,
+        chunk: &Chunk,
+        from: &Position,
+        _limits: StreamLimits,
+        gate: &dyn Gate,
+    ) -> Result<Box<dyn ChunkReader>> {
+        self.step()?;
+        self.all_seen(number(from.as_str())?).await;
+        gate.close().await;
+        tokio::task::yield_now().await;
+        let (visibility, rows) = self.rows_of(chunk, false)?;
         tokio::task::yield_now().await;
         Ok(Box::new(Snapshot {
             visibility,

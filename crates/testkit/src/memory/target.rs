@@ -12,13 +12,14 @@ use thalweg_core::checkpoint::{
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Applied, Applier, Capabilities, Inspect, Loader, Target};
+use thalweg_core::ports::{Applied, Applier, Capabilities, Comparer, Inspect, Loader, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
+use super::compare::MemoryComparer;
 use super::rows::Store;
 use super::{Faults, Rows};
 
@@ -176,6 +177,19 @@ impl MemoryTarget {
         self.apart.load(Ordering::Relaxed)
     }
 
+    /// A step at which a fault may be.
+    pub(super) fn step(&self) -> Result<()> {
+        self.faults.step()
+    }
+
+    /// Does something to the rows of a table behind the task's back.
+    pub fn damage(&self, table: &TableName, change: impl FnOnce(&mut Rows)) {
+        let mut states = self.states();
+        let mut next = states.last().expect("there is a first state").clone();
+        change(next.store.tables.entry(table.clone()).or_default());
+        states.push(next);
+    }
+
     fn states(&self) -> MutexGuard<'_, Vec<Committed>> {
         self.history
             .lock()
@@ -312,6 +326,11 @@ impl Target for MemoryTarget {
             plan,
             open: None,
         }))
+    }
+
+    async fn open_comparer(&self, plan: Arc<Plan>) -> Result<Box<dyn Comparer>> {
+        self.faults.step()?;
+        Ok(Box::new(MemoryComparer::new(self.clone(), plan)))
     }
 
     async fn forget(&self, _task: &TaskKey) -> Result<()> {

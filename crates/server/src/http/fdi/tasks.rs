@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::{
-    BatchItem, DataSourceRef, ExecuteStatus, Execution, Live, MappingFilter, Statistics, Task,
+    BatchItem, DataSourceRef, ExecuteStatus, Execution, MappingFilter, Statistics, Task,
     TaskFilter, TaskSort, Window,
 };
 
@@ -37,7 +37,9 @@ pub(crate) async fn show(call: Call) -> Result<Reply, Failure> {
     let all = MappingFilter::default();
     let found = call.app.mapping_list(scope, id, all, none).await?;
     let live = call.app.task_live(scope, id).await?;
-    let detail = detail(&found.task, live.as_ref(), found.mappings.total);
+    let verified = call.app.task_verified(scope, id).await?;
+    let status = native::status(&found.task, live.as_ref(), &verified);
+    let detail = detail(&found.task, status, found.mappings.total);
     Reply::ok(json!({
         "task": basic(&found.task, scope.project()),
         "task_detail": detail.to_string(),
@@ -232,8 +234,8 @@ fn basic(task: &Task, project: &str) -> Value {
 }
 
 /// What `task_detail` tells of a composite task; the contract leaves it open.
-fn detail(task: &Task, live: Option<&Live>, mappings: u64) -> Value {
-    let mut detail = native::status(task, live);
+fn detail(task: &Task, status: Value, mappings: u64) -> Value {
+    let mut detail = status;
     let more = json!({
         "operation_types": operations(task),
         "options": native::task_options(&task.options),

@@ -18,6 +18,8 @@ pub(super) enum Want<'a> {
     Roma(u16, &'a str, &'a str),
     /// Refused in the gateway's shape.
     Gateway(u16, &'a str),
+    /// Refused as our own operations do it: status, and what the detail names.
+    Problem(u16, &'a str),
     /// Refused for the request's own fault, in whatever documented shape.
     Refused,
 }
@@ -288,7 +290,11 @@ fn complaints(answer: &Answer, want: Want<'_>) -> Vec<String> {
     }
     if !answer.body.is_empty() {
         let kind = answer.header("content-type").unwrap_or_default();
-        if !kind.starts_with("application/json") {
+        let wanted = match want {
+            Want::Problem(..) => "application/problem+json",
+            _ => "application/json",
+        };
+        if !kind.starts_with(wanted) {
             said.push(format!("content type is {kind:?}"));
         }
     }
@@ -305,6 +311,15 @@ fn complaints(answer: &Answer, want: Want<'_>) -> Vec<String> {
             let shape = shape(&body, request_id);
             if !refused || shape.is_err() {
                 said.push(format!("wanted to be refused; {shape:?}"));
+            }
+            return said;
+        }
+        Want::Problem(status, names) => {
+            let told = body["detail"].as_str().unwrap_or_default();
+            let field = body["field"].as_str().unwrap_or_default();
+            let names = told.contains(names) || field.contains(names);
+            if answer.status != status || body["status"] != status || !names {
+                said.push(format!("wanted {want:?}"));
             }
             return said;
         }

@@ -14,3 +14,4 @@ mod raw;
 mod running;
 mod signatures;
 mod tasks;
+mod verifications;
