@@ -93,6 +93,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("huge", Run::Pairs),
     ("resume", Run::Pairs),
     ("crash", Run::Pairs),
+    ("verify", Run::Pairs),
     ("faults", Run::Pairs),
     ("soak", Run::Server),
     ("demo", Run::Demos),

@@ -126,25 +126,29 @@ impl Idle {
 
     /// Begins to write a batch.
     pub(crate) fn write(&mut self, gathered: Gathered) -> Result<Turn> {
-        let mut turn = self.spawn(gathered)?;
-        turn.come();
-        Ok(turn)
+        self.spawn(gathered, true)
     }
 
     /// Begins a batch ahead of its turn.
     pub(crate) fn begin(&mut self, gathered: Gathered) -> Result<Turn> {
         self.wanted = Some(Instant::now());
-        self.spawn(gathered)
+        self.spawn(gathered, false)
     }
 
-    fn spawn(&mut self, gathered: Gathered) -> Result<Turn> {
+    /// `now`: it is its turn. That is said before it begins, or it would take itself for one ahead.
+    fn spawn(&mut self, gathered: Gathered, now: bool) -> Result<Turn> {
         let applier = self.appliers.pop();
         let applier = applier.ok_or_else(|| Error::bug("no applier is idle"))?;
         let (go, come) = oneshot::channel();
-        let mut writing = JoinSet::new();
-        writing.spawn(write(applier, gathered, come));
-        let go = Some(go);
-        Ok(Turn { go, writing })
+        let mut turn = Turn {
+            go: Some(go),
+            writing: JoinSet::new(),
+        };
+        if now {
+            turn.come();
+        }
+        turn.writing.spawn(write(applier, gathered, come));
+        Ok(turn)
     }
 
     /// Takes back the applier of a batch that is written.

@@ -1,6 +1,8 @@
 //! Verification between real servers, while the source is busy: no false alarm, exactly what was damaged,
 //! and a repair that leaves both sides equal.
 
+mod at_size;
+
 use std::time::Duration;
 
 use thalweg_core::ports::Differs;
@@ -91,6 +93,9 @@ pairs!(a_busy_database_is_verified_and_repaired);
 fn a_busy_database_is_verified_and_repaired(from: System, to: System) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(verified_and_repaired(from, to));
+    if std::env::var_os("THALWEG_PROVE").is_some() {
+        runtime.block_on(at_size::proved(from, to));
+    }
 }
 
 async fn verified_and_repaired(from: System, to: System) {
