@@ -5,6 +5,8 @@
 //! a row has cells for the columns of its source ([`crate::plan::Feed::columns`]); the others are
 //! `Absent`. What an operation means there is said at [`TableOp`].
 
+use std::time::Duration;
+
 use crate::position::{Layout, Position};
 use crate::schema::TableName;
 use crate::value::RowBatch;
@@ -115,6 +117,9 @@ pub enum Net {
     InOrder(usize),
 }
 
+/// How long a [`ApplyBatch::brief`] batch waits for a lock at most.
+pub const BRIEF_WAIT: Duration = Duration::from_secs(3);
+
 /// Whole transactions, or parts of one huge transaction, for one target transaction.
 #[derive(Clone, Debug, Default)]
 pub struct ApplyBatch {
@@ -136,6 +141,9 @@ pub struct ApplyBatch {
     /// Targets that no derived cascade leads into in this batch: the source kept their rows, or the
     /// rows were loaded as they were afterwards.
     pub kept: Vec<usize>,
+    /// Whether locks are waited for [`BRIEF_WAIT`] at most: others wait for this batch that have nothing to
+    /// do with it.
+    pub brief: bool,
     /// Source tables whose rows lie in another way from `position` on; stored with it. None without
     /// a position.
     pub layouts: Vec<(TableName, Layout)>,

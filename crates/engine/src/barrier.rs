@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use rustc_hash::FxHashSet;
 use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Cascade, Plan};
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Result};
@@ -49,6 +49,8 @@ const NOTES_MAX: usize = 500_000;
 const KEYS_MAX: usize = 2_000_000;
 /// How long the stream stands still for the source's snapshot.
 const HOLD: Duration = Duration::from_secs(2);
+/// Why a verification begins anew when the source cannot compare.
+const UNTOLD: &str = "its snapshot is of another server than the stream";
 /// How long it stands at the barrier for the target's snapshot.
 const STAND: Duration = Duration::from_secs(10);
 
@@ -68,8 +70,9 @@ pub(crate) struct Barrier {
 struct State {
     stage: Stage,
     target: usize,
-    /// Whether rows of the table may change with rows of others.
-    derived: bool,
+    /// The foreign keys that change rows of the table, directly or by way of others, without the log
+    /// saying so.
+    lead: Vec<Cascade>,
     notes: Vec<Note>,
     noted: usize,
     disputed: Keys,
@@ -171,8 +174,8 @@ pub(crate) enum Meeting {
     Go,
     /// Stand still until there is something new, at most until then.
     Stand(Instant),
-    /// Write this.
-    Repair(Box<ApplyBatch>),
+    /// Write this. So many rows that it had have moved, and were left out.
+    Repair(Box<ApplyBatch>, u64),
 }
 
 impl Barrier {
@@ -213,22 +216,37 @@ impl Barrier {
     }
 
     /// Whether this transaction, the next one, may be taken; if not, the barrier is before it.
-    pub(crate) fn admits(&self, id: &TxId, has_changes: bool, source: &dyn Sees) -> Result<bool> {
+    pub(crate) fn admits(&self, id: &TxId, has_changes: bool, source: &dyn Sees) -> bool {
         let mut state = self.state();
         let Stage::Seen(seen) = &state.stage else {
-            return Ok(true);
+            return true;
         };
-        if !has_changes || source.contains(seen, id)? {
-            return Ok(true);
+        if !has_changes {
+            return true;
         }
-        state.stage = Stage::Closing(seen.clone());
-        Ok(false)
+        match source.contains(seen, id) {
+            Ok(true) => true,
+            Ok(false) => {
+                state.stage = Stage::Closing(seen.clone());
+                false
+            }
+            Err(_) => {
+                self.lose(&mut state, UNTOLD);
+                true
+            }
+        }
     }
 
     /// A transaction, or a part of one, was taken. Tells whether the batch is to end with it.
-    pub(crate) fn taken(&self, taken: &Taken<'_>, source: &dyn Sees) -> Result<bool> {
+    pub(crate) fn taken(&self, taken: &Taken<'_>, source: &dyn Sees) -> bool {
         let mut state = self.state();
-        let state = &mut *state;
+        self.take(&mut state, taken, source).unwrap_or_else(|_| {
+            self.lose(&mut state, UNTOLD);
+            false
+        })
+    }
+
+    fn take(&self, state: &mut State, taken: &Taken<'_>, source: &dyn Sees) -> Result<bool> {
         let mut ends = false;
         match &state.stage {
             Stage::Off | Stage::Lost(_) => return Ok(false),
@@ -288,8 +306,21 @@ impl Barrier {
     }
 
     /// The stream is between transactions, with nothing under way and all before `at` durable.
-    pub(crate) fn meet(&self, at: &Position, source: &dyn Sees) -> Result<Meeting> {
+    pub(crate) fn meet(&self, at: &Position, plan: &Plan, source: &dyn Sees) -> Meeting {
         let mut state = self.state();
+        self.met(&mut state, at, plan, source).unwrap_or_else(|_| {
+            self.lose(&mut state, UNTOLD);
+            Meeting::Go
+        })
+    }
+
+    fn met(
+        &self,
+        state: &mut State,
+        at: &Position,
+        plan: &Plan,
+        source: &dyn Sees,
+    ) -> Result<Meeting> {
         let now = Instant::now();
         if let Some(until) = state.hold
             && until <= now
@@ -321,28 +352,14 @@ impl Barrier {
             }
             _ => {}
         }
-        if let Some(batch) = state.repair.take() {
-            return Ok(Meeting::Repair(Box::new(batch)));
+        if let Some(mut batch) = state.repair.take() {
+            let moved = state.leave_out_moved(&mut batch, plan);
+            return Ok(Meeting::Repair(Box::new(batch), moved));
         }
         Ok(match state.hold {
             Some(until) => Meeting::Stand(until),
             None => Meeting::Go,
         })
-    }
-
-    /// Leaves out of a repair what has moved; says how many.
-    pub(crate) fn still(&self, batch: &mut ApplyBatch, plan: &Plan) -> u64 {
-        let state = self.state();
-        let key = plan.targets.get(state.target).map(|table| &table.key);
-        let before = batch.ordered.len();
-        let rows = &batch.rows;
-        batch.ordered.retain(|op| match (key, op.op) {
-            (Some(key), RowOp::Insert(row) | RowOp::Delete(row)) => {
-                !state.moved.has(rows.row(row), key)
-            }
-            _ => false,
-        });
-        (before - batch.ordered.len()) as u64
     }
 
     /// What became of a repair.
@@ -355,8 +372,15 @@ impl Barrier {
     pub(crate) fn interrupt(&self) {
         let mut state = self.state();
         if !matches!(state.stage, Stage::Off | Stage::Wanted) {
-            state.lose("the task was interrupted");
+            self.lose(&mut state, "the task was interrupted");
         }
+    }
+
+    fn lose(&self, state: &mut State, why: &'static str) {
+        *state = State {
+            stage: Stage::Lost(why),
+            ..State::default()
+        };
         self.to_verifier.notify_one();
     }
 
@@ -369,7 +393,7 @@ impl Barrier {
             *state = State {
                 stage: Stage::Wanted,
                 target,
-                derived: plan.cascades.iter().any(|c| c.child == target),
+                lead: lead(plan, target),
                 ..State::default()
             };
             self.active.store(true, Ordering::Release);
@@ -439,16 +463,32 @@ impl Barrier {
         .await
     }
 
-    /// Writes rows where the stream stands, but those that have moved.
-    pub(crate) async fn repair(&self, batch: ApplyBatch, within: Duration) -> Result<Repaired> {
+    /// Writes rows where the stream stands, but those that have moved. What the target says to it; an error
+    /// if it was not asked.
+    pub(crate) async fn repair(
+        &self,
+        batch: ApplyBatch,
+        within: Duration,
+    ) -> Result<Result<Repaired>> {
         {
             let mut state = self.state();
+            // What has moved is known as long as this goes on.
+            if !matches!(state.stage, Stage::Open(_, true)) {
+                return Err(lost("the task was interrupted"));
+            }
             state.repaired = None;
             state.repair = Some(batch);
         }
         self.to_stream.notify_one();
-        self.wait(Some(within), |state| state.repaired.take())
-            .await?
+        self.wait(Some(within), |state| state.repaired.take()).await
+    }
+
+    /// An error if it has to begin anew.
+    pub(crate) fn goes_on(&self) -> Result<()> {
+        match &self.state().stage {
+            Stage::Lost(why) => Err(lost(why)),
+            _ => Ok(()),
+        }
     }
 
     /// The verification of this range is over, or given up.
@@ -487,16 +527,42 @@ impl Barrier {
     }
 }
 
+/// The foreign keys of the source that change rows of a table and log nothing, directly or by way of
+/// other tables.
+fn lead(plan: &Plan, target: usize) -> Vec<Cascade> {
+    let (mut below, mut found) = (vec![target], Vec::new());
+    while let Some(child) = below.pop() {
+        for cascade in plan
+            .cascades
+            .iter()
+            .filter(|c| c.child == child && !c.logged)
+        {
+            if !found.contains(cascade) {
+                found.push(cascade.clone());
+                below.push(cascade.parent);
+            }
+        }
+    }
+    found
+}
+
 fn lost(why: &str) -> Error {
     Error::transient(format!("the verification begins anew: {why}"))
 }
 
 impl State {
-    fn lose(&mut self, why: &'static str) {
-        *self = State {
-            stage: Stage::Lost(why),
-            ..State::default()
-        };
+    /// Leaves out of a repair what has moved; says how many.
+    fn leave_out_moved(&self, batch: &mut ApplyBatch, plan: &Plan) -> u64 {
+        let key = plan.targets.get(self.target).map(|table| &table.key);
+        let before = batch.ordered.len();
+        let rows = &batch.rows;
+        batch.ordered.retain(|op| match (key, op.op) {
+            (Some(key), RowOp::Insert(row) | RowOp::Delete(row)) => {
+                !self.moved.has(rows.row(row), key)
+            }
+            _ => false,
+        });
+        (before - batch.ordered.len()) as u64
     }
 
     /// The keys of the table that a transaction touches.
@@ -506,9 +572,10 @@ impl State {
         let exact = table.filter(|table| has_exact_key(table));
         let key: &[usize] = exact.map_or(&[], |table| &table.key);
         for op in taken.ops {
+            // What follows from it at the target is told by no operation.
+            let mut lead = self.lead.iter().filter(|c| c.parent == op.target);
+            keys.all |= lead.any(|cascade| cascade.fires(taken.rows, &op.op));
             if op.target != self.target {
-                // What follows from it at the target is told by no operation.
-                keys.all |= self.derived;
                 continue;
             }
             let mut put = |row: usize| {

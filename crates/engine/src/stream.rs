@@ -257,11 +257,8 @@ impl Streaming<'_> {
         let verified = self.live && self.barrier.is_active();
         if verified && !queue.parts {
             let has_changes = !transaction.changes.changes.is_empty();
-            if self.barrier.halts()
-                || !self
-                    .barrier
-                    .admits(&transaction.id, has_changes, self.spec)?
-            {
+            let admits = || self.barrier.admits(&transaction.id, has_changes, self.spec);
+            if self.barrier.halts() || !admits() {
                 queue.held = Some((transaction, held));
                 open.full = open.taken > 0;
                 return Ok(false);
@@ -279,7 +276,7 @@ impl Streaming<'_> {
                 rows: &open.batch.rows,
                 end: transaction.commit.as_ref().map(|commit| &commit.position),
             };
-            barrier = self.barrier.taken(&taken, self.spec)?;
+            barrier = self.barrier.taken(&taken, self.spec);
         }
         if is_large(&transaction, self.limits) {
             open.gathered.held.push(held);
@@ -326,11 +323,11 @@ impl Streaming<'_> {
             let between = self.live && self.barrier.is_active() && !queue.parts;
             let stands = match between {
                 false => None,
-                true => match self.barrier.meet(&at, self.spec)? {
+                true => match self.barrier.meet(&at, &self.spec.plan, self.spec) {
                     Meeting::Go => None,
                     Meeting::Stand(until) => Some(until),
-                    Meeting::Repair(batch) => {
-                        self.repair(*batch, &at, idle).await?;
+                    Meeting::Repair(batch, moved) => {
+                        self.repair(*batch, moved, &at, idle).await?;
                         continue;
                     }
                 },
@@ -454,11 +451,10 @@ impl Streaming<'_> {
     async fn repair(
         &mut self,
         mut batch: ApplyBatch,
+        moved: u64,
         at: &Position,
         idle: &mut Idle,
     ) -> Result<()> {
-        let plan = &self.spec.plan;
-        let moved = self.barrier.still(&mut batch, plan);
         let rows = batch.ordered.len() as u64;
         let done = Repaired { rows, moved };
         if rows == 0 {
@@ -466,8 +462,9 @@ impl Streaming<'_> {
             return Ok(());
         }
         batch.position = Some(at.clone());
+        batch.brief = true;
         // What follows at the source from a row that comes or goes has been repaired or will be.
-        batch.kept = (0..plan.targets.len()).collect();
+        batch.kept = (0..self.spec.plan.targets.len()).collect();
         let gathered = Gathered {
             batches: vec![batch],
             ..Gathered::default()
@@ -484,12 +481,12 @@ impl Streaming<'_> {
                 self.barrier.repaired(Ok(done));
                 Ok(())
             }
-            Err(error) if matches!(error.kind(), Kind::Data | Kind::Schema | Kind::Config) => {
+            Err(error) if error.kind() == Kind::Fenced => Err(error),
+            Err(error) => {
                 self.barrier.repaired(Err(error));
                 *idle = Idle::open(self.spec, self.epoch).await?;
                 Ok(())
             }
-            Err(error) => Err(error.at(Side::Target)),
         }
     }
 

@@ -9,7 +9,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{Apart, ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{
+    Apart, ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp,
+};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::{Layout, Position};
@@ -24,7 +26,7 @@ use super::follow::{Follower, Moved};
 use super::merged::Merged;
 use super::park::Parking;
 use super::rows::Rows;
-use super::session::Session;
+use super::session::{LOCK_WAIT_S, Session};
 use super::table::{Rules, Table};
 use super::{Owner, bulk, layouts, ledger};
 
@@ -467,8 +469,15 @@ impl Applier for MySqlApplier {
             self.session.run("START TRANSACTION").await?;
             self.open = true;
         }
+        if batch.brief {
+            let wait = BRIEF_WAIT.as_secs();
+            self.session.wait_for_locks(wait).await?;
+        }
         if let Err(error) = self.apply_rows(batch, &mut counts).await {
             return Err(explain(&mut self.session, &self.plan, error).await);
+        }
+        if batch.brief {
+            self.session.wait_for_locks(LOCK_WAIT_S.into()).await?;
         }
         count(batch, &mut counts);
         let Some(position) = batch.position.clone() else {

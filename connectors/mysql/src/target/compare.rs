@@ -73,9 +73,11 @@ impl MySqlComparer {
     pub(super) async fn new(mut session: Session, plan: Arc<Plan>) -> Result<Self> {
         // Its rows go into temporary tables, which no event does.
         session.events.refuse();
-        session
-            .run("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            .await?;
+        // Groups of long values must not end where sorting does.
+        let pins = "SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ";
+        session.run(pins).await?;
+        session.run("SET SESSION max_sort_length = 8388608").await?;
+        unlogged(&mut session).await?;
         Ok(MySqlComparer {
             session,
             plan,
@@ -335,6 +337,24 @@ impl Ready {
         }
         Ok(compared)
     }
+}
+
+/// Keeps what is compared out of the server's log. Where that has rows, changes of temporary tables
+/// never stand in it; where it has statements, they do.
+async fn unlogged(session: &mut Session) -> Result<()> {
+    let logged = "SELECT @@log_bin AND @@binlog_format <> 'ROW'";
+    if session.first::<u8>(logged).await? != Some(1) {
+        return Ok(());
+    }
+    let off = session.run("SET SESSION sql_log_bin = 0").await;
+    off.map_err(|error| {
+        Error::config("what is compared would be written to the target's log, which has statements")
+            .with_hint(
+                "SET GLOBAL binlog_format = 'ROW', or GRANT BINLOG ADMIN ON *.* TO the user (before \
+                 MariaDB 10.5 and on MySQL 5.7: SUPER; on MySQL 8: SYSTEM_VARIABLES_ADMIN)",
+            )
+            .caused_by(error)
+    })
 }
 
 fn gone(what: &str) -> Error {

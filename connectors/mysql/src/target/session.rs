@@ -189,6 +189,14 @@ impl Session {
         &mut self.conn
     }
 
+    /// How many seconds a lock is waited for from now on.
+    pub(super) async fn wait_for_locks(&mut self, seconds: u64) -> Result<()> {
+        let wait = format!(
+            "SET SESSION innodb_lock_wait_timeout = {seconds}, lock_wait_timeout = {seconds}"
+        );
+        self.run(&wait).await
+    }
+
     /// A table as it is now. What it takes to read that is set back.
     pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<TableSchema>> {
         let described = schema::describe(&mut self.conn, table).await;

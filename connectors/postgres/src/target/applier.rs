@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Applied, Applier};
 use thalweg_core::position::{Layout, Position};
@@ -490,6 +490,10 @@ impl Applier for PostgresApplier {
         if !self.open {
             self.sql("BEGIN").await?;
             self.open = true;
+        }
+        if batch.brief {
+            let wait = format!("SET LOCAL lock_timeout = '{}ms'", BRIEF_WAIT.as_millis());
+            self.sql(&wait).await?;
         }
         if let Err(error) = self.apply_rows(batch, &mut counts).await {
             return Err(explain(&self.connection.client, &self.plan, error).await);

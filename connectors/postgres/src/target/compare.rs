@@ -25,9 +25,9 @@ use crate::error::convert;
 use crate::schema::{self, quote, quote_table};
 use crate::snapshot::Rows;
 use crate::wire::cells::{Codec, Form};
-use crate::{literal, slot};
+use crate::{literal, slot, source};
 
-/// How long the snapshot may wait for a lock on the table: the stream stands still meanwhile.
+/// How long a lock on the table is waited for: whoever has it may rewrite the table.
 const LOCK_WAIT: &str = "5s";
 
 pub(super) struct PostgresComparer {
@@ -47,6 +47,9 @@ struct Prepared {
     key: Vec<usize>,
     /// Per mapped column.
     columns: Vec<Column>,
+    oid: u32,
+    /// The table's files when the snapshot was taken: in others it does not see what it should.
+    files: String,
     /// Rows expected so far.
     expected: i64,
     /// The condition that a row of the table lies in the range; empty: all do.
@@ -128,6 +131,8 @@ impl Prepared {
             name: quote_table(&table.name),
             stage: format!("pg_temp.{stage}"),
             encoder: RowEncoder::new(table),
+            oid,
+            files: String::new(),
             key: table.key.clone(),
             columns,
             expected: 0,
@@ -340,17 +345,18 @@ impl Comparer for PostgresComparer {
             }
         }
         table.range = within.join(" AND ");
-        // The last statement takes the snapshot; a lock takes none. Unlike the applier's statements these
+        // The last statement takes the snapshot. The table is not locked before it is read: who waits for
+        // it would be waited for by the applier. Unlike the applier's statements these
         // are about as many rows as the table may have, and there are statistics.
         let begin = format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL lock_timeout = '{LOCK_WAIT}'; \
              SET LOCAL work_mem = '64MB'; SET LOCAL jit = off; \
              SET LOCAL enable_hashjoin = on; SET LOCAL enable_mergejoin = on; \
              SET LOCAL enable_seqscan = on; \
-             LOCK TABLE {} IN ACCESS SHARE MODE; SELECT 1",
-            table.name
+             SELECT 1"
         );
         let client = &self.connection.client;
+        table.files = source::files(client, table.oid).await?;
         client.batch_execute(&begin).await.map_err(convert)
     }
 
@@ -379,6 +385,13 @@ impl Comparer for PostgresComparer {
 
     async fn compare(&mut self, limit: usize) -> Result<Compared> {
         let (client, table) = self.ready()?;
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
+        client.batch_execute(&lock).await.map_err(convert)?;
+        if source::files(client, table.oid).await? != table.files {
+            return Err(Error::transient(
+                "the table was rewritten while it was compared",
+            ));
+        }
         if table.key.is_empty() {
             return table.by_rows(client).await;
         }

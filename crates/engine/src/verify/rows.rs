@@ -1,11 +1,12 @@
 //! What is said and done of rows.
 
 use ring::digest::{Context, SHA256};
+use thalweg_core::Error;
 use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
 use thalweg_core::plan::{Cell, Plan};
 use thalweg_core::ports::{Compared, Difference, Differs};
 use thalweg_core::schema::ColumnType;
-use thalweg_core::value::{CellRef, RowRef};
+use thalweg_core::value::{CellRef, RowBatch, RowRef};
 
 use super::TableReport;
 use crate::barrier::Keys;
@@ -42,7 +43,7 @@ pub(super) fn open(plan: &Plan, target: usize, compared: &mut Compared, disputed
 }
 
 /// What makes rows as they are expected: those that are not go first.
-pub(super) fn repairs(target: usize, compared: &Compared) -> ApplyBatch {
+pub(super) fn repairs(target: usize, compared: &Compared) -> Vec<TableOp> {
     let op = |op: RowOp| TableOp {
         target,
         feed: 0,
@@ -54,11 +55,30 @@ pub(super) fn repairs(target: usize, compared: &Compared) -> ApplyBatch {
     let gone = differences.iter().filter(extra);
     let come = differences.iter().filter(|d| !extra(d));
     let gone = gone.map(|d| op(RowOp::Delete(d.row)));
-    let ordered = gone.chain(come.map(|d| op(RowOp::Insert(d.row)))).collect();
-    ApplyBatch {
-        ordered,
-        rows: compared.rows.clone(),
-        ..ApplyBatch::default()
+    gone.chain(come.map(|d| op(RowOp::Insert(d.row)))).collect()
+}
+
+/// A batch of some operations, with their rows.
+pub(super) fn some(rows: &RowBatch, ops: &[TableOp]) -> ApplyBatch {
+    let mut batch = ApplyBatch::default();
+    for op in ops {
+        let mut take = |row: usize| batch.rows.append(rows.row(row));
+        let taken = match op.op {
+            RowOp::Insert(row) => RowOp::Insert(take(row)),
+            RowOp::Delete(row) => RowOp::Delete(take(row)),
+            // None of these is a repair.
+            other => other,
+        };
+        batch.ordered.push(TableOp { op: taken, ..*op });
+    }
+    batch
+}
+
+/// An error with what to do about it.
+pub(super) fn with_fix(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}. Fix: {hint}", error.chain()),
+        None => error.chain(),
     }
 }
 
@@ -159,8 +179,6 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_core::value::RowBatch;
-
     use super::*;
 
     #[test]

@@ -1,22 +1,26 @@
 //! One verification, from its first table to its last.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use rustc_hash::FxHashSet;
+use thalweg_core::batch::TableOp;
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Chunk, Compared, Comparer, Differs, Gate};
+use thalweg_core::ports::{Chunk, Compared, Comparer, Differs, Gate, Inspect};
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::range::KeyRange;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::rows::{blank, cut_column, open, repairs, shown, sum};
+use super::rows::{blank, cut_column, open, repairs, shown, some, sum, with_fix};
 use super::{Finding, Progress, Report, Request, RowReport, TableReport};
+use crate::answers::while_answering;
 use crate::barrier::{Barrier, Sees};
 use crate::batch::key_hash;
 use crate::limits::{Limits, MemoryBudget};
@@ -26,14 +30,26 @@ use crate::task::TaskSpec;
 
 /// Differences of one table that are told one by one.
 const TOLD_MAX: usize = 1000;
-/// Differences of one range that are told by the target, and repaired at once.
-const RANGE_MAX: usize = 10_000;
+/// Differences of one range that the target tells one by one, by number and by bytes of their rows.
+const RANGE_MAX: u64 = 10_000;
+const RANGE_BYTES: u64 = 16 << 20;
+/// Rows that are repaired in one transaction: the stream stands still meanwhile.
+const REPAIR_ROWS: usize = 500;
+/// How often the same rows are repaired.
+const STUCK_MAX: u32 = 3;
+/// How long a range rests before it is compared again, times the times it was, up to twenty.
+const REST: Duration = Duration::from_millis(100);
 /// How often a range is compared again because keys were disputed or moved.
 const AGAIN_MAX: u32 = 30;
 /// How long the stream may need to come to the barrier, and past it.
 const REACH: Duration = Duration::from_secs(60);
 /// A range is read within about so long.
 const RANGE_SECONDS: u64 = 10;
+
+const NOT_STAY: &str = "rows that were repaired differ again: something else changes them at the target. \
+    Fix: look for a trigger of the target table, or for who else writes to it";
+const CHANGING: &str = "rows kept changing while they were compared, so that nothing can be said of them. \
+    Fix: verify the table again, when less goes on in it";
 
 /// What makes one verification.
 pub(super) struct Verifier<'a> {
@@ -56,13 +72,15 @@ impl Sees for TaskSpec {
     }
 }
 
-/// Holds the stream for a moment.
-struct Hold<'a>(&'a Barrier);
+/// Holds the stream for a moment, once.
+struct Hold<'a>(&'a Barrier, AtomicBool);
 
 #[async_trait]
 impl Gate for Hold<'_> {
     async fn close(&self) {
-        self.0.hold();
+        if !self.1.swap(true, Ordering::Relaxed) {
+            self.0.hold();
+        }
     }
 }
 
@@ -93,7 +111,13 @@ struct Round {
     compared: Compared,
     /// Differing rows that have to be looked at again.
     open: bool,
+    /// Rows were told that were not before.
+    new: bool,
     repaired: u64,
+    /// Rows that were not repaired because they have changed meanwhile.
+    moved: u64,
+    /// Why a row could not be repaired.
+    refused: Option<Error>,
 }
 
 impl Verifier<'_> {
@@ -138,11 +162,8 @@ impl Verifier<'_> {
         let finding = match self.compare_table(place, target).await {
             Ok(finding) => finding,
             Err(error) => {
-                let fix = error
-                    .hint()
-                    .map_or(String::new(), |h| format!(". Fix: {h}"));
                 warn!(task = %self.spec.key, error = %error.chain(), "a table is not verified");
-                Finding::Failed(format!("{}{fix}", error.chain()))
+                Finding::Failed(with_fix(&error))
             }
         };
         self.tell(place, |table| {
@@ -160,6 +181,11 @@ impl Verifier<'_> {
             return Err(Error::config("a table of several sources is not compared")
                 .with_hint("compare its columns by the sources' keys by hand"));
         }
+        if !(plan.operations.insert && plan.operations.update) {
+            let text =
+                "a task without INSERT or UPDATE leaves rows as they are, so they are not compared";
+            return Err(Error::config(text).with_hint("let the task carry over both"));
+        }
         let mut attempt = 0;
         let ranges = loop {
             match self.cut(target).await {
@@ -169,9 +195,10 @@ impl Verifier<'_> {
         };
         let mut comparer = None;
         let mut differs = false;
+        let mut failed = None;
         for range in ranges {
             let mut told = Told::default();
-            let mut again = 0;
+            let (mut again, mut stuck) = (0, 0);
             loop {
                 let mut attempt = 0;
                 let round = loop {
@@ -183,15 +210,22 @@ impl Verifier<'_> {
                     }
                 };
                 self.report.send_if_modified(|r| r.waits.take().is_some());
-                let found = !round.compared.is_equal();
                 again += 1;
-                // Rows that are not told one by one are not repaired.
-                let repairs = self.request.repair && !round.compared.differences.is_empty();
-                let goes_on = round.open || repairs;
-                if goes_on && (round.repaired > 0 || again < AGAIN_MAX) {
+                stuck += u32::from(round.repaired > 0 && !round.new);
+                let repaired = round.repaired > 0 && stuck < STUCK_MAX;
+                let changes = (round.open || round.moved > 0) && again < AGAIN_MAX;
+                if repaired || changes {
+                    tokio::time::sleep(REST * again.min(20)).await;
                     continue;
                 }
-                differs |= found || round.open;
+                differs |= !round.compared.is_equal();
+                let why = match round.refused {
+                    Some(error) => Some(with_fix(&error)),
+                    None if stuck >= STUCK_MAX => Some(NOT_STAY.to_owned()),
+                    None if round.open || round.moved > 0 => Some(CHANGING.to_owned()),
+                    None => None,
+                };
+                failed = failed.or(why);
                 self.tell(place, |table| {
                     table.position = Some(round.at);
                     table.rows += round.rows;
@@ -199,6 +233,9 @@ impl Verifier<'_> {
                 });
                 break;
             }
+        }
+        if let Some(why) = failed {
+            return Ok(Finding::Failed(why));
         }
         let report = self.report.borrow();
         let found = report.tables.get(place);
@@ -210,15 +247,13 @@ impl Verifier<'_> {
         })
     }
 
-    /// Reports what differs, unless it was reported of this range before.
-    fn found(&self, (place, target): (usize, usize), compared: &Compared, told: &mut Told) {
+    /// Reports what differs, unless it was reported of this range before. Whether there were rows that
+    /// were not.
+    fn found(&self, (place, target): (usize, usize), compared: &Compared, told: &mut Told) -> bool {
         let Some(table) = self.plan().targets.get(target) else {
-            return;
+            return false;
         };
         let all = compared.changed + compared.missing + compared.extra;
-        if told.all || all == 0 {
-            return;
-        }
         let listed = compared.differences.len() as u64;
         let name = |column: &usize| {
             let column = table.columns.get(*column);
@@ -226,6 +261,7 @@ impl Verifier<'_> {
         };
         let mut new = Vec::new();
         let mut counts = [0; 3];
+        let before = told.keys.len();
         for difference in &compared.differences {
             let row = compared.rows.row(difference.row);
             if !told.keys.insert(key_hash(row, &table.key)) {
@@ -247,6 +283,10 @@ impl Verifier<'_> {
                 });
             }
         }
+        let any = told.keys.len() > before;
+        if told.all {
+            return any;
+        }
         if listed < all {
             // The others cannot be told from those that another round finds.
             told.all = true;
@@ -260,6 +300,7 @@ impl Verifier<'_> {
             let room = TOLD_MAX.saturating_sub(report.differences.len());
             report.differences.extend(new.into_iter().take(room));
         });
+        any
     }
 
     /// Waits before what trouble that passes has interrupted is tried again; an error that does not
@@ -330,10 +371,10 @@ impl Verifier<'_> {
             }
         };
         comparer.prepare(target).await.map_err(at_target)?;
-        let round = self
-            .look((place, target), range, told, comparer.as_mut())
-            .await?;
-        comparer.close().await.map_err(at_target)?;
+        let (source, to) = (&*self.spec.source, &*self.spec.target);
+        let systems: [(Side, &dyn Inspect); 2] = [(Side::Source, source), (Side::Target, to)];
+        let look = self.look((place, target), range, told, comparer.as_mut());
+        let round = while_answering(look, &systems, || 0).await?;
         *kept = Some(comparer);
         Ok(round)
     }
@@ -360,7 +401,7 @@ impl Verifier<'_> {
         let under = Under(barrier);
         let from = barrier.begin(plan, target).await?;
         let limits = self.limits.stream(plan.options.row_bytes_max);
-        let gate = Hold(barrier);
+        let gate = Hold(barrier, AtomicBool::new(false));
         let reader = spec.source.read_now(&chunk, &from, limits, &gate);
         let mut reader = reader.await.map_err(at_source)?;
         barrier.seen(reader.visibility(), spec)?;
@@ -369,9 +410,10 @@ impl Verifier<'_> {
         barrier.opened()?;
 
         let begun = Instant::now();
-        let (mut count, mut hash) = (0, 0);
+        let (mut count, mut bytes, mut hash) = (0, 0, 0);
         let (mut rows, mut out) = (RowBatch::new(), RowBatch::new());
         while reader.next(&mut rows).await.map_err(at_source)? {
+            barrier.goes_on()?;
             plan.project_rows(target, 0, &rows, &mut out)?;
             let held = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
             for row in out.iter() {
@@ -380,6 +422,7 @@ impl Verifier<'_> {
             comparer.expect(&out).await.map_err(at_target)?;
             drop(held);
             count += out.len() as u64;
+            bytes += out.bytes() as u64;
             rows.clear();
             out.clear();
             if let Some(rate) = self.request.rows_per_second {
@@ -388,27 +431,67 @@ impl Verifier<'_> {
             }
         }
         drop(reader);
-        let mut compared = comparer.compare(RANGE_MAX).await.map_err(at_target)?;
+        let limit = RANGE_BYTES / (bytes / count.max(1)).max(1);
+        let limit = usize::try_from(limit.clamp(10, RANGE_MAX)).unwrap_or(10);
+        let mut compared = comparer.compare(limit).await.map_err(at_target)?;
+        // Before the stream is waited for: somebody else may wait for the table, and the stream for that.
+        comparer.close().await.map_err(at_target)?;
         let disputed = barrier.disputed(REACH).await?;
         self.leave_out(&mut compared);
+        let open = open(plan, target, &mut compared, &disputed);
+        // Before it is repaired: whatever becomes of that, it was found.
+        let new = self.found((place, target), &compared, told);
         let mut round = Round {
             at,
             rows: count,
             hash,
-            open: open(plan, target, &mut compared, &disputed),
+            open,
+            new,
             compared,
             repaired: 0,
+            moved: 0,
+            refused: None,
         };
-        // Before it is repaired: whatever becomes of that, it was found.
-        self.found((place, target), &round.compared, told);
-        if self.request.repair && !round.compared.differences.is_empty() {
-            let batch = repairs(target, &round.compared);
-            let done = barrier.repair(batch, REACH).await.map_err(at_target)?;
-            round.repaired = done.rows;
-            self.tell(place, |table| table.repaired += done.rows);
+        if self.request.repair {
+            self.repair((place, target), &mut round).await?;
         }
         drop(under);
         Ok(round)
+    }
+
+    /// Repairs what differs, a few hundred rows at a time. Of rows that the target refuses together each
+    /// gets its turn.
+    async fn repair(&self, (place, target): (usize, usize), round: &mut Round) -> Result<()> {
+        let rows = std::mem::take(&mut round.compared.rows);
+        let all = repairs(target, &round.compared);
+        let mut waiting: VecDeque<Vec<TableOp>> =
+            all.chunks(REPAIR_ROWS).map(<[TableOp]>::to_vec).collect();
+        while let Some(part) = waiting.pop_front() {
+            let error = match self.barrier.repair(some(&rows, &part), REACH).await? {
+                Ok(done) => {
+                    round.repaired += done.rows;
+                    round.moved += done.moved;
+                    self.tell(place, |table| table.repaired += done.rows);
+                    continue;
+                }
+                Err(error) => error.at(Side::Target),
+            };
+            if error.kind() == Kind::Data && part.len() > 1 {
+                let (first, second) = part.split_at(part.len() / 2);
+                waiting.push_front(second.to_vec());
+                waiting.push_front(first.to_vec());
+                continue;
+            }
+            if error.kind() == Kind::Transient {
+                return Err(error);
+            }
+            let goes_on = error.kind() == Kind::Data;
+            round.refused.get_or_insert(error);
+            if !goes_on {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Without an operation the task leaves rows as they are.

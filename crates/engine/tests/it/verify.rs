@@ -179,7 +179,9 @@ async fn live(seed: u64) -> Result<(), String> {
         if repair {
             world.caught_up().await;
             if wrong.is_none() && !world.equal() {
-                wrong = Some(format!("it is not equal after a repair of {expected:?}"));
+                wrong = Some(format!(
+                    "it is not equal after a repair of {expected:?}: {report:?}"
+                ));
             }
         }
     };
