@@ -81,9 +81,14 @@ fn every_fault_goes_over_or_says_what_to_do(from: System, to: System) {
 
 /// One fault in one phase; what came of it.
 fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
+    let mut under_way = None;
     match phase {
         Phase::Load => world.load_slowly()?,
         Phase::Stream => world.stream()?,
+        Phase::Verify => {
+            world.stream()?;
+            under_way = Some(world.verify_slowly()?);
+        }
     }
     (fault.strike)(&world.site()).context("strike")?;
     let said = match fault.ends {
@@ -103,6 +108,9 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
             format!("stops: {message}")
         }
     };
+    if let Some(verification) = &under_way {
+        world.verified(verification, &fault.ends)?;
+    }
     let rows = world.equal()?;
     Ok(format!("{said}; {rows} rows equal"))
 }
@@ -111,13 +119,14 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
 fn page() -> String {
     let mut page = String::from(
         "# Faults\n\n\
-         Each fault is brought about on real servers, between each pair of them, while tables are loaded and\n\
-         while changes stream, with transactions going on at the source. Afterwards all rows of all tables are\n\
-         compared: none lost, none extra, none different; and nobody has seen half a transaction.\n\
+         Each fault is brought about on real servers, between each pair of them, while tables are loaded,\n\
+         while changes stream, and while the tables are verified, with transactions going on at the source.\n\
+         Afterwards all rows of all tables are compared: none lost, none extra, none different; nobody has seen\n\
+         half a transaction; and a verification that the fault met has raised no false alarm and did not hang.\n\
          `make prove faults` runs them all and `make test` some (marked •, from MariaDB); results are in [proofs](proofs.md).\n\
          `FAULTS=word cargo test -p thalweg-server --test it faults -- --nocapture` runs those of a name.\n\n\
          Made from `crates/server/tests/it/faults/table.rs` by `UPDATE_FAULTS=1`.\n\n\
-         | fault | load | stream | pairs | then |\n| --- | --- | --- | --- | --- |\n",
+         | fault | load | stream | verify | pairs | then |\n| --- | --- | --- | --- | --- | --- |\n",
     );
     let pairs: Vec<[System; 2]> = System::ALL
         .iter()
@@ -137,7 +146,7 @@ fn page() -> String {
                 (count, _) => format!("{count}{gate}"),
             }
         };
-        cells += runs(Phase::Load) + runs(Phase::Stream);
+        cells += Phase::ALL.map(runs).iter().sum::<usize>();
         let which = match (fault.source, fault.target) {
             (None, None) => "all".to_owned(),
             (from, to) => {
@@ -150,8 +159,12 @@ fn page() -> String {
             Ends::Waits(_) => "waits and says why; goes on by itself when it is over".to_owned(),
             Ends::Stops(says, again) => format!("stops, says “{says}” and the fix; {again}"),
         };
-        let (name, load, stream) = (fault.name, column(Phase::Load), column(Phase::Stream));
-        writeln!(page, "| {name} | {load} | {stream} | {which} | {then} |").unwrap();
+        let (name, [load, stream, verify]) = (fault.name, Phase::ALL.map(column));
+        writeln!(
+            page,
+            "| {name} | {load} | {stream} | {verify} | {which} | {then} |"
+        )
+        .unwrap();
     }
     let count = faults().count();
     write!(page, "\n{count} faults, {cells} cells.\n").unwrap();

@@ -17,10 +17,12 @@ pub(super) enum Phase {
     Load,
     /// All tables are Live.
     Stream,
+    /// The same, and they are being verified.
+    Verify,
 }
 
 impl Phase {
-    pub(super) const ALL: [Phase; 2] = [Phase::Load, Phase::Stream];
+    pub(super) const ALL: [Phase; 3] = [Phase::Load, Phase::Stream, Phase::Verify];
 }
 
 impl fmt::Display for Phase {
@@ -28,6 +30,7 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Phase::Load => "load",
             Phase::Stream => "stream",
+            Phase::Verify => "verify",
         })
     }
 }
@@ -81,7 +84,8 @@ impl Fault {
     pub(super) fn has(&self, phase: Phase, [from, to]: [System; 2]) -> bool {
         self.source.is_none_or(|source| source == from)
             && self.target.is_none_or(|target| target == to)
-            && self.not.is_none_or(|(not, _)| not != phase)
+            // What cannot be in a stream cannot be while it is verified.
+            && self.not.is_none_or(|(not, _)| not != phase && (not, phase) != (Phase::Stream, Phase::Verify))
     }
 }
 
@@ -194,7 +198,8 @@ fn connections(site: &Site, side: Side, limit: i32) -> Result<()> {
     }
 }
 
-const TWO_ALL: &[([System; 2], Phase)] = &[(PM, Phase::Load), (MP, Phase::Stream)];
+const TWO_ALL: &[([System; 2], Phase)] =
+    &[(PM, Phase::Load), (MP, Phase::Stream), (MM, Phase::Verify)];
 
 /// All of them.
 pub(super) fn faults() -> impl Iterator<Item = &'static Fault> + Clone {

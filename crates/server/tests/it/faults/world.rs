@@ -13,7 +13,7 @@ use thalweg_testkit::proxy::Proxy;
 use thalweg_testkit::servers::{Place, System};
 
 use super::site::{Site, pause};
-use super::table::Again;
+use super::table::{Again, Ends};
 use crate::bank;
 use crate::lab::Lab;
 
@@ -283,6 +283,43 @@ impl World {
             "the load was over before the fault"
         );
         Ok(())
+    }
+
+    /// Begins a verification that takes a few seconds; its address.
+    pub(super) fn verify_slowly(&self) -> Result<String> {
+        let client = &self.lab.client;
+        let path = client.native(&format!("/tasks/{}/verifications", self.task));
+        let asked = client.post(&path, &[], Some(&json!({"rows_per_second": 2_500})))?;
+        let asked = asked.ok()?;
+        let id = asked.get("verification_id").and_then(Value::as_str);
+        let id = id.with_context(|| format!("no verification: {asked}"))?;
+        let address = format!("{path}/{id}");
+        // Until it is in the middle of it.
+        pause(400);
+        Ok(address)
+    }
+
+    /// The verification that a fault has met ends, without a false alarm.
+    pub(super) fn verified(&self, address: &str, ends: &Ends) -> Result<()> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let shown = self.lab.client.get(address, &[]).and_then(|a| a.ok());
+            if let Ok(shown) = shown {
+                let state = shown.get("state").and_then(Value::as_str);
+                let tables = shown.get("tables").and_then(Value::as_array);
+                let result = |table: &Value| table["result"].as_str().unwrap_or("").to_owned();
+                let results: Vec<String> = tables.into_iter().flatten().map(result).collect();
+                // A fault that stops the task may be one of the target's rows.
+                let stops = matches!(ends, Ends::Stops(..));
+                let alarm = results.iter().any(|result| result == "different");
+                ensure!(stops || !alarm, "a false alarm: {shown}");
+                if matches!(state, Some("done" | "ended")) {
+                    return Ok(());
+                }
+            }
+            ensure!(Instant::now() < until, "the verification does not end");
+            pause(100);
+        }
     }
 
     /// Waits until the task says that it waits, and why, in these words.
