@@ -33,9 +33,11 @@ pairs!(
 fn every_fault_goes_over_or_says_what_to_do(from: System, to: System) {
     let full = std::env::var_os("THALWEG_PROVE").is_some();
     let word = std::env::var("FAULTS").ok();
+    let only = std::env::var("FAULTS_PHASE").ok();
     let pair = [from, to];
     let chosen: Vec<(&Fault, Phase)> = faults()
         .flat_map(|fault| Phase::ALL.map(|phase| (fault, phase)))
+        .filter(|(_, phase)| only.as_ref().is_none_or(|only| phase.to_string() == *only))
         .filter(|(fault, phase)| fault.has(*phase, pair))
         .filter(|(fault, phase)| match &word {
             Some(word) => fault.name.contains(word.as_str()),
@@ -124,7 +126,8 @@ fn page() -> String {
          Afterwards all rows of all tables are compared: none lost, none extra, none different; nobody has seen\n\
          half a transaction; and a verification that the fault met has raised no false alarm and did not hang.\n\
          `make prove faults` runs them all and `make test` some (marked •, from MariaDB); results are in [proofs](proofs.md).\n\
-         `FAULTS=word cargo test -p thalweg-server --test it faults -- --nocapture` runs those of a name.\n\n\
+         `FAULTS=word cargo test -p thalweg-server --test it faults -- --nocapture` runs those of a name, and\n\
+         `FAULTS_PHASE=verify` those of a phase.\n\n\
          Made from `crates/server/tests/it/faults/table.rs` by `UPDATE_FAULTS=1`.\n\n\
          | fault | load | stream | verify | pairs | then |\n| --- | --- | --- | --- | --- | --- |\n",
     );
