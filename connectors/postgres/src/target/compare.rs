@@ -147,6 +147,14 @@ impl Prepared {
         pairs.collect::<Vec<_>>().join(" AND ")
     }
 
+    /// The same of rows in the range: all others need not be read.
+    fn joined(&self) -> String {
+        match self.range.is_empty() {
+            true => self.same_key(),
+            false => format!("{} AND {}", self.same_key(), self.range),
+        }
+    }
+
     /// All values of a row as one.
     fn row(&self, side: impl Fn(&Column) -> &str) -> String {
         let values: Vec<&str> = self.columns.iter().map(side).collect();
@@ -165,7 +173,7 @@ impl Prepared {
              FROM {} s LEFT JOIN {} t ON {} WHERE t.ctid IS NULL OR NOT {}",
             self.stage,
             self.name,
-            self.same_key(),
+            self.joined(),
             self.same()
         );
         let row = client.query_one(&sql, &[]).await.map_err(convert)?;
@@ -219,7 +227,7 @@ impl Prepared {
             values.join(", "),
             self.stage,
             self.name,
-            self.same_key(),
+            self.joined(),
             self.same()
         );
         let mut how = vec![(Codec::Text, Form::Binary)];

@@ -14,7 +14,7 @@ use thalweg_testkit::workload::{self, Load, LoadOptions};
 use crate::pair::{Pair, Running};
 
 const ROWS: u32 = 200;
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Rows that nobody changes at the source.
 fn quiet(from: System) -> String {
