@@ -200,7 +200,7 @@ fn a_verification_finds_exactly_what_was_damaged_whatever_goes_on() {
     let (first, lives) = match std::env::var("THALWEG_SEED") {
         Ok(seed) => (seed.parse().unwrap(), 1),
         Err(_) if std::env::var_os("THALWEG_PROVE").is_some() => (0, 50_000),
-        Err(_) => (0, 1_500),
+        Err(_) => (0, 1_000),
     };
     for seed in first..first + lives {
         let runtime = tokio::runtime::Builder::new_current_thread()
