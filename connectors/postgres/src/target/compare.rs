@@ -1,8 +1,8 @@
 //! Comparing what is expected in a table with what is there, inside the server.
 //!
 //! Expected rows are copied to a temporary table, cast to the types of the table's columns with their
-//! modifiers, and joined by the key. Values are the same if their binary images are (`*=`, or `=` where
-//! that says the same), so that neither a collation nor `1.0 = 1.00` makes two of them equal.
+//! modifiers, and joined by the key. Values are the same if their binary images are (`*=`), so that
+//! neither a collation nor `1.0 = 1.00` makes two of them equal.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -13,7 +13,6 @@ use futures_util::StreamExt as _;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Compared, Comparer, Difference, Differs};
 use thalweg_core::range::KeyRange;
-use thalweg_core::schema::ColumnType;
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
@@ -61,8 +60,6 @@ struct Column {
     /// What the table holds, and what is expected, both of the same type (SQL).
     held: String,
     expected: String,
-    /// Whether two values are equal to the type only if their binary images are: that costs half.
-    exact: bool,
     /// The expected value and the held one as they are read, and how.
     read: (String, String),
     how: (Codec, Form),
@@ -114,7 +111,6 @@ impl Prepared {
                 (false, Form::Binary) => (staged.clone(), held.clone()),
             };
             columns.push(Column {
-                exact: is_exact(&column.ty, column.folds, full),
                 expected: format!("({})::{full}", types.value(index, &staged)),
                 held: format!("{held}::{full}"),
                 read,
@@ -167,19 +163,7 @@ impl Prepared {
 
     /// Whether the two rows are the same.
     fn same(&self) -> String {
-        let (exact, others): (Vec<&Column>, Vec<&Column>) =
-            self.columns.iter().partition(|column| column.exact);
-        let mut all: Vec<String> = exact
-            .iter()
-            .map(|c| format!("{} IS NOT DISTINCT FROM {}", c.expected, c.held))
-            .collect();
-        if !others.is_empty() {
-            let row = |values: Vec<&str>| format!("ROW({})::record", values.join(", "));
-            let expected = row(others.iter().map(|c| c.expected.as_str()).collect());
-            let held = row(others.iter().map(|c| c.held.as_str()).collect());
-            all.push(format!("{expected} *= {held}"));
-        }
-        format!("({})", all.join(" AND "))
+        format!("{} *= {}", self.row(|c| &c.expected), self.row(|c| &c.held))
     }
 
     /// Rows that are not there, and rows that differ.
@@ -327,24 +311,6 @@ impl Prepared {
             extra: number(row.get(1)),
             ..Compared::default()
         })
-    }
-}
-
-/// Whether equality of a type is that of its binary images. Not that of floats (zeros), `numeric`
-/// (scale), `interval`, `char(n)` (spaces), text under a collation that folds, and what we do not know.
-fn is_exact(ty: &ColumnType, folds: bool, native: &str) -> bool {
-    match ty {
-        ColumnType::Bool
-        | ColumnType::Int { .. }
-        | ColumnType::Date { .. }
-        | ColumnType::Timestamp { .. }
-        | ColumnType::Instant { .. }
-        | ColumnType::Uuid
-        | ColumnType::Bytes { .. } => true,
-        ColumnType::Text { .. } => {
-            !folds && (native == "text" || native.starts_with("character varying"))
-        }
-        _ => false,
     }
 }
 
