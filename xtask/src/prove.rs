@@ -94,6 +94,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("resume", Run::Pairs),
     ("crash", Run::Pairs),
     ("verify", Run::Pairs),
+    ("quarantine", Run::Pairs),
     ("faults", Run::Pairs),
     ("soak", Run::Server),
     ("demo", Run::Demos),

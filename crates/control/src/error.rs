@@ -23,6 +23,8 @@ pub enum Subject {
     Mapping,
     /// A verification of a task.
     Verification,
+    /// A row in quarantine.
+    QuarantinedRow,
 }
 
 /// Why a call was not done.
@@ -45,6 +47,8 @@ pub enum Error {
     NotRunning(String),
     /// More of this waits already than may; later it will do.
     TooMany(String),
+    /// The running task has not done it so far; later it will do.
+    NotYet(String),
     /// The task could not be started.
     Start(String),
     /// The task could not be stopped.
@@ -99,6 +103,7 @@ impl fmt::Display for Error {
             | Error::Running(text)
             | Error::NotRunning(text)
             | Error::TooMany(text)
+            | Error::NotYet(text)
             | Error::Start(text)
             | Error::Stop(text)
             | Error::Unauthenticated(text)

@@ -34,6 +34,11 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
             ForeignKeys::Enforce => "enforce",
             ForeignKeys::Replica => "replica",
         },
+        "on_bad_row": match options.on_bad_row {
+            OnBadRow::Stop => "stop",
+            OnBadRow::Quarantine => "quarantine",
+        },
+        "quarantine_max": options.quarantine_max,
         "unfit_values": match options.unfit_values {
             UnfitValues::Stop => "stop",
             UnfitValues::Null => "null",
@@ -67,7 +72,11 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
             "replica" => ForeignKeys::Replica,
             _ => ForeignKeys::Enforce,
         },
-        on_bad_row: OnBadRow::Stop,
+        on_bad_row: match word("on_bad_row") {
+            "quarantine" => OnBadRow::Quarantine,
+            _ => OnBadRow::Stop,
+        },
+        quarantine_max: number("quarantine_max").unwrap_or(defaults.quarantine_max),
         unfit_values: match word("unfit_values") {
             "null" => UnfitValues::Null,
             "nearest" => UnfitValues::Nearest,
@@ -191,13 +200,14 @@ mod tests {
             create_tables: CreateTables::Missing,
             existing_rows: ExistingRows::Replace,
             foreign_keys: ForeignKeys::Replica,
+            on_bad_row: OnBadRow::Quarantine,
+            quarantine_max: 77,
             unfit_values: UnfitValues::Nearest,
             row_owner: [("a.b".to_owned(), "c \"d".to_owned())].into(),
             workers: 7,
             chunk_rows: 5_000,
             row_bytes_max: 12_345,
             verify_rows_per_second: Some(9),
-            ..TaskOptions::default()
         };
         assert_eq!(options_read(&options_write(&options)).unwrap(), options);
         let defaults = TaskOptions::default();

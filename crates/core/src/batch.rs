@@ -8,6 +8,7 @@
 use std::time::Duration;
 
 use crate::position::{Layout, Position};
+use crate::quarantine::Held;
 use crate::schema::TableName;
 use crate::value::RowBatch;
 
@@ -53,6 +54,8 @@ pub struct TableOp {
     /// Whether the source did it with foreign keys off, so that no child changed. To an applier
     /// [`ApplyBatch::kept`] says so.
     pub unchecked: bool,
+    /// Which change it came of, to whoever sifts the batch ([`crate::ports::Sift`]); no matter otherwise.
+    pub origin: u32,
 }
 
 /// The net effect of one source on one keyed target table; every target key stands at most once among the keys
@@ -144,9 +147,19 @@ pub struct ApplyBatch {
     /// Whether locks are waited for [`BRIEF_WAIT`] at most: others wait for this batch that have nothing to
     /// do with it.
     pub brief: bool,
+    /// Whether the net effect is tried first however little it is: some of the operations cannot be applied
+    /// one by one.
+    pub net: bool,
     /// Source tables whose rows lie in another way from `position` on; stored with it. None without
     /// a position.
     pub layouts: Vec<(TableName, Layout)>,
+    /// Changes that are put into quarantine with it, instead of being applied.
+    pub held: Vec<Held>,
+    /// Targets and their feeds that the source has truncated: what lies in quarantine for these from
+    /// before the batch goes, before `held` comes.
+    pub emptied: Vec<(usize, usize)>,
+    /// Changes that leave quarantine with it, by their numbers.
+    pub freed: Vec<i64>,
 }
 
 /// What an applied batch did to one target table.

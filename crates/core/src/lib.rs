@@ -14,6 +14,7 @@ pub mod mapping;
 pub mod plan;
 pub mod ports;
 pub mod position;
+pub mod quarantine;
 pub mod range;
 pub mod schema;
 pub mod secret;

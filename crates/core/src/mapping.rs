@@ -84,6 +84,9 @@ pub enum OnBadRow {
     /// The task stops before the transaction that holds it.
     #[default]
     Stop,
+    /// The row goes into quarantine: it and all later changes of its key wait there, beside the
+    /// checkpoint, until they are released or discarded; everything else goes on.
+    Quarantine,
 }
 
 /// What happens with a value that the target column does not take. Columns that identify a row or
@@ -111,6 +114,8 @@ pub struct TaskOptions {
     pub foreign_keys: ForeignKeys,
     /// What happens with a bad row.
     pub on_bad_row: OnBadRow,
+    /// Changes that may lie in quarantine; with one more the task stops.
+    pub quarantine_max: u64,
     /// What happens with a value that does not fit.
     pub unfit_values: UnfitValues,
     /// For target tables that several sources fill: the source table that decides which rows are
@@ -137,6 +142,7 @@ impl Default for TaskOptions {
             existing_rows: ExistingRows::default(),
             foreign_keys: ForeignKeys::default(),
             on_bad_row: OnBadRow::default(),
+            quarantine_max: 10_000,
             unfit_values: UnfitValues::default(),
             row_owner: BTreeMap::new(),
             workers: 2,

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 pub use date::Date;
 pub use rank::rank;
-pub use raw::{Cells, RawCells, decimal, decode_raw, integer, is_present, text_bytes};
+pub use raw::{Cells, RawCells, decimal, decode_raw, integer, is_present, split_raw, text_bytes};
 
 /// A decimal number: `(-1)^negative × digits × 10^-scale`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

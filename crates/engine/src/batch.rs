@@ -504,7 +504,7 @@ fn sort<T: Copy>(list: &mut Vec<T>, rows: &RowBatch, key: &[usize], row: impl Fn
 
 /// Writes the encoded key cells of `row` into `out`; cells that `row` leaves out are taken from
 /// `fallback`. `None` if one is in neither.
-fn key_of(
+pub(crate) fn key_of(
     target: &TargetTable,
     row: RowRef<'_>,
     fallback: Option<RowRef<'_>>,

@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod limits;
 mod load;
 mod probe;
+pub mod quarantine;
 pub mod retry;
 mod runs;
 pub mod status;

@@ -23,15 +23,18 @@ use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Cell, Changed, Plan};
 use thalweg_core::ports::{Chunk, Loader};
 use thalweg_core::position::{Position, Visibility};
+use thalweg_core::quarantine::Held;
 use thalweg_core::range::KeyRange;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Kind, Result, Side};
 use tokio::task::JoinSet;
+use tracing::info;
 
 use crate::ledger::{Ledger, tiles};
 use crate::limits::{Limits, MemoryBudget};
+use crate::quarantine::Quarantine;
 use crate::status::{self, Reporter};
-use crate::task::TaskSpec;
+use crate::task::{TaskSpec, quarantines};
 
 /// A target table from which the stream can go on.
 #[derive(Debug)]
@@ -61,11 +64,13 @@ pub(crate) async fn load(
         report: report.clone(),
         jobs: Mutex::default(),
         idle: Mutex::default(),
+        quarantine: Mutex::default(),
     };
     desk.run().await
 }
 
 /// A chunk to be loaded.
+#[derive(Clone)]
 struct Job {
     target: usize,
     /// Of that target.
@@ -92,12 +97,22 @@ struct Desk {
     jobs: Mutex<VecDeque<Job>>,
     /// Loaders that wait for a chunk.
     idle: Mutex<Vec<Box<dyn Loader>>>,
+    /// Where rows go that the target refuses, if they do.
+    quarantine: Mutex<Quarantine>,
 }
 
 impl Desk {
     async fn run(self) -> Result<Vec<Phase>> {
         let workers = usize::from(self.plan().options.workers.clamp(1, 16));
         let (mut tables, mut jobs) = self.prepare(workers).await?;
+        if quarantines(self.plan()) && !jobs.is_empty() {
+            let (target, key) = (&*self.spec.target, &self.spec.key);
+            let quarantine = Quarantine::read(self.plan(), target, key).await?;
+            *self
+                .quarantine
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = quarantine;
+        }
         let desk = Arc::new(self);
         let mut depth = 0;
         while !jobs.is_empty() {
@@ -326,7 +341,7 @@ impl Desk {
         loader.begin(target, feed).await?;
         let fingerprint = self.plan().fingerprint(target);
         loader.empty(existing, &fingerprint).await?;
-        loader.commit(None).await?;
+        loader.commit(None, &[]).await?;
         self.put_back(loader);
         Ok(())
     }
@@ -361,8 +376,83 @@ impl Desk {
                 .unwrap_or_else(PoisonError::into_inner)
                 .pop_front();
             let Some(job) = next else { return Ok(done) };
-            done.push(self.copy(job, &mut rows, &mut out).await?);
+            let again = job.clone();
+            let copied = self.copy(job, &mut rows, &mut out).await;
+            done.push(match copied {
+                Err(error) if self.may_sift(&again, &error) => {
+                    info!(task = %self.spec.key, error = %error.chain(), "a row is refused: it is looked for");
+                    rows.clear();
+                    out.clear();
+                    self.sift(again, &mut rows, &mut out).await?
+                }
+                copied => copied?,
+            });
         }
+    }
+
+    /// Whether a chunk that the target has refused is loaded without the rows that are to blame.
+    fn may_sift(&self, job: &Job, error: &Error) -> bool {
+        let table = self.plan().targets.get(job.target);
+        let apart = table.is_some_and(|table| !table.merged() && !table.key.is_empty());
+        error.kind() == Kind::Data && quarantines(self.plan()) && apart
+    }
+
+    /// Loads a chunk; rows that are refused go into quarantine.
+    async fn sift(&self, job: Job, rows: &mut RowBatch, out: &mut RowBatch) -> Result<Done> {
+        let plan = self.plan();
+        let (target, feed, source) = (job.target, job.feed, job.source);
+        let at_source = |error: Error| error.at(Side::Source);
+        let chunk = self.as_chunk(source, job.range)?;
+        let limits = self.limits.stream(plan.options.row_bytes_max);
+        let reader = self.spec.source.read(&chunk, &self.from, limits).await;
+        let mut reader = reader.map_err(at_source)?;
+        let mut loader = self.loader().await?;
+        loader.begin(target, feed).await?;
+        if let Some(existing) = job.existing {
+            loader.empty(existing, &plan.fingerprint(target)).await?;
+        }
+        let place = format!("load at {}", self.from);
+        let (mut loaded, mut held, mut kept) = (0, Vec::new(), Vec::new());
+        while reader.next(rows).await.map_err(at_source)? {
+            kept.clear();
+            let (changed, mut refused) =
+                plan.project_rows_sifted(target, feed, rows, out, &mut kept)?;
+            let memory = self.budget.take(rows.held_bytes() + out.held_bytes()).await;
+            let more = rows.len() as u64;
+            for (at, error) in loader.load_sifted(out).await? {
+                let row = kept.get(at).copied();
+                refused.push((
+                    row.ok_or_else(|| Error::bug("a refused row of none"))?,
+                    error,
+                ));
+            }
+            let more = more.saturating_sub(refused.len() as u64);
+            {
+                let mut quarantine = self
+                    .quarantine
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
+                for (row, error) in refused {
+                    let why = (place.as_str(), error);
+                    held.push(quarantine.load(plan, (target, feed), rows, row, why)?);
+                }
+            }
+            self.report
+                .loaded(source, target, more, rows.bytes(), out.bytes());
+            self.report.changed(&changed);
+            rows.clear();
+            out.clear();
+            drop(memory);
+            loaded += more;
+        }
+        let refused = held.len() as u64;
+        let seen = reader.visibility().clone();
+        let done = self
+            .enter((job.moment, target), seen, chunk, loaded, loader, &held)
+            .await?;
+        self.report
+            .table(target, |status| status.refused += refused);
+        Ok(done)
     }
 
     async fn copy(&self, job: Job, rows: &mut RowBatch, out: &mut RowBatch) -> Result<Done> {
@@ -414,7 +504,21 @@ impl Desk {
             self.report.changed(&changed);
         }
         let seen = reader.visibility().clone();
-        if job.moment.is_some_and(|moment| moment != seen) {
+        self.enter((job.moment, target), seen, chunk, loaded, loader, &[])
+            .await
+    }
+
+    /// Enters a chunk that was written into the ledger.
+    async fn enter(
+        &self,
+        (moment, target): (Option<Visibility>, usize),
+        seen: Visibility,
+        chunk: Chunk,
+        loaded: u64,
+        mut loader: Box<dyn Loader>,
+        held: &[Held],
+    ) -> Result<Done> {
+        if moment.is_some_and(|moment| moment != seen) {
             return Err(
                 Error::transient("the snapshot that the load shares has ended").at(Side::Source),
             );
@@ -425,7 +529,7 @@ impl Desk {
             seen,
             rows: loaded,
         };
-        loader.commit(Some(&chunk)).await?;
+        loader.commit(Some(&chunk), held).await?;
         self.put_back(loader);
         self.report.table(target, |status| {
             status.chunks_loaded += 1;

@@ -96,9 +96,13 @@ pub(crate) fn fold_runs(
         }
         out.push(part(plan, &batch.rows, ops, run.kept));
     }
+    for part in &mut out {
+        (part.brief, part.net) = (batch.brief, batch.net);
+    }
     if let Some(last) = out.last_mut() {
         last.position = batch.position;
         last.transactions = batch.transactions;
+        (last.held, last.emptied, last.freed) = (batch.held, batch.emptied, batch.freed);
     }
     Ok((out, TouchedKeys::any()))
 }

@@ -63,6 +63,10 @@ pub struct TableStatus {
     /// Values that did not fit and were changed on the way, as the task's option `unfit_values` says:
     /// those loaded, and those applied and durable. What is loaded again is counted again.
     pub changed: Vec<ChangedValues>,
+    /// Changes that lie in quarantine now.
+    pub quarantined: u64,
+    /// Rows that were refused and put into quarantine.
+    pub refused: u64,
 }
 
 /// Values of one column that were changed for one reason.
@@ -157,6 +161,8 @@ pub(crate) struct Written {
     pub(crate) commit_us: Option<i64>,
     /// Values that did not fit.
     pub(crate) changed: Changed,
+    /// Changes that were refused and put into quarantine, per target table.
+    pub(crate) refused: Vec<u64>,
 }
 
 impl Written {
@@ -167,6 +173,11 @@ impl Written {
         self.transactions += later.transactions;
         self.commit_us = later.commit_us.or(self.commit_us);
         self.changed.merge(&later.changed);
+        let refused = &mut self.refused;
+        refused.resize(refused.len().max(later.refused.len()), 0);
+        for (sum, more) in refused.iter_mut().zip(&later.refused) {
+            *sum += more;
+        }
     }
 }
 
@@ -296,10 +307,24 @@ impl Reporter {
             for (table, counts) in status.tables.iter_mut().zip(&written.counts) {
                 table.written.add(counts);
             }
+            for (table, refused) in status.tables.iter_mut().zip(&written.refused) {
+                table.refused += refused;
+            }
         });
         if let Some((_, written)) = durable {
             self.changed(&written.changed);
         }
+    }
+
+    /// How many changes lie in quarantine, per target.
+    pub(crate) fn quarantined(&self, changes: &[u64]) {
+        self.0.send_if_modified(|status| {
+            let mut moved = false;
+            for (table, now) in status.tables.iter_mut().zip(changes) {
+                moved |= std::mem::replace(&mut table.quarantined, *now) != *now;
+            }
+            moved
+        });
     }
 
     /// Values that did not fit were changed on the way. Each table, column and reason is logged once.

@@ -8,6 +8,7 @@
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
+mod between;
 mod queue;
 
 use std::pin::pin;
@@ -22,18 +23,19 @@ use thalweg_core::ports::{Applied, Inspect};
 use thalweg_core::position::{Layout, Position, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Kind, Result, Side};
+use thalweg_core::{Error, Result, Side};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, while_answering};
-use crate::barrier::{Barrier, Meeting, Repaired, Taken};
+use crate::barrier::{Barrier, Meeting, Taken};
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
 use crate::probe;
+use crate::quarantine::{Careful, Quarantine, Sieve};
 use crate::runs::fold_runs;
 use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
@@ -41,12 +43,14 @@ use crate::turns::{self, Idle, Turn};
 use queue::{Held, Queue, is_large, read, reader_error};
 
 /// Why following the source ended without an error.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum End {
     /// It was asked to.
     Stopped,
     /// Tables are to be loaded again first.
     Again,
+    /// A row was refused that is to go into quarantine: it is looked for from the checkpoint on.
+    Refused(Error),
 }
 
 /// Streams from `from` until `stop` (`Ok`) or an error.
@@ -67,6 +71,11 @@ pub(crate) struct Streaming<'a> {
     /// Where a verification looks at the tables, once they are live.
     pub(crate) barrier: &'a Barrier,
     pub(crate) live: bool,
+    pub(crate) quarantine: Quarantine,
+    /// Operations of batches that were sifted; `None`: batches are not.
+    pub(crate) sifted: Option<usize>,
+    /// The last known place in the log, for who is told where a change lies.
+    pub(crate) place: String,
 }
 
 impl Streaming<'_> {
@@ -75,6 +84,7 @@ impl Streaming<'_> {
         from: Position,
         budget: &MemoryBudget,
         stop: &CancellationToken,
+        sifts: &mut bool,
     ) -> Result<End> {
         let plan = Arc::clone(&self.spec.plan);
         let to = Arc::clone(&self.spec.target);
@@ -144,7 +154,7 @@ impl Streaming<'_> {
             };
             // The next batch is made, and begun, while the target works on this one. After a part of a
             // huge transaction comes the next, in the same target transaction.
-            let may_begin = self.live && whole;
+            let may_begin = self.live && whole && self.sifted.is_none();
             let mut next = Ok(());
             let mut blocked = false;
             let mut gone = pin!(answers::lost(&*to, Side::Target, || 0));
@@ -154,7 +164,8 @@ impl Streaming<'_> {
                     done = turn.done() => break done.map_err(|e| e.at(Side::Target))?,
                     gone = &mut gone => return Err(gone),
                     () = idle.opened() => blocked = false,
-                    filled = self.fill(&mut queue, &mut open), if !blocked => {
+                    // What is refused now is not known before this batch is written.
+                    filled = self.fill(&mut queue, &mut open), if !blocked && self.sifted.is_none() => {
                         blocked = true;
                         next = filled;
                         if next.is_ok() && following.is_none() && may_begin && open.may_begin() && idle.is_ready() {
@@ -166,10 +177,13 @@ impl Streaming<'_> {
                 }
             };
             idle.put(done.applier, done.gave_way);
-            if let Some(position) = self.publish(done.gathered, done.applied, &mut uncommitted) {
+            let mut gathered = done.gathered;
+            self.settled(&mut gathered);
+            if let Some(position) = self.publish(gathered, done.applied, &mut uncommitted) {
                 if let Some(following) = &mut following {
                     following.come();
                 }
+                *sifts &= self.goes_on_sifting();
                 durable.send_replace(position.clone());
                 confirm
                     .confirm(&position)
@@ -264,6 +278,11 @@ impl Streaming<'_> {
                 return Ok(false);
             }
         }
+        if self.halts() && !queue.parts {
+            queue.held = Some((transaction, held));
+            open.full = open.taken > 0;
+            return Ok(false);
+        }
         let before = open.batch.ordered.len();
         self.add(&transaction, &mut open.batch, &mut open.gathered)?;
         open.taken += 1;
@@ -303,7 +322,7 @@ impl Streaming<'_> {
         open.batch.transactions += counts;
         open.batch.position = Some(commit.position);
         open.full = barrier
-            || open.batch.ordered.len() >= self.limits.batch_ops
+            || open.batch.ordered.len() >= self.batch_ops()
             || open.batch.rows.bytes() >= self.limits.batch_bytes;
         Ok(true)
     }
@@ -320,6 +339,10 @@ impl Streaming<'_> {
     ) -> Result<More> {
         idle.close_spare();
         while open.taken == 0 {
+            if self.halts() && !queue.parts {
+                self.settle(&at, idle).await?;
+                continue;
+            }
             let between = self.live && self.barrier.is_active() && !queue.parts;
             let stands = match between {
                 false => None,
@@ -336,6 +359,7 @@ impl Streaming<'_> {
                 biased;
                 () = stop.cancelled() => return Ok(More::Stopped),
                 () = self.barrier.news() => continue,
+                () = self.spec.quarantine.came() => continue,
                 () = until(stands) => continue,
                 next = queue.next(), if stands.is_none() => next,
                 () = tokio::time::sleep(turns::SPARE_KEPT), if idle.has_spare() => {
@@ -356,6 +380,10 @@ impl Streaming<'_> {
     /// early when nothing more can come. Cancel-safe: what was taken stays in the batch.
     async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
         while !open.full {
+            if self.halts() && !queue.parts && open.taken == 0 {
+                // Its turn comes when nothing is under way.
+                std::future::pending::<()>().await;
+            }
             if self.live && !queue.parts && self.barrier.halts() {
                 if open.taken > 0 {
                     open.full = true;
@@ -430,6 +458,9 @@ impl Streaming<'_> {
             }
         };
         gathered.batches = batches;
+        if let Some(sieve) = &mut gathered.sieve {
+            sieve.bound(&self.quarantine);
+        }
         let last = gathered.batches.last_mut();
         let whole = last.as_ref().is_some_and(|last| last.position.is_some());
         if let Some(keys) = &mut self.touched {
@@ -444,50 +475,6 @@ impl Streaming<'_> {
             last.layouts = layouts;
         }
         Ok(gathered)
-    }
-
-    /// Writes what a verification repairs. What the target refuses is told there, and does not stop the
-    /// task.
-    async fn repair(
-        &mut self,
-        mut batch: ApplyBatch,
-        moved: u64,
-        at: &Position,
-        idle: &mut Idle,
-    ) -> Result<()> {
-        let rows = batch.ordered.len() as u64;
-        let done = Repaired { rows, moved };
-        if rows == 0 {
-            self.barrier.repaired(Ok(done));
-            return Ok(());
-        }
-        batch.position = Some(at.clone());
-        batch.brief = true;
-        // What follows at the source from a row that comes or goes has been repaired or will be.
-        batch.kept = (0..self.spec.plan.targets.len()).collect();
-        let gathered = Gathered {
-            batches: vec![batch],
-            ..Gathered::default()
-        };
-        let mut turn = idle.write(gathered)?;
-        let to = &*self.spec.target;
-        let written = tokio::select! {
-            written = turn.done() => written,
-            gone = answers::lost(to, Side::Target, || 0) => return Err(gone),
-        };
-        match written {
-            Ok(written) => {
-                idle.put(written.applier, written.gave_way);
-                self.barrier.repaired(Ok(done));
-                Ok(())
-            }
-            Err(error) if error.kind() == Kind::Fenced => Err(error),
-            Err(error) => {
-                self.barrier.repaired(Err(error));
-                *idle = Idle::open(self.spec, self.epoch).await?;
-                Ok(())
-            }
-        }
     }
 
     fn add(
@@ -515,8 +502,35 @@ impl Streaming<'_> {
             Some(Phase::Loaded(ledger)) => ledger.fate(change, &changes.rows, &mut contains),
             None => Err(Error::bug("a target without a phase")),
         };
+        let place = transaction.commit.as_ref().map(|commit| &commit.position);
+        if let Some(place) = place {
+            self.place = place.to_string();
+        }
         let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
-        let projected = spec.plan.project(changes, &mut judge, rows, ops)?;
+        let before = ops.len();
+        let mut projected = None;
+        if self.sifted.is_none() {
+            let all = (changes.changes.as_slice(), &changes.rows);
+            let made = spec.plan.project(all.0, all.1, &mut judge, rows, ops)?;
+            let made_ops = ops.get(before..).unwrap_or_default();
+            match self.quarantine.touches(&spec.plan, rows, made_ops) {
+                true => ops.truncate(before),
+                false => projected = Some(made),
+            }
+        }
+        let projected = match projected {
+            Some(projected) => projected,
+            None => {
+                let sifts = self.sifted.is_some();
+                let mut careful = Careful {
+                    plan: &spec.plan,
+                    quarantine: &mut self.quarantine,
+                    sieve: sifts.then(|| into.sieve.get_or_insert_default()),
+                    place: &self.place,
+                };
+                careful.project(changes, &mut judge, batch)?
+            }
+        };
         for target in projected.again {
             if !into.again.contains(&target) {
                 into.again.push(target);
@@ -641,11 +655,13 @@ pub(crate) struct Gathered {
     kept: Vec<(usize, Vec<usize>)>,
     read: Read,
     /// Its counts come from the applier.
-    written: Written,
+    pub(crate) written: Written,
     /// Targets that are to be loaded again before any of this can be applied.
     again: Vec<usize>,
     /// The memory of what was large, until it is applied: the reader waits for it.
     held: Vec<Held>,
+    /// If the batch is sifted.
+    pub(crate) sieve: Option<Sieve>,
 }
 
 /// Bytes of the row images that a batch brings to the target.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::mapping::OnBadRow;
 use thalweg_core::plan::{Plan, source_difference};
 use thalweg_core::ports::{Inspect, Source, Target};
 use thalweg_core::position::{Layout, Position};
@@ -18,6 +19,7 @@ use crate::barrier::Barrier;
 use crate::batch::TouchedKeys;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::load;
+use crate::quarantine::{Quarantine, Ward};
 use crate::retry::{Action, action};
 use crate::status::{Reporter, TaskPhase, TaskStatus};
 use crate::stream::{End, Streaming};
@@ -39,6 +41,8 @@ pub struct TaskSpec {
     pub expects_checkpoint: bool,
     /// Where verifications are asked for.
     pub orders: Orders,
+    /// Where rows in quarantine are released and discarded.
+    pub quarantine: Ward,
 }
 
 /// Runs a task until `stop` is cancelled (`Ok`: the batch in flight is finished first) or an error
@@ -57,6 +61,7 @@ pub async fn run(
     let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
+    let mut sifts = false;
     let barrier = Arc::new(Barrier::default());
     // Ends with this future.
     let mut verifier = JoinSet::new();
@@ -68,7 +73,15 @@ pub async fn run(
     ));
     loop {
         let before = status.borrow().applied.clone();
-        let outcome = run_once(&mut spec, &limits, &budget, &report, &barrier, &stop).await;
+        let outcome = run_once(
+            &mut spec,
+            (&limits, &budget),
+            &report,
+            &barrier,
+            &stop,
+            &mut sifts,
+        )
+        .await;
         barrier.interrupt();
         let error = match outcome {
             Ok(End::Stopped) => {
@@ -78,6 +91,10 @@ pub async fn run(
             }
             Ok(End::Again) => {
                 info!(task = %spec.key, "a table is loaded again, as one chunk");
+                continue;
+            }
+            Ok(End::Refused(error)) => {
+                info!(task = %spec.key, error = %error.chain(), "a row is refused: it is looked for");
                 continue;
             }
             Err(error) => with_remedy(error),
@@ -122,11 +139,11 @@ fn with_remedy(error: Error) -> Error {
 /// One attempt, from the claim on.
 async fn run_once(
     spec: &mut TaskSpec,
-    limits: &Limits,
-    budget: &MemoryBudget,
+    (limits, budget): (&Limits, &MemoryBudget),
     report: &Reporter,
     barrier: &Barrier,
     stop: &CancellationToken,
+    sifts: &mut bool,
 ) -> Result<End> {
     let (source, to) = (Arc::clone(&spec.source), Arc::clone(&spec.target));
     let systems: [(Side, &dyn Inspect); 2] = [(Side::Source, &*source), (Side::Target, &*to)];
@@ -147,16 +164,19 @@ async fn run_once(
         let phases = load(spec, &checkpoint, &from, limits, budget, report)
             .await
             .map_err(target)?;
-        Ok::<_, Error>((checkpoint.epoch, from, phases, tables))
+        let quarantine = Quarantine::read(&spec.plan, &*spec.target, &spec.key).await?;
+        Ok::<_, Error>((checkpoint.epoch, from, phases, tables, quarantine))
     };
-    let (epoch, from, phases, tables) = tokio::select! {
+    let (epoch, from, phases, tables, quarantine) = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(End::Stopped),
         ready = while_answering(before_stream, &systems, || report.moved()) => ready?,
     };
     spec.expects_checkpoint = true;
     let apart = spec.target.capabilities().apart;
-    Streaming {
+    spec.quarantine.tell(&quarantine.changes());
+    report.quarantined(&quarantine.changes());
+    let streamed = Streaming {
         spec,
         epoch,
         phases,
@@ -168,10 +188,24 @@ async fn run_once(
         barrier,
         live: false,
         touched: apart.then(|| Arc::new(TouchedKeys::any())),
+        quarantine,
+        sifted: sifts.then_some(0),
+        place: from.to_string(),
     }
-    .run(from, budget, stop)
-    .await
-    .map_err(of_the_log)
+    .run(from, budget, stop, sifts)
+    .await;
+    match streamed {
+        Err(error) if error.kind() == Kind::Data && !*sifts && quarantines(&spec.plan) => {
+            *sifts = true;
+            Ok(End::Refused(error))
+        }
+        other => other.map_err(of_the_log),
+    }
+}
+
+/// Whether rows that the target refuses go into quarantine.
+pub(crate) fn quarantines(plan: &Plan) -> bool {
+    plan.options.on_bad_row == OnBadRow::Quarantine
 }
 
 /// A value in the log stays as it is, however often the row is corrected at the source.

@@ -204,7 +204,7 @@ impl Turn {
 
 async fn write(
     mut applier: Box<dyn Applier>,
-    gathered: Gathered,
+    mut gathered: Gathered,
     mut come: oneshot::Receiver<()>,
 ) -> Result<Done> {
     let mut gave_way = false;
@@ -212,8 +212,16 @@ async fn write(
         gave_way = ahead(applier.as_mut(), &gathered.batches, &mut come).await?;
     }
     let mut applied = Applied::default();
-    for batch in &gathered.batches {
-        let part = applier.apply(batch).await?;
+    let Gathered { batches, sieve, .. } = &mut gathered;
+    let parts = batches.len();
+    for (at, batch) in batches.iter().enumerate() {
+        let part = match sieve {
+            None => applier.apply(batch).await?,
+            Some(sieve) => {
+                sieve.last(at + 1 == parts);
+                applier.apply_sifted(batch, sieve).await?
+            }
+        };
         applied.durable = part.durable;
         add_all(&mut applied.counts, &part.counts);
     }

@@ -25,6 +25,7 @@ use tracing::error;
 use crate::barrier::Barrier;
 use crate::limits::{Limits, MemoryBudget};
 use crate::task::TaskSpec;
+pub(crate) use rows::shown;
 use verifier::Verifier;
 
 /// Verifications that may wait behind one another.

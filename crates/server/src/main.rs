@@ -30,8 +30,9 @@ fn main() -> ExitCode {
                 true => ExitCode::SUCCESS,
                 false => ExitCode::FAILURE,
             }),
-            // It waits for answers and nothing else, so it may do that here.
+            // These wait for answers and nothing else, so they may do that here.
             Command::Verify(args) => Ok(cli::verify::run(args)),
+            Command::Quarantine(args) => Ok(cli::quarantine::run(args)),
         }
     });
     // Work that hangs in a driver does not keep the process from ending.

@@ -206,7 +206,13 @@ fn projected(
     ops: &mut Vec<TableOp>,
 ) -> Result<()> {
     for batch in changes {
-        plan.project(batch, &mut |_, _| Ok(Fate::Apply), rows, ops)?;
+        plan.project(
+            &batch.changes,
+            &batch.rows,
+            &mut |_, _| Ok(Fate::Apply),
+            rows,
+            ops,
+        )?;
     }
     Ok(())
 }

@@ -4,6 +4,8 @@
 //! which may be for the order of the rows only (two that swap a unique value), it is rolled back to
 //! the savepoint and the same changes are applied row by row in commit order.
 
+mod sift;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +15,20 @@ use thalweg_core::batch::{
     Apart, ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp,
 };
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Applied, Applier};
+use thalweg_core::ports::{Applied, Applier, Sift};
 use thalweg_core::position::{Layout, Position};
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 
 use super::check::explain;
-use super::checkpoint::{self, Again, Place};
+use super::checkpoint::{self, Again};
 use super::ddl::make_keys;
 use super::follow::{Follower, Moved};
 use super::merged::Merged;
 use super::park::Parking;
+use super::place::Place;
 use super::rows::Rows;
 use super::session::{LOCK_WAIT_S, Session};
 use super::table::{Rules, Table};
@@ -113,8 +117,8 @@ impl MySqlApplier {
         folded(nets).map(left).collect()
     }
 
-    /// Applies the rows of a batch in the open transaction.
-    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+    /// Makes sure that the tables of a batch are known, and those that its operations may lead to.
+    async fn know_all(&mut self, batch: &ApplyBatch) -> Result<()> {
         for op in &batch.ordered {
             self.know(op.target).await?;
         }
@@ -123,11 +127,19 @@ impl MySqlApplier {
                 self.know(target).await?;
             }
         }
+        Ok(())
+    }
+
+    /// Applies the rows of a batch in the open transaction.
+    async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
+        self.know_all(batch).await?;
         let merged = |net: &Net| match net {
             Net::Folded(part) => self.merged.contains_key(&(part.target, part.feed)),
             Net::InOrder(_) => false,
         };
-        let many = |nets: &&[Net]| batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged);
+        let many = |nets: &&[Net]| {
+            batch.net || batch.ordered.len() >= BULK_OPS_MIN || nets.iter().any(merged)
+        };
         let folded = batch.folded.as_deref().filter(many);
         let folded = folded.filter(|_| self.parking.is_empty());
         if let Some(folded) = folded {
@@ -157,7 +169,8 @@ impl MySqlApplier {
                 Err(error) => return Err(error),
             }
         }
-        self.apply_ordered(batch, batch.ordered.iter(), counts)
+        let at_last = batch.position.is_some();
+        self.apply_ordered(batch, batch.ordered.iter(), at_last, counts)
             .await
     }
 
@@ -219,14 +232,17 @@ impl MySqlApplier {
             }
         }
         let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
-            .await
+        let ops = batch.ordered.iter().filter(in_order);
+        let at_last = batch.position.is_some();
+        self.apply_ordered(batch, ops, at_last, counts).await
     }
 
+    /// `at_last`: no row may be left parked.
     async fn apply_ordered<'b>(
         &mut self,
         batch: &ApplyBatch,
         ops: impl Iterator<Item = &'b TableOp>,
+        at_last: bool,
         counts: &mut [TableCounts],
     ) -> Result<()> {
         for op in ops {
@@ -280,7 +296,6 @@ impl MySqlApplier {
                 followed.await?;
             }
         }
-        let at_last = batch.position.is_some();
         let tables = &self.tables;
         self.parking
             .settle(&mut self.session, tables, at_last)
@@ -337,6 +352,47 @@ impl MySqlApplier {
         self.session.run("ROLLBACK").await
     }
 
+    /// Begins to apply a batch, in a transaction.
+    async fn begin(&mut self, batch: &ApplyBatch) -> Result<()> {
+        if !self.open {
+            self.session.run("START TRANSACTION").await?;
+            self.open = true;
+        }
+        if batch.brief {
+            self.session.wait_for_locks(BRIEF_WAIT.as_secs()).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a batch does beside its rows, with what was sifted out of it, and commits if it has a
+    /// position.
+    async fn finish(
+        &mut self,
+        batch: &ApplyBatch,
+        sifted: &[Held],
+        counts: Vec<TableCounts>,
+    ) -> Result<Applied> {
+        self.quarantine(batch, sifted).await?;
+        if batch.brief {
+            self.session.wait_for_locks(LOCK_WAIT_S.into()).await?;
+        }
+        let Some(position) = batch.position.clone() else {
+            return Ok(Applied {
+                durable: None,
+                counts,
+            });
+        };
+        self.advance(&position).await?;
+        let (task, layouts) = (&self.owner.task, &batch.layouts);
+        layouts::put(&mut self.session, &self.place, task, layouts).await?;
+        self.session.run("COMMIT").await?;
+        self.open = false;
+        Ok(Applied {
+            durable: Some(position),
+            counts,
+        })
+    }
+
     /// Moves the position in the open transaction, if it is still ours to move.
     async fn advance(&mut self, position: &Position) -> Result<()> {
         let Owner { task, epoch } = &self.owner;
@@ -359,8 +415,8 @@ fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
 }
 
 /// Operations as the source did them.
-fn count(batch: &ApplyBatch, counts: &mut [TableCounts]) {
-    for op in &batch.ordered {
+fn count(ops: &[TableOp], counts: &mut [TableCounts]) {
+    for op in ops {
         let Some(counts) = counts.get_mut(op.target) else {
             continue;
         };
@@ -465,36 +521,24 @@ impl Applier for MySqlApplier {
 
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied> {
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
-        if !self.open {
-            self.session.run("START TRANSACTION").await?;
-            self.open = true;
-        }
-        if batch.brief {
-            let wait = BRIEF_WAIT.as_secs();
-            self.session.wait_for_locks(wait).await?;
-        }
+        self.begin(batch).await?;
         if let Err(error) = self.apply_rows(batch, &mut counts).await {
             return Err(explain(&mut self.session, &self.plan, error).await);
         }
-        if batch.brief {
-            self.session.wait_for_locks(LOCK_WAIT_S.into()).await?;
+        count(&batch.ordered, &mut counts);
+        self.finish(batch, &[], counts).await
+    }
+
+    async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
+        // The savepoint of what was begun ahead lies before ours.
+        self.give_way().await?;
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        self.begin(batch).await?;
+        if let Err(error) = self.sift_rows(batch, sift, &mut counts).await {
+            return Err(explain(&mut self.session, &self.plan, error).await);
         }
-        count(batch, &mut counts);
-        let Some(position) = batch.position.clone() else {
-            return Ok(Applied {
-                durable: None,
-                counts,
-            });
-        };
-        self.advance(&position).await?;
-        let (task, layouts) = (&self.owner.task, &batch.layouts);
-        layouts::put(&mut self.session, &self.place, task, layouts).await?;
-        self.session.run("COMMIT").await?;
-        self.open = false;
-        Ok(Applied {
-            durable: Some(position),
-            counts,
-        })
+        let sifted = sift.take();
+        self.finish(batch, &sifted, counts).await
     }
 
     async fn go_live(&mut self) -> Result<()> {

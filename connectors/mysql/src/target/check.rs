@@ -12,9 +12,9 @@ use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::schema::{ColumnSchema, ReferenceAction};
 use thalweg_core::{Error, Kind, Result};
 
-use super::checkpoint::{self, Place};
 use super::ddl::create_sql;
 use super::error::convert;
+use super::place::{self, Place};
 use super::session::{Session, quote};
 use super::table::{Rules, Table, is_empty, quote_table};
 
@@ -31,7 +31,7 @@ pub(super) async fn check(
     let place = place(session, config, task, &user, &mut findings).await?;
     temporary(session, plan, place.as_ref(), &user, &mut findings).await?;
     itself(plan, &mut findings);
-    let known = checkpoint::find(session, task).await?;
+    let known = place::find(session, task).await?;
     for table in &plan.targets {
         let subject = table.name.to_string();
         if let Err(error) = Table::new(table, session.facts.flavor) {
@@ -156,7 +156,7 @@ async fn place(
     user: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<Option<Place>> {
-    let found = checkpoint::find(session, task).await?;
+    let found = place::find(session, task).await?;
     if found.is_some() {
         return Ok(found);
     }

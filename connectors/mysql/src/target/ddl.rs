@@ -9,8 +9,9 @@ use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
 use thalweg_core::{Error, Result};
 
 use super::check::explain;
-use super::checkpoint::{self, Place};
+use super::checkpoint;
 use super::pending;
+use super::place::Place;
 use super::session::{Flavor, Session, quote, text};
 use super::side;
 use super::table::quote_table;

@@ -8,7 +8,7 @@ use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::position::Layout;
 use thalweg_core::schema::TableName;
 
-use super::checkpoint::Place;
+use super::place::Place;
 use super::session::Session;
 
 /// Stores layouts in the open transaction, those of other tables staying as they are.

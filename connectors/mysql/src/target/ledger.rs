@@ -14,10 +14,12 @@ use thalweg_core::range::{Bound, KeyRange};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
 
-use super::checkpoint::{self, Place};
+use super::checkpoint;
+use super::place::Place;
+use super::quarantine;
 use super::session::Session;
 
-/// Empties the ledger of a table and marks it `loading`: what was loaded before is gone.
+/// Empties the ledger and the quarantine of a table and marks it `loading`: what was loaded before is gone.
 pub(super) async fn begin(
     session: &mut Session,
     place: &Place,
@@ -26,6 +28,7 @@ pub(super) async fn begin(
     fingerprint: &str,
 ) -> Result<()> {
     clear(session, place, task, table).await?;
+    quarantine::clear(session, place, task, table).await?;
     let relation = checkpoint::relation(session, table).await?;
     let phase = format!(
         "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \

@@ -1,6 +1,9 @@
 //! Loading: one chunk in one transaction, straight into the table, as files or by statements of many rows
 //! ([`bulk::insert`]). Rows of one source of several go by a staging table and meet the others' there
 //! ([`super::merged`]).
+//!
+//! Rows that are sifted go the same way behind a savepoint, in halves where the server refuses one, so
+//! that those it refuses for themselves are left out.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,16 +14,17 @@ use thalweg_core::checkpoint::{LoadedChunk, TaskKey};
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::Loader;
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Kind, Result, Side};
 
 use super::check::explain;
-use super::checkpoint::Place;
 use super::merged::Merged;
+use super::place::Place;
 use super::session::{LOCK_WAIT_S, Session};
 use super::table::{Table, is_empty};
-use super::{Owner, bulk, ledger, side};
+use super::{Owner, bulk, ledger, quarantine, side};
 
 /// Seconds a loader of a merged table waits for its turn: others before it may write large chunks.
 const TURN_WAIT_S: u32 = 3_600;
@@ -101,6 +105,41 @@ async fn take_turn(
     }
 }
 
+/// Inserts those rows that the server takes: all of them behind a savepoint, and if it refuses one, each
+/// half by itself, down to single rows. Gives those that it refuses.
+async fn insert_sifted(
+    session: &mut Session,
+    open: &mut Open,
+    rows: &RowBatch,
+) -> Result<Vec<(usize, Error)>> {
+    let mut refused = Vec::new();
+    let mut left: Vec<_> = std::iter::once(0..rows.len()).collect();
+    while let Some(part) = left.pop().filter(|part| !part.is_empty()) {
+        session.run("SAVEPOINT thalweg_sifted").await?;
+        let these = part.clone().map(|row| rows.row(row));
+        match bulk::insert(session, &open.table, these).await {
+            Ok(inserted) if inserted == part.len() as u64 => open.rows += inserted,
+            Ok(_) => return Err(miscounted()),
+            Err(error) if error.kind() == Kind::Data => {
+                session.run("ROLLBACK TO SAVEPOINT thalweg_sifted").await?;
+                let middle = part.start + part.len() / 2;
+                if middle == part.start {
+                    refused.push((middle, error));
+                } else {
+                    left.extend([middle..part.end, part.start..middle]);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+        session.run("RELEASE SAVEPOINT thalweg_sifted").await?;
+    }
+    Ok(refused)
+}
+
+fn miscounted() -> Error {
+    Error::bug("the target counted other rows than were sent").at(Side::Target)
+}
+
 fn unopened() -> Error {
     Error::bug("no transaction was begun")
 }
@@ -157,14 +196,23 @@ impl Loader for MySqlLoader {
                 open.rows += inserted;
                 Ok(())
             }
-            Ok(_) => {
-                Err(Error::bug("the target counted other rows than were sent").at(Side::Target))
-            }
+            Ok(_) => Err(miscounted()),
             Err(error) => Err(explain(&mut self.session, &self.plan, error).await),
         }
     }
 
-    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
+    async fn load_sifted(&mut self, rows: &RowBatch) -> Result<Vec<(usize, Error)>> {
+        let open = self.open.as_mut().ok_or_else(unopened)?;
+        if self.merged.contains_key(&open.feed) {
+            return Err(Error::bug("rows of a merged table are not sifted"));
+        }
+        match insert_sifted(&mut self.session, open, rows).await {
+            Ok(refused) => Ok(refused),
+            Err(error) => Err(explain(&mut self.session, &self.plan, error).await),
+        }
+    }
+
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>, held: &[Held]) -> Result<()> {
         let mut open = self.open.take().ok_or_else(unopened)?;
         if let Some(merged) = self.merged.get_mut(&open.feed) {
             let session = &mut self.session;
@@ -192,6 +240,7 @@ impl Loader for MySqlLoader {
             let name = &open.table.target.name;
             ledger::add(session, &self.place, &self.owner.task, name, chunk).await?;
         }
+        quarantine::put(session, &self.place, &self.owner.task, held).await?;
         session.run("COMMIT").await
     }
 }

@@ -36,8 +36,8 @@ use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::Owner;
-use super::checkpoint::Place;
 use super::error::convert_for;
+use super::place::Place;
 use super::session::{Session, quote};
 use super::side::{self, Types};
 use super::table::{Pack, Rules, Table};

@@ -18,6 +18,8 @@ mod merged;
 mod native;
 mod park;
 mod pending;
+mod place;
+mod quarantine;
 mod release;
 mod rows;
 mod session;
@@ -36,10 +38,11 @@ use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
 };
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 
-use self::checkpoint::Place;
+use self::place::Place;
 use self::session::{Flavor, Session};
 use crate::schema;
 
@@ -225,6 +228,14 @@ impl Target for MySqlTarget {
             .await
     }
 
+    async fn held(&self, task: &TaskKey, changes: bool) -> Result<Vec<Held>> {
+        self.with(async |session| match place::find(session, task).await? {
+            Some(place) => quarantine::read(session, &place, task, changes).await,
+            None => Ok(Vec::new()),
+        })
+        .await
+    }
+
     async fn release(&self, task: &TaskKey) -> Result<()> {
         self.with(async |session| release::release(session, task).await)
             .await
@@ -241,7 +252,7 @@ struct Owner {
 impl Owner {
     /// Where the checkpoint is. The owner has claimed, so it is somewhere.
     async fn place(&self, session: &mut Session) -> Result<Place> {
-        checkpoint::find(session, &self.task)
+        place::find(session, &self.task)
             .await?
             .ok_or_else(|| self.fenced())
     }

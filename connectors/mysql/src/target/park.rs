@@ -25,8 +25,8 @@ use super::table::{Rules, Table, is_duplicate};
 const NUMBER: &str = "`thalweg number`";
 
 /// A row that waits for its place.
-#[derive(Debug)]
-struct Parked {
+#[derive(Clone, Debug)]
+pub(super) struct Parked {
     target: usize,
     /// Under which number the parking table has what it was; `None`: it is new.
     number: Option<u64>,
@@ -82,6 +82,16 @@ impl Parking {
     /// All parked rows are back where they were: what parked them was rolled back.
     pub(super) fn reset(&mut self) {
         self.parked.clear();
+    }
+
+    /// The parked rows, to be given to [`Parking::reset_to`].
+    pub(super) fn parked(&self) -> &[Parked] {
+        &self.parked
+    }
+
+    /// These rows are parked again, as they were: what was done since then was rolled back.
+    pub(super) fn reset_to(&mut self, parked: Vec<Parked>) {
+        self.parked = parked;
     }
 
     /// All parked rows of a table go.

@@ -5,7 +5,7 @@ use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::schema::TableName;
 
-use super::checkpoint::{Place, find};
+use super::place::{Place, find};
 use super::session::Session;
 use super::table::gone_is_none;
 

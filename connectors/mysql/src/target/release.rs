@@ -4,7 +4,8 @@ use mysql_async::prelude::Queryable;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::{Kind, Result};
 
-use super::checkpoint::{LOCK, Place, present, take_turns};
+use super::checkpoint::{LOCK, take_turns};
+use super::place::{Place, present};
 use super::session::{Session, quote, text};
 use super::side;
 use super::table::gone_is_none;
@@ -29,6 +30,7 @@ async fn release_once(session: &mut Session, task: &TaskKey) -> Result<()> {
         // First, as nobody looks for them in a place without checkpoint tables.
         side::release(session, &place, task).await?;
         for table in [
+            place.quarantine(),
             place.layouts(),
             place.chunks(),
             place.tables(),
@@ -68,9 +70,14 @@ async fn remove_unused(session: &mut Session, place: &Place) -> Result<()> {
 
 async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
     let (checkpoint, tables, chunks) = (place.checkpoint(), place.tables(), place.chunks());
-    let layouts = place.layouts();
-    let lock =
-        format!("LOCK TABLES {checkpoint} WRITE, {tables} WRITE, {chunks} WRITE, {layouts} WRITE");
+    let mut ours = vec![place.layouts(), chunks, tables, checkpoint];
+    // A checkpoint of an earlier version has none.
+    let quarantine = place.quarantine();
+    let probe = format!("SELECT 1 FROM {quarantine} LIMIT 0");
+    if gone_is_none(session.conn().query_drop(probe).await)?.is_some() {
+        ours.push(quarantine);
+    }
+    let lock = format!("LOCK TABLES {} WRITE", ours.join(" WRITE, "));
     if gone_is_none(session.conn().query_drop(lock).await)?.is_none() {
         return Ok(false);
     }
@@ -78,11 +85,8 @@ async fn remove_locked(session: &mut Session, place: &Place) -> Result<bool> {
     if in_use(session, place).await? {
         return Ok(false);
     }
-    session
-        .run(&format!(
-            "DROP TABLE {layouts}, {chunks}, {tables}, {checkpoint}"
-        ))
-        .await?;
+    let drop = format!("DROP TABLE {}", ours.join(", "));
+    session.run(&drop).await?;
     Ok(true)
 }
 

@@ -11,7 +11,8 @@ use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{ColumnType, TableName, fnv1a};
 use thalweg_core::{Error, Kind, Result, Side};
 
-use super::checkpoint::{self, Again, LOCK, Place};
+use super::checkpoint::{self, Again, LOCK};
+use super::place::Place;
 use super::session::{Session, quote, text};
 
 /// The side table of a target table, without its database. Short enough whatever the names are.

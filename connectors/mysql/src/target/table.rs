@@ -418,23 +418,27 @@ impl Table {
 
     /// `Data` error for a statement the server would not take.
     pub(super) fn fits(&self, bytes: usize, facts: &Facts) -> Result<()> {
-        let max = facts.packet_max.saturating_sub(PACKET_SLACK);
-        if bytes <= max {
-            return Ok(());
-        }
-        let needed = (bytes + PACKET_SLACK).next_multiple_of(1 << 20);
-        Err(Error::data(format!(
-            "a row of {} takes {bytes} bytes as a statement, the server takes {} at most \
-             (max_allowed_packet)",
-            self.target.name, facts.packet_max
-        ))
-        .with_hint(if needed <= 1 << 30 {
-            format!("on the server: SET GLOBAL max_allowed_packet = {needed}")
-        } else {
-            "the server takes no statement above 1 GiB: leave the column out of the mapping".into()
-        })
-        .at(Side::Target))
+        fits(|| format!("a row of {}", self.target.name), bytes, facts)
     }
+}
+
+/// `Data` error for something of so many bytes that the server would not take as a statement.
+pub(super) fn fits(what: impl FnOnce() -> String, bytes: usize, facts: &Facts) -> Result<()> {
+    if bytes <= facts.packet_max.saturating_sub(PACKET_SLACK) {
+        return Ok(());
+    }
+    let needed = (bytes + PACKET_SLACK).next_multiple_of(1 << 20);
+    Err(Error::data(format!(
+        "{} takes {bytes} bytes as a statement, the server takes {} at most (max_allowed_packet)",
+        what(),
+        facts.packet_max
+    ))
+    .with_hint(if needed <= 1 << 30 {
+        format!("on the server: SET GLOBAL max_allowed_packet = {needed}")
+    } else {
+        "the server takes no statement above 1 GiB: leave the column out of the mapping".into()
+    })
+    .at(Side::Target))
 }
 
 /// What only the server knows of a table, and what decides how it may be written.

@@ -25,6 +25,8 @@ mod target_errors;
 mod target_events;
 mod target_files;
 mod target_order;
+mod target_quarantine;
+mod target_sifted;
 mod target_turns;
 mod target_types;
 mod target_world;

@@ -539,6 +539,7 @@ async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
             feed: 0,
             op,
             unchecked,
+            origin: 0,
         }];
         if unchecked {
             batch.kept = vec![a, b, c];
@@ -569,6 +570,7 @@ async fn changes_follow_foreign_keys_that_the_target_does_not_have() {
         feed: 0,
         op: RowOp::Delete(gone),
         unchecked: false,
+        origin: 0,
     }];
     let error = applier.apply(&batch).await.unwrap_err();
     let hint = error.hint().unwrap_or_default();

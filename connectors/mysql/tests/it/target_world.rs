@@ -159,7 +159,7 @@ pub(crate) async fn load_whole(
     loader.empty(ExistingRows::Replace, &print).await?;
     loader.load(rows).await?;
     let chunk = whole(plan, target, seen, rows.len());
-    loader.commit(Some(&chunk)).await
+    loader.commit(Some(&chunk), &[]).await
 }
 
 /// All of the source table behind a target as a chunk.
@@ -172,7 +172,7 @@ pub(crate) fn whole(plan: &Plan, target: usize, seen: &str, rows: usize) -> Load
     }
 }
 
-fn planned(pairs: Vec<TablePair>, options: TaskOptions) -> Arc<Plan> {
+pub(crate) fn planned(pairs: Vec<TablePair>, options: TaskOptions) -> Arc<Plan> {
     let resolution = resolve(pairs, Operations::ALL, options);
     Arc::new(
         resolution
@@ -260,6 +260,7 @@ pub(crate) fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
         feed: 0,
         op,
         unchecked: false,
+        origin: 0,
     };
     ops.iter().map(of_first).collect()
 }

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::ports::{Applied, Applier};
+use thalweg_core::ports::{Applied, Applier, Sift};
 use thalweg_core::position::{Layout, Position};
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
@@ -22,7 +23,7 @@ use super::ddl::{explain, make_keys};
 use super::follow::Follower;
 use super::merged::{Merged, Ops};
 use super::rows::Rows;
-use super::{Owner, checkpoint, layouts, ledger};
+use super::{Owner, checkpoint, layouts, ledger, quarantine};
 use crate::config::Connection;
 use crate::error::{convert, of_table};
 
@@ -31,6 +32,12 @@ const BULK_OPS_MIN: usize = 50;
 /// Rows of so many bytes are staged however few they are: as a parameter of a statement a value is
 /// copied three times more, and the connection keeps the last of the copies.
 const BULK_BYTES_MIN: usize = 8 << 20;
+
+/// Tables whose staging tables are made in one transaction ahead of a batch.
+const PREPARED_AT_ONCE: usize = 64;
+
+/// Takes back what was done behind the savepoint of [`PostgresApplier::sift_rows`].
+const BACK: &str = "ROLLBACK TO SAVEPOINT thalweg_sift; RELEASE SAVEPOINT thalweg_sift";
 
 pub(super) struct PostgresApplier {
     connection: Connection,
@@ -165,7 +172,7 @@ impl PostgresApplier {
         };
         let many = batch.ordered.len() >= BULK_OPS_MIN || batch.rows.bytes() >= BULK_BYTES_MIN;
         let folded = batch.folded.as_deref();
-        folded.filter(|nets| many || nets.iter().any(merged))
+        folded.filter(|nets| many || batch.net || nets.iter().any(merged))
     }
 
     /// Applies the rows of a batch in the open transaction.
@@ -199,6 +206,65 @@ impl PostgresApplier {
         }
         self.apply_ordered(batch, batch.ordered.iter(), counts)
             .await
+    }
+
+    /// The same; what is refused is put aside. All at once if nothing is, otherwise one by one.
+    async fn sift_rows(
+        &mut self,
+        batch: &ApplyBatch,
+        sift: &mut dyn Sift,
+        counts: &mut Vec<TableCounts>,
+    ) -> Result<()> {
+        // What is made behind a savepoint goes with it.
+        self.prepare_stages(self.bulk(batch).unwrap_or_default())
+            .await?;
+        for op in &batch.ordered {
+            if self.plan.targets.get(op.target).is_some_and(|t| t.merged()) {
+                self.prepare_stage((op.target, op.feed)).await?;
+            }
+        }
+        if !batch.ordered.iter().any(|op| sift.waits(op)) {
+            self.sql("SAVEPOINT thalweg_sift").await?;
+            let mut all = counts.clone();
+            match self.apply_rows(batch, &mut all).await {
+                Ok(()) => {
+                    self.sql("RELEASE SAVEPOINT thalweg_sift").await?;
+                    batch.ordered.iter().for_each(|op| count(op, &mut all));
+                    *counts = all;
+                    let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
+                    truncates.for_each(|op| sift.emptied(op));
+                    return Ok(());
+                }
+                Err(error) if error.kind() == Kind::Data => self.sql(BACK).await?,
+                Err(error) => return Err(error),
+            }
+        }
+        for op in &batch.ordered {
+            if sift.waits(op) {
+                sift.defer(op)?;
+                continue;
+            }
+            self.sql("SAVEPOINT thalweg_sift").await?;
+            let mut more = counts.clone();
+            let one = std::iter::once(op);
+            match self.apply_ordered(batch, one, &mut more).await {
+                Ok(()) => {
+                    self.sql("RELEASE SAVEPOINT thalweg_sift").await?;
+                    count(op, &mut more);
+                    *counts = more;
+                }
+                Err(error) if error.kind() == Kind::Data => {
+                    self.sql(BACK).await?;
+                    sift.refused(op, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if op.op == RowOp::Truncate {
+                sift.emptied(op);
+            }
+        }
+        Ok(())
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
@@ -236,6 +302,45 @@ impl PostgresApplier {
             *slot = Some(Staged { way, filled: false });
         }
         Ok(())
+    }
+
+    /// Ends a batch whose rows are written: quarantine, position, commit.
+    async fn finish(
+        &mut self,
+        batch: &ApplyBatch,
+        counts: Vec<TableCounts>,
+        more: &[Held],
+    ) -> Result<Applied> {
+        let Owner { task, epoch } = &self.owner;
+        let client = &self.connection.client;
+        quarantine::settle(client, task, &self.plan, batch, more).await?;
+        let Some(position) = batch.position.clone() else {
+            return Ok(Applied {
+                durable: None,
+                counts,
+            });
+        };
+        let owned = self
+            .connection
+            .client
+            .execute(
+                "UPDATE thalweg.checkpoint SET applied = $4 \
+                 WHERE server = $1 AND task = $2 AND epoch = $3",
+                &[&task.server, &task.task, &epoch.0, &position.as_str()],
+            )
+            .await
+            .map_err(convert)?;
+        self.owner.expect_one(owned)?;
+        layouts::put(&self.connection.client, task, &batch.layouts).await?;
+        self.sql("COMMIT").await?;
+        self.open = false;
+        for staged in self.staged.iter_mut().flatten().flatten() {
+            staged.filled = false;
+        }
+        Ok(Applied {
+            durable: Some(position),
+            counts,
+        })
     }
 
     async fn apply_folded(
@@ -392,17 +497,15 @@ fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
     })
 }
 
-/// Operations as the source did them.
-fn count(batch: &ApplyBatch, counts: &mut [TableCounts]) {
-    for op in &batch.ordered {
-        let Some(counts) = counts.get_mut(op.target) else {
-            continue;
-        };
-        match op.op {
-            RowOp::Insert(_) => counts.inserts += 1,
-            RowOp::Update { .. } => counts.updates += 1,
-            RowOp::Delete(_) | RowOp::Truncate => counts.deletes += 1,
-        }
+/// Counts an operation as the source did it.
+fn count(op: &TableOp, counts: &mut [TableCounts]) {
+    let Some(counts) = counts.get_mut(op.target) else {
+        return;
+    };
+    match op.op {
+        RowOp::Insert(_) => counts.inserts += 1,
+        RowOp::Update { .. } => counts.updates += 1,
+        RowOp::Delete(_) | RowOp::Truncate => counts.deletes += 1,
     }
 }
 
@@ -471,7 +574,20 @@ impl Applier for PostgresApplier {
         let Some(nets) = self.bulk(batch) else {
             return Ok(());
         };
-        self.prepare_stages(nets).await?;
+        let is_new = |of: &(usize, usize)| {
+            let feeds = self.staged.get(of.0);
+            feeds.is_some_and(|feeds| matches!(feeds.get(of.1), Some(None)))
+        };
+        let all = folded(nets).map(|table| (table.target, table.feed));
+        let new: Vec<(usize, usize)> = all.filter(is_new).collect();
+        for some in new.chunks(PREPARED_AT_ONCE) {
+            // Each commit empties all staging tables there are.
+            self.sql("BEGIN").await?;
+            for of in some {
+                self.prepare_stage(*of).await?;
+            }
+            self.sql("COMMIT").await?;
+        }
         self.sql("BEGIN").await?;
         self.open = true;
         self.ahead = true;
@@ -498,35 +614,20 @@ impl Applier for PostgresApplier {
         if let Err(error) = self.apply_rows(batch, &mut counts).await {
             return Err(explain(&self.connection.client, &self.plan, error).await);
         }
-        count(batch, &mut counts);
-        let Some(position) = batch.position.clone() else {
-            return Ok(Applied {
-                durable: None,
-                counts,
-            });
-        };
-        let Owner { task, epoch } = &self.owner;
-        let owned = self
-            .connection
-            .client
-            .execute(
-                "UPDATE thalweg.checkpoint SET applied = $4 \
-                 WHERE server = $1 AND task = $2 AND epoch = $3",
-                &[&task.server, &task.task, &epoch.0, &position.as_str()],
-            )
-            .await
-            .map_err(convert)?;
-        self.owner.expect_one(owned)?;
-        layouts::put(&self.connection.client, task, &batch.layouts).await?;
-        self.sql("COMMIT").await?;
-        self.open = false;
-        for staged in self.staged.iter_mut().flatten().flatten() {
-            staged.filled = false;
+        batch.ordered.iter().for_each(|op| count(op, &mut counts));
+        self.finish(batch, counts, &[]).await
+    }
+
+    async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        if !self.open {
+            self.sql("BEGIN").await?;
+            self.open = true;
         }
-        Ok(Applied {
-            durable: Some(position),
-            counts,
-        })
+        if let Err(error) = self.sift_rows(batch, sift, &mut counts).await {
+            return Err(explain(&self.connection.client, &self.plan, error).await);
+        }
+        self.finish(batch, counts, &sift.take()).await
     }
 
     async fn go_live(&mut self) -> Result<()> {

@@ -31,7 +31,7 @@ use thalweg_core::{Error, Result, Side};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
-use super::{layouts, ledger, side};
+use super::{layouts, ledger, quarantine, side};
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -98,7 +98,8 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
              EXISTS (SELECT FROM pg_attribute WHERE attname = 'whole' \
                AND attrelid = to_regclass('thalweg.checkpoint_table')), \
              to_regclass('thalweg.checkpoint_chunk') IS NOT NULL, \
-             to_regclass('thalweg.checkpoint_layout') IS NOT NULL",
+             to_regclass('thalweg.checkpoint_layout') IS NOT NULL, \
+             to_regclass('thalweg.quarantine') IS NOT NULL",
             &[],
         )
         .await
@@ -112,7 +113,12 @@ pub(super) async fn prepare(transaction: &Transaction<'_>) -> Result<()> {
     } else if !there.get::<_, bool>(2) {
         transaction.batch_execute(COLUMNS).await.map_err(convert)?;
     }
-    for (at, create) in [(3, ledger::TABLE), (4, layouts::TABLE)] {
+    let more = [
+        (3, ledger::TABLE),
+        (4, layouts::TABLE),
+        (5, quarantine::TABLE),
+    ];
+    for (at, create) in more {
         if !there.get::<_, bool>(at) {
             transaction.batch_execute(create).await.map_err(convert)?;
         }
@@ -208,6 +214,7 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
     let all: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &all).await?;
     ledger::drop_waiting(&transaction, task).await?;
+    quarantine::clear_waiting(&transaction, task).await?;
     transaction.commit().await.map_err(convert)
 }
 
@@ -228,7 +235,8 @@ pub(super) async fn load_again(
             .await
             .map_err(convert)?;
     }
-    ledger::drop_waiting(transaction, task).await
+    ledger::drop_waiting(transaction, task).await?;
+    quarantine::clear_waiting(transaction, task).await
 }
 
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
@@ -249,6 +257,7 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;
     ledger::drop_waiting(&transaction, task).await?;
+    quarantine::clear_waiting(&transaction, task).await?;
     transaction.commit().await.map_err(convert)?;
     Ok(lost || !stale.is_empty())
 }
@@ -388,6 +397,7 @@ pub(super) async fn release(client: &mut Client, task: &TaskKey) -> Result<()> {
     // A transaction of its own: it may wait for an owner's transaction, and others may not wait
     // behind that.
     ledger::release(client, task).await?;
+    quarantine::release(client, task).await?;
     on_rows(client, task, &[layouts::DROP]).await?;
     on_rows(
         client,
@@ -441,7 +451,8 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
     if !in_use(&transaction).await? {
         transaction
             .batch_execute(
-                "DROP TABLE IF EXISTS thalweg.checkpoint_chunk, thalweg.checkpoint_layout; \
+                "DROP TABLE IF EXISTS thalweg.checkpoint_chunk, thalweg.checkpoint_layout, \
+                 thalweg.quarantine; \
                  DROP TABLE thalweg.checkpoint_table, thalweg.checkpoint",
             )
             .await

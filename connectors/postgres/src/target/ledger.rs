@@ -14,7 +14,7 @@ use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::checkpoint;
+use super::{checkpoint, quarantine};
 use crate::error::convert;
 
 /// `range_column` is null for a chunk that is all of its table, a bound where there is none.
@@ -39,6 +39,7 @@ pub(super) async fn begin(
         )
         .await
         .map_err(convert)?;
+    quarantine::clear(client, task, table).await?;
     let phase = format!(
         "INSERT INTO thalweg.checkpoint_table (server, task, target_schema, target_table, \
          phase, fingerprint, loaded_rows, relation) VALUES ($1, $2, $3, $4, 'loading', $5, 0, {}) \

@@ -3,6 +3,7 @@
 //! source of several go by a staging table as well and meet the others' there ([`super::merged`]).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -14,15 +15,16 @@ use thalweg_core::checkpoint::LoadedChunk;
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Loader, WireForm};
+use thalweg_core::quarantine::Held;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Result, Side};
+use thalweg_core::{Error, Kind, Result, Side};
 use tokio_postgres::CopyInSink;
 
 use super::ddl::explain;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::merged::{Merged, Staging};
 use super::stage::Stage;
-use super::{FIELDS_BYTES, Owner, copy_sql, ledger, send, side};
+use super::{FIELDS_BYTES, Owner, copy_sql, ledger, quarantine, send, side};
 use crate::config::Connection;
 use crate::error::{convert, of_table};
 use crate::schema::quote_table;
@@ -35,6 +37,8 @@ pub(super) struct PostgresLoader {
     open: Option<(usize, usize)>,
     /// The rows under way in it.
     copy: Option<Under>,
+    /// Rows of the open transaction that were sifted.
+    sifted: u64,
     /// Feeds that are staged, made once each.
     merged: BTreeMap<(usize, usize), Arc<Merged>>,
 }
@@ -65,6 +69,7 @@ impl PostgresLoader {
             plan,
             open: None,
             copy: None,
+            sifted: 0,
             merged: BTreeMap::new(),
         }
     }
@@ -105,6 +110,40 @@ impl PostgresLoader {
         }
     }
 
+    async fn sql(&self, sql: &str) -> Result<()> {
+        let done = self.connection.client.batch_execute(sql).await;
+        done.map_err(convert)
+    }
+
+    /// Writes some of the rows, in a `COPY` of their own; how many.
+    async fn copy_some(&self, rows: &RowBatch, part: Range<usize>) -> Result<u64> {
+        let mut some = RowBatch::new();
+        for index in part {
+            some.append(rows.row(index));
+        }
+        let copied = async {
+            let mut copy = self.open_copy().await?;
+            let mut bytes = Vec::with_capacity(some.bytes() + FIELDS_BYTES);
+            copy.encoder.rows(&some, &mut bytes)?;
+            copy.rows += some.len() as u64;
+            send(&mut copy.sink, bytes).await.map_err(convert)?;
+            let staged = copy.staged.is_some();
+            let copied = self.end_copy(copy).await?;
+            if staged {
+                // It is emptied at the end of the transaction only.
+                self.sql(&format!("DELETE FROM pg_temp.{}", self.staging()))
+                    .await?;
+            }
+            Ok(copied)
+        };
+        copied.await.map_err(|error| self.named(error))
+    }
+
+    /// The name of the staging table of the open transaction's table.
+    fn staging(&self) -> String {
+        format!("thalweg_load_{}", self.open.unwrap_or_default().0)
+    }
+
     async fn open_copy(&self) -> Result<Copy> {
         let table = self.table()?;
         let encoder = RowEncoder::new(table);
@@ -113,7 +152,7 @@ impl PostgresLoader {
             false => (copy_sql(table), None),
             true => {
                 let types = Stage::of(client, table).await?;
-                let name = format!("thalweg_load_{}", self.open.unwrap_or_default().0);
+                let name = self.staging();
                 let through = types.through(&name, table);
                 let create = client.batch_execute(&through.create);
                 create.await.map_err(convert)?;
@@ -246,11 +285,47 @@ impl Loader for PostgresLoader {
         added.map_err(|error| self.named(error))
     }
 
-    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
-        let rows = match self.copy.take() {
+    async fn load_sifted(&mut self, rows: &RowBatch) -> Result<Vec<(usize, Error)>> {
+        if self.table()?.merged() || self.copy.is_some() {
+            return Err(Error::bug("rows that cannot be sifted"));
+        }
+        let mut refused = Vec::new();
+        let mut waiting: Vec<Range<usize>> = Vec::new();
+        waiting.push(0..rows.len());
+        while let Some(part) = waiting.pop() {
+            if part.is_empty() {
+                continue;
+            }
+            self.sql("SAVEPOINT thalweg_sift").await?;
+            match self.copy_some(rows, part.clone()).await {
+                Ok(loaded) => {
+                    self.sifted += loaded;
+                    self.sql("RELEASE SAVEPOINT thalweg_sift").await?;
+                    continue;
+                }
+                Err(error) if error.kind() == Kind::Data => {
+                    self.sql("ROLLBACK TO SAVEPOINT thalweg_sift; RELEASE SAVEPOINT thalweg_sift")
+                        .await?;
+                    if part.len() == 1 {
+                        refused.push((part.start, error));
+                        continue;
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+            let middle = part.start + part.len() / 2;
+            waiting.push(middle..part.end);
+            waiting.push(part.start..middle);
+        }
+        Ok(refused)
+    }
+
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>, held: &[Held]) -> Result<()> {
+        let copied = match self.copy.take() {
             Some(under) => self.end(under).await.map_err(|error| self.named(error))?,
             None => 0,
         };
+        let rows = copied + std::mem::take(&mut self.sifted);
         if rows != chunk.map_or(0, |chunk| chunk.rows) {
             return Err(Error::bug("a chunk says other rows than were loaded").at(Side::Target));
         }
@@ -270,6 +345,7 @@ impl Loader for PostgresLoader {
         if let Some(chunk) = chunk {
             ledger::add(client, task, &table.name, chunk).await?;
         }
+        quarantine::put(client, task, held).await?;
         client.batch_execute("COMMIT").await.map_err(convert)?;
         self.open = None;
         Ok(())

@@ -11,6 +11,7 @@ mod layouts;
 mod ledger;
 mod loader;
 mod merged;
+mod quarantine;
 mod rows;
 mod side;
 mod stage;
@@ -28,6 +29,7 @@ use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
 };
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::CopyInSink;
@@ -277,6 +279,10 @@ impl Target for PostgresTarget {
 
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
         checkpoint::set_aside(&mut self.connect().await?.client, task, plan).await
+    }
+
+    async fn held(&self, task: &TaskKey, changes: bool) -> Result<Vec<Held>> {
+        quarantine::read(&mut self.connect().await?.client, task, changes).await
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {

@@ -190,6 +190,7 @@ async fn every_type_arrives_as_it_is() {
             feed: 0,
             op: RowOp::Insert(1),
             unchecked: false,
+            origin: 0,
         }],
         position: at(1),
         ..ApplyBatch::default()

@@ -55,6 +55,7 @@ fn batch(ops: &[(i64, i64)], op: impl Fn(usize) -> RowOp) -> ApplyBatch {
             feed: 0,
             op: op(row),
             unchecked: false,
+            origin: 0,
         });
     }
     batch.rows = rows;

@@ -79,7 +79,7 @@ async fn what_an_administrator_prepared_stays() {
         limited.claim(&world.key).await.unwrap();
         limited.release(&world.key).await.unwrap();
         assert_eq!(count(&world, SCHEMAS), 1);
-        assert_eq!(count(&world, TABLES), if owned { 0 } else { 4 });
+        assert_eq!(count(&world, TABLES), if owned { 0 } else { 5 });
         world.claim(&plan).await;
         world
             .server
@@ -396,7 +396,7 @@ async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
     let (mut one, mut other) = (open().await, open().await);
     one.begin(0, 0).await.unwrap();
     one.empty(ExistingRows::Refuse, "print").await.unwrap();
-    one.commit(None).await.unwrap();
+    one.commit(None, &[]).await.unwrap();
     // Two at once; a bound longer than any index takes.
     let long = [7; 9_000];
     let first = chunk(&plan, [None, Some(&long)], "7 but 6", 1);
@@ -405,7 +405,7 @@ async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
         loader.begin(0, 0).await.unwrap();
         loader.load(&one_row(id)).await.unwrap();
     }
-    other.commit(Some(&second)).await.unwrap();
+    other.commit(Some(&second), &[]).await.unwrap();
     drop(one);
     assert_eq!(count(), 1, "the chunk in flight is rolled back");
     // A claim fences the loaders of before; what is in stays in.
@@ -416,7 +416,7 @@ async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
     );
     other.begin(0, 0).await.unwrap();
     other.load(&one_row(1)).await.unwrap();
-    let fenced = other.commit(Some(&first)).await.unwrap_err();
+    let fenced = other.commit(Some(&first), &[]).await.unwrap_err();
     assert_eq!(fenced.kind(), Kind::Fenced);
     drop(other);
     let epoch = target.claim(&world.key).await.unwrap().epoch;
@@ -431,7 +431,7 @@ async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
         ..first.clone()
     };
     assert_eq!(
-        loader.commit(Some(&wrong)).await.unwrap_err().kind(),
+        loader.commit(Some(&wrong), &[]).await.unwrap_err().kind(),
         Kind::Bug
     );
     drop(loader);
@@ -441,7 +441,7 @@ async fn the_ledger_has_exactly_the_chunks_whose_rows_are_there() {
         .unwrap();
     loader.begin(0, 0).await.unwrap();
     loader.load(&one_row(1)).await.unwrap();
-    loader.commit(Some(&first)).await.unwrap();
+    loader.commit(Some(&first), &[]).await.unwrap();
     let mut applier = target
         .open_applier(&world.key, epoch, Arc::clone(&plan))
         .await

@@ -34,6 +34,7 @@ fn rows(ids: std::ops::Range<i64>) -> ApplyBatch {
             feed: 0,
             op: RowOp::Insert(row),
             unchecked: false,
+            origin: 0,
         });
     }
     batch

@@ -72,7 +72,7 @@ async fn rows_that_are_handed_on_are_the_same_rows() {
     assert_eq!(rows.len(), 3000);
     loader.load_wire(&rows).await.unwrap();
     let chunk = whole(&plan, 0, reader.visibility().as_str(), rows.len());
-    loader.commit(Some(&chunk)).await.unwrap();
+    loader.commit(Some(&chunk), &[]).await.unwrap();
     let all = "SELECT md5(string_agg(a::text, ' ' ORDER BY id)), count(*) FROM a";
     assert_eq!(world.server.sql(all).unwrap(), origin.sql(all));
 }

@@ -180,6 +180,7 @@ fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
             feed: 0,
             op,
             unchecked: false,
+            origin: 0,
         })
         .collect()
 }

@@ -70,7 +70,7 @@ pub(crate) async fn load_whole(
     loader.empty(ExistingRows::Replace, &print).await?;
     loader.load(rows).await?;
     let chunk = whole(plan, target, seen, rows.len());
-    loader.commit(Some(&chunk)).await
+    loader.commit(Some(&chunk), &[]).await
 }
 
 /// All of the source table behind a target as a chunk.

@@ -22,13 +22,13 @@ use crate::stored;
 const MAX: usize = 500;
 
 /// The longest a call waits for a system, whatever its data source allows a task.
-const CALL_LIMIT: Duration = Duration::from_secs(20);
+pub(super) const CALL_LIMIT: Duration = Duration::from_secs(20);
 
 fn password_owner(id: &str) -> String {
     format!("datasource/{id}/password")
 }
 
-fn unreachable(error: &thalweg_core::Error) -> Error {
+pub(super) fn unreachable(error: &thalweg_core::Error) -> Error {
     Error::Unreachable {
         reason: error.chain(),
         detail: error.hint().map(str::to_owned),

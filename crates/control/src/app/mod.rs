@@ -6,6 +6,7 @@ mod auto;
 mod datasources;
 mod executions;
 mod mappings;
+mod quarantine;
 mod tasks;
 mod verifications;
 

@@ -1,5 +1,7 @@
 //! Composite tasks: drafts, their life, and starting and stopping them.
 
+use std::time::Duration;
+
 use thalweg_core::mapping::{Operations, TaskOptions};
 
 use super::{App, auto};
@@ -11,13 +13,18 @@ use crate::model::{
     TaskMappings, TaskPlan, TaskSort, Window,
 };
 use crate::preflight::preflight;
-use crate::supervisor::run;
+use crate::supervisor::{Supervisor, run};
 
 /// Tasks an instance may have (semantics of the original).
 const MAX: u64 = 1000;
 
 /// How long a draft is kept, in milliseconds.
 const DRAFT_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// How long a task that was just run may need to be seen running.
+const START: Duration = Duration::from_secs(2);
+/// How often it is looked whether it is.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Mappings in the answer of init.
 pub(super) const FIRST: Window = Window {
@@ -271,6 +278,29 @@ impl App {
         Ok(task)
     }
 
+    /// What the supervisor has of a task that runs. `NotRunning`.
+    pub(super) async fn of_running<T>(
+        &self,
+        task: &StoredTask,
+        of: impl Fn(&Supervisor) -> Option<T>,
+    ) -> Result<T> {
+        let mut waited = Duration::ZERO;
+        loop {
+            if let Some(found) = of(&self.supervisor) {
+                return Ok(found);
+            }
+            // The supervisor may not have come to it yet.
+            if !task.shown.running || waited >= START {
+                return Err(Error::NotRunning(format!(
+                    "task {} is not running; run it first",
+                    task.shown.name
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+            waited += LOOK;
+        }
+    }
+
     /// Changes a stopped task. With `repulling_snapshot` the next run copies existing rows again and
     /// replaces those that this task wrote.
     pub async fn task_update(&self, scope: &Scope, id: &str, change: TaskChange) -> Result<()> {
@@ -513,6 +543,7 @@ impl App {
             };
             let (server, task) = (&self.inner.server, &shown.id);
             let tables = [
+                "quarantine",
                 "checkpoint_layout",
                 "checkpoint_chunk",
                 "checkpoint_table",

@@ -1,7 +1,6 @@
 //! Verifications: whether the tables of a running task are equal.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Duration;
 
 use thalweg_core::schema::TableName;
 use thalweg_engine::verify::Request;
@@ -15,10 +14,6 @@ use crate::supervisor::verify::owner;
 
 /// Names of tables that an error lists.
 const LISTED_MAX: usize = 20;
-/// How long a task that was just run may need to be seen running.
-const START: Duration = Duration::from_secs(2);
-/// How often it is looked whether it is.
-const LOOK: Duration = Duration::from_millis(50);
 
 impl App {
     /// Asks a running task for a verification: it begins when those before it are done. `NotRunning`,
@@ -35,21 +30,9 @@ impl App {
             repair: new.repair,
             rows_per_second: new.rows_per_second,
         };
-        let mut waited = Duration::ZERO;
-        loop {
-            if let Some(asked) = self.supervisor.verify(task, request.clone()).await? {
-                return Ok(asked);
-            }
-            // The supervisor may not have come to it yet.
-            if !stored.shown.running || waited >= START {
-                return Err(Error::NotRunning(format!(
-                    "task {} is not running; run it first",
-                    stored.shown.name
-                )));
-            }
-            tokio::time::sleep(LOOK).await;
-            waited += LOOK;
-        }
+        let orders = self.of_running(&stored, |supervisor| supervisor.orders(task));
+        let orders = orders.await?;
+        self.supervisor.verify(task, &orders, request).await
     }
 
     /// The target tables that texts name: `schema.table`, or `table` alone where no other has that name.

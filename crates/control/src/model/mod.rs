@@ -2,9 +2,11 @@
 //! hand, so that changing one cannot change the API by accident.
 
 mod execution;
+mod quarantine;
 mod verification;
 
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
+pub use quarantine::{QuarantinePage, QuarantinedRow};
 pub use verification::{AskedBy, NewVerification, Outcome, Verification, Verified};
 
 use serde_json::{Map, Value};

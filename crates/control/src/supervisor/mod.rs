@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use thalweg_engine::limits::MemoryBudget;
+use thalweg_engine::quarantine::Ward;
 use thalweg_engine::status::TaskStatus;
 use thalweg_engine::verify::{Orders, Request};
 use tokio::sync::{Notify, watch};
@@ -53,6 +54,8 @@ struct Handle {
     tables: watch::Receiver<Vec<(String, String)>>,
     /// Where its verifications are asked for.
     orders: Orders,
+    /// Where its rows in quarantine are released and discarded.
+    quarantine: Ward,
 }
 
 /// Removes a task from the running ones when its future ends, however it ends.
@@ -127,19 +130,29 @@ impl Supervisor {
         all
     }
 
-    /// Asks a running task for a verification; `None`: it does not run. `TooMany` if too many wait.
+    /// Where verifications of a running task are asked for.
+    pub(crate) fn orders(&self, id: &str) -> Option<Orders> {
+        self.running().get(id).map(|handle| handle.orders.clone())
+    }
+
+    /// Where rows in quarantine of a running task are released and discarded. Whoever waits there must
+    /// not keep it: it ends with the task.
+    pub(crate) fn quarantine(&self, id: &str) -> Option<Ward> {
+        self.running()
+            .get(id)
+            .map(|handle| handle.quarantine.clone())
+    }
+
+    /// Asks a running task for a verification. `TooMany` if too many wait.
     pub(crate) async fn verify(
         &self,
         id: &str,
+        orders: &Orders,
         request: Request,
-    ) -> crate::Result<Option<Verification>> {
-        let orders = self.running().get(id).map(|handle| handle.orders.clone());
-        let Some(orders) = orders else {
-            return Ok(None);
-        };
+    ) -> crate::Result<Verification> {
         let (inner, by) = (&self.inner, AskedBy::User);
-        let asked = verify::ask(inner, &self.follows, &orders, id, request, by).await?;
-        Ok(Some(asked.0))
+        let asked = verify::ask(inner, &self.follows, orders, id, request, by).await?;
+        Ok(asked.0)
     }
 
     /// Stops everything within `limit`; what does not stop in time is dropped as a crash would,
@@ -209,6 +222,7 @@ impl Supervisor {
             status,
             tables,
             orders: Orders::default(),
+            quarantine: Ward::default(),
         };
         let guard = Running {
             supervisor: Arc::clone(&self),
@@ -216,6 +230,7 @@ impl Supervisor {
             ended: handle.ended.clone(),
         };
         let (stop, orders) = (handle.stop.clone(), handle.orders.clone());
+        let quarantine = handle.quarantine.clone();
         self.running().insert(id.clone(), handle);
         runs.spawn(async move {
             let _guard = guard;
@@ -238,6 +253,7 @@ impl Supervisor {
                 status: status_in,
                 tables: tables_in,
                 orders,
+                quarantine,
                 follows: Arc::clone(&self.follows),
             };
             run.drive().await;
@@ -256,6 +272,8 @@ fn live(handle: &Handle) -> Live {
 pub(crate) mod tests {
     use super::*;
     use thalweg_core::mapping::{Operations, TaskOptions};
+    use thalweg_core::{Kind, Side};
+    use thalweg_engine::status::TableStatus;
 
     use crate::catalog::{StoredTask, new_id};
     use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Task};
@@ -344,6 +362,43 @@ pub(crate) mod tests {
         let moved = look(&|status| status.bytes_written = 2).await;
         assert_eq!((moved.figures.bytes, moved.remarks.as_str()), (2, ""));
         drop(followed);
+        app.shutdown(Duration::from_secs(1)).await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// Rows that were refused count over restarts of the process, and so does the one that ends the task.
+    #[tokio::test]
+    async fn refused_rows_are_counted_over_restarts() {
+        let (folder, app, task) = with_a_task().await;
+        let (catalog, id) = (&app.inner.catalog, &task.shown.id);
+        let run = execution(ExecuteStatus::Running, "");
+        assert!(catalog.execution_start(id, &run).await.unwrap());
+        let life = async |refused: [u64; 2], end: record::End| {
+            let table = |refused| TableStatus {
+                refused,
+                ..TableStatus::default()
+            };
+            let last = TaskStatus {
+                tables: refused.map(table).into(),
+                ..TaskStatus::default()
+            };
+            let before = catalog.execution_last(id).await.unwrap().unwrap();
+            let mut record = record::Record::open(Arc::clone(&app.inner), &task, before);
+            record.begin().await;
+            record.end(end, &last).await;
+            let now = catalog.execution_last(id).await.unwrap().unwrap();
+            let steps = now.steps.iter().map(|step| step.figures.dirty);
+            (now.figures.dirty, steps.sum::<u64>())
+        };
+        assert_eq!(life([2, 1], record::End::Paused).await, (3, 3));
+        assert_eq!(life([0, 0], record::End::Paused).await, (3, 3));
+        let failure = record::Failure {
+            kind: Kind::Data,
+            side: Some(Side::Target),
+            at_start: false,
+            text: "full".to_owned(),
+        };
+        assert_eq!(life([0, 2], record::End::Failed(failure)).await, (6, 6));
         app.shutdown(Duration::from_secs(1)).await;
         std::fs::remove_dir_all(folder).unwrap();
     }

@@ -181,7 +181,7 @@ impl Record {
         let run = Figures {
             rows,
             bytes: now.bytes_written,
-            dirty: 0,
+            dirty: now.tables.iter().map(|table| table.refused).sum(),
         };
         let earlier: Figures = self
             .execution
@@ -193,7 +193,7 @@ impl Record {
             step.figures = Figures {
                 rows: (self.before.rows + run.rows).saturating_sub(earlier.rows),
                 bytes: (self.before.bytes + run.bytes).saturating_sub(earlier.bytes),
-                dirty: 0,
+                dirty: (self.before.dirty + run.dirty).saturating_sub(earlier.dirty),
             };
         }
         self.execution.figures = add(self.before, run);
@@ -234,11 +234,13 @@ impl Record {
                     (Some(Side::Target), false) => (Node::Writer, 503),
                     (None, _) => (execution.node, 915),
                 };
-                execution.figures.dirty += u64::from(failure.kind == Kind::Data);
+                // The row that it stops at.
+                let dirty = u64::from(failure.kind == Kind::Data);
+                execution.figures.dirty += dirty;
                 execution.remarks = cut(&failure.text);
                 if let Some(step) = execution.steps.last_mut() {
                     step.remarks.clone_from(&execution.remarks);
-                    step.figures.dirty = execution.figures.dirty;
+                    step.figures.dirty += dirty;
                 }
                 let (status, code) = (execution.node_status, execution.code);
                 self.close_step(status, Some(code));

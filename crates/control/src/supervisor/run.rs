@@ -14,6 +14,7 @@ use thalweg_core::ports::{Source, Target};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error as CoreError, Kind, Side};
 use thalweg_engine::limits::{Limits, MemoryBudget};
+use thalweg_engine::quarantine::Ward;
 use thalweg_engine::retry::{Action, action};
 use thalweg_engine::status::{LastError, TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
@@ -43,6 +44,7 @@ pub(super) struct Run {
     pub(super) status: watch::Sender<TaskStatus>,
     pub(super) tables: watch::Sender<Vec<(String, String)>>,
     pub(super) orders: Orders,
+    pub(super) quarantine: Ward,
     pub(super) follows: Arc<Follows>,
 }
 
@@ -98,6 +100,7 @@ impl Run {
             target: ends.target,
             expects_checkpoint: self.task.begun && !self.task.forget,
             orders: self.orders.clone(),
+            quarantine: self.quarantine.clone(),
         };
         let run = task::run(
             spec,

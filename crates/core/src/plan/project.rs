@@ -2,7 +2,7 @@
 
 use super::{Cell, Changed, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
-use crate::change::{Change, ChangeBatch, ChangeKind};
+use crate::change::{Change, ChangeKind};
 use crate::error::{Error, Kind, Result, Side};
 use crate::value::{CellRef, RowBatch, RowRef, is_present};
 
@@ -36,14 +36,16 @@ pub enum Fate {
 }
 
 impl Plan {
-    /// Turns source changes into target operations in commit order, appended to `rows` and `ops`.
+    /// Turns source changes, whose images lie in `images`, into target operations in commit order,
+    /// appended to `rows` and `ops`.
     ///
     /// `judge(target, change)` says what becomes of a change at that target table; it is asked for
     /// selected operations only. Operations that are not selected are dropped before any cost is paid; TRUNCATE follows
     /// DELETE. A `Data` error names target table and column, never the value.
     pub fn project(
         &self,
-        changes: &ChangeBatch,
+        changes: &[Change],
+        images: &RowBatch,
         judge: &mut dyn FnMut(usize, &Change) -> Result<Fate>,
         rows: &mut RowBatch,
         ops: &mut Vec<TableOp>,
@@ -52,7 +54,7 @@ impl Plan {
         let mut again: Vec<usize> = Vec::new();
         let mut changed = Changed::default();
         let mut scratch = Vec::new();
-        for change in &changes.changes {
+        for change in changes {
             let Some(source) = self.sources.get(change.table) else {
                 return Err(Error::bug("a change of a table the plan does not know"));
             };
@@ -78,7 +80,7 @@ impl Plan {
                             scratch: &mut scratch,
                             changed: &mut changed,
                         };
-                        self.route(route, fate, change, changes, &mut work)?
+                        self.route(route, fate, change, images, &mut work)?
                     }
                 };
                 match op {
@@ -87,6 +89,7 @@ impl Plan {
                         feed,
                         op,
                         unchecked: change.unchecked,
+                        origin: 0,
                     }),
                     None if again.contains(&target) => {}
                     None => again.push(target),
@@ -109,11 +112,7 @@ impl Plan {
         rows: &RowBatch,
         out: &mut RowBatch,
     ) -> Result<Changed> {
-        let source = self.source_of(target, feed);
-        let mut routes = source.into_iter().flat_map(|source| &source.routes);
-        let route = routes
-            .find(|route| route.target == target && route.feed == feed)
-            .ok_or_else(|| Error::bug("a feed without a route"))?;
+        let route = self.route_of(target, feed)?;
         let mut changed = Changed::default();
         let mut work = Work {
             out,
@@ -124,6 +123,52 @@ impl Plan {
             self.image(route, row, Image::After(None), &mut work)?;
         }
         Ok(changed)
+    }
+
+    /// The same, but rows with a value that fits no column are left out, and come back with their errors.
+    /// `kept` gets the indexes of the others.
+    pub fn project_rows_sifted(
+        &self,
+        target: usize,
+        feed: usize,
+        rows: &RowBatch,
+        out: &mut RowBatch,
+        kept: &mut Vec<usize>,
+    ) -> Result<(Changed, Vec<(usize, Error)>)> {
+        let route = self.route_of(target, feed)?;
+        let (mut changed, mut refused) = (Changed::default(), Vec::new());
+        let mut scratch = Vec::new();
+        for (index, row) in rows.iter().enumerate() {
+            let mut work = Work {
+                out,
+                scratch: &mut scratch,
+                changed: &mut changed,
+            };
+            match self.image(route, row, Image::After(None), &mut work) {
+                Ok(_) => kept.push(index),
+                Err(error) if error.kind() == Kind::Data => refused.push((index, error)),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((changed, refused))
+    }
+
+    /// Converts the key of a row image of a feed alone, appended to `out`: its other cells are `Absent`,
+    /// and so are those of the key that the image does not have. Gives the index of the row made.
+    pub fn project_key(
+        &self,
+        target: usize,
+        feed: usize,
+        image: RowRef<'_>,
+        out: &mut RowBatch,
+    ) -> Result<usize> {
+        let route = self.route_of(target, feed)?;
+        let mut work = Work {
+            out,
+            scratch: &mut Vec::new(),
+            changed: &mut Changed::default(),
+        };
+        self.image(route, image, Image::Key, &mut work)
     }
 
     /// Whether the rows of a feed become the target's as they are: no cell is converted or left out.
@@ -139,6 +184,14 @@ impl Plan {
         })
     }
 
+    fn route_of(&self, target: usize, feed: usize) -> Result<&Route> {
+        let source = self.source_of(target, feed);
+        let mut routes = source.into_iter().flat_map(|source| &source.routes);
+        routes
+            .find(|route| route.target == target && route.feed == feed)
+            .ok_or_else(|| Error::bug("a feed without a route"))
+    }
+
     fn target(&self, index: usize) -> Result<&TargetTable> {
         self.targets
             .get(index)
@@ -151,12 +204,12 @@ impl Plan {
         route: &Route,
         fate: Fate,
         change: &Change,
-        changes: &'a ChangeBatch,
+        images: &'a RowBatch,
         work: &mut Work<'_, 'a>,
     ) -> Result<Option<RowOp>> {
         let image = |index: Option<usize>| {
             index
-                .map(|index| changes.rows.row(index))
+                .map(|index| images.row(index))
                 .ok_or_else(|| Error::bug("a change without the row image its kind needs"))
         };
         let mut convert = |row, image| self.image(route, row, image, work);

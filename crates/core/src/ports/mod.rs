@@ -11,4 +11,4 @@ pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOpt
 pub use source::{
     ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits, WireForm,
 };
-pub use target::{Applied, Applier, Capabilities, Loader, Target};
+pub use target::{Applied, Applier, Capabilities, Loader, Sift, Target};

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::{Comparer, Inspect, WireForm};
-use crate::batch::{ApplyBatch, TableCounts};
+use crate::batch::{ApplyBatch, TableCounts, TableOp};
 use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, TaskKey};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, ExistingRows};
 use crate::plan::Plan;
 use crate::position::{Layout, Position};
+use crate::quarantine::Held;
 use crate::schema::{TableName, TableSchema};
 use crate::value::RowBatch;
 
@@ -110,6 +111,10 @@ pub trait Target: Inspect {
     /// The position stays. Says whether there were any; the plan has to be made again then.
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
 
+    /// What lies in quarantine for the task, in the order of the numbers; the changes themselves only if
+    /// asked for. None if the target does not know the task.
+    async fn held(&self, task: &TaskKey, changes: bool) -> Result<Vec<Held>>;
+
     /// Removes every trace of the task but the rows of its tables. Repeatable.
     async fn release(&self, task: &TaskKey) -> Result<()>;
 }
@@ -130,7 +135,7 @@ pub trait Loader: Send {
     /// Begins a target transaction for rows that feed `feed` brings to `plan.targets[target]`.
     async fn begin(&mut self, target: usize, feed: usize) -> Result<()>;
     /// Makes the table ready for a new load: rows that are there, of all feeds, go (`Replace`), or are a `Config`
-    /// error (`Refuse`); the ledger is emptied, and the table's checkpoint becomes `Loading` with
+    /// error (`Refuse`); the ledger and the table's quarantine are emptied, and the table's checkpoint becomes `Loading` with
     /// this fingerprint and zero rows.
     async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()>;
     /// Writes rows in the form of [`crate::batch`].
@@ -149,10 +154,29 @@ pub trait Loader: Send {
         Err(Error::bug("rows in a form that the target did not name"))
     }
 
-    /// Enters the chunk into the ledger, if one was loaded, and commits; the epoch is checked in the
-    /// same transaction (`Fenced`). A `Bug` error if the target counted other rows than the chunk
-    /// says.
-    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()>;
+    /// Writes those of the rows that the target takes, and gives the others, as indexes into `rows`,
+    /// with their errors. In one transaction either this or [`Loader::load`]. Not for merged tables.
+    async fn load_sifted(&mut self, rows: &RowBatch) -> Result<Vec<(usize, Error)>>;
+
+    /// Enters the chunk into the ledger, if one was loaded, puts what was refused of it into quarantine,
+    /// and commits; the epoch is checked in the same transaction (`Fenced`). A `Bug` error if the target
+    /// counted other rows than the chunk says.
+    async fn commit(&mut self, chunk: Option<&LoadedChunk>, held: &[Held]) -> Result<()>;
+}
+
+/// Decides about the operations of a batch in which the target refuses some.
+pub trait Sift: Send {
+    /// Whether an operation waits behind one that was refused.
+    fn waits(&self, op: &TableOp) -> bool;
+    /// Puts an operation that waits behind it.
+    fn defer(&mut self, op: &TableOp) -> Result<()>;
+    /// Puts an operation that the target refused into quarantine. An error: that is not possible, and
+    /// the batch is not applied.
+    fn refused(&mut self, op: &TableOp, error: Error) -> Result<()>;
+    /// A table was truncated: what was put into quarantine of it is none of it any more.
+    fn emptied(&mut self, op: &TableOp);
+    /// What is to be put into quarantine of the operations so far.
+    fn take(&mut self) -> Vec<Held>;
 }
 
 /// What [`Applier::apply`] did.
@@ -195,6 +219,11 @@ pub trait Applier: Send {
     /// position keeps the target transaction open; after an error the applier is of no more use
     /// and whatever was not committed is rolled back.
     async fn apply(&mut self, batch: &ApplyBatch) -> Result<Applied>;
+
+    /// The same, but operations that the target refuses with a `Data` error go into quarantine, together
+    /// with what waits behind them, in the same transaction. What is refused by the end of the
+    /// transaction only is an error as before.
+    async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied>;
 
     /// Between transactions: creates the keys that waited for the end of the load, for all
     /// tables of the plan, marks them `Live` and drops their ledgers, keeping the sum of their rows.

@@ -79,6 +79,13 @@ pub fn decode_raw(mut raw: &[u8]) -> Option<CellRef<'_>> {
     read(&mut raw)
 }
 
+/// The first of encoded cells that lie one behind the other; `None` if what is there is no cell.
+pub fn split_raw(raw: &[u8]) -> Option<&[u8]> {
+    let mut rest = raw;
+    read(&mut rest)?;
+    raw.get(..raw.len() - rest.len())
+}
+
 /// Bytes of a cell of each kind, in the order of the tags; 0: the cell says how long it is.
 const LENGTHS: [u8; 21] = [
     1, 1, 1, 1, 1, // states and truth values

@@ -116,6 +116,7 @@ fn history(rng: &mut SmallRng, start: &Model) -> (RowBatch, Vec<TableOp>, Model)
             feed: 0,
             op,
             unchecked: false,
+            origin: 0,
         });
     }
     (rows, ops, model)
@@ -244,6 +245,7 @@ fn a_swap_of_keys_is_two_updates() {
             feed: 0,
             op: RowOp::Update { before, after },
             unchecked: false,
+            origin: 0,
         });
     }
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
@@ -266,6 +268,7 @@ fn a_replaced_row_is_deleted_and_inserted() {
         feed: 0,
         op,
         unchecked: false,
+        origin: 0,
     });
     let folded = folded(&plan(vec![0]), &mut rows, &ops);
     assert_eq!((&folded.deletes, &folded.inserts), (&vec![old], &vec![new]));
@@ -284,6 +287,7 @@ fn what_cannot_be_folded_is_left_in_order() {
                 feed: 0,
                 op,
                 unchecked: false,
+                origin: 0,
             })
             .collect();
         fold(&plan(key), &mut rows.clone(), &ops, None).nets == Some(vec![Net::InOrder(0)])
@@ -329,6 +333,7 @@ fn folded_rows_are_in_the_order_of_their_keys() {
             feed: 0,
             op: RowOp::Insert(image(&mut rows, [*key, 0, 0], FULL)),
             unchecked: false,
+            origin: 0,
         })
         .collect();
     let mut order = |plan: &Plan| -> Vec<CellRef<'static>> {

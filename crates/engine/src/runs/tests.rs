@@ -121,6 +121,7 @@ impl Source<'_> {
                 op,
                 feed: 0,
                 unchecked,
+                origin: 0,
             });
         }
         let (Some(old), false) = (old, unchecked) else {
@@ -356,6 +357,7 @@ fn what_cannot_meet_is_not_cut() {
                 op,
                 feed: 0,
                 unchecked: false,
+                origin: 0,
             });
         }
     }
@@ -371,12 +373,14 @@ fn what_cannot_meet_is_not_cut() {
         },
         feed: 0,
         unchecked: false,
+        origin: 0,
     });
     ops.push(TableOp {
         target: 0,
         op: RowOp::Delete(parent),
         feed: 0,
         unchecked: false,
+        origin: 0,
     });
     let ends: Vec<_> = runs(&plan, &rows, &ops, &[])
         .iter()
@@ -399,6 +403,7 @@ fn a_parent_emptied_with_keys_off_is_not_emptied_where_a_key_acts() {
                 feed: 0,
                 op: RowOp::Truncate,
                 unchecked: true,
+                origin: 0,
             }],
             ..ApplyBatch::default()
         };
@@ -428,6 +433,7 @@ fn parents_that_remove_and_that_empty_rows_keep_their_order() {
                 feed: 0,
                 op: RowOp::Delete(rows.end_row()),
                 unchecked: false,
+                origin: 0,
             }
         };
         let ops = [delete(first, 1), delete(1 - first, 2)];
@@ -459,6 +465,8 @@ fn other_tables_are_not_cut() {
     }];
     let mut batch = ApplyBatch {
         position: Some(Position::new("9")),
+        freed: vec![7],
+        emptied: vec![(1, 0)],
         ..ApplyBatch::default()
     };
     for id in 0..10 {
@@ -482,6 +490,7 @@ fn other_tables_are_not_cut() {
                     RowOp::Insert(row)
                 },
                 unchecked: false,
+                origin: 0,
             });
         }
     }
@@ -509,5 +518,12 @@ fn other_tables_are_not_cut() {
     assert_eq!(kept.len(), 16);
     let last = parts.iter().map(|part| part.position.is_some());
     assert!(last.rev().skip(1).all(|there| !there));
-    assert!(parts.last().unwrap().position.is_some());
+    let last = parts.last().unwrap();
+    assert!(last.position.is_some());
+    // What of the quarantine goes with the batch goes with its end.
+    assert_eq!(
+        (&last.freed[..], &last.emptied[..]),
+        (&[7][..], &[(1, 0)][..])
+    );
+    assert!(parts.iter().rev().skip(1).all(|part| part.freed.is_empty()));
 }

@@ -49,6 +49,7 @@ pub(super) fn repairs(target: usize, compared: &Compared) -> Vec<TableOp> {
         feed: 0,
         op,
         unchecked: false,
+        origin: 0,
     };
     let extra = |d: &&Difference| d.differs == Differs::Extra;
     let differences = &compared.differences;
@@ -143,7 +144,7 @@ pub(super) fn cut_column(plan: &Plan, target: usize) -> Option<usize> {
 }
 
 /// A cell of a key, to be shown.
-pub(super) fn shown(cell: CellRef<'_>) -> String {
+pub(crate) fn shown(cell: CellRef<'_>) -> String {
     match cell {
         CellRef::Null => "NULL".to_owned(),
         CellRef::Unchanged | CellRef::Absent => String::new(),

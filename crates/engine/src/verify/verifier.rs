@@ -186,6 +186,14 @@ impl Verifier<'_> {
                 "a task without INSERT or UPDATE leaves rows as they are, so they are not compared";
             return Err(Error::config(text).with_hint("let the task carry over both"));
         }
+        let quarantine = &self.spec.quarantine;
+        let before = quarantine.changes(target);
+        if before.0 > 0 {
+            return Err(
+                Error::config(format!("{} changes of it lie in quarantine", before.0))
+                    .with_hint("release or discard them first: thalweg quarantine list TASK"),
+            );
+        }
         let mut attempt = 0;
         let ranges = loop {
             match self.cut(target).await {
@@ -233,6 +241,12 @@ impl Verifier<'_> {
                 });
                 break;
             }
+        }
+        if quarantine.changes(target) != before {
+            let text = "rows of it went into quarantine while it was compared";
+            return Err(
+                Error::config(text).with_hint("release or discard them, then verify it again")
+            );
         }
         if let Some(why) = failed {
             return Ok(Finding::Failed(why));

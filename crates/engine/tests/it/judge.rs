@@ -185,7 +185,13 @@ fn live(plan: &Plan, judge: Judge, seed: u64) -> Result<(), String> {
             }
         };
         let (mut rows, mut ops) = (RowBatch::new(), Vec::new());
-        let projected = plan.project(&changes, &mut fate, &mut rows, &mut ops);
+        let projected = plan.project(
+            &changes.changes,
+            &changes.rows,
+            &mut fate,
+            &mut rows,
+            &mut ops,
+        );
         assert!(projected.unwrap().again.is_empty());
         for op in &ops {
             apply(&mut target, &rows, op)?;

@@ -11,6 +11,7 @@ mod figures;
 mod judge;
 mod layouts;
 mod mappings;
+mod quarantine;
 mod reset;
 mod simulation;
 mod vault;

@@ -54,6 +54,7 @@ async fn run(
         target: Arc::new(target.clone()),
         expects_checkpoint: false,
         orders: thalweg_engine::verify::Orders::default(),
+        quarantine: thalweg_engine::quarantine::Ward::default(),
     };
     let (limits, budget) = (Limits::default(), MemoryBudget::default());
     let run = task::run(spec, limits, budget, status, stop.clone());

@@ -10,6 +10,7 @@ use thalweg_core::plan::{Plan, TablePair, resolve};
 use thalweg_core::ports::Source;
 use thalweg_core::schema::TableSchema;
 use thalweg_engine::limits::{Limits, MemoryBudget};
+use thalweg_engine::quarantine::Ward;
 use thalweg_engine::status::TaskStatus;
 use thalweg_engine::task::{self, TaskSpec};
 use thalweg_engine::verify::Orders;
@@ -28,6 +29,8 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     /// Verifications of the runs.
     pub(crate) orders: Orders,
+    /// Where rows in quarantine are released.
+    pub(crate) quarantine: Ward,
 }
 
 pub(crate) fn schemas(schema: &str, columns: &[&str]) -> Vec<TableSchema> {
@@ -98,6 +101,7 @@ impl World {
             total,
             limits: Limits::default(),
             orders: Orders::default(),
+            quarantine: Ward::default(),
         }
     }
 
@@ -158,6 +162,7 @@ impl World {
             target: Arc::new(self.target.clone()),
             expects_checkpoint: false,
             orders: self.orders.clone(),
+            quarantine: self.quarantine.clone(),
         };
         let stop = CancellationToken::new();
         let run = task::run(

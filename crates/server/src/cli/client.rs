@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use thalweg_core::secret::Secret;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+use super::answer::{array, text};
+
 /// How long one answer may take; the server itself gives up earlier.
-const TIMEOUT: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(90);
 /// The largest answer that is read.
 const ANSWER_BYTES_MAX: u64 = 256 << 20;
 const AGENT: &str = concat!("thalweg/", env!("CARGO_PKG_VERSION"));
@@ -152,6 +154,24 @@ impl Client {
             200..=299 => Ok(answer.json),
             _ => Err(told(&answer)),
         }
+    }
+
+    /// The id of a task that is named by it, or by its name.
+    pub(crate) fn task(&mut self, task: &str) -> Result<String, String> {
+        for (query, field) in [("task_id", "task_id"), ("name", "task_name")] {
+            let path = self.fdi(&format!("/tasks?limit=1000&{query}={}", encode(task)));
+            // An id that is too long for one is the name of a task at most, and the other way round.
+            let Ok(found) = self.call("GET", &path, None) else {
+                continue;
+            };
+            let same = |one: &&Value| text(one, field) == task;
+            if let Some(one) = array(&found, "entities").iter().find(same) {
+                return Ok(text(one, "task_id").to_owned());
+            }
+        }
+        // Here an error shows if there is one that has nothing to do with the task.
+        self.call("GET", &self.fdi("/tasks?limit=1"), None)?;
+        Err(format!("there is no task with the id or the name {task}"))
     }
 
     fn send(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Answer, String> {

@@ -1,7 +1,9 @@
 //! The command line.
 
+mod answer;
 pub(crate) mod check;
 mod client;
+pub(crate) mod quarantine;
 pub(crate) mod serve;
 pub(crate) mod verify;
 
@@ -28,6 +30,9 @@ pub(crate) enum Command {
     /// Have a running task compare its tables at both ends, row by row, and repair them if wanted. Exit
     /// code 0: equal, or repaired; 1: rows differ; 2: it could not be found out
     Verify(verify::VerifyArgs),
+    /// Rows that the target of a task has refused, and what waits behind them. Exit code 0: done; 1: rows
+    /// stay in quarantine that were to leave it; 2: it could not be done
+    Quarantine(quarantine::QuarantineArgs),
 }
 
 /// Arguments of `serve`.

@@ -2,13 +2,13 @@
 //!
 //! It asks a running server, which does the work; ending this command ends nothing there.
 
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::answer::{array, number, print, text};
 use super::client::{Client, ServerArgs, encode};
 
 /// How often it is asked how far it is.
@@ -51,7 +51,7 @@ pub(crate) fn run(args: VerifyArgs) -> ExitCode {
 
 fn verify(args: VerifyArgs) -> Result<u8, String> {
     let mut client = Client::login(args.server)?;
-    let task = find(&mut client, &args.task)?;
+    let task = client.task(&args.task)?;
     let path = client.native(&format!("/tasks/{}/verifications", encode(&task)));
     let body = json!({
         "tables": (!args.tables.is_empty()).then_some(&args.tables),
@@ -79,37 +79,6 @@ fn verify(args: VerifyArgs) -> Result<u8, String> {
         thread::sleep(POLL);
         now = client.call("GET", &path, None)?;
     }
-}
-
-/// The id of a task that is named by it, or by its name.
-fn find(client: &mut Client, task: &str) -> Result<String, String> {
-    for (query, field) in [("task_id", "task_id"), ("name", "task_name")] {
-        let path = client.fdi(&format!("/tasks?limit=1000&{query}={}", encode(task)));
-        // An id that is too long for one is the name of a task at most, and the other way round.
-        let Ok(found) = client.call("GET", &path, None) else {
-            continue;
-        };
-        let same = |one: &&Value| text(one, field) == task;
-        if let Some(one) = array(&found, "entities").iter().find(same) {
-            return Ok(text(one, "task_id").to_owned());
-        }
-    }
-    // Here an error shows if there is one that has nothing to do with the task.
-    client.call("GET", &client.fdi("/tasks?limit=1"), None)?;
-    Err(format!("there is no task with the id or the name {task}"))
-}
-
-fn text<'a>(value: &'a Value, field: &str) -> &'a str {
-    value.get(field).and_then(Value::as_str).unwrap_or_default()
-}
-
-fn number(value: &Value, field: &str) -> u64 {
-    value.get(field).and_then(Value::as_u64).unwrap_or_default()
-}
-
-fn array<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    let array = value.get(field).and_then(Value::as_array);
-    array.map_or(&[], Vec::as_slice)
 }
 
 fn is_known(table: &Value) -> bool {
@@ -183,12 +152,6 @@ fn rows(tables: &[Value]) -> String {
         }
     }
     out
-}
-
-fn print(text: &str) -> Result<(), String> {
-    let mut out = io::stdout().lock();
-    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    written.map_err(|error| format!("cannot write to standard output: {error}"))
 }
 
 #[cfg(test)]

@@ -215,6 +215,11 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             status: S::TOO_MANY_REQUESTS,
             ..service("FDI.3002", "Too many are waiting.", reason)
         },
+        // Of a task, as `Busy` is of the catalogue.
+        Error::NotYet(reason) => Chosen {
+            status: S::SERVICE_UNAVAILABLE,
+            ..service("FDI.9999", "The task has not done it yet.", reason)
+        },
         Error::Start(reason) => service("FDI.3026", "Failed to manually start the task.", reason),
         Error::Stop(reason) => service("FDI.3027", "Failed to manually stop the task.", reason),
         Error::Unreachable { reason, detail } => Chosen {
@@ -279,6 +284,12 @@ fn not_found(subject: Subject) -> Chosen {
             "FDI.3002",
             "Invalid parameters.",
             "The verification does not exist.",
+        ),
+        Subject::QuarantinedRow => Chosen::new(
+            status,
+            "FDI.3002",
+            "Invalid parameters.",
+            "The quarantine has no row with this id.",
         ),
         Subject::Task => Chosen::new(status, "FDI.3081", "The task does not exist.", ""),
     }
@@ -526,9 +537,14 @@ mod tests {
         let many = "Too many are waiting. Because.";
         let too_many = c(Error::TooMany(reason()));
         check(too_many, Surface::Native, 429, "FDI.3002", many);
+        let not_yet = "The task has not done it yet. Because.";
+        let later = c(Error::NotYet(reason()));
+        check(later, Surface::Native, 503, "FDI.9999", not_yet);
         let not_found = |subject| c(Error::NotFound(subject));
         let verification = not_found(Subject::Verification);
         check(verification, Surface::Native, 404, "FDI.3002", "Invalid");
+        let row = not_found(Subject::QuarantinedRow);
+        check(row, Surface::Native, 404, "FDI.3002", "Invalid");
         check(
             not_found(Subject::Task),
             Fdi,

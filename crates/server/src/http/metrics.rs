@@ -55,6 +55,12 @@ const TABLE_COUNTERS: [Metric<Count<TableStatus>>; 6] = [
         |t| t.written.missing,
     ),
 ];
+/// Per table, too.
+const QUARANTINED: Metric<Count<TableStatus>> = (
+    "thalweg_quarantined_changes",
+    "Changes that lie in quarantine: refused by the target, or waiting behind one that was",
+    |t| t.quarantined,
+);
 /// Per task.
 const TASK_COUNTERS: [Metric<Count<TaskStatus>>; 3] = [
     (
@@ -133,6 +139,7 @@ impl Collector for Tasks {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             self.tables(metric, figure)?;
         }
+        self.quarantined(&mut encoder)?;
         for (name, help, figure) in TASK_COUNTERS {
             let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             self.tasks(metric, figure)?;
@@ -148,11 +155,26 @@ impl Collector for Tasks {
 
 impl Tasks {
     fn tables(&self, mut metric: MetricEncoder, figure: Count<TableStatus>) -> fmt::Result {
+        self.each_table(|labels, table| count(&mut metric, labels, figure(table)))
+    }
+
+    fn quarantined(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let (name, help, figure) = QUARANTINED;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.each_table(|labels, table| {
+            let mut family = metric.encode_family(labels)?;
+            family.encode_gauge(&figure(table))
+        })
+    }
+
+    fn each_table(
+        &self,
+        mut tell: impl FnMut(&[(&str, &str); 2], &TableStatus) -> fmt::Result,
+    ) -> fmt::Result {
         for (task, _, live) in &self.lives {
             let names = live.tables.iter();
             for (table, (_, target)) in live.status.tables.iter().zip(names) {
-                let labels = [(TASK, task.as_str()), (TABLE, target.as_str())];
-                count(&mut metric, &labels, figure(table))?;
+                tell(&[(TASK, task.as_str()), (TABLE, target.as_str())], table)?;
             }
         }
         Ok(())
@@ -242,6 +264,7 @@ mod tests {
     fn a_scrape_tells_what_a_task_says() {
         let mut table = TableStatus {
             loaded_rows: 7,
+            quarantined: 2,
             ..TableStatus::default()
         };
         table.written.inserts = 3;
@@ -271,6 +294,7 @@ mod tests {
         for line in [
             r#"thalweg_rows_loaded_total{task="t1",table="public.\"a\""} 7"#,
             r#"thalweg_rows_inserted_total{task="t1",table="public.\"a\""} 3"#,
+            r#"thalweg_quarantined_changes{task="t2",table="public.\"a\""} 2"#,
             r#"thalweg_transactions_total{task="t1"} 0"#,
             r#"thalweg_task_phase{task="t1",phase="Waiting"} 1"#,
             r#"thalweg_task_phase{task="t1",phase="Streaming"} 0"#,

@@ -13,6 +13,7 @@ mod metrics;
 mod native;
 mod ops;
 mod page;
+mod quarantine;
 mod query;
 mod roma;
 mod route;
@@ -26,7 +27,7 @@ mod verifications;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -57,8 +58,6 @@ const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 const LARGE_BODIES_BYTES_MAX: usize = 128 << 20;
 static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES_MAX / BODY_BYTES_MAX);
 
-/// An answer takes at most so long, the reading of the body included.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 const REQUEST_ID: &str = "x-request-id";
 
 /// The router of all routes.
@@ -109,13 +108,13 @@ async fn answer(
     let id = request_id();
     let begun = Instant::now();
     let work = AssertUnwindSafe(process(app, route, path, request)).catch_unwind();
-    let outcome = match tokio::time::timeout(REQUEST_TIME_MAX, work).await {
+    let outcome = match tokio::time::timeout(route.time_max, work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Failure::Panicked),
         Err(_) => Err(Failure::TooSlow {
             what: format!(
                 "The answer took longer than {} seconds",
-                REQUEST_TIME_MAX.as_secs()
+                route.time_max.as_secs()
             ),
         }),
     };

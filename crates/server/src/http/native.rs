@@ -24,6 +24,7 @@ use super::route::{Call, Reply};
 
 const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
 const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 100..=1_000_000_000;
+const QUARANTINE_MAX: std::ops::RangeInclusive<u64> = 1..=1_000_000;
 const ROW_BYTES: std::ops::RangeInclusive<u64> = 1024..=1 << 30;
 /// Of a verification.
 pub(super) const ROWS_PER_SECOND: std::ops::RangeInclusive<u64> = 1..=10_000_000;
@@ -45,7 +46,10 @@ const FOREIGN_KEYS: &[(&str, ForeignKeys)] = &[
     ("enforce", ForeignKeys::Enforce),
     ("replica", ForeignKeys::Replica),
 ];
-const ON_BAD_ROW: &[(&str, OnBadRow)] = &[("stop", OnBadRow::Stop)];
+const ON_BAD_ROW: &[(&str, OnBadRow)] = &[
+    ("stop", OnBadRow::Stop),
+    ("quarantine", OnBadRow::Quarantine),
+];
 const UNFIT_VALUES: &[(&str, UnfitValues)] = &[
     ("stop", UnfitValues::Stop),
     ("null", UnfitValues::Null),
@@ -151,6 +155,9 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
     if let Some(rows) = fields.int("chunk_rows", CHUNK_ROWS)? {
         options.chunk_rows = rows;
     }
+    if let Some(changes) = fields.int("quarantine_max", QUARANTINE_MAX)? {
+        options.quarantine_max = changes;
+    }
     if let Some(owners) = fields.take_nullable("row_owner") {
         options.row_owner =
             row_owners(&owners).ok_or_else(|| fields.invalid("row_owner", ROW_OWNER))?;
@@ -231,6 +238,7 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "existing_rows": word(EXISTING_ROWS, options.existing_rows),
         "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
         "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
+        "quarantine_max": options.quarantine_max,
         "unfit_values": word(UNFIT_VALUES, options.unfit_values),
         "row_owner": options.row_owner,
         "workers": options.workers,
@@ -409,6 +417,8 @@ fn table_status(
         "repaired": table.written.repaired,
         "missing": table.written.missing,
         "changed_values": table.changed.iter().map(changed_values).collect::<Vec<Value>>(),
+        "quarantined": table.quarantined,
+        "refused": table.refused,
         "verified": verified.map(self::verified),
     })
 }
@@ -481,6 +491,29 @@ mod tests {
         let replace = json!({"existing_rows": "replace"});
         let changed = changed_task_options(fields(replace), TaskOptions::default()).unwrap();
         assert_eq!(changed.existing_rows, ExistingRows::Replace);
+    }
+
+    #[test]
+    fn bad_rows_stop_a_task_or_go_into_a_quarantine_of_some_size() {
+        let change = |value: Value| changed_task_options(fields(value), TaskOptions::default());
+        let given = json!({"on_bad_row": "quarantine", "quarantine_max": 1_000_000});
+        let changed = change(given).unwrap();
+        assert_eq!(changed.on_bad_row, OnBadRow::Quarantine);
+        assert_eq!(changed.quarantine_max, 1_000_000);
+        let shown = task_options(&changed);
+        assert_eq!(shown["on_bad_row"], "quarantine");
+        assert_eq!(shown["quarantine_max"], 1_000_000);
+        let defaults = task_options(&change(json!({})).unwrap());
+        assert_eq!(defaults["on_bad_row"], "stop");
+        assert_eq!(defaults["quarantine_max"], 10_000);
+        assert_eq!(
+            field_of(change(json!({"on_bad_row": "skip"}))),
+            "on_bad_row"
+        );
+        for wrong in [json!(0), json!(1_000_001), json!("9"), json!(1.5)] {
+            let wrong = change(json!({ "quarantine_max": wrong }));
+            assert_eq!(field_of(wrong), "quarantine_max");
+        }
     }
 
     #[test]

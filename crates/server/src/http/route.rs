@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -17,6 +18,11 @@ use thalweg_control::{App, Error};
 use super::body::Fields;
 use super::error::Failure;
 use super::query::Query;
+
+/// An answer takes at most so long, the reading of the body included.
+pub(crate) const TIME_MAX: Duration = Duration::from_secs(30);
+/// One for which a running task is waited for: a little longer than the control plane waits.
+pub(crate) const WAITING_TIME_MAX: Duration = Duration::from_secs(75);
 
 /// Which family of operations a route belongs to: it decides the shape of error bodies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +66,8 @@ pub(crate) struct Route {
     pub(crate) surface: Surface,
     /// Who may call it.
     pub(crate) access: Access,
+    /// How long its answer may take.
+    pub(crate) time_max: Duration,
     /// What it does.
     pub(crate) handler: fn(Call) -> Answer,
 }

@@ -5,16 +5,20 @@
 
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
-use super::route::{Access, Route, Surface};
-use super::{iam, native, ops, verifications};
+use super::route::{Access, Route, Surface, TIME_MAX, WAITING_TIME_MAX};
+use super::{iam, native, ops, quarantine, verifications};
 
 macro_rules! route {
     ($method:literal, $path:expr, $surface:ident, $access:ident, $handler:path) => {
+        route!($method, $path, $surface, $access, $handler, TIME_MAX)
+    };
+    ($method:literal, $path:expr, $surface:ident, $access:ident, $handler:path, $time_max:ident) => {
         Route {
             method: $method,
             path: $path,
             surface: Surface::$surface,
             access: Access::$access,
+            time_max: $time_max,
             handler: |call| Box::pin($handler(call)),
         }
     };
@@ -79,6 +83,10 @@ pub(super) const ROUTES: &[Route] = &[
     route!("POST",   native!("/tasks/{task_id}/verifications"), Native, Instance, verifications::create),
     route!("GET",    native!("/tasks/{task_id}/verifications"), Native, Instance, verifications::list),
     route!("GET",    native!("/tasks/{task_id}/verifications/{verification_id}"), Native, Instance, verifications::show),
+    route!("GET",    native!("/tasks/{task_id}/quarantine"), Native, Instance, quarantine::list),
+    route!("GET",    native!("/tasks/{task_id}/quarantine/{row_id}"), Native, Instance, quarantine::show),
+    route!("POST",   native!("/tasks/{task_id}/quarantine/release"), Native, Instance, quarantine::release, WAITING_TIME_MAX),
+    route!("POST",   native!("/tasks/{task_id}/quarantine/discard"), Native, Instance, quarantine::discard, WAITING_TIME_MAX),
     route!("GET",    native!("/datasources/{datasource_id}/options"), Native, Instance, native::show_datasource_options),
     route!("PATCH",  native!("/datasources/{datasource_id}/options"), Native, Instance, native::change_datasource_options),
     route!("GET",    native!("/leftovers"), Native, Instance, native::leftovers),

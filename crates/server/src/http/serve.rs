@@ -25,7 +25,7 @@ pub(crate) struct Limits {
     /// A connection is asked to end after this, so that a client that never reads its answer holds
     /// nothing longer.
     connection_time_max: Duration,
-    /// How long a request in flight may still take then.
+    /// How long a request in flight may still take then: longer than any may in all.
     old_drain_time_max: Duration,
     /// How long requests in flight may take once the process was asked to end.
     stop_drain_time_max: Duration,
@@ -37,7 +37,7 @@ impl Default for Limits {
             connections_max: 512,
             headers_time_max: Duration::from_secs(20),
             connection_time_max: Duration::from_secs(600),
-            old_drain_time_max: Duration::from_secs(40),
+            old_drain_time_max: Duration::from_secs(85),
             stop_drain_time_max: Duration::from_secs(5),
         }
     }

@@ -11,7 +11,7 @@ use thalweg_control::model::FirstStart;
 use thalweg_control::{App, OpenOptions};
 use tower::ServiceExt as _;
 
-use super::route::{Access, Route, Surface};
+use super::route::{Access, Route, Surface, TIME_MAX};
 use super::routes::ROUTES;
 use super::sign::{Signed, tests::sign};
 use super::*;
@@ -76,6 +76,7 @@ impl World {
             .replace("{datasource_id}", "no-source")
             .replace("{mapping_id}", "no-mapping")
             .replace("{verification_id}", "no-verification")
+            .replace("{row_id}", "no-row")
             .replace("{app_id}", "no-app")
     }
 
@@ -369,6 +370,7 @@ const BROKEN: &[Route] = &[
         path: "/panics",
         surface: Surface::Fdi,
         access: Access::Open,
+        time_max: TIME_MAX,
         handler: |_| Box::pin(async { panic!("on purpose") }),
     },
     Route {
@@ -376,6 +378,7 @@ const BROKEN: &[Route] = &[
         path: "/hangs",
         surface: Surface::Fdi,
         access: Access::Open,
+        time_max: TIME_MAX,
         handler: |_| Box::pin(std::future::pending()),
     },
 ];

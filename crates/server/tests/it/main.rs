@@ -55,6 +55,7 @@ mod mappings;
 mod matrix;
 mod pair;
 mod process;
+mod quarantine;
 mod recordings;
 mod replicates;
 mod resume;

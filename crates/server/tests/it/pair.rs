@@ -94,6 +94,7 @@ impl Pair {
             target: Arc::clone(&target),
             expects_checkpoint: false,
             orders: thalweg_engine::verify::Orders::default(),
+            quarantine: thalweg_engine::quarantine::Ward::default(),
         };
         Pair {
             from,

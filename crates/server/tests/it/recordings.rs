@@ -91,6 +91,7 @@ impl Lab {
             key,
             expects_checkpoint: false,
             orders: thalweg_engine::verify::Orders::default(),
+            quarantine: thalweg_engine::quarantine::Ward::default(),
         };
         let status = run(spec, log, source.commits).await;
         self.told.logs += 1;

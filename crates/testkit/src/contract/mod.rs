@@ -69,7 +69,7 @@ macro_rules! target_contract {
             $system, $open, both_paths_agree, batches_begun_ahead_change_nothing, unique_values_swap, epoch_fences, huge_transaction,
             parents_come_first, resume_after_kill, truncate, no_pk_table,
             layouts_move_with_the_position, kept_rows_make_way, sources_meet, equal_keys_meet_once,
-            side_table_follows_types
+            side_table_follows_types, refused_rows_are_left_out
         );
     };
     ($system:expr, $open:expr, $($behaviour:ident),*) => {

@@ -1,6 +1,7 @@
 //! What every target does.
 
 mod merged;
+mod quarantine;
 mod turns;
 
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::config;
 use crate::servers::{Account, Place, System};
 
 pub use merged::{equal_keys_meet_once, side_table_follows_types, sources_meet};
+pub use quarantine::refused_rows_are_left_out;
 pub use turns::batches_begun_ahead_change_nothing;
 
 /// Opens a target.
@@ -160,7 +162,7 @@ async fn load_whole(
         seen: Visibility::new(seen),
         rows: rows.len() as u64,
     };
-    loader.commit(Some(&chunk)).await
+    loader.commit(Some(&chunk), &[]).await
 }
 
 /// 100 rows, then a batch of updates, deletes, key moves and inserts.
@@ -377,6 +379,7 @@ pub async fn parents_come_first(goal: &Goal) {
                     feed: 0,
                     op,
                     unchecked: false,
+                    origin: 0,
                 });
             }
         }
@@ -655,6 +658,7 @@ fn ordered(ops: &[RowOp]) -> Vec<TableOp> {
         feed: 0,
         op,
         unchecked: false,
+        origin: 0,
     };
     ops.iter().map(of_first).collect()
 }

@@ -8,6 +8,8 @@
 
 mod compare;
 mod faults;
+mod loader;
+mod quarantine;
 mod rows;
 mod source;
 mod target;

@@ -5,39 +5,48 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, Net, TableCounts, TableOp};
-use thalweg_core::checkpoint::{
-    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
-};
+use thalweg_core::batch::{ApplyBatch, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{ColumnPair, ExistingRows};
+use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Applied, Applier, Capabilities, Comparer, Inspect, Loader, Target};
+use thalweg_core::ports::{
+    Applied, Applier, Capabilities, Comparer, Inspect, Loader, Sift, Target,
+};
 use thalweg_core::position::{Layout, Position};
+use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{TableName, TableSchema};
-use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
 use super::compare::MemoryComparer;
+use super::loader::MemoryLoader;
+use super::quarantine::{self, Limit};
 use super::rows::Store;
 use super::{Faults, Rows};
 
 /// A state the target committed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Committed {
-    store: Store,
+    pub(super) store: Store,
     /// Whether every table was Live.
     pub live: bool,
     /// How often loads were given up because of a change that could not be placed.
     pub loads_again: u64,
     epoch: i64,
     applied: Option<Position>,
-    checkpoints: BTreeMap<TableName, TableCheckpoint>,
+    pub(super) checkpoints: BTreeMap<TableName, TableCheckpoint>,
     layouts: BTreeMap<TableName, Layout>,
+    /// What lies in quarantine, by number.
+    pub(super) held: BTreeMap<i64, Held>,
 }
 
 impl Committed {
+    /// What lies in quarantine, by number.
+    pub fn held(&self) -> &BTreeMap<i64, Held> {
+        &self.held
+    }
+
     /// The position that is durable.
     pub fn applied(&self) -> Option<&Position> {
         self.applied.as_ref()
@@ -54,8 +63,9 @@ impl Committed {
 pub struct MemoryTarget {
     history: Arc<Mutex<Vec<Committed>>>,
     held: Arc<watch::Sender<bool>>,
-    faults: Arc<Faults>,
+    pub(super) faults: Arc<Faults>,
     unique: Arc<Mutex<Vec<Unique>>>,
+    limits: Arc<Mutex<Vec<Limit>>>,
     begun: Arc<AtomicU64>,
     apart: Arc<AtomicU64>,
     appliers: Arc<()>,
@@ -87,6 +97,7 @@ impl MemoryTarget {
             held: Arc::new(watch::Sender::new(false)),
             faults,
             unique: Arc::default(),
+            limits: Arc::default(),
             begun: Arc::default(),
             apart: Arc::default(),
             appliers: Arc::default(),
@@ -103,6 +114,24 @@ impl MemoryTarget {
             column,
             late,
         });
+    }
+
+    /// From now on a table takes no row with a value of at least `below` in the column of this index;
+    /// `None`: it takes all again.
+    pub fn limit(&self, table: &TableName, column: usize, below: Option<i64>) {
+        let mut limits = self.limits();
+        limits.retain(|limit| limit.table != *table || limit.column != column);
+        limits.extend(below.map(|below| Limit {
+            table: table.clone(),
+            column,
+            below,
+        }));
+    }
+
+    pub(super) fn limits(&self) -> MutexGuard<'_, Vec<Limit>> {
+        self.limits
+            .lock()
+            .expect("no test panics while it holds the limits")
     }
 
     fn uniques(&self) -> MutexGuard<'_, Vec<Unique>> {
@@ -213,7 +242,7 @@ impl MemoryTarget {
     }
 
     /// The same, but only for the present owner.
-    fn commit_as(
+    pub(super) fn commit_as(
         &self,
         epoch: Epoch,
         change: impl FnOnce(&mut Committed) -> Result<()>,
@@ -312,6 +341,7 @@ impl Target for MemoryTarget {
             plan,
             open: None,
             begun: None,
+            held: None,
             _counted: Arc::downgrade(&self.appliers),
         }))
     }
@@ -323,12 +353,7 @@ impl Target for MemoryTarget {
         plan: Arc<Plan>,
     ) -> Result<Box<dyn Loader>> {
         self.faults.step()?;
-        Ok(Box::new(MemoryLoader {
-            target: self.clone(),
-            epoch,
-            plan,
-            open: None,
-        }))
+        Ok(Box::new(MemoryLoader::new(self.clone(), epoch, plan)))
     }
 
     async fn open_comparer(&self, plan: Arc<Plan>) -> Result<Box<dyn Comparer>> {
@@ -336,8 +361,18 @@ impl Target for MemoryTarget {
         Ok(Box::new(MemoryComparer::new(self.clone(), plan)))
     }
 
+    async fn held(&self, _task: &TaskKey, changes: bool) -> Result<Vec<Held>> {
+        self.faults.step()?;
+        let mut held: Vec<_> = self.now().held.into_values().collect();
+        if !changes {
+            held.iter_mut().for_each(|held| held.change.clear());
+        }
+        Ok(held)
+    }
+
     async fn forget(&self, _task: &TaskKey) -> Result<()> {
         self.commit(|state| {
+            state.held.clear();
             state.applied = None;
             state.layouts.clear();
             state.live = false;
@@ -362,13 +397,14 @@ impl Target for MemoryTarget {
             state.applied = None;
             state.layouts.clear();
             state.live = false;
+            state.held.clear();
             state.checkpoints.clear();
             Ok(())
         })
     }
 }
 
-fn name(plan: &Plan, target: usize) -> Result<TableName> {
+pub(super) fn name_of(plan: &Plan, target: usize) -> Result<TableName> {
     let table = plan
         .targets
         .get(target)
@@ -376,93 +412,7 @@ fn name(plan: &Plan, target: usize) -> Result<TableName> {
     Ok(table.name.clone())
 }
 
-struct MemoryLoader {
-    target: MemoryTarget,
-    epoch: Epoch,
-    plan: Arc<Plan>,
-    open: Option<Open>,
-}
-
-/// What a loader's open transaction has done.
-struct Open {
-    target: usize,
-    feed: usize,
-    emptied: Option<(ExistingRows, String)>,
-    rows: RowBatch,
-}
-
-impl MemoryLoader {
-    fn open(&mut self) -> Result<&mut Open> {
-        let open = self.open.as_mut();
-        open.ok_or_else(|| Error::bug("no transaction was begun"))
-    }
-}
-
-#[async_trait]
-impl Loader for MemoryLoader {
-    async fn begin(&mut self, target: usize, feed: usize) -> Result<()> {
-        self.target.faults.step()?;
-        if self.open.is_some() {
-            return Err(Error::bug("a transaction is open"));
-        }
-        self.open = Some(Open {
-            target,
-            feed,
-            emptied: None,
-            rows: RowBatch::new(),
-        });
-        Ok(())
-    }
-
-    async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()> {
-        self.target.faults.step()?;
-        self.open()?.emptied = Some((existing, fingerprint.to_owned()));
-        Ok(())
-    }
-
-    async fn load(&mut self, rows: &RowBatch) -> Result<()> {
-        self.target.faults.step()?;
-        for row in rows.iter() {
-            self.open()?.rows.append(row);
-        }
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-
-    async fn commit(&mut self, chunk: Option<&LoadedChunk>) -> Result<()> {
-        let open = self.open.take();
-        let open = open.ok_or_else(|| Error::bug("commit before begin"))?;
-        let (plan, target) = (Arc::clone(&self.plan), open.target);
-        let name = name(&plan, target)?;
-        if chunk.map_or(0, |chunk| chunk.rows) != open.rows.len() as u64 {
-            return Err(Error::bug("the target counted other rows"));
-        }
-        self.target.commit_as(self.epoch, |state| {
-            let known = state
-                .checkpoints
-                .entry(name.clone())
-                .or_insert_with(|| waiting(name.clone()));
-            if let Some((existing, fingerprint)) = open.emptied {
-                let there = state.store.tables.entry(name).or_default();
-                if existing != ExistingRows::Replace && !there.is_empty() {
-                    return Err(Error::config("the table has rows"));
-                }
-                state.store.clear(&plan, target)?;
-                known.phase = TablePhase::Loading(Vec::new());
-                known.fingerprint = fingerprint;
-            }
-            state.store.load(&plan, (target, open.feed), &open.rows)?;
-            let TablePhase::Loading(ledger) = &mut known.phase else {
-                return Err(Error::bug("a chunk of a table that was not emptied"));
-            };
-            ledger.extend(chunk.cloned());
-            known.loaded_rows = Some(ledger.iter().map(|chunk| chunk.rows).sum());
-            Ok(())
-        })
-    }
-}
-
-fn waiting(target: TableName) -> TableCheckpoint {
+pub(super) fn waiting(target: TableName) -> TableCheckpoint {
     TableCheckpoint {
         target,
         phase: TablePhase::Waiting,
@@ -481,7 +431,43 @@ struct MemoryApplier {
     /// The position of a batch that was begun ahead of its turn, the rows as they were then, and as what
     /// stands apart has left them.
     begun: Option<(Position, Store, Store)>,
+    /// What lies in quarantine, as the open transaction has it.
+    held: Option<BTreeMap<i64, Held>>,
     _counted: Weak<()>,
+}
+
+impl MemoryApplier {
+    /// Ends a batch whose rows are in `store`.
+    async fn finish(
+        &mut self,
+        batch: &ApplyBatch,
+        store: Store,
+        counts: Vec<TableCounts>,
+        more: Vec<Held>,
+    ) -> Result<Applied> {
+        tokio::task::yield_now().await;
+        let mut held = self.held.take().unwrap_or_else(|| self.target.now().held);
+        quarantine::settle(&mut held, &self.plan, batch, more)?;
+        let Some(position) = batch.position.clone() else {
+            self.open = Some(store);
+            self.held = Some(held);
+            return Ok(Applied {
+                durable: None,
+                counts,
+            });
+        };
+        self.target.commit_as(self.epoch, |state| {
+            state.store = store;
+            state.held = held;
+            state.applied = Some(position.clone());
+            state.layouts.extend(batch.layouts.iter().cloned());
+            Ok(())
+        })?;
+        Ok(Applied {
+            durable: Some(position),
+            counts,
+        })
+    }
 }
 
 #[async_trait]
@@ -491,7 +477,7 @@ impl Applier for MemoryApplier {
         self.target.commit_as(self.epoch, |state| {
             state.applied = Some(at.clone());
             for (target, fingerprint, live) in tables {
-                let target = name(&plan, *target)?;
+                let target = name_of(&plan, *target)?;
                 let entry = state
                     .checkpoints
                     .entry(target.clone())
@@ -588,24 +574,46 @@ impl Applier for MemoryApplier {
                 return Err(Error::bug("the folded batch differs from the ordered one"));
             }
         }
-        tokio::task::yield_now().await;
-        let Some(position) = batch.position.clone() else {
-            self.open = Some(store);
-            return Ok(Applied {
-                durable: None,
-                counts,
-            });
-        };
-        self.target.commit_as(self.epoch, |state| {
-            state.store = store;
-            state.applied = Some(position.clone());
-            state.layouts.extend(batch.layouts.iter().cloned());
-            Ok(())
-        })?;
-        Ok(Applied {
-            durable: Some(position),
-            counts,
-        })
+        quarantine::check(&self.target.limits(), &store)?;
+        self.finish(batch, store, counts, Vec::new()).await
+    }
+
+    async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
+        let open = (self.open.clone(), self.held.clone());
+        if !batch.ordered.iter().any(|op| sift.waits(op)) {
+            match self.apply(batch).await {
+                Err(error) if error.kind() == Kind::Data => (self.open, self.held) = open,
+                done => {
+                    let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
+                    truncates.for_each(|op| sift.emptied(op));
+                    return done;
+                }
+            }
+        }
+        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        for op in &batch.ordered {
+            if sift.waits(op) {
+                sift.defer(op)?;
+                continue;
+            }
+            let (mut next, mut more) = (store.clone(), counts.clone());
+            let one = std::iter::once(op);
+            let applied = apply_ordered(&self.plan, batch, one, &mut next, &mut more);
+            match applied.and_then(|()| quarantine::check(&self.target.limits(), &next)) {
+                Ok(()) => (store, counts) = (next, more),
+                Err(error) if error.kind() == Kind::Data => {
+                    sift.refused(op, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if op.op == RowOp::Truncate {
+                sift.emptied(op);
+            }
+        }
+        let held = sift.take();
+        self.finish(batch, store, counts, held).await
     }
 
     async fn go_live(&mut self) -> Result<()> {
@@ -622,11 +630,12 @@ impl Applier for MemoryApplier {
     async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
         let names: Vec<_> = targets
             .iter()
-            .map(|target| name(&self.plan, *target))
+            .map(|target| name_of(&self.plan, *target))
             .collect::<Result<_>>()?;
         self.target.commit_as(self.epoch, |state| {
             state.loads_again += 1;
             for name in names {
+                state.held.retain(|_, held| held.target != name);
                 if let Some(table) = state.checkpoints.get_mut(&name) {
                     table.phase = TablePhase::Waiting;
                     table.whole = true;

@@ -76,7 +76,13 @@ fn update(plan: &Plan, before: [i64; 4], after: [i64; 4]) -> Result<(Vec<String>
         unchecked: false,
     });
     let (mut rows, mut ops) = (RowBatch::new(), Vec::new());
-    let projected = plan.project(&changes, &mut |_, _| Ok(Fate::Apply), &mut rows, &mut ops)?;
+    let projected = plan.project(
+        &changes.changes,
+        &changes.rows,
+        &mut |_, _| Ok(Fate::Apply),
+        &mut rows,
+        &mut ops,
+    )?;
     let shown = |row| {
         let cells = rows.row(row).cells().map(|cell| match cell {
             CellRef::I64(v) => v.to_string(),

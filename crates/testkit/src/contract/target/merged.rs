@@ -149,6 +149,7 @@ fn op(feed: usize, op: RowOp) -> TableOp {
         feed,
         op,
         unchecked: false,
+        origin: 0,
     }
 }
 
@@ -321,7 +322,7 @@ async fn load(
         if feed == 0 {
             let print = plan.fingerprint(0);
             loader.empty(ExistingRows::Replace, &print).await?;
-            loader.commit(None).await?;
+            loader.commit(None, &[]).await?;
             loader.begin(0, feed).await?;
         }
         loader.load(rows).await?;
@@ -329,7 +330,7 @@ async fn load(
     }
     let mut commits = JoinSet::new();
     for (mut loader, chunk) in loaders {
-        commits.spawn(async move { loader.commit(Some(&chunk)).await });
+        commits.spawn(async move { loader.commit(Some(&chunk), &[]).await });
     }
     commits.join_all().await.into_iter().collect()
 }

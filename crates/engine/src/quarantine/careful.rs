@@ -1,0 +1,295 @@
+//! Taking changes one by one: those of rows that wait are put aside.
+
+use thalweg_core::batch::{ApplyBatch, RowOp, TableCounts, TableOp};
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind};
+use thalweg_core::plan::{Fate, Plan, Projected, TargetTable};
+use thalweg_core::quarantine::{Held, encode};
+use thalweg_core::schema::TableName;
+use thalweg_core::value::RowBatch;
+use thalweg_core::{Error, Kind, Result};
+
+use super::sieve::{Candidate, NOBODY, Sieve};
+use super::{OpKeys, Place, Quarantine, key_text, keys_of, no_key, place_of, text};
+use crate::status::{add_all, now_ms};
+
+/// Takes changes one by one, and puts aside those of rows that wait.
+pub(crate) struct Careful<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) quarantine: &'a mut Quarantine,
+    /// What is noted of operations that pass; `None`: the batch is not sifted.
+    pub(crate) sieve: Option<&'a mut Sieve>,
+    /// Where the changes lie in the log.
+    pub(crate) place: &'a str,
+}
+
+/// What becomes of a change at a target.
+type Judge<'a> = &'a mut dyn FnMut(usize, &Change) -> Result<Fate>;
+
+impl Careful<'_> {
+    /// As [`Plan::project`], into a batch.
+    pub(crate) fn project(
+        &mut self,
+        changes: &ChangeBatch,
+        judge: Judge<'_>,
+        batch: &mut ApplyBatch,
+    ) -> Result<Projected> {
+        let plan = self.plan;
+        let mut all = Projected::default();
+        for change in &changes.changes {
+            let source = plan.sources.get(change.table);
+            let source = source.ok_or_else(|| Error::bug("a change of no table of the plan"))?;
+            for (at, route) in source.routes.iter().enumerate() {
+                let place = (route.target, route.feed);
+                let mut fate = Fate::Drop;
+                let mut only = |target: usize, change: &Change| {
+                    if target != place.0 {
+                        return Ok(Fate::Drop);
+                    }
+                    fate = judge(target, change)?;
+                    Ok(fate)
+                };
+                let before = batch.ordered.len();
+                let one = std::slice::from_ref(change);
+                let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
+                let projected = match plan.project(one, &changes.rows, &mut only, rows, ops) {
+                    Ok(projected) => projected,
+                    Err(error) if error.kind() == Kind::Data => {
+                        self.unfit(place, change, fate, changes, batch, error)?;
+                        self.counted(at, change, &mut all);
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
+                if at == 0 {
+                    add_all(&mut all.read, &projected.read);
+                }
+                for target in projected.again {
+                    if !all.again.contains(&target) {
+                        all.again.push(target);
+                    }
+                }
+                match batch.ordered.get(before).copied() {
+                    Some(op) if !self.passes(op, change, fate, changes, batch)? => {
+                        batch.ordered.truncate(before);
+                    }
+                    _ => all.changed.merge(&projected.changed),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// A change that could not be converted was read all the same.
+    fn counted(&self, route: usize, change: &Change, all: &mut Projected) {
+        if route > 0 {
+            return;
+        }
+        let mut read = vec![TableCounts::default(); self.plan.sources.len()];
+        if let Some(counts) = read.get_mut(change.table) {
+            match change.kind {
+                ChangeKind::Insert => counts.inserts = 1,
+                ChangeKind::Update => counts.updates = 1,
+                ChangeKind::Delete | ChangeKind::Truncate => counts.deletes = 1,
+            }
+        }
+        add_all(&mut all.read, &read);
+    }
+
+    /// Whether an operation is for the target; otherwise it waits.
+    fn passes(
+        &mut self,
+        op: TableOp,
+        change: &Change,
+        fate: Fate,
+        changes: &ChangeBatch,
+        batch: &mut ApplyBatch,
+    ) -> Result<bool> {
+        let place = (op.target, op.feed);
+        let plan = self.plan;
+        let missing = || Error::bug("an operation on a table the plan does not know");
+        let table = plan.targets.get(place.0).ok_or_else(missing)?;
+        if let Some(last) = batch.ordered.last_mut() {
+            last.origin = NOBODY;
+        }
+        if op.op == RowOp::Truncate {
+            self.quarantine.empty(place);
+            batch
+                .held
+                .retain(|held| place_of(plan, held) != Some(place));
+            batch.emptied.push(place);
+            return Ok(true);
+        }
+        let Some(keys) = keys_of(table, &batch.rows, op.op) else {
+            return Ok(true);
+        };
+        let waits = self.quarantine.keys.has(place, &keys);
+        if waits {
+            let held = self.held(place, &keys, change, fate, changes, None)?;
+            self.put(place, &keys, held, batch)?;
+        } else if self.sieve.is_some() {
+            let held = self.held(place, &keys, change, fate, changes, None)?;
+            if let (Some(sieve), Some(last)) = (&mut self.sieve, batch.ordered.last_mut()) {
+                last.origin = u32::try_from(sieve.candidates.len()).unwrap_or(NOBODY);
+                sieve.candidates.push(Candidate { place, keys, held });
+            }
+        }
+        Ok(!waits)
+    }
+
+    /// A change whose value fits no column goes into quarantine, if it is being sifted.
+    fn unfit(
+        &mut self,
+        place: Place,
+        change: &Change,
+        fate: Fate,
+        changes: &ChangeBatch,
+        batch: &mut ApplyBatch,
+        error: Error,
+    ) -> Result<()> {
+        if self.sieve.is_none() {
+            return Err(error);
+        }
+        let (table, _) = self.names(place)?;
+        if table.key.is_empty() {
+            return Err(no_key(error));
+        }
+        let mut rows = RowBatch::new();
+        let mut image = |row: Option<usize>| {
+            let row = row.map(|row| changes.rows.row(row));
+            row.map(|row| self.plan.project_key(place.0, place.1, row, &mut rows))
+                .transpose()
+        };
+        // A key that fits no column tells no row.
+        let (Ok(before), Ok(after)) = (image(change.before), image(change.after)) else {
+            return Err(error);
+        };
+        let op = match (change.kind, before, after) {
+            (ChangeKind::Insert, _, Some(row)) => RowOp::Insert(row),
+            (ChangeKind::Update, Some(before), Some(after)) => RowOp::Update { before, after },
+            (ChangeKind::Delete, Some(row), _) => RowOp::Delete(row),
+            _ => return Err(error),
+        };
+        let Some(keys) = keys_of(table, &rows, op) else {
+            return Err(error);
+        };
+        // If it waits already, that is why it is there.
+        let why = (!self.quarantine.keys.has(place, &keys)).then(|| text(&error));
+        let held = self.held(place, &keys, change, fate, changes, why)?;
+        self.put(place, &keys, held, batch)
+    }
+
+    fn put(
+        &mut self,
+        place: Place,
+        keys: &OpKeys,
+        held: Held,
+        batch: &mut ApplyBatch,
+    ) -> Result<()> {
+        self.quarantine.room(0)?;
+        self.quarantine.keys.add(place, keys);
+        self.quarantine.count(place);
+        batch.held.push(held);
+        Ok(())
+    }
+
+    fn names(&self, (target, feed): Place) -> Result<(&TargetTable, (&TableName, &TableName))> {
+        let missing = || Error::bug("an operation on a table the plan does not know");
+        let table = self.plan.targets.get(target).ok_or_else(missing)?;
+        let source = self.plan.source_of(target, feed).ok_or_else(missing)?;
+        Ok((table, (&table.name, &source.schema.name)))
+    }
+
+    fn held(
+        &mut self,
+        place: Place,
+        keys: &OpKeys,
+        change: &Change,
+        fate: Fate,
+        changes: &ChangeBatch,
+        error: Option<String>,
+    ) -> Result<Held> {
+        let number = self.quarantine.number();
+        let made = Made {
+            plan: self.plan,
+            place,
+            log: self.place,
+        };
+        made.held(number, keys, (change, &changes.rows), fate, error)
+    }
+}
+
+/// What changes in quarantine are made of.
+struct Made<'a> {
+    plan: &'a Plan,
+    place: Place,
+    /// Where in the log.
+    log: &'a str,
+}
+
+impl Made<'_> {
+    fn held(
+        &self,
+        number: i64,
+        keys: &OpKeys,
+        (change, images): (&Change, &RowBatch),
+        fate: Fate,
+        error: Option<String>,
+    ) -> Result<Held> {
+        let missing = || Error::bug("an operation on a table the plan does not know");
+        let (target, feed) = self.place;
+        let table = self.plan.targets.get(target).ok_or_else(missing)?;
+        let source = self.plan.source_of(target, feed).ok_or_else(missing)?;
+        Ok(Held {
+            number,
+            target: table.name.clone(),
+            source: source.schema.name.clone(),
+            key: keys.key.clone(),
+            moved: keys.moved.clone(),
+            shown: key_text(table, &keys.key),
+            kind: change.kind,
+            error,
+            place: self.log.to_owned(),
+            at_ms: now_ms(),
+            change: encode(&source.schema, change, images, fate),
+        })
+    }
+}
+
+/// A row of a load that was refused, as a change in quarantine; `Err` is why it cannot be one.
+pub(super) fn of_load(
+    plan: &Plan,
+    place: Place,
+    images: &RowBatch,
+    row: usize,
+    (number, log): (i64, &str),
+    why: Error,
+) -> Result<Held> {
+    let table = plan.targets.get(place.0);
+    let table = table.ok_or_else(|| Error::bug("a load of no table"))?;
+    if table.key.is_empty() {
+        return Err(no_key(why));
+    }
+    let mut rows = RowBatch::new();
+    let Ok(key) = plan.project_key(place.0, place.1, images.row(row), &mut rows) else {
+        return Err(why);
+    };
+    let Some(keys) = keys_of(table, &rows, RowOp::Insert(key)) else {
+        return Err(why);
+    };
+    let feed = table.feeds.get(place.1);
+    let change = Change {
+        table: feed.map_or(0, |feed| feed.source),
+        kind: ChangeKind::Insert,
+        before: None,
+        after: Some(row),
+        unchecked: false,
+    };
+    let made = Made { plan, place, log };
+    made.held(
+        number,
+        &keys,
+        (&change, images),
+        Fate::Apply,
+        Some(text(&why)),
+    )
+}
