@@ -434,6 +434,27 @@ async fn what_is_loaded_without_checks_stays_when_others_are_refused() {
     }
 }
 
+/// A statement that fails without its checks must not take the rows of those before it along.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_is_met_without_checks_costs_no_other_row() {
+    let goal = Goal::new();
+    short_texts(&goal, "").await;
+    for foreign_keys in [ForeignKeys::Enforce, ForeignKeys::Replica] {
+        let options = TaskOptions {
+            foreign_keys,
+            ..TaskOptions::default()
+        };
+        let plan = goal.plan_into(&["t"], options).await;
+        goal.sql("TRUNCATE t");
+        let mut applier = goal.applier(&plan).await;
+        let ops = [Insert(5, "e"), Insert(1, "a"), Insert(1, "b")];
+        let applied = applier.apply(&batch(&ops, at(1))).await.unwrap();
+        assert_eq!(applied.counts[0].repaired, 1);
+        let rows = "SELECT group_concat(concat(id, ':', v) ORDER BY id SEPARATOR ' ') FROM t";
+        assert_eq!(goal.sql(rows), "1:b 5:e", "{foreign_keys:?}");
+    }
+}
+
 /// Loads these rows as all of the table, of which those are refused.
 async fn load(loader: &mut dyn Loader, plan: &Plan, rows: &RowBatch, bad: &BTreeSet<usize>) {
     loader.begin(0, 0).await.unwrap();

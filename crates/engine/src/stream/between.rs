@@ -94,6 +94,14 @@ impl Streaming<'_> {
                 settled.refused.push((*number, why));
             }
         }
+        // All at once, if the target takes them: they may have exchanged what no two rows may share.
+        let mut all: Vec<&Held> = left.iter().flat_map(|(_, group)| group.clone()).collect();
+        all.sort_by_key(|held| held.number);
+        if left.len() > 1 && self.leave(&all, way, at, idle).await?.is_ok() {
+            settled.rows = left.len() as u64;
+            settled.changes = all.len() as u64;
+            left.clear();
+        }
         // A row may need another one that is released after it.
         loop {
             let mut refused = Vec::new();

@@ -437,6 +437,43 @@ struct MemoryApplier {
 }
 
 impl MemoryApplier {
+    /// The rows as a batch leaves them, and what it did; an error if the target does not take them.
+    async fn attempt(&mut self, batch: &ApplyBatch) -> Result<(Store, Vec<TableCounts>)> {
+        let mut held = self.target.held.subscribe();
+        let free = held.wait_for(|held| !held).await;
+        free.map_err(|_| Error::bug("the target is gone"))?;
+        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
+        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
+        let mut folded = store.clone();
+        let all = batch.ordered.iter();
+        apply_ordered(&self.plan, batch, all, &mut store, &mut counts)?;
+        if let Some(nets) = &batch.folded {
+            let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+            let rest = batch.ordered.iter().filter(rest);
+            apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
+            let tables = nets.iter().filter_map(|net| match net {
+                Net::Folded(table) => Some(table),
+                Net::InOrder(_) => None,
+            });
+            for table in tables.clone().rev() {
+                folded.apply_deletes(&self.plan, &batch.rows, table, &batch.kept)?;
+            }
+            for table in tables {
+                folded.apply_writes(&self.plan, &batch.rows, table, &batch.kept)?;
+            }
+            // The engine's fold is checked against the truth at every single batch. Of rows that were
+            // damaged it need not be the same: one that comes and goes in a batch takes along what was
+            // there without cause, and its net effect does not. Databases write the net effect.
+            if self.target.damaged.load(Ordering::Relaxed) {
+                store = folded;
+            } else if folded != store {
+                return Err(Error::bug("the folded batch differs from the ordered one"));
+            }
+        }
+        quarantine::check(&self.target.limits(), &store)?;
+        Ok((store, counts))
+    }
+
     /// Ends a batch whose rows are in `store`.
     async fn finish(
         &mut self,
@@ -543,50 +580,21 @@ impl Applier for MemoryApplier {
                 return Err(Error::bug("what is apart met the batch before"));
             }
         }
-        let mut held = self.target.held.subscribe();
-        let free = held.wait_for(|held| !held).await;
-        free.map_err(|_| Error::bug("the target is gone"))?;
-        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
-        let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
-        let mut folded = store.clone();
-        let all = batch.ordered.iter();
-        apply_ordered(&self.plan, batch, all, &mut store, &mut counts)?;
-        if let Some(nets) = &batch.folded {
-            let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-            let rest = batch.ordered.iter().filter(rest);
-            apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
-            let tables = nets.iter().filter_map(|net| match net {
-                Net::Folded(table) => Some(table),
-                Net::InOrder(_) => None,
-            });
-            for table in tables.clone().rev() {
-                folded.apply_deletes(&self.plan, &batch.rows, table, &batch.kept)?;
-            }
-            for table in tables {
-                folded.apply_writes(&self.plan, &batch.rows, table, &batch.kept)?;
-            }
-            // The engine's fold is checked against the truth at every single batch. Of rows that were
-            // damaged it need not be the same: one that comes and goes in a batch takes along what was
-            // there without cause, and its net effect does not. Databases write the net effect.
-            if self.target.damaged.load(Ordering::Relaxed) {
-                store = folded;
-            } else if folded != store {
-                return Err(Error::bug("the folded batch differs from the ordered one"));
-            }
-        }
-        quarantine::check(&self.target.limits(), &store)?;
+        let (store, counts) = self.attempt(batch).await?;
         self.finish(batch, store, counts, Vec::new()).await
     }
 
     async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
-        let open = (self.open.clone(), self.held.clone());
+        self.target.faults.step()?;
+        let open = self.open.clone();
         if !batch.ordered.iter().any(|op| sift.waits(op)) {
-            match self.apply(batch).await {
-                Err(error) if error.kind() == Kind::Data => (self.open, self.held) = open,
+            match self.attempt(batch).await {
+                Err(error) if error.kind() == Kind::Data => self.open = open,
                 done => {
+                    let (store, counts) = done?;
                     let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
                     truncates.for_each(|op| sift.emptied(op));
-                    return done;
+                    return self.finish(batch, store, counts, sift.take()).await;
                 }
             }
         }
