@@ -40,6 +40,8 @@ pub struct Request {
     pub repair: bool,
     /// Rows read from the source a second, at most; `None`: as many as can be.
     pub rows_per_second: Option<u64>,
+    /// Whether it gives up its slow pace when another one waits behind it.
+    pub hurries: bool,
 }
 
 /// How far a verification is.
@@ -157,6 +159,12 @@ impl Orders {
         drop(orders);
         self.0.came.notify_one();
         Some(follow)
+    }
+
+    /// Whether anybody waits.
+    fn waits(&self) -> bool {
+        let orders = self.0.orders.lock();
+        !orders.unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
     async fn next(&self) -> Order {

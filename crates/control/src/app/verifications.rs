@@ -29,6 +29,7 @@ impl App {
             tables: self.named(&stored, &new.tables).await?,
             repair: new.repair,
             rows_per_second: new.rows_per_second,
+            hurries: false,
         };
         let orders = self.of_running(&stored, |supervisor| supervisor.orders(task));
         let orders = orders.await?;

@@ -38,6 +38,8 @@ pub(crate) fn request_read(text: &str) -> Result<Request> {
         tables: tables.into_iter().flatten().map(name).collect(),
         repair: value.get("repair").and_then(Value::as_bool) == Some(true),
         rows_per_second: value.get("rows_per_second").and_then(Value::as_u64),
+        // Of one that is stored nobody asks it any more.
+        hurries: false,
     })
 }
 
@@ -191,6 +193,7 @@ mod tests {
                 tables,
                 repair: rows_per_second.is_some(),
                 rows_per_second,
+                hurries: false,
             };
             assert_eq!(request_read(&request_write(&request)).unwrap(), request);
         }

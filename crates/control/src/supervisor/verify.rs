@@ -94,6 +94,7 @@ pub(super) async fn background(
             tables: Vec::new(),
             repair: false,
             rows_per_second: Some(rows_per_second),
+            hurries: true,
         };
         match ask(inner, follows, orders, task, request, AskedBy::Background).await {
             Ok((_, mut report)) => {

@@ -213,3 +213,37 @@ fn a_verification_finds_exactly_what_was_damaged_whatever_goes_on() {
     }
     println!("proof: {lives} random lives were verified, and what was damaged was found");
 }
+
+/// Who asks does not wait for the slow pace of a verification that nobody asked for.
+#[tokio::test(start_paused = true)]
+async fn one_of_the_background_hurries_when_somebody_waits() {
+    for hurries in [false, true] {
+        let rows: Vec<Vec<i64>> = (1..=60).map(|id| vec![id, 100]).collect();
+        let world = World::with(
+            schemas("bank", &["id", "amount"]),
+            &rows,
+            TaskOptions::default(),
+        );
+        let mut took = Duration::ZERO;
+        let body = async {
+            world.caught_up().await;
+            let slow = world.orders.verify(Request {
+                rows_per_second: Some(1),
+                hurries,
+                ..Request::default()
+            });
+            let mut slow = slow.unwrap();
+            let runs = slow.wait_for(|report| report.progress == Progress::Running);
+            drop(runs.await.unwrap());
+            let begun = tokio::time::Instant::now();
+            let mut asked = world.orders.verify(Request::default()).unwrap();
+            let done = asked.wait_for(|report| report.progress == Progress::Done);
+            drop(done.await.unwrap());
+            took = begun.elapsed();
+        };
+        let (status, _) = watch::channel(TaskStatus::default());
+        let source = Arc::new(world.source.clone());
+        world.run_while(source, status, body).await.unwrap();
+        assert_eq!(took < Duration::from_secs(60), hurries, "{took:?}");
+    }
+}

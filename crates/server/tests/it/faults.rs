@@ -87,6 +87,8 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
     match phase {
         Phase::Load => world.load_slowly()?,
         Phase::Stream => world.stream()?,
+        Phase::Ddl => world.alter()?,
+        Phase::Quarantine => world.quarantine()?,
         Phase::Verify => {
             world.stream()?;
             under_way = Some(world.verify_slowly()?);
@@ -95,6 +97,11 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
     (fault.strike)(&world.site()).context("strike")?;
     let said = match fault.ends {
         Ends::GoesOn => "goes on".to_owned(),
+        Ends::Stops(..) if phase == Phase::Quarantine && fault.bad_rows => {
+            world.waits_in_quarantine()?;
+            (fault.mend)(&world.site()).context("mend")?;
+            "goes on, its rows wait".to_owned()
+        }
         Ends::Waits(says) => {
             let said = world.waits(says)?;
             (fault.mend)(&world.site()).context("mend")?;
@@ -110,6 +117,10 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
             format!("stops: {message}")
         }
     };
+    let said = match phase {
+        Phase::Quarantine => format!("{said}; {} rows released", world.release()?),
+        _ => said,
+    };
     if let Some(verification) = &under_way {
         world.verified(verification, &fault.ends)?;
     }
@@ -121,15 +132,17 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
 fn page() -> String {
     let mut page = String::from(
         "# Faults\n\n\
-         Each fault is brought about on real servers, between each pair of them, while tables are loaded,\n\
-         while changes stream, and while the tables are verified, with transactions going on at the source.\n\
+         Each fault is brought about on real servers, between each pair of them: while tables are loaded,\n\
+         while changes stream, while columns of a table of the source come and go (ddl), while rows go into\n\
+         quarantine, and while the tables are verified, with transactions going on at the source.\n\
          Afterwards all rows of all tables are compared: none lost, none extra, none different; nobody has seen\n\
          half a transaction; and a verification that the fault met has raised no false alarm and did not hang.\n\
          `make prove faults` runs them all and `make test` some (marked •, from MariaDB); results are in [proofs](proofs.md).\n\
          `FAULTS=word cargo test -p thalweg-server --test it faults -- --nocapture` runs those of a name, and\n\
          `FAULTS_PHASE=verify` those of a phase.\n\n\
          Made from `crates/server/tests/it/faults/table.rs` by `UPDATE_FAULTS=1`.\n\n\
-         | fault | load | stream | verify | pairs | then |\n| --- | --- | --- | --- | --- | --- |\n",
+         | fault | load | stream | ddl | quarantine | verify | pairs | then |\n\
+         | --- | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     let pairs: Vec<[System; 2]> = System::ALL
         .iter()
@@ -162,12 +175,12 @@ fn page() -> String {
             Ends::Waits(_) => "waits and says why; goes on by itself when it is over".to_owned(),
             Ends::Stops(says, again) => format!("stops, says “{says}” and the fix; {again}"),
         };
-        let (name, [load, stream, verify]) = (fault.name, Phase::ALL.map(column));
-        writeln!(
-            page,
-            "| {name} | {load} | {stream} | {verify} | {which} | {then} |"
-        )
-        .unwrap();
+        let then = match fault.bad_rows {
+            true => format!("{then}; with quarantine the rows wait"),
+            false => then,
+        };
+        let columns = Phase::ALL.map(column).join(" | ");
+        writeln!(page, "| {} | {columns} | {which} | {then} |", fault.name).unwrap();
     }
     let count = faults().count();
     write!(page, "\n{count} faults, {cells} cells.\n").unwrap();

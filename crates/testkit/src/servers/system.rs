@@ -1,6 +1,7 @@
 //! Either kind of server behind one face, for proofs that run between any two of them.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::process::Command;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -127,6 +128,11 @@ impl Server {
     /// The password of [`user`](Self::user).
     pub fn password(&self) -> &str {
         either!(self.password())
+    }
+
+    /// The directory with its data, which belongs to the account it runs as.
+    pub fn data_dir(&self) -> PathBuf {
+        either!(self.data_dir())
     }
 
     /// The process id while it runs.

@@ -96,6 +96,32 @@ pub(super) const FAULTS: &[Fault] = &[
         ..PLAIN
     },
     Fault {
+        name: "the source goes on as its promoted replica does: on a new timeline",
+        source: Some(Postgres),
+        strike: |site| {
+            let server = &site.place(Source).server;
+            server.stop()?;
+            std::fs::write(server.data_dir().join("standby.signal"), "")?;
+            server.restart()?;
+            site.sql(Source, "", "SELECT pg_promote()").map(drop)
+        },
+        ..PLAIN
+    },
+    Fault {
+        name: "the source goes on as its promoted replica does: under another server's id",
+        gate: &[(MP, Phase::Stream)],
+        source: Some(MariaDb),
+        strike: |site| {
+            let other = "SET GLOBAL server_id = 4242; FLUSH BINARY LOGS";
+            site.sql(Source, other, "")?;
+            site.end_sessions(Source)?;
+            pause(500);
+            // It comes back as the first one.
+            site.place(Source).server.restart()
+        },
+        ..PLAIN
+    },
+    Fault {
         name: "the log goes on in another file",
         strike: |site| {
             for _ in 0..5 {

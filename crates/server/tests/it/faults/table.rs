@@ -17,12 +17,22 @@ pub(super) enum Phase {
     Load,
     /// All tables are Live.
     Stream,
+    /// The same, and columns of a table of the source come and go.
+    Ddl,
+    /// The same, and rows go into quarantine.
+    Quarantine,
     /// The same, and they are being verified.
     Verify,
 }
 
 impl Phase {
-    pub(super) const ALL: [Phase; 3] = [Phase::Load, Phase::Stream, Phase::Verify];
+    pub(super) const ALL: [Phase; 5] = [
+        Phase::Load,
+        Phase::Stream,
+        Phase::Ddl,
+        Phase::Quarantine,
+        Phase::Verify,
+    ];
 }
 
 impl fmt::Display for Phase {
@@ -30,6 +40,8 @@ impl fmt::Display for Phase {
         f.write_str(match self {
             Phase::Load => "load",
             Phase::Stream => "stream",
+            Phase::Ddl => "ddl",
+            Phase::Quarantine => "quarantine",
             Phase::Verify => "verify",
         })
     }
@@ -73,6 +85,8 @@ pub(super) struct Fault {
     pub(super) target: Option<System>,
     /// The phase in which it cannot occur, and why.
     pub(super) not: Option<(Phase, &'static str)>,
+    /// It makes rows bad: where these go into quarantine the task goes on.
+    pub(super) bad_rows: bool,
     /// Of which pairs and in which phases `make test` runs it.
     pub(super) gate: &'static [([System; 2], Phase)],
     pub(super) ends: Ends,
@@ -84,8 +98,10 @@ impl Fault {
     pub(super) fn has(&self, phase: Phase, [from, to]: [System; 2]) -> bool {
         self.source.is_none_or(|source| source == from)
             && self.target.is_none_or(|target| target == to)
-            // What cannot be in a stream cannot be while it is verified.
-            && self.not.is_none_or(|(not, _)| not != phase && (not, phase) != (Phase::Stream, Phase::Verify))
+            // What cannot be in a stream cannot be while something is done beside it.
+            && self.not.is_none_or(|(not, _)| {
+                not != phase && (not != Phase::Stream || phase == Phase::Load)
+            })
     }
 }
 
@@ -100,6 +116,7 @@ pub(super) const PLAIN: Fault = Fault {
     source: None,
     target: None,
     not: None,
+    bad_rows: false,
     gate: &[],
     ends: Ends::GoesOn,
     strike: |_| Ok(()),
@@ -198,8 +215,13 @@ fn connections(site: &Site, side: Side, limit: i32) -> Result<()> {
     }
 }
 
-const TWO_ALL: &[([System; 2], Phase)] =
-    &[(PM, Phase::Load), (MP, Phase::Stream), (MM, Phase::Verify)];
+const TWO_ALL: &[([System; 2], Phase)] = &[
+    (PM, Phase::Load),
+    (MP, Phase::Stream),
+    (MP, Phase::Ddl),
+    (MM, Phase::Quarantine),
+    (MM, Phase::Verify),
+];
 
 /// All of them.
 pub(super) fn faults() -> impl Iterator<Item = &'static Fault> + Clone {

@@ -1,6 +1,11 @@
 //! What can happen to the target, its tables and rows.
 
-use anyhow::Result;
+use std::ffi::OsStr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
 use thalweg_core::Side::{Source, Target};
 use thalweg_testkit::servers::System::Postgres;
 
@@ -22,6 +27,27 @@ const ROWS: Option<(Phase, &str)> = Some((
 fn replace(site: &Site) -> Result<()> {
     let options = serde_json::json!({"existing_rows": "replace"});
     site.lab.client.set_options(site.task, &options).map(drop)
+}
+
+/// Runs a program of the system to its end.
+fn run(program: &str, args: &[&OsStr]) -> Result<()> {
+    let status = Command::new(program).args(args).status()?;
+    ensure!(status.success(), "{program} ends with {status}");
+    Ok(())
+}
+
+/// A file system of few megabytes for the target, mounted beside its data. Needs the right to mount.
+fn small_disk(site: &Site) -> Result<PathBuf> {
+    let data = site.place(Target).server.data_dir();
+    let disk = data.with_extension("small");
+    std::fs::create_dir_all(&disk)?;
+    let mount = ["-t", "tmpfs", "-o", "size=12m", "tmpfs"].map(OsStr::new);
+    let args = [&mount[..], &[disk.as_os_str()]].concat();
+    run("mount", &args).context("the small file system")?;
+    let owner = std::fs::metadata(&data)?;
+    let (user, group) = (Some(owner.uid()), Some(owner.gid()));
+    std::os::unix::fs::chown(&disk, user, group)?;
+    Ok(disk)
 }
 
 /// All of it.
@@ -153,6 +179,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a row of somebody else has the unique value of a row that comes",
+        bad_rows: true,
         ends: Ends::Stops("unique", Again::Run),
         strike: |site| {
             let other = "CREATE UNIQUE INDEX theirs ON item (code); \
@@ -202,6 +229,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a rule of the target refuses a row",
+        bad_rows: true,
         ends: Ends::Stops("theirs", Again::Run),
         strike: |site| {
             let rule = "ALTER TABLE item ADD CONSTRAINT theirs CHECK (n < 1000000000)";
@@ -218,6 +246,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a column of the target is made too narrow",
+        bad_rows: true,
         gate: &[(MP, Phase::Stream)],
         ends: Ends::Stops("item", Again::Run),
         strike: |site| {
@@ -237,6 +266,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a trigger of the target refuses rows",
+        bad_rows: true,
         ends: Ends::Stops("item", Again::Run),
         strike: |site| {
             let mariadb = "CREATE TRIGGER theirs BEFORE INSERT ON item FOR EACH ROW \
@@ -251,6 +281,30 @@ pub(super) const FAULTS: &[Fault] = &[
             site.insist(|| site.sql(Target, "DROP TRIGGER theirs", postgres).map(drop))
         },
         not: ROWS,
+        ..PLAIN
+    },
+    Fault {
+        name: "the file system of a table of the target is full",
+        ends: Ends::Waits("No space left"),
+        target: Some(Postgres),
+        strike: |site| {
+            let disk = small_disk(site)?;
+            let move_it = format!(
+                "CREATE TABLESPACE small LOCATION '{}'; ALTER TABLE item SET TABLESPACE small",
+                disk.display()
+            );
+            site.sql(Target, "", &move_it)?;
+            let rows = "UPDATE item SET body = concat('much longer ', body)";
+            site.sql(Source, rows, rows).map(drop)
+        },
+        mend: |site| {
+            let back = "ALTER TABLE item SET TABLESPACE pg_default";
+            site.insist(|| site.sql(Target, "", back).map(drop))?;
+            site.insist(|| site.sql(Target, "", "DROP TABLESPACE small").map(drop))?;
+            let disk = site.place(Target).server.data_dir().with_extension("small");
+            run("umount", &[disk.as_os_str()])
+        },
+        not: HELD,
         ..PLAIN
     },
     Fault {

@@ -17,6 +17,13 @@ use super::table::{Again, Ends};
 use crate::bank;
 use crate::lab::Lab;
 
+/// What is done to a table of the source again and again.
+const ALTERS: [&str; 4] = [
+    "ALTER TABLE item ADD COLUMN more INT DEFAULT 7",
+    "ALTER TABLE item ADD COLUMN most VARCHAR(20)",
+    "ALTER TABLE item DROP COLUMN more",
+    "ALTER TABLE item DROP COLUMN most",
+];
 /// How long anything may take: a half-open connection is found within 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// Rows of the table that takes a while to load.
@@ -27,6 +34,8 @@ const SLOW: u64 = 700_000;
 /// Everything, dropped from top to bottom.
 pub(super) struct World {
     writer: Option<Busy>,
+    /// Alters a table, or writes bad rows.
+    beside: Option<Busy>,
     reader: Option<Busy>,
     pub(super) lab: Lab,
     proxies: [Proxy; 2],
@@ -147,6 +156,7 @@ impl World {
             .set_options(&task, &json!({"chunk_rows": ITEMS / 6}))?;
         let mut world = World {
             writer: None,
+            beside: None,
             reader: None,
             lab,
             proxies,
@@ -206,6 +216,103 @@ impl World {
             })?);
         }
         Ok(())
+    }
+
+    /// The task streams, and columns that nobody maps come and go.
+    pub(super) fn alter(&mut self) -> Result<()> {
+        self.stream()?;
+        let source = self.lab.source.clone();
+        self.beside = Some(Busy::start(move || {
+            for alter in ALTERS {
+                // What is there already, or not yet, is left as it is.
+                source.sql(alter).ok();
+                pause(60);
+            }
+            Ok(())
+        })?);
+        pause(300);
+        Ok(())
+    }
+
+    /// The task streams, and rows go into quarantine.
+    pub(super) fn quarantine(&mut self) -> Result<()> {
+        self.on_bad_row("quarantine")?;
+        self.stream()?;
+        let rule = "ALTER TABLE item ADD CONSTRAINT waits CHECK (n > -1000)";
+        self.site().insist(|| self.lab.target.sql(rule).map(drop))?;
+        let (source, numbers) = (self.lab.source.clone(), Arc::clone(&self.numbers));
+        self.beside = Some(Busy::start(move || {
+            let bad = 900_000_000 + numbers.fetch_add(1, Ordering::Relaxed);
+            let sql = format!(
+                "INSERT INTO item (id, code, body, n) VALUES ({bad}, 'c{bad}', 'bad', -5000); \
+                 UPDATE item SET body = 'follows' WHERE id = {bad}; \
+                 UPDATE item SET n = -6000 WHERE id = {bad} % 50 + 1; \
+                 UPDATE item SET id = {bad} + 10000000 WHERE id = {bad} AND {bad} % 3 = 0; \
+                 UPDATE item SET n = 1 WHERE id = ({bad} + 25) % 50 + 1; \
+                 DELETE FROM item WHERE id = {bad} - 5;"
+            );
+            source.sql(&sql).ok();
+            pause(40);
+            Ok(())
+        })?);
+        self.waits_in_quarantine()
+    }
+
+    /// Waits until something lies in quarantine.
+    pub(super) fn waits_in_quarantine(&self) -> Result<()> {
+        self.until("rows go into quarantine", |status| {
+            let tables = status.get("tables").and_then(Value::as_array);
+            let changes = |table: &Value| table["quarantined"].as_u64().unwrap_or(0);
+            let changes: u64 = tables.into_iter().flatten().map(changes).sum();
+            Ok((changes > 0).then_some(()))
+        })
+    }
+
+    /// What becomes of a bad row from now on.
+    fn on_bad_row(&self, policy: &str) -> Result<()> {
+        let client = &self.lab.client;
+        client.stop_task(&self.task)?;
+        client.set_options(&self.task, &json!({"on_bad_row": policy}))?;
+        client.run_task(&self.task)
+    }
+
+    fn nothing_beside(&mut self) -> Result<()> {
+        let Some(beside) = self.beside.take() else {
+            return Ok(());
+        };
+        beside.stop()?;
+        for column in ["more", "most"] {
+            let drop_it = format!("ALTER TABLE item DROP COLUMN {column}");
+            // It may have been dropped, or never made.
+            self.lab.source.sql(&drop_it).ok();
+        }
+        Ok(())
+    }
+
+    /// Nothing is bad any more: all rows are released; how many.
+    pub(super) fn release(&mut self) -> Result<u64> {
+        for proxy in &self.proxies {
+            proxy.mend();
+        }
+        self.nothing_beside()?;
+        let lift = "ALTER TABLE item DROP CONSTRAINT waits";
+        // A table that was made anew has none.
+        let lifted = self.site().insist(|| match self.lab.target.sql(lift) {
+            Err(error) if !format!("{error:#}").contains("exist") => Err(error),
+            _ => Ok(()),
+        });
+        lifted?;
+        self.live()?;
+        self.arrive()?;
+        let client = &self.lab.client;
+        let path = client.native(&format!("/tasks/{}/quarantine", self.task));
+        let asked = json!({"all": true});
+        let answer = client.post(&format!("{path}/release"), &[], Some(&asked))?;
+        let answer = answer.ok()?;
+        let left = client.get(&path, &[])?.ok()?;
+        ensure!(left["total"] == json!(0), "not all leave: {answer}, {left}");
+        self.on_bad_row("stop")?;
+        answer["rows"].as_u64().context("no number of rows")
     }
 
     fn look_away(&mut self) -> Result<()> {
@@ -354,8 +461,9 @@ impl World {
 
     /// Starts it again after an error.
     pub(super) fn again(&mut self, again: Again) -> Result<()> {
-        let client = &self.lab.client;
         if again == Again::Reset {
+            // A table that is altered while a task starts wants it to be run again.
+            self.nothing_beside()?;
             if self.reader.is_some() {
                 self.look_away()?;
             }
@@ -364,7 +472,7 @@ impl World {
             client.post(&path, &[], None)?.ok()?;
             return client.run_task(&self.task);
         }
-        client.run_task(&self.task)
+        self.lab.client.run_task(&self.task)
     }
 
     /// Everything goes on as it should: the rest of the log arrives, and all rows are equal; how many.
@@ -372,7 +480,23 @@ impl World {
         for proxy in &self.proxies {
             proxy.mend();
         }
+        self.nothing_beside()?;
         self.live()?;
+        self.arrive()?;
+        if let Some(reader) = &self.reader
+            && reader.thread.as_ref().is_some_and(JoinHandle::is_finished)
+        {
+            self.look_away()?;
+        }
+        let reports = self.lab.judge().all_equal(&self.tables)?;
+        let log = std::fs::read(self.lab.thalweg.log())?;
+        let log = String::from_utf8_lossy(&log);
+        ensure!(!log.contains("panicked"), "the server has panicked");
+        Ok(reports.iter().map(|report| report.source_rows).sum())
+    }
+
+    /// Nobody writes any more, and all that was written has arrived.
+    fn arrive(&mut self) -> Result<()> {
         if let Some(writer) = self.writer.take() {
             writer.stop()?;
         }
@@ -390,22 +514,13 @@ impl World {
                 Ok(there) if there == ticks => Some(()),
                 _ => None,
             })
-        })?;
-        if let Some(reader) = &self.reader
-            && reader.thread.as_ref().is_some_and(JoinHandle::is_finished)
-        {
-            self.look_away()?;
-        }
-        let reports = self.lab.judge().all_equal(&self.tables)?;
-        let log = std::fs::read(self.lab.thalweg.log())?;
-        let log = String::from_utf8_lossy(&log);
-        ensure!(!log.contains("panicked"), "the server has panicked");
-        Ok(reports.iter().map(|report| report.source_rows).sum())
+        })
     }
 
     /// After a cell that failed: everything from the beginning, so that the next one is judged by itself.
     pub(super) fn anew(&mut self) -> Result<()> {
         self.writer = None;
+        self.beside = None;
         self.reader = None;
         let [from, to] = [self.lab.source.system(), self.lab.target.system()];
         *self = World::start([from, to])?;
