@@ -213,18 +213,27 @@ pub(crate) fn key_hash(row: RowRef<'_>, key: &[usize]) -> u64 {
 
 /// Whether two keys of a table are equal to the target only if their bytes are.
 pub(crate) fn has_exact_key(table: &TargetTable) -> bool {
-    let exact = |column: &ColumnSchema| match &column.ty {
+    let mut key = table.key.iter().map(|&column| table.columns.get(column));
+    key.all(|column| column.is_some_and(is_exact))
+}
+
+/// The same of a column.
+pub(crate) fn is_exact(column: &ColumnSchema) -> bool {
+    match &column.ty {
         ColumnType::Int { .. }
         | ColumnType::Bool
         | ColumnType::Bytes { .. }
         | ColumnType::Date { .. }
         | ColumnType::Uuid => true,
         // Trailing spaces of a type of fixed length do not count.
-        ColumnType::Text { .. } => !column.folds && !column.native.starts_with("char"),
+        ColumnType::Text { .. } => {
+            let native = column.native.as_str();
+            let mut fixed = ["char(", "character(", "bpchar"].iter();
+            let bare = matches!(native, "char" | "character");
+            !column.folds && !bare && !fixed.any(|fixed| native.starts_with(fixed))
+        }
         _ => false,
-    };
-    let mut key = table.key.iter().map(|&column| table.columns.get(column));
-    key.all(|column| column.is_some_and(exact))
+    }
 }
 
 /// Whether a foreign key, of the target or one whose doings the applier derives, joins a table to

@@ -377,12 +377,16 @@ impl Desk {
                 .pop_front();
             let Some(job) = next else { return Ok(done) };
             let again = job.clone();
-            let copied = self.copy(job, &mut rows, &mut out).await;
+            let mut reported = 0;
+            let copied = self.copy(job, &mut rows, &mut out, &mut reported).await;
             done.push(match copied {
                 Err(error) if self.may_sift(&again, &error) => {
                     info!(task = %self.spec.key, error = %error.chain(), "a row is refused: it is looked for");
                     rows.clear();
                     out.clear();
+                    self.report.table(again.target, |status| {
+                        status.loaded_rows = status.loaded_rows.saturating_sub(reported);
+                    });
                     self.sift(again, &mut rows, &mut out).await?
                 }
                 copied => copied?,
@@ -455,7 +459,14 @@ impl Desk {
         Ok(done)
     }
 
-    async fn copy(&self, job: Job, rows: &mut RowBatch, out: &mut RowBatch) -> Result<Done> {
+    /// Loads a chunk; `reported` counts its rows that were told.
+    async fn copy(
+        &self,
+        job: Job,
+        rows: &mut RowBatch,
+        out: &mut RowBatch,
+        reported: &mut u64,
+    ) -> Result<Done> {
         let plan = self.plan();
         let (target, source) = (job.target, job.source);
         let at_source = |error: Error| error.at(Side::Source);
@@ -501,6 +512,7 @@ impl Desk {
             drop(held);
             loaded += more;
             self.report.loaded(source, target, more, read, written);
+            *reported += more;
             self.report.changed(&changed);
         }
         let seen = reader.visibility().clone();

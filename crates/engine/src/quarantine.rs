@@ -31,17 +31,20 @@ mod careful;
 mod sieve;
 mod ward;
 
+use std::sync::Arc;
+
 use rustc_hash::{FxHashMap, FxHashSet};
 use thalweg_core::batch::{RowOp, TableOp};
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::Target;
 use thalweg_core::quarantine::Held;
-use thalweg_core::schema::TableName;
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, fnv1a};
 use thalweg_core::value::{RowBatch, decode_raw, split_raw};
 use thalweg_core::{Error, Result, Side};
 
-use crate::batch::key_of;
+use crate::batch::{is_exact, key_of};
+use crate::status::now_us;
 use crate::verify::shown;
 
 pub(crate) use careful::Careful;
@@ -51,6 +54,8 @@ pub use ward::{Settled, Ward, Way};
 
 /// Operations of a batch while batches are sifted.
 pub(crate) const SIFTED_OPS: usize = 500;
+/// Bytes that each key in quarantine begins with.
+const PRINT: usize = 8;
 /// Characters of a key column's value that are shown.
 const SHOWN_MAX: usize = 200;
 
@@ -85,8 +90,17 @@ struct OpKeys {
     moved: Option<Vec<u8>>,
 }
 
+/// What has to be known of a table to put rows of it aside.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    /// Begins each of its keys in quarantine ([`print_of`]).
+    print: [u8; PRINT],
+    /// Why its rows cannot wait; `None`: they can.
+    stays: Option<&'static str>,
+}
+
 /// The keys of an operation; `None` if it has none that tell a row: its table has no key, or all rows go.
-fn keys_of(table: &TargetTable, rows: &RowBatch, op: RowOp) -> Option<OpKeys> {
+fn keys_of(table: &TargetTable, print: [u8; PRINT], rows: &RowBatch, op: RowOp) -> Option<OpKeys> {
     if table.key.is_empty() {
         return None;
     }
@@ -95,14 +109,72 @@ fn keys_of(table: &TargetTable, rows: &RowBatch, op: RowOp) -> Option<OpKeys> {
         RowOp::Update { before, after } => (before, Some(after)),
         RowOp::Truncate => return None,
     };
-    let mut keys = OpKeys::default();
-    key_of(table, rows.row(first), None, &mut keys.key)?;
-    if let Some(after) = after {
-        let mut moved = Vec::new();
-        key_of(table, rows.row(after), Some(rows.row(first)), &mut moved)?;
-        keys.moved = (moved != keys.key).then_some(moved);
+    let mut cells = Vec::new();
+    let mut key = |row: usize, fallback: Option<usize>| {
+        let fallback = fallback.map(|row| rows.row(row));
+        key_of(table, rows.row(row), fallback, &mut cells)?;
+        Some([&print[..], &cells].concat())
+    };
+    let before = key(first, None)?;
+    let moved = match after {
+        Some(after) => Some(key(after, Some(first))?).filter(|moved| *moved != before),
+        None => None,
+    };
+    Some(OpKeys { key: before, moved })
+}
+
+/// Why rows of a table cannot wait: what to say; `None`: they can. `exact`: the target refuses a row whose key
+/// equals another row's in other bytes.
+fn cannot_wait(plan: &Plan, target: usize, exact: bool) -> Option<&'static str> {
+    let table = plan.targets.get(target)?;
+    if table.key.is_empty() {
+        return Some("the table has no key, so its rows cannot be put into quarantine");
     }
-    Some(keys)
+    let mut cascades = plan.cascades.iter();
+    if cascades.any(|c| c.parent == target || c.child == target) {
+        return Some(
+            "foreign keys that act (CASCADE, SET NULL) join the table to others, so its rows cannot be put into \
+             quarantine",
+        );
+    }
+    let tells = |column: &usize| table.columns.get(*column).is_some_and(is_told_by_bytes);
+    match exact || table.key.iter().all(tells) {
+        true => None,
+        false => Some(
+            "the target takes keys of the table for equal that are written in different ways, so its rows \
+             cannot be put into quarantine",
+        ),
+    }
+}
+
+/// Whether two values of a column of a key are equal to the target only if their bytes are. Of times none is
+/// cut off: a key's value that does not fit is never changed.
+fn is_told_by_bytes(column: &ColumnSchema) -> bool {
+    is_exact(column)
+        || matches!(
+            column.ty,
+            ColumnType::Time { .. }
+                | ColumnType::Timestamp { .. }
+                | ColumnType::Instant { .. }
+                | ColumnType::Bits { .. }
+                | ColumnType::Enum { .. }
+        )
+}
+
+/// The first bytes of each key in quarantine: of which columns and types it is. What was put there under
+/// another key cannot be compared with the rows of this one.
+fn print_of(table: &TargetTable) -> [u8; PRINT] {
+    let columns = table.key.iter().filter_map(|c| table.columns.get(*c));
+    let text: Vec<_> = columns
+        .map(|c| format!("{:?} {:?}", c.name, c.ty))
+        .collect();
+    let hash = fnv1a(&text.join(","));
+    let mut print = [b' '; PRINT];
+    print
+        .iter_mut()
+        .zip(hash.bytes())
+        .for_each(|(to, from)| *to = from);
+    print
 }
 
 /// What lies in quarantine, as far as the stream has to know it.
@@ -113,8 +185,8 @@ pub(crate) struct Quarantine {
     next: i64,
     /// Changes in it, those not yet committed included.
     counts: FxHashMap<Place, u64>,
-    /// Targets of the plan.
-    targets: usize,
+    /// Per target of the plan.
+    known: Arc<Vec<Known>>,
     /// So many there may be.
     max: u64,
 }
@@ -124,16 +196,29 @@ impl Quarantine {
     pub(crate) async fn read(plan: &Plan, target: &dyn Target, task: &TaskKey) -> Result<Self> {
         let held = target.held(task, false).await;
         let held = held.map_err(|error| error.at(Side::Target))?;
+        let exact = target.capabilities().refuses_equal_keys;
+        let known = plan
+            .targets
+            .iter()
+            .enumerate()
+            .map(|(target, table)| Known {
+                print: print_of(table),
+                stays: cannot_wait(plan, target, exact),
+            });
         let mut this = Quarantine {
-            targets: plan.targets.len(),
+            known: Arc::new(known.collect()),
             max: plan.options.quarantine_max,
-            next: held.last().map_or(1, |last| last.number + 1),
+            // A number that was seen once is never that of another change.
+            next: held.last().map_or(1, |last| last.number + 1).max(now_us()),
             ..Quarantine::default()
         };
         for held in held {
             let Some(place) = place_of(plan, &held) else {
                 continue;
             };
+            if !held.key.starts_with(&this.known(place.0).print) {
+                return Err(other_key(&held.target));
+            }
             let keys = OpKeys {
                 key: held.key,
                 moved: held.moved,
@@ -142,6 +227,14 @@ impl Quarantine {
             this.count(place);
         }
         Ok(this)
+    }
+
+    fn known(&self, target: usize) -> Known {
+        let known = self.known.get(target).copied();
+        known.unwrap_or(Known {
+            print: [0; PRINT],
+            stays: Some("the plan does not know the table"),
+        })
     }
 
     fn count(&mut self, place: Place) {
@@ -156,7 +249,7 @@ impl Quarantine {
 
     /// Changes in it, per target.
     pub(crate) fn changes(&self) -> Vec<u64> {
-        let mut changes = vec![0; self.targets];
+        let mut changes = vec![0; self.known.len()];
         for ((target, _), count) in &self.counts {
             let of = changes.iter_mut().skip(*target).take(1);
             of.for_each(|sum| *sum += count);
@@ -173,7 +266,12 @@ impl Quarantine {
         row: usize,
         (log, why): (&str, Error),
     ) -> Result<Held> {
-        let held = careful::of_load(plan, place, images, row, (self.number(), log), why)?;
+        let known = self.known(place.0);
+        if let Some(text) = known.stays {
+            return Err(stays(why, text));
+        }
+        let about = (self.number(), log, known.print);
+        let held = careful::of_load(plan, place, images, row, about, why)?;
         self.room(0)?;
         self.count(place);
         Ok(held)
@@ -205,8 +303,8 @@ impl Quarantine {
             if !self.keys.0.contains_key(&place) {
                 return false;
             }
-            let table = plan.targets.get(op.target);
-            let keys = table.and_then(|table| keys_of(table, rows, op.op));
+            let (table, print) = (plan.targets.get(op.target), self.known(op.target).print);
+            let keys = table.and_then(|table| keys_of(table, print, rows, op.op));
             // A TRUNCATE has none and touches all.
             keys.is_none_or(|keys| self.keys.has(place, &keys))
         })
@@ -271,8 +369,21 @@ fn first(earlier: &mut [usize], at: usize) -> usize {
     first
 }
 
+/// Rows wait that were put into quarantine under another key.
+fn other_key(table: &TableName) -> Error {
+    Error::config(format!(
+        "rows of {table} lie in quarantine, and its key is another one by now"
+    ))
+    .with_hint(
+        "give the table the key it had, run the task, and release or discard the rows; or reset the task, so \
+         that it loads again",
+    )
+    .at(Side::Target)
+}
+
 /// The columns of a key with their values.
-fn key_text(table: &TargetTable, mut key: &[u8]) -> String {
+fn key_text(table: &TargetTable, key: &[u8]) -> String {
+    let mut key = key.get(PRINT..).unwrap_or_default();
     let mut parts = Vec::new();
     for column in &table.key {
         let Some(raw) = split_raw(key) else { break };
@@ -290,9 +401,8 @@ fn text(error: &Error) -> String {
     error.chain()
 }
 
-/// A row of a table without key is not told from others, so it cannot wait.
-fn no_key(error: Error) -> Error {
-    let hint = "the table has no key, so its rows cannot be put into quarantine";
+/// The error of a row that cannot wait, and why it cannot.
+fn stays(error: Error, hint: &str) -> Error {
     let hint = match error.hint() {
         Some(known) => format!("{known}; {hint}"),
         None => hint.to_owned(),

@@ -255,6 +255,17 @@ impl Reporter {
         });
     }
 
+    /// Trouble that does not stop the stream; it is told until the next phase.
+    pub(crate) fn trouble(&self, error: &Error) {
+        let phase = self.0.borrow().phase;
+        self.error(phase, error, 0);
+    }
+
+    /// It is over.
+    pub(crate) fn over(&self) {
+        self.0.send_modify(|status| status.last_error = None);
+    }
+
     pub(crate) fn table(&self, target: usize, change: impl FnOnce(&mut TableStatus)) {
         self.0.send_modify(|status| {
             if let Some(table) = status.tables.get_mut(target) {
@@ -378,8 +389,15 @@ impl Reporter {
 }
 
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    u64::try_from(now().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The same in microseconds.
+pub(crate) fn now_us() -> i64 {
+    i64::try_from(now().as_micros()).unwrap_or(i64::MAX)
+}
+
+fn now() -> Duration {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.unwrap_or_default()
 }

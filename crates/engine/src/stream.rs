@@ -26,7 +26,6 @@ use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, while_answering};
@@ -43,7 +42,6 @@ use crate::turns::{self, Idle, Turn};
 use queue::{Held, Queue, is_large, read, reader_error};
 
 /// Why following the source ended without an error.
-#[derive(Debug)]
 pub(crate) enum End {
     /// It was asked to.
     Stopped,
@@ -72,6 +70,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) barrier: &'a Barrier,
     pub(crate) live: bool,
     pub(crate) quarantine: Quarantine,
+    /// All is loaded, and the tables are not live because rows in quarantine stand in the way of their keys.
+    pub(crate) keys_wait: Option<Error>,
     /// Operations of batches that were sifted; `None`: batches are not.
     pub(crate) sifted: Option<usize>,
     /// The last known place in the log, for who is told where a change lies.
@@ -99,6 +99,7 @@ impl Streaming<'_> {
             .map_err(|e| e.at(Side::Source))?;
         self.live = while_answering(self.go_live(&from, &mut idle), &target, || 0).await?;
         self.report.phase(TaskPhase::Streaming);
+        self.keys_wait.iter().for_each(|e| self.report.trouble(e));
 
         let (sender, receiver) = mpsc::channel(self.limits.queue);
         let mut reader = JoinSet::new();
@@ -244,7 +245,14 @@ impl Streaming<'_> {
         if !all {
             return Ok(false);
         }
-        idle.any()?.go_live().await?;
+        // Not tried again before something has left quarantine.
+        if self.keys_wait.is_some() {
+            return Ok(false);
+        }
+        if let Err(error) = idle.any()?.go_live().await {
+            self.no_keys(error, idle).await?;
+            return Ok(false);
+        }
         for (target, phase) in self.phases.iter_mut().enumerate() {
             *phase = Phase::Live;
             self.report
@@ -360,7 +368,7 @@ impl Streaming<'_> {
                 () = stop.cancelled() => return Ok(More::Stopped),
                 () = self.barrier.news() => continue,
                 () = self.spec.quarantine.came() => continue,
-                () = until(stands) => continue,
+                () = between::until(stands) => continue,
                 next = queue.next(), if stands.is_none() => next,
                 () = tokio::time::sleep(turns::SPARE_KEPT), if idle.has_spare() => {
                     idle.close_spare();
@@ -540,14 +548,6 @@ impl Streaming<'_> {
         into.written.changed.merge(&projected.changed);
         into.read.bytes += transaction.log_bytes;
         Ok(())
-    }
-}
-
-/// Waits until then; for ever if there is no such moment.
-async fn until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep_until(moment).await,
-        None => std::future::pending().await,
     }
 }
 

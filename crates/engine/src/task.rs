@@ -189,6 +189,7 @@ async fn run_once(
         live: false,
         touched: apart.then(|| Arc::new(TouchedKeys::any())),
         quarantine,
+        keys_wait: None,
         sifted: sifts.then_some(0),
         place: from.to_string(),
     }

@@ -129,6 +129,7 @@ impl Target for MySqlTarget {
         Capabilities {
             atomic: true,
             apart: true,
+            refuses_equal_keys: true,
         }
     }
 

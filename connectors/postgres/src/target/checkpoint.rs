@@ -214,7 +214,7 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
     let all: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &all).await?;
     ledger::drop_waiting(&transaction, task).await?;
-    quarantine::clear_waiting(&transaction, task).await?;
+    quarantine::clear_all(&transaction, task, &all).await?;
     transaction.commit().await.map_err(convert)
 }
 
@@ -236,7 +236,7 @@ pub(super) async fn load_again(
             .map_err(convert)?;
     }
     ledger::drop_waiting(transaction, task).await?;
-    quarantine::clear_waiting(transaction, task).await
+    quarantine::clear_all(transaction, task, tables).await
 }
 
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
@@ -257,23 +257,30 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
     wait_for_load(&transaction, task, &stale).await?;
     ledger::drop_waiting(&transaction, task).await?;
-    quarantine::clear_waiting(&transaction, task).await?;
+    quarantine::clear_all(&transaction, task, &stale).await?;
+    quarantine::clear_all(&transaction, task, &lost).await?;
     transaction.commit().await.map_err(convert)?;
-    Ok(lost || !stale.is_empty())
+    Ok(!lost.is_empty() || !stale.is_empty())
 }
 
-/// Marks tables as never loaded that were dropped since. Foreign keys of ours went with them.
-async fn set_replaced_aside(transaction: &Transaction<'_>, task: &TaskKey) -> Result<bool> {
+/// Marks tables as never loaded that were dropped since, and gives their names. Foreign keys of ours went with them.
+async fn set_replaced_aside(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+) -> Result<Vec<TableName>> {
     let lost = format!(
         "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
-         loaded_rows = NULL, foreign_keys = '{{}}' WHERE server = $1 AND task = $2 AND {}",
+         loaded_rows = NULL, foreign_keys = '{{}}' WHERE server = $1 AND task = $2 AND {} \
+         RETURNING target_schema, target_table",
         replaced()
     );
     let lost = transaction
-        .execute(&lost, &[&task.server, &task.task])
+        .query(&lost, &[&task.server, &task.task])
         .await
         .map_err(convert)?;
-    Ok(lost > 0)
+    let name =
+        |row: &tokio_postgres::Row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+    Ok(lost.iter().map(name).collect())
 }
 
 /// The stored tables: name, phase, fingerprint.

@@ -120,6 +120,7 @@ impl Target for PostgresTarget {
         Capabilities {
             atomic: true,
             apart: false,
+            refuses_equal_keys: false,
         }
     }
 

@@ -101,20 +101,22 @@ pub(super) async fn clear(client: &Client, task: &TaskKey, table: &TableName) ->
 const CLEAR: &str = "DELETE FROM thalweg.quarantine WHERE server = $1 AND task = $2 \
                      AND target_schema = $3 AND target_table = $4";
 
-/// The same, of all tables of a task that wait for a load. A task may be reset before it has run with a
-/// version that has a quarantine.
-pub(super) async fn clear_waiting(transaction: &Transaction<'_>, task: &TaskKey) -> Result<()> {
-    if !there(transaction).await? {
+/// The same, of tables that are to be loaded again. A task may be reset before it has run with a version
+/// that has a quarantine.
+pub(super) async fn clear_all(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    if tables.is_empty() || !there(transaction).await? {
         return Ok(());
     }
-    let clear = "DELETE FROM thalweg.quarantine q USING thalweg.checkpoint_table c \
-                 WHERE c.server = $1 AND c.task = $2 AND c.phase = 'waiting' AND q.server = $1 \
-                 AND q.task = $2 \
-                 AND (c.target_schema, c.target_table) = (q.target_schema, q.target_table)";
-    let cleared = transaction
-        .execute(clear, &[&task.server, &task.task])
-        .await;
-    cleared.map(drop).map_err(convert)
+    for table in tables {
+        let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &table.schema, &table.name];
+        let cleared = transaction.execute(CLEAR, &of).await;
+        cleared.map_err(convert)?;
+    }
+    Ok(())
 }
 
 /// Removes all that lies in quarantine for a task.

@@ -23,6 +23,9 @@ pub struct Capabilities {
     pub atomic: bool,
     /// [`Applier::ahead`] uses [`ApplyBatch::apart`].
     pub apart: bool,
+    /// A row that is inserted with a key that equals another row's, but in other bytes, is refused; otherwise
+    /// it overwrites that one.
+    pub refuses_equal_keys: bool,
 }
 
 /// A system changes are written to.

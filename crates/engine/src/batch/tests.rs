@@ -11,7 +11,7 @@ use thalweg_core::plan::{Feed, Plan, TargetTable};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, UniqueKey};
 use thalweg_core::value::{CellRef, RowBatch};
 
-use super::fold;
+use super::{fold, is_exact};
 
 /// Key, and two other cells.
 type Row = [i64; 3];
@@ -355,4 +355,23 @@ fn folded_rows_are_in_the_order_of_their_keys() {
         columns: vec![1],
     });
     assert_eq!(order(&plan), keys.map(CellRef::I64));
+}
+
+#[test]
+fn text_of_fixed_length_is_not_told_by_its_bytes() {
+    for (native, exact) in [
+        ("character varying(60)", true),
+        ("varchar(60)", true),
+        ("text", true),
+        ("char(3)", false),
+        ("character(3)", false),
+        ("character", false),
+        ("bpchar", false),
+    ] {
+        let ty = ColumnType::Text { max_chars: None };
+        let mut column = ColumnSchema::new("k", ty, native);
+        assert_eq!(is_exact(&column), exact, "{native}");
+        column.folds = true;
+        assert!(!is_exact(&column), "{native}");
+    }
 }

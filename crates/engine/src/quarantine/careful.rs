@@ -9,7 +9,7 @@ use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 
 use super::sieve::{Candidate, NOBODY, Sieve};
-use super::{OpKeys, Place, Quarantine, key_text, keys_of, no_key, place_of, text};
+use super::{OpKeys, PRINT, Place, Quarantine, key_text, keys_of, place_of, stays, text};
 use crate::status::{add_all, now_ms};
 
 /// Takes changes one by one, and puts aside those of rows that wait.
@@ -119,9 +119,11 @@ impl Careful<'_> {
             batch.emptied.push(place);
             return Ok(true);
         }
-        let Some(keys) = keys_of(table, &batch.rows, op.op) else {
-            return Ok(true);
-        };
+        // Of a table whose rows cannot wait none does.
+        let known = self.quarantine.known(place.0);
+        let keys = keys_of(table, known.print, &batch.rows, op.op);
+        let keys = keys.filter(|_| known.stays.is_none());
+        let Some(keys) = keys else { return Ok(true) };
         let waits = self.quarantine.keys.has(place, &keys);
         if waits {
             let held = self.held(place, &keys, change, fate, changes, None)?;
@@ -150,8 +152,9 @@ impl Careful<'_> {
             return Err(error);
         }
         let (table, _) = self.names(place)?;
-        if table.key.is_empty() {
-            return Err(no_key(error));
+        let known = self.quarantine.known(place.0);
+        if let Some(text) = known.stays {
+            return Err(stays(error, text));
         }
         let mut rows = RowBatch::new();
         let mut image = |row: Option<usize>| {
@@ -169,7 +172,7 @@ impl Careful<'_> {
             (ChangeKind::Delete, Some(row), _) => RowOp::Delete(row),
             _ => return Err(error),
         };
-        let Some(keys) = keys_of(table, &rows, op) else {
+        let Some(keys) = keys_of(table, known.print, &rows, op) else {
             return Err(error);
         };
         // If it waits already, that is why it is there.
@@ -261,19 +264,16 @@ pub(super) fn of_load(
     place: Place,
     images: &RowBatch,
     row: usize,
-    (number, log): (i64, &str),
+    (number, log, print): (i64, &str, [u8; PRINT]),
     why: Error,
 ) -> Result<Held> {
     let table = plan.targets.get(place.0);
     let table = table.ok_or_else(|| Error::bug("a load of no table"))?;
-    if table.key.is_empty() {
-        return Err(no_key(why));
-    }
     let mut rows = RowBatch::new();
     let Ok(key) = plan.project_key(place.0, place.1, images.row(row), &mut rows) else {
         return Err(why);
     };
-    let Some(keys) = keys_of(table, &rows, RowOp::Insert(key)) else {
+    let Some(keys) = keys_of(table, print, &rows, RowOp::Insert(key)) else {
         return Err(why);
     };
     let feed = table.feeds.get(place.1);

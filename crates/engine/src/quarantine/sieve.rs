@@ -1,11 +1,13 @@
 //! Sifting one batch: what is refused in it, and what waits behind that.
 
+use std::sync::Arc;
+
 use thalweg_core::batch::{RowOp, TableOp};
 use thalweg_core::ports::Sift;
 use thalweg_core::quarantine::Held;
 use thalweg_core::{Error, Result};
 
-use super::{Keys, OpKeys, Place, Quarantine, no_key, text};
+use super::{Keys, OpKeys, Place, Quarantine, stays, text};
 
 /// No candidate.
 pub(super) const NOBODY: u32 = u32::MAX;
@@ -42,6 +44,7 @@ impl Sieve {
         self.room = Quarantine {
             counts: quarantine.counts.clone(),
             max: quarantine.max,
+            known: Arc::clone(&quarantine.known),
             ..Quarantine::default()
         };
     }
@@ -70,8 +73,10 @@ impl Sieve {
     fn hold(&mut self, op: &TableOp, error: Option<Error>) -> Result<()> {
         let candidate = self.candidate(op).filter(|_| op.op != RowOp::Truncate);
         let Some(Candidate { place, keys, held }) = candidate.cloned() else {
+            let text = self.room.known(op.target).stays;
             return Err(match error {
-                Some(error) => no_key(error),
+                Some(error) if op.op == RowOp::Truncate => error,
+                Some(error) => stays(error, text.unwrap_or("it cannot be put into quarantine")),
                 None => Error::bug("an operation waits that has no key"),
             });
         };

@@ -1,25 +1,47 @@
 //! What is written between two batches of the stream, when nothing is under way: repairs of a
 //! verification, and rows that leave quarantine.
 
-use thalweg_core::batch::ApplyBatch;
-use thalweg_core::change::ChangeBatch;
-use thalweg_core::plan::Fate;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use thalweg_core::batch::{ApplyBatch, Net};
+use thalweg_core::change::{ChangeBatch, ChangeKind};
+use thalweg_core::mapping::Operations;
+use thalweg_core::plan::{Fate, Plan};
+use thalweg_core::ports::Inspect;
 use thalweg_core::position::Position;
 use thalweg_core::quarantine::{Held, decode};
 use thalweg_core::{Error, Kind, Result, Side};
-use tracing::info;
+use tokio::time::Instant;
+use tracing::{info, warn};
 
 use super::{Gathered, Streaming};
-use crate::answers;
+use crate::answers::{self, while_answering};
 use crate::barrier::Repaired;
+use crate::batch::key_of;
 use crate::quarantine::{Quarantine, Request, SIFTED_OPS, Settled, Way, groups};
 use crate::runs::fold_runs;
 use crate::turns::Idle;
 
 impl Streaming<'_> {
-    /// Whether somebody waits for rows to leave quarantine.
+    /// Whether somebody waits for rows to leave quarantine, and they can: nothing is being loaded.
     pub(super) fn halts(&self) -> bool {
-        self.live && self.spec.quarantine.waits()
+        (self.live || self.keys_wait.is_some()) && self.spec.quarantine.waits()
+    }
+
+    /// What to make of keys that the target refuses at the end of a load: rows that wait may be what they lack.
+    pub(super) async fn no_keys(&mut self, error: Error, idle: &mut Idle) -> Result<()> {
+        let waiting = self.quarantine.changes().iter().any(|changes| *changes > 0);
+        if error.kind() != Kind::Data || !waiting {
+            return Err(error);
+        }
+        *idle = self.guarded(Idle::open(self.spec, self.epoch)).await?;
+        let error =
+            error.context("the tables go on without their keys until rows leave quarantine");
+        warn!(task = %self.spec.key, error = %error.chain(), "keys wait");
+        self.report.trouble(&error);
+        self.keys_wait = Some(error);
+        Ok(())
     }
 
     /// Operations after which a batch closes.
@@ -72,20 +94,17 @@ impl Streaming<'_> {
             return Ok(());
         };
         let Request { way, rows, answer } = request;
-        let held = self.spec.target.held(&self.spec.key, way == Way::Release);
-        let held = held.await.map_err(|error| error.at(Side::Target))?;
+        let held = self.held(way == Way::Release).await?;
         let groups = groups(&held);
-        let first =
-            |group: &Vec<usize>| group.first().and_then(|at| held.get(*at)).map(|h| h.number);
         let mut settled = Settled::default();
         let asked = |number: i64| rows.as_ref().is_none_or(|rows| rows.contains(&number));
         let mut left: Vec<(i64, Vec<&Held>)> = Vec::new();
         for group in &groups {
-            if let Some(number) = first(group).filter(|number| asked(*number)) {
-                left.push((
-                    number,
-                    group.iter().filter_map(|at| held.get(*at)).collect(),
-                ));
+            let group: Vec<&Held> = group.iter().filter_map(|at| held.get(*at)).collect();
+            if let Some(number) = group.first().map(|held| held.number)
+                && asked(number)
+            {
+                left.push((number, group));
             }
         }
         for number in rows.iter().flatten() {
@@ -97,43 +116,91 @@ impl Streaming<'_> {
         // All at once, if the target takes them: they may have exchanged what no two rows may share.
         let mut all: Vec<&Held> = left.iter().flat_map(|(_, group)| group.clone()).collect();
         all.sort_by_key(|held| held.number);
-        if left.len() > 1 && self.leave(&all, way, at, idle).await?.is_ok() {
+        let bytes: usize = all.iter().map(|held| held.change.len()).sum();
+        if left.len() > 1
+            && bytes <= self.limits.batch_bytes
+            && self.leave(&all, way, at, idle).await?.is_ok()
+        {
             settled.rows = left.len() as u64;
             settled.changes = all.len() as u64;
             left.clear();
         }
         // A row may need another one that is released after it.
-        loop {
-            let mut refused = Vec::new();
+        let mut goes_on = true;
+        while goes_on && !left.is_empty() {
             let before = settled.rows;
-            for (number, group) in left {
+            let mut refused = Vec::new();
+            let mut waiting = std::mem::take(&mut left).into_iter();
+            while goes_on && let Some((number, group)) = waiting.next() {
                 match self.leave(&group, way, at, idle).await? {
                     Ok(()) => {
                         settled.rows += 1;
                         settled.changes += group.len() as u64;
                     }
-                    Err(error) => refused.push((number, group, error)),
+                    Err(error) => {
+                        // A lock, say: the next row would wait for it as well.
+                        goes_on = error.kind() == Kind::Data;
+                        refused.push((number, group, fix(&error)));
+                    }
                 }
+                goes_on &= !answer.is_closed();
             }
-            if refused.is_empty() || settled.rows == before {
-                let told = refused
+            goes_on &= settled.rows > before;
+            let told = if goes_on {
+                Vec::new()
+            } else {
+                waiting.map(|(n, _)| n).collect()
+            };
+            if !goes_on {
+                let why = "it was not tried".to_owned();
+                settled
+                    .refused
+                    .extend(told.into_iter().map(|n| (n, why.clone())));
+                let refused = refused.drain(..).map(|(number, _, why)| (number, why));
+                settled.refused.extend(refused);
+            }
+            left.extend(
+                refused
                     .into_iter()
-                    .map(|(number, _, error)| (number, fix(&error)));
-                settled.refused.extend(told);
-                break;
-            }
-            left = refused
-                .into_iter()
-                .map(|(number, group, _)| (number, group))
-                .collect();
+                    .map(|(number, group, _)| (number, group)),
+            );
         }
-        let (spec, target) = (self.spec, &*self.spec.target);
-        self.quarantine = Quarantine::read(&spec.plan, target, &spec.key).await?;
+        self.quarantine = self
+            .guarded(Quarantine::read(
+                &self.spec.plan,
+                &*self.spec.target,
+                &self.spec.key,
+            ))
+            .await?;
         self.tell();
-        info!(task = %spec.key, ?way, rows = settled.rows, left = settled.refused.len(), "quarantine");
+        info!(task = %self.spec.key, ?way, rows = settled.rows, left = settled.refused.len(), "quarantine");
         // Who asked may have gone.
         answer.send(settled).ok();
+        // What they stood in the way of may be done by now.
+        if self.keys_wait.take().is_some() {
+            let to = Arc::clone(&self.spec.target);
+            let target: [(Side, &dyn Inspect); 1] = [(Side::Target, &*to)];
+            self.live = while_answering(self.go_live(at, idle), &target, || 0).await?;
+            if self.live {
+                self.report.over();
+            }
+        }
         Ok(())
+    }
+
+    /// What lies in quarantine.
+    async fn held(&self, changes: bool) -> Result<Vec<Held>> {
+        let held = self.guarded(self.spec.target.held(&self.spec.key, changes));
+        held.await.map_err(|error| error.at(Side::Target))
+    }
+
+    /// Waits for the target as long as it answers.
+    pub(super) async fn guarded<T>(
+        &self,
+        work: impl Future<Output = Result<T>> + Send,
+    ) -> Result<T> {
+        let target: [(Side, &dyn Inspect); 1] = [(Side::Target, &*self.spec.target)];
+        while_answering(work, &target, || 0).await
     }
 
     /// Lets the changes of one row leave. `Ok(Err)`: the target refuses them still.
@@ -145,7 +212,7 @@ impl Streaming<'_> {
         idle: &mut Idle,
     ) -> Result<Result<()>> {
         let plan = &self.spec.plan;
-        let mut batch = ApplyBatch {
+        let freed = || ApplyBatch {
             position: Some(at.clone()),
             brief: true,
             // What was refused in between is not tried again.
@@ -153,41 +220,36 @@ impl Streaming<'_> {
             freed: group.iter().map(|held| held.number).collect(),
             ..ApplyBatch::default()
         };
-        let release = |batch: &mut ApplyBatch| {
-            for held in group {
-                let strange = || {
-                    let text = format!("change {} of the quarantine cannot be read", held.number);
-                    Error::data(text)
-                        .with_hint("discard the row, then verify the table with repair")
-                };
-                let target = plan.target_index(&held.target).ok_or_else(strange)?;
-                let source = plan
-                    .sources
-                    .iter()
-                    .position(|s| s.schema.name == held.source);
-                let source = source.ok_or_else(strange)?;
-                let schema = &plan.sources.get(source).ok_or_else(strange)?.schema;
-                let mut changes = ChangeBatch::default();
-                let fate = decode(&held.change, source, schema, &mut changes);
-                let fate = fate.ok_or_else(strange)?;
-                let mut judge = |of: usize, _: &_| {
-                    Ok(match of == target {
-                        true => fate,
-                        false => Fate::Drop,
-                    })
-                };
-                let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
-                plan.project(&changes.changes, &changes.rows, &mut judge, rows, ops)?;
-            }
-            Ok(())
-        };
-        if way == Way::Release
-            && let Err(error) = release(&mut batch)
-        {
-            return Ok(Err(error));
+        if way == Way::Discard {
+            return self.write_between(vec![freed()], idle).await;
         }
-        let (batches, _) = fold_runs(plan, batch, &[], None)?;
-        self.write_between(batches, idle).await
+        // Without some operations, a row that came twice has no net effect: what counts is how it came last.
+        let last = group
+            .iter()
+            .rposition(|held| held.kind == ChangeKind::Insert);
+        let whole = plan.operations == Operations::ALL;
+        let last = last.filter(|last| !whole && *last > 0);
+        let mut first_refusal = None;
+        for from in [Some(0), last].into_iter().flatten() {
+            let mut batch = freed();
+            let some = group.get(from..).unwrap_or_default();
+            let folded =
+                convert(plan, some, &mut batch).and_then(|()| fold_runs(plan, batch, &[], None));
+            let mut batches = match folded {
+                Ok((batches, _)) => batches,
+                Err(error) => return Ok(Err(error)),
+            };
+            batches.iter_mut().for_each(|batch| no_gaps(plan, batch));
+            match self.write_between(batches, idle).await? {
+                Err(error) if error.kind() == Kind::Data => {
+                    first_refusal.get_or_insert(error);
+                }
+                done => return Ok(done),
+            }
+        }
+        Ok(Err(
+            first_refusal.unwrap_or_else(|| Error::bug("nothing was tried"))
+        ))
     }
 
     /// Writes a batch between two of the stream. `Ok(Err)`: the target refuses it, and that is no matter
@@ -210,7 +272,7 @@ impl Streaming<'_> {
             }
             Err(error) if error.kind() == Kind::Fenced => Err(error),
             Err(error) => {
-                *idle = Idle::open(self.spec, self.epoch).await?;
+                *idle = self.guarded(Idle::open(self.spec, self.epoch)).await?;
                 Ok(Err(error))
             }
         }
@@ -238,6 +300,82 @@ impl Streaming<'_> {
         let written = self.write_between(vec![batch], idle).await?;
         self.barrier.repaired(written.map(|()| done));
         Ok(())
+    }
+}
+
+/// Waits until then; for ever if there is no such moment.
+pub(super) async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Converts changes anew, into a batch.
+fn convert(plan: &Plan, changes: &[&Held], batch: &mut ApplyBatch) -> Result<()> {
+    for held in changes {
+        let strange = || {
+            let text = format!(
+                "change {} of the quarantine cannot be applied any more",
+                held.number
+            );
+            Error::data(text).with_hint("discard the row, then verify the table with repair")
+        };
+        let target = plan.target_index(&held.target).ok_or_else(strange)?;
+        let source = plan
+            .sources
+            .iter()
+            .position(|s| s.schema.name == held.source);
+        let source = source.ok_or_else(strange)?;
+        let schema = &plan.sources.get(source).ok_or_else(strange)?.schema;
+        let mut changes = ChangeBatch::default();
+        let fate = decode(&held.change, source, schema, &mut changes).ok_or_else(strange)?;
+        let mut judge = |of: usize, _: &_| {
+            Ok(match of == target {
+                true => fate,
+                false => Fate::Drop,
+            })
+        };
+        let (rows, ops) = (&mut batch.rows, &mut batch.ordered);
+        let done = plan.project(&changes.changes, &changes.rows, &mut judge, rows, ops)?;
+        if !done.again.is_empty() {
+            return Err(strange());
+        }
+    }
+    Ok(())
+}
+
+/// A row that goes and comes again under its key is changed instead: in between, rows of other tables that
+/// have come since would be without it.
+fn no_gaps(plan: &Plan, batch: &mut ApplyBatch) {
+    let rows = &batch.rows;
+    for net in batch.folded.iter_mut().flatten() {
+        let Net::Folded(folded) = net else { continue };
+        let Some(table) = plan.targets.get(folded.target) else {
+            continue;
+        };
+        let key = |row: usize| {
+            let mut key = Vec::new();
+            key_of(table, rows.row(row), None, &mut key).map(|()| key)
+        };
+        let mut came: FxHashMap<Vec<u8>, usize> = FxHashMap::default();
+        came.extend(
+            folded
+                .inserts
+                .iter()
+                .filter_map(|row| Some((key(*row)?, *row))),
+        );
+        let mut stays = Vec::new();
+        for old in std::mem::take(&mut folded.deletes) {
+            match key(old).and_then(|key| came.remove(&key)) {
+                Some(new) => {
+                    folded.inserts.retain(|row| *row != new);
+                    folded.updates.push((old, new));
+                }
+                None => stays.push(old),
+            }
+        }
+        folded.deletes = stays;
     }
 }
 

@@ -186,14 +186,9 @@ impl Verifier<'_> {
                 "a task without INSERT or UPDATE leaves rows as they are, so they are not compared";
             return Err(Error::config(text).with_hint("let the task carry over both"));
         }
+        self.no_row_waits(target)?;
         let quarantine = &self.spec.quarantine;
         let before = quarantine.changes(target);
-        if before.0 > 0 {
-            return Err(
-                Error::config(format!("{} changes of it lie in quarantine", before.0))
-                    .with_hint("release or discard them first: thalweg quarantine list TASK"),
-            );
-        }
         let mut attempt = 0;
         let ranges = loop {
             match self.cut(target).await {
@@ -414,6 +409,7 @@ impl Verifier<'_> {
         };
         let under = Under(barrier);
         let from = barrier.begin(plan, target).await?;
+        self.no_row_waits(target)?;
         let limits = self.limits.stream(plan.options.row_bytes_max);
         let gate = Hold(barrier, AtomicBool::new(false));
         let reader = spec.source.read_now(&chunk, &from, limits, &gate);
@@ -474,6 +470,17 @@ impl Verifier<'_> {
         Ok(round)
     }
 
+    /// An error if rows of a table are in quarantine: they differ, and why is known.
+    fn no_row_waits(&self, target: usize) -> Result<()> {
+        match self.spec.quarantine.changes(target).0 {
+            0 => Ok(()),
+            changes => Err(
+                Error::config(format!("{changes} changes of it lie in quarantine"))
+                    .with_hint("release or discard them first: thalweg quarantine list TASK"),
+            ),
+        }
+    }
+
     /// Repairs what differs, a few hundred rows at a time. Of rows that the target refuses together each
     /// gets its turn.
     async fn repair(&self, (place, target): (usize, usize), round: &mut Round) -> Result<()> {
@@ -482,6 +489,7 @@ impl Verifier<'_> {
         let mut waiting: VecDeque<Vec<TableOp>> =
             all.chunks(REPAIR_ROWS).map(<[TableOp]>::to_vec).collect();
         while let Some(part) = waiting.pop_front() {
+            self.no_row_waits(target)?;
             let error = match self.barrier.repair(some(&rows, &part), REACH).await? {
                 Ok(done) => {
                     round.repaired += done.rows;

@@ -80,7 +80,8 @@ fn waiting(held: &[Held]) -> BTreeSet<i64> {
     let keys = held
         .iter()
         .flat_map(|held| [Some(&held.key), held.moved.as_ref()]);
-    let number = |key: &Vec<u8>| match decode_raw(key) {
+    // Eight bytes say of which key it is.
+    let number = |key: &Vec<u8>| match decode_raw(&key[8..]) {
         Some(CellRef::I64(number)) => number,
         other => panic!("{other:?}"),
     };

@@ -11,6 +11,7 @@ use thalweg_core::plan::Plan;
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_engine::quarantine::{Settled, Way, groups};
+use thalweg_engine::status::{TablePhase, TaskStatus};
 use thalweg_engine::verify::{Finding, Progress, Request};
 use thalweg_testkit::servers::{Place, System};
 
@@ -57,6 +58,53 @@ fn bad_rows_wait_and_the_others_arrive(from: System, to: System) {
     if std::env::var_os("THALWEG_PROVE").is_some() {
         runtime.block_on(at_size::proved(from, to));
     }
+}
+
+mod keys {
+    use super::*;
+
+    pairs!(keys_come_when_the_rows_that_stand_in_their_way_have_left);
+}
+
+/// A row that waits may be the one that others refer to: their tables go on without the key, and have it when
+/// the row is there.
+fn keys_come_when_the_rows_that_stand_in_their_way_have_left(from: System, to: System) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let setup = "CREATE TABLE item (id BIGINT PRIMARY KEY, v BIGINT NOT NULL, t VARCHAR(40)); \
+                     CREATE TABLE part (id BIGINT PRIMARY KEY, item BIGINT, \
+                       CONSTRAINT of_item FOREIGN KEY (item) REFERENCES item (id)); \
+                     INSERT INTO item VALUES (1, 1, 'a'), (2, 5000000, 'b'); \
+                     INSERT INTO part VALUES (1, 1), (2, 2)";
+        let mut pair = Pair::between(from, to, setup, &["item", "part"]).await;
+        refusing(&mut pair).await;
+        let mut running = pair.run();
+        pair.caught_up(&mut running, PATIENCE).await;
+        let trouble = |status: &TaskStatus| status.last_error.is_some();
+        running.wait(PATIENCE, trouble).await;
+        let said = running.status.borrow().last_error.clone().unwrap().message;
+        assert!(said.contains("without their keys"), "{said}");
+        pair.from.sql("INSERT INTO part VALUES (3, 2)").unwrap();
+        pair.caught_up(&mut running, PATIENCE).await;
+        assert_eq!(pair.to.sql("SELECT count(*) FROM part").unwrap(), "3");
+        // It is so after a restart.
+        running.stop().await.unwrap();
+        pair.spec.expects_checkpoint = true;
+        let mut running = pair.run();
+        pair.from.sql("UPDATE item SET v = 2 WHERE id = 2").unwrap();
+        pair.caught_up(&mut running, PATIENCE).await;
+        let settled = ask(&pair, Way::Release, None).await;
+        assert_eq!((settled.rows, settled.changes), (1, 2), "{settled:?}");
+        let live = |status: &TaskStatus| {
+            let mut tables = status.tables.iter();
+            tables.all(|t| t.phase == TablePhase::Live) && status.last_error.is_none()
+        };
+        running.wait(PATIENCE, live).await;
+        let orphan = pair.to.sql("INSERT INTO part VALUES (4, 77)");
+        assert!(orphan.is_err(), "there is no key");
+        running.stop().await.unwrap();
+        pair.judge().all_equal(&["item", "part"]).unwrap();
+    });
 }
 
 fn create(source: &Place) {

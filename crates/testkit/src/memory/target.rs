@@ -278,6 +278,7 @@ impl Target for MemoryTarget {
         Capabilities {
             atomic: true,
             apart: true,
+            refuses_equal_keys: true,
         }
     }
 

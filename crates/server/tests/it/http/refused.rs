@@ -114,7 +114,7 @@ fn refused_rows_are_told_and_leave() {
     world.lab.target.sql(constraints).unwrap();
     for change in [
         "UPDATE person SET age = 300 WHERE mail = 'geheim@example.org'",
-        "UPDATE person SET age = 31 WHERE mail = 'geheim@example.org'",
+        "UPDATE person SET age = 301 WHERE mail = 'geheim@example.org'",
         "INSERT INTO item VALUES (2, 200)",
         "INSERT INTO item VALUES (3, 3)",
     ] {
@@ -224,7 +224,7 @@ fn leave(world: &World, [person, item]: &[String; 2]) {
     let refused = settled["refused"].as_array().unwrap();
     assert_eq!(refused[0]["row_id"], ids[1], "{settled}");
     let age = "SELECT age FROM person WHERE mail = 'geheim@example.org'";
-    assert_eq!(world.lab.target.sql(age).unwrap(), "31");
+    assert_eq!(world.lab.target.sql(age).unwrap(), "301");
     let discarded = ["discarded 1 rows with 1 changes"];
     world.says(&["discard", "people", "--table", "item"], 0, &discarded);
     world.waits(0, 0);
