@@ -563,4 +563,4 @@ fn overlay(
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -17,7 +17,7 @@ use super::{fold, is_exact};
 type Row = [i64; 3];
 type Model = BTreeMap<i64, Row>;
 
-fn plan(key: Vec<usize>) -> Plan {
+pub(crate) fn plan(key: Vec<usize>) -> Plan {
     let column = |name: &str| ColumnSchema {
         nullable: false,
         ..ColumnSchema::new(

@@ -1,8 +1,11 @@
 use thalweg_core::Kind;
 use thalweg_core::change::ChangeKind;
+use thalweg_core::plan::Cascade;
+use thalweg_core::schema::ReferenceAction;
 
 use super::ward::WAITING_MAX;
 use super::*;
+use crate::batch::tests::plan;
 
 fn held(number: i64, table: &str, key: u8, moved: Option<u8>) -> Held {
     Held {
@@ -95,4 +98,54 @@ async fn requests_are_taken_in_turn_and_those_nobody_waits_for_are_not() {
     assert_eq!(ward.take().unwrap().way, Way::Discard);
     drop(last);
     assert!(!ward.waits());
+}
+
+#[test]
+fn rows_wait_only_where_what_comes_after_them_can_be_told() {
+    let check = |change: &dyn Fn(&mut Plan), exact: bool, says: Option<&str>| {
+        let mut plan = plan(vec![0]);
+        change(&mut plan);
+        let why = cannot_wait(&plan, 0, exact);
+        match says {
+            None => assert_eq!(why, None),
+            Some(says) => assert!(why.unwrap().contains(says), "{why:?}"),
+        }
+    };
+    let text = |plan: &mut Plan| {
+        let column = &mut plan.targets[0].columns[0];
+        column.ty = ColumnType::Text { max_chars: None };
+        column.folds = true;
+    };
+    let acts = |plan: &mut Plan| {
+        plan.cascades.push(Cascade {
+            parent: 0,
+            parent_columns: vec![0],
+            child: 0,
+            columns: vec![1],
+            on_delete: ReferenceAction::Cascade,
+            on_update: ReferenceAction::Refuse,
+            derived: false,
+            enforced: true,
+            logged: true,
+        });
+    };
+    check(&|_| {}, false, None);
+    check(&|plan| plan.targets[0].key.clear(), true, Some("no key"));
+    check(&acts, true, Some("foreign keys that act"));
+    check(&text, false, Some("different ways"));
+    // A target that refuses such a row makes it wait for itself.
+    check(&text, true, None);
+}
+
+#[test]
+fn keys_are_those_of_one_key() {
+    let of = |change: &dyn Fn(&mut ColumnSchema)| {
+        let mut plan = plan(vec![0]);
+        change(&mut plan.targets[0].columns[0]);
+        print_of(&plan.targets[0])
+    };
+    let as_it_is = of(&|_| {});
+    assert_eq!(as_it_is, of(&|column| column.nullable = true));
+    assert_ne!(as_it_is, of(&|column| column.ty = ColumnType::Uuid));
+    assert_ne!(as_it_is, of(&|column| column.name = "other".into()));
 }
