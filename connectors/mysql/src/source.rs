@@ -73,6 +73,15 @@ async fn ask<T>(
     config: &DataSourceConfig,
     question: impl AsyncFnOnce(&mut Conn) -> Result<T>,
 ) -> Result<T> {
+    ask_about(config, 0, question).await
+}
+
+/// The same, of so many tables.
+async fn ask_about<T>(
+    config: &DataSourceConfig,
+    tables: usize,
+    question: impl AsyncFnOnce(&mut Conn) -> Result<T>,
+) -> Result<T> {
     let run = async {
         let mut conn = connect(config).await?;
         let answer = question(&mut conn).await?;
@@ -80,7 +89,7 @@ async fn ask<T>(
         drop(conn.disconnect().await);
         Ok(answer)
     };
-    tokio::time::timeout(config.timeout, Box::pin(run))
+    tokio::time::timeout(config.time_for(tables), Box::pin(run))
         .await
         .unwrap_or_else(|_| Err(timed_out()))
 }
@@ -108,7 +117,7 @@ impl Inspect for MySqlSource {
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        ask(&self.config, async |conn| {
+        ask_about(&self.config, tables.len(), async |conn| {
             let mut out = Vec::new();
             for table in tables {
                 out.extend(
@@ -131,7 +140,7 @@ impl Source for MySqlSource {
             database: String::new(),
             ..self.config.clone()
         };
-        ask(&config, async |conn| {
+        ask_about(&config, tables.len(), async |conn| {
             check::check(conn, &config, tables).await
         })
         .await

@@ -93,11 +93,20 @@ impl PostgresSource {
         &self,
         question: impl AsyncFnOnce(&Client) -> Result<T>,
     ) -> Result<T> {
+        self.ask_about(0, question).await
+    }
+
+    /// The same, about so many tables.
+    async fn ask_about<T>(
+        &self,
+        tables: usize,
+        question: impl AsyncFnOnce(&Client) -> Result<T>,
+    ) -> Result<T> {
         let run = async {
             let connection = connect_source(&self.config).await?;
             question(&connection.client).await
         };
-        tokio::time::timeout(self.config.timeout, Box::pin(run))
+        tokio::time::timeout(self.config.time_for(tables), Box::pin(run))
             .await
             .unwrap_or_else(|_| Err(timed_out()))
             .map_err(|error| error.at(Side::Source))
@@ -340,7 +349,7 @@ impl Inspect for PostgresSource {
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        self.ask(async |client| {
+        self.ask_about(tables.len(), async |client| {
             let stored = version(client).await?.0 >= 180_000;
             let mut out = Vec::new();
             for table in tables {
@@ -362,8 +371,10 @@ impl Inspect for PostgresSource {
 #[async_trait]
 impl Source for PostgresSource {
     async fn check(&self, tables: &[TableName]) -> Result<Vec<Finding>> {
-        self.ask(async |client| check::check(client, &self.config, tables).await)
-            .await
+        self.ask_about(tables.len(), async |client| {
+            check::check(client, &self.config, tables).await
+        })
+        .await
     }
 
     async fn secure(&self, tables: &[TableName]) -> Result<Position> {

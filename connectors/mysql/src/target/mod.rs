@@ -89,7 +89,17 @@ impl MySqlTarget {
 
     /// Puts a question that ends within the configuration's timeout.
     async fn ask<T>(&self, question: impl AsyncFnOnce(&mut Session) -> Result<T>) -> Result<T> {
-        tokio::time::timeout(self.config.timeout, Box::pin(self.with(question)))
+        self.ask_about(0, question).await
+    }
+
+    /// The same, about so many tables.
+    async fn ask_about<T>(
+        &self,
+        tables: usize,
+        question: impl AsyncFnOnce(&mut Session) -> Result<T>,
+    ) -> Result<T> {
+        let time = self.config.time_for(tables);
+        tokio::time::timeout(time, Box::pin(self.with(question)))
             .await
             .unwrap_or_else(|_| {
                 Err(Error::transient("the target did not answer in time").at(Side::Target))
@@ -111,7 +121,7 @@ impl Inspect for MySqlTarget {
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        self.ask(async |session| {
+        self.ask_about(tables.len(), async |session| {
             let mut found = Vec::new();
             for table in tables {
                 found.extend(schema::describe(session.conn(), table).await?);
@@ -149,8 +159,11 @@ impl Target for MySqlTarget {
     }
 
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
-        self.ask(async |session| check::check(session, &self.config, task, plan).await)
-            .await
+        let tables = plan.targets.len();
+        self.ask_about(tables, async |session| {
+            check::check(session, &self.config, task, plan).await
+        })
+        .await
     }
 
     async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()> {

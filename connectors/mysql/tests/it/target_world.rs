@@ -277,3 +277,25 @@ pub(crate) fn says(error: &Error, kind: Kind, message: &str, hint: &str) {
     let given = error.hint().unwrap_or_default();
     assert!(given.contains(hint), "{given:?} of {}", error.chain());
 }
+
+/// Many tables take longer than one question may; each of them has its time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_tables_are_asked_about_as_long_as_that_takes() {
+    let goal = Goal::new();
+    let make = "DELIMITER //\n\
+                CREATE PROCEDURE many() BEGIN DECLARE n INT DEFAULT 0; WHILE n < 500 DO \
+                EXECUTE IMMEDIATE CONCAT('CREATE TABLE m', n, ' (id INT PRIMARY KEY, v VARCHAR(9))'); \
+                SET n = n + 1; END WHILE; END //\nDELIMITER ;\nCALL many();";
+    goal.sql(make);
+    let config = DataSourceConfig {
+        timeout: std::time::Duration::from_millis(300),
+        ..goal.world.config()
+    };
+    let target = thalweg_mysql::connector().target(&config).unwrap();
+    let names: Vec<TableName> = (0..500)
+        .map(|n| TableName::new(&config.database, format!("m{n}")))
+        .collect();
+    let begun = std::time::Instant::now();
+    assert_eq!(target.describe(&names).await.unwrap().len(), 500);
+    assert!(begun.elapsed() > config.timeout, "it shows nothing");
+}

@@ -50,12 +50,24 @@ pub struct DataSourceConfig {
     pub tls: TlsOptions,
     /// Whether a password may travel in clear text to a host that is not this machine.
     pub allow_cleartext_password: bool,
-    /// Limit for connecting and for each question of `Inspect`.
+    /// Limit for connecting and for each question of `Inspect`; about many tables [`Self::time_for`].
     pub timeout: Duration,
     /// MySQL and MariaDB sources: the replica id to present; `None`: a random one ≥ 2³⁰.
     pub server_id: Option<u32>,
     /// Shown to the server where it takes one, such as `thalweg/<task>`.
     pub application_name: String,
+}
+
+/// What is asked of one table is answered within a few milliseconds, and by a busy server within this.
+const PER_TABLE: Duration = Duration::from_millis(250);
+
+impl DataSourceConfig {
+    /// How long a question about so many tables may take: the timeout, and more for each of them.
+    pub fn time_for(&self, tables: usize) -> Duration {
+        let tables = u32::try_from(tables).unwrap_or(u32::MAX);
+        self.timeout
+            .saturating_add(PER_TABLE.saturating_mul(tables))
+    }
 }
 
 /// Which ends of a task a connector can be.

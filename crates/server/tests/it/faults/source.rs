@@ -29,7 +29,7 @@ pub(super) const FAULTS: &[Fault] = &[
             )?;
             site.lab.thalweg.kill();
             site.insist(|| drop_slot(site))?;
-            let rows = "INSERT INTO item VALUES (999999999, 'gap', 'gap', 0)";
+            let rows = "INSERT INTO item (id, code, body, n) VALUES (999999999, 'gap', 'gap', 0)";
             site.sql(Source, rows, rows)?;
             let make = format!(
                 "SELECT pg_create_logical_replication_slot('{}', 'pgoutput')",
@@ -135,7 +135,10 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "a transaction stays open for 3 s",
         strike: |site| {
-            let (row, wait) = ("INSERT INTO item VALUES (666666666, 'long', 'long', 0)", 3);
+            let (row, wait) = (
+                "INSERT INTO item (id, code, body, n) VALUES (666666666, 'long', 'long', 0)",
+                3,
+            );
             let mariadb = format!("BEGIN; {row}; SELECT SLEEP({wait}); COMMIT");
             let postgres = format!("BEGIN; {row}; SELECT pg_sleep({wait}); COMMIT");
             site.sql(Source, &mariadb, &postgres)?;
@@ -177,7 +180,8 @@ pub(super) const FAULTS: &[Fault] = &[
         strike: |site| {
             let rename = "ALTER TABLE item RENAME COLUMN n TO m";
             site.insist(|| site.sql(Source, rename, rename).map(drop))?;
-            let row = "INSERT INTO item VALUES (555555555, 'renamed', 'renamed', 0)";
+            let row =
+                "INSERT INTO item (id, code, body, n) VALUES (555555555, 'renamed', 'renamed', 0)";
             site.sql(Source, row, row).map(drop)
         },
         mend: |site| {
@@ -309,7 +313,7 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "a prepared transaction waits while thalweg is killed",
         source: Some(MariaDb),
         strike: |site| {
-            let sql = "XA START 'theirs'; INSERT INTO item VALUES (333333333, 'xa', 'xa', 0); \
+            let sql = "XA START 'theirs'; INSERT INTO item (id, code, body, n) VALUES (333333333, 'xa', 'xa', 0); \
                        XA END 'theirs'; XA PREPARE 'theirs'";
             site.sql(Source, sql, "")?;
             site.lab.thalweg.kill();

@@ -1,8 +1,10 @@
 //! What can happen to the target, its tables and rows.
 
 use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
@@ -48,6 +50,15 @@ fn small_disk(site: &Site) -> Result<PathBuf> {
     let (user, group) = (Some(owner.uid()), Some(owner.gid()));
     std::os::unix::fs::chown(&disk, user, group)?;
     Ok(disk)
+}
+
+/// Writes to a file system until nothing more fits.
+fn fill(disk: &Path) -> Result<()> {
+    let mut filler = File::create(disk.join("filler"))?;
+    for bytes in [1 << 16, 1 << 10, 1] {
+        while filler.write_all(&vec![0; bytes]).is_ok() {}
+    }
+    Ok(())
 }
 
 /// All of it.
@@ -112,6 +123,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a column is added to a table of the target that wants a value",
+        bad_rows: true,
         ends: Ends::Stops("extra", Again::Run),
         target: Some(Postgres),
         strike: |site| {
@@ -166,9 +178,10 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "somebody inserts a row into the target that comes from the source afterwards",
         strike: |site| {
-            let other = "INSERT INTO item VALUES (777777777, 'other', 'other', 0)";
+            let other =
+                "INSERT INTO item (id, code, body, n) VALUES (777777777, 'other', 'other', 0)";
             site.sql(Target, other, other)?;
-            let own = "INSERT INTO item VALUES (777777777, 'own', 'own', 1)";
+            let own = "INSERT INTO item (id, code, body, n) VALUES (777777777, 'own', 'own', 1)";
             site.sql(Source, own, own)?;
             pause(500);
             let gone = "DELETE FROM item WHERE id = 777777777";
@@ -183,9 +196,9 @@ pub(super) const FAULTS: &[Fault] = &[
         ends: Ends::Stops("unique", Again::Run),
         strike: |site| {
             let other = "CREATE UNIQUE INDEX theirs ON item (code); \
-                         INSERT INTO item VALUES (888888888, 'taken', 'other', 0)";
+                         INSERT INTO item (id, code, body, n) VALUES (888888888, 'taken', 'other', 0)";
             site.sql(Target, other, other)?;
-            let own = "INSERT INTO item VALUES (777777778, 'taken', 'own', 1)";
+            let own = "INSERT INTO item (id, code, body, n) VALUES (777777778, 'taken', 'own', 1)";
             site.sql(Source, own, own).map(drop)
         },
         mend: |site| {
@@ -234,7 +247,7 @@ pub(super) const FAULTS: &[Fault] = &[
         strike: |site| {
             let rule = "ALTER TABLE item ADD CONSTRAINT theirs CHECK (n < 1000000000)";
             site.insist(|| site.sql(Target, rule, rule).map(drop))?;
-            let row = "INSERT INTO item VALUES (777777779, 'refused', 'refused', 2000000000)";
+            let row = "INSERT INTO item (id, code, body, n) VALUES (777777779, 'refused', 'refused', 2000000000)";
             site.sql(Source, row, row).map(drop)
         },
         mend: |site| {
@@ -253,7 +266,7 @@ pub(super) const FAULTS: &[Fault] = &[
             let mariadb = "ALTER TABLE item MODIFY code VARCHAR(12) NOT NULL";
             let postgres = "ALTER TABLE item ALTER COLUMN code TYPE varchar(12)";
             site.insist(|| site.sql(Target, mariadb, postgres).map(drop))?;
-            let row = "INSERT INTO item VALUES (777777780, 'longer than twelve', 'long', 0)";
+            let row = "INSERT INTO item (id, code, body, n) VALUES (777777780, 'longer than twelve', 'long', 0)";
             site.sql(Source, row, row).map(drop)
         },
         mend: |site| {
@@ -294,14 +307,16 @@ pub(super) const FAULTS: &[Fault] = &[
                 disk.display()
             );
             site.sql(Target, "", &move_it)?;
+            fill(&disk)?;
             let rows = "UPDATE item SET body = concat('much longer ', body)";
             site.sql(Source, rows, rows).map(drop)
         },
         mend: |site| {
+            let disk = site.place(Target).server.data_dir().with_extension("small");
+            std::fs::remove_file(disk.join("filler"))?;
             let back = "ALTER TABLE item SET TABLESPACE pg_default";
             site.insist(|| site.sql(Target, "", back).map(drop))?;
             site.insist(|| site.sql(Target, "", "DROP TABLESPACE small").map(drop))?;
-            let disk = site.place(Target).server.data_dir().with_extension("small");
             run("umount", &[disk.as_os_str()])
         },
         not: HELD,
