@@ -448,7 +448,7 @@ async fn remove_unused(client: &mut Client) -> Result<()> {
                 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
                 WHERE n.nspname = 'thalweg' \
                 AND c.relname IN ('checkpoint', 'checkpoint_table', 'checkpoint_chunk', \
-                  'checkpoint_layout')";
+                  'checkpoint_layout', 'quarantine')";
     if !yes(&transaction, ours).await? || in_use(&transaction).await? {
         return transaction.commit().await.map_err(convert);
     }

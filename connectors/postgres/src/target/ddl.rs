@@ -330,7 +330,8 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
              current_setting('transaction_read_only'), current_setting('server_encoding'), \
              coalesce((to_regclass('thalweg.checkpoint_table') IS NOT NULL \
                  AND to_regclass('thalweg.checkpoint_chunk') IS NOT NULL \
-                 AND to_regclass('thalweg.checkpoint_layout') IS NOT NULL) \
+                 AND to_regclass('thalweg.checkpoint_layout') IS NOT NULL \
+                 AND to_regclass('thalweg.quarantine') IS NOT NULL) \
                OR has_schema_privilege(to_regnamespace('thalweg')::oid, 'CREATE'), \
                has_database_privilege(current_database(), 'CREATE')), \
              to_regnamespace('thalweg') IS NOT NULL, quote_ident(current_database()), quote_ident(current_user)",
