@@ -228,22 +228,13 @@ impl Reporter {
 
     /// A new phase. Lag and backlog are known while streaming only: outside it nobody looks.
     pub(crate) fn phase(&self, phase: TaskPhase) {
-        self.0.send_modify(|status| {
-            if status.phase != phase || status.since_ms == 0 {
-                status.phase = phase;
-                status.since_ms = now_ms();
-                status.lag_ms = None;
-                status.backlog_bytes = None;
-            }
-            if matches!(phase, TaskPhase::Streaming | TaskPhase::Stopped) {
-                status.last_error = None;
-            }
-        });
+        self.0.send_modify(|status| enter(status, phase));
     }
 
+    /// A phase with its error, at once: who sees the one sees the other.
     pub(crate) fn error(&self, phase: TaskPhase, error: &Error, attempt: u32) {
-        self.phase(phase);
         self.0.send_modify(|status| {
+            enter(status, phase);
             status.last_error = Some(LastError {
                 kind: error.kind(),
                 side: error.side(),
@@ -385,6 +376,18 @@ impl Reporter {
     fn streaming(&self, change: impl FnOnce(&mut TaskStatus) -> bool) {
         self.0
             .send_if_modified(|status| status.phase == TaskPhase::Streaming && change(status));
+    }
+}
+
+fn enter(status: &mut TaskStatus, phase: TaskPhase) {
+    if status.phase != phase || status.since_ms == 0 {
+        status.phase = phase;
+        status.since_ms = now_ms();
+        status.lag_ms = None;
+        status.backlog_bytes = None;
+    }
+    if matches!(phase, TaskPhase::Streaming | TaskPhase::Stopped) {
+        status.last_error = None;
     }
 }
 
