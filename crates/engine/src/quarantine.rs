@@ -25,7 +25,8 @@
 //! is then what its source row was at that place of the log.
 //!
 //! A TRUNCATE of the source takes what lies in quarantine along: no row of before is left. A
-//! table without a key has no rows to tell apart; its bad rows stop the task, as without quarantine.
+//! table without a key has no rows to tell apart; its bad rows stop the task, as without quarantine. So do those
+//! of a table whose foreign keys act, and of one whose keys do not tell its rows apart (`cannot_wait`).
 
 mod careful;
 mod sieve;

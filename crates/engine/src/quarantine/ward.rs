@@ -67,8 +67,8 @@ fn locked<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Ward {
     /// Asks for rows to be released or discarded, by the numbers of their first changes; `None`: all. It
-    /// is done between two batches, once the tables are live. `None` comes back if too many requests
-    /// wait. An answer that does not come: the task has ended, and nothing was done.
+    /// is done between two batches, once all tables are loaded. `None` comes back if too many requests
+    /// wait. An answer that does not come: the task has met an error or ended, and part may be done.
     pub fn ask(&self, way: Way, rows: Option<Vec<i64>>) -> Option<oneshot::Receiver<Settled>> {
         let (answer, answered) = oneshot::channel();
         let mut requests = locked(&self.0.requests);
