@@ -98,6 +98,12 @@ fn runs_at_once(api: &mut Api, task: &str) {
     let run = api.fdi(&format!("/tasks/{task}/run"));
     let answer = api.bare("POST", &run, Want::Ok(200));
     api.same("an empty object", answer, json!({}));
+    // It shall run from now on, but waits for a moment to be taken up.
+    let list = api.fdi(&format!("/tasks?task_id={task}"));
+    until(api, &list, "it is taken up", |list| {
+        let one = &list["entities"][0];
+        one["status"] == json!(1) && text(&one["execute_status"]) != "WAITING"
+    });
     Views::of(api, task, "runs").are(api, true, "RUNNING");
 }
 
