@@ -89,6 +89,44 @@ pub enum OnBadRow {
     Quarantine,
 }
 
+/// What happens when the definition of a mapped source table changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OnChange {
+    /// The target table follows, if that is exact; otherwise as `Pause`.
+    Follow,
+    /// The target table stays as it is, and the task goes on; as `Pause` if it cannot.
+    Ignore,
+    /// The table leaves the task until somebody resumes it, and is loaded again then; the other tables
+    /// go on. A task that would have no table left stops.
+    Pause,
+    /// The task stops.
+    Stop,
+}
+
+/// What happens with each kind of change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OnChanges {
+    /// A column comes, in a table that is mapped without naming columns.
+    pub add_column: OnChange,
+    /// A mapped column goes.
+    pub drop_column: OnChange,
+    /// A mapped column gets another type.
+    pub retype_column: OnChange,
+    /// Anything else: another key, a table that is gone or is another one. `Pause` or `Stop`.
+    pub other: OnChange,
+}
+
+impl Default for OnChanges {
+    fn default() -> Self {
+        OnChanges {
+            add_column: OnChange::Follow,
+            drop_column: OnChange::Pause,
+            retype_column: OnChange::Follow,
+            other: OnChange::Pause,
+        }
+    }
+}
+
 /// What happens with a value that the target column does not take. Columns that identify a row or
 /// refer to one always stop ([`crate::plan::Plan::identifies`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -116,6 +154,8 @@ pub struct TaskOptions {
     pub on_bad_row: OnBadRow,
     /// Changes that may lie in quarantine; with one more the task stops.
     pub quarantine_max: u64,
+    /// What happens when source tables change.
+    pub on_changes: OnChanges,
     /// What happens with a value that does not fit.
     pub unfit_values: UnfitValues,
     /// For target tables that several sources fill: the source table that decides which rows are
@@ -143,6 +183,7 @@ impl Default for TaskOptions {
             foreign_keys: ForeignKeys::default(),
             on_bad_row: OnBadRow::default(),
             quarantine_max: 10_000,
+            on_changes: OnChanges::default(),
             unfit_values: UnfitValues::default(),
             row_owner: BTreeMap::new(),
             workers: 2,

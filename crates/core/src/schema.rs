@@ -282,6 +282,9 @@ pub struct TableSchema {
     /// How its rows lie in the log of a source; `None`: the log itself says it all. As described: from
     /// now on. As a stream is opened with: from the position on ([`crate::checkpoint::Checkpoint`]).
     pub layout: Option<Layout>,
+    /// Of a source table that a stream is opened with: every column is wanted, so that one that comes
+    /// is a change that the stream ends at.
+    pub whole: bool,
     /// What its owner says of it.
     pub comment: String,
 }
@@ -298,6 +301,7 @@ impl TableSchema {
             estimated_rows: None,
             old_image: None,
             layout: None,
+            whole: false,
             comment: String::new(),
         }
     }
@@ -384,36 +388,111 @@ fn from_plain(text: &str) -> String {
     out
 }
 
-/// How a table of fingerprint `now` differs from one of fingerprint `before`, naming one column;
-/// `None`: it does not.
-pub fn difference(before: &str, now: &str) -> Option<String> {
-    if before == now {
-        return None;
-    }
-    let columns = |text: &str| -> Vec<(String, String)> {
-        let parts: Vec<&str> = text.split(';').skip(1).collect();
-        let (_, columns) = parts.split_last().unwrap_or((&"", &[]));
-        let pairs = columns.iter().filter_map(|part| part.split_once(':'));
-        pairs
-            .map(|(name, ty)| (from_plain(name), from_plain(ty)))
-            .collect()
-    };
-    let (before, now) = (columns(before), columns(now));
-    for (name, ty) in &now {
-        match before.iter().find(|(other, _)| other == name) {
-            None => return Some(format!("column {name} was not there")),
-            Some((_, was)) if was != ty => {
-                return Some(format!("column {name} was {was} and is {ty}"));
+/// How a source table is another than it was, as far as its fingerprint says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// A column came.
+    Added(String),
+    /// A column has another type: its name, the old type and the new one, as the system writes them (a
+    /// type of many bytes as its hash).
+    Retyped {
+        /// Its name.
+        column: String,
+        /// The type it had.
+        was: String,
+        /// The type it has.
+        is: String,
+    },
+    /// A column went.
+    Dropped(String),
+    /// The columns that stay stand in another order.
+    Reordered,
+    /// Other columns are the primary key.
+    Key,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Drift::Added(name) => write!(f, "column {name} was not there"),
+            Drift::Retyped { column, was, is } => {
+                write!(f, "column {column} was {was} and is {is}")
             }
+            Drift::Dropped(name) => write!(f, "column {name} is gone"),
+            Drift::Reordered => f.write_str("its columns have another order"),
+            Drift::Key => f.write_str("its primary key is another"),
+        }
+    }
+}
+
+/// What a fingerprint says.
+#[derive(PartialEq)]
+struct Printed {
+    columns: Vec<(String, String)>,
+    /// Names of the columns of the primary key, in key order.
+    key: Vec<String>,
+}
+
+impl Printed {
+    fn parse(text: &str) -> Self {
+        let parts: Vec<&str> = text.split(';').skip(1).collect();
+        let (key, columns) = parts.split_last().unwrap_or((&"", &[]));
+        let pairs = columns.iter().filter_map(|part| part.split_once(':'));
+        let columns: Vec<_> = pairs
+            .map(|(name, ty)| (from_plain(name), from_plain(ty)))
+            .collect();
+        let place = |n: &str| columns.get(n.parse::<usize>().ok()?);
+        let key = key.split('.').filter_map(place).map(|c| c.0.clone());
+        Printed {
+            key: key.collect(),
+            columns,
+        }
+    }
+
+    fn ty(&self, name: &str) -> Option<&str> {
+        let found = self.columns.iter().find(|(other, _)| other == name);
+        found.map(|(_, ty)| ty.as_str())
+    }
+}
+
+/// All that makes a source table of fingerprint `now` another than that of `before`; nothing: it is the same.
+pub fn drifts(before: &str, now: &str) -> Vec<Drift> {
+    if before == now {
+        return Vec::new();
+    }
+    let (before, now) = (Printed::parse(before), Printed::parse(now));
+    let mut out = Vec::new();
+    for (name, ty) in &now.columns {
+        match before.ty(name) {
+            None => out.push(Drift::Added(name.clone())),
+            Some(was) if was != ty => out.push(Drift::Retyped {
+                column: name.clone(),
+                was: was.to_owned(),
+                is: ty.clone(),
+            }),
             Some(_) => {}
         }
     }
-    let gone = before.iter().find(|column| !now.contains(column));
-    Some(match gone {
-        Some((name, _)) => format!("column {name} is gone"),
-        None if before != now => "its columns have another order".to_owned(),
-        None => "its primary key is another".to_owned(),
-    })
+    let gone = before.columns.iter().map(|(name, _)| name);
+    let gone = gone.filter(|name| now.ty(name).is_none());
+    out.extend(gone.cloned().map(Drift::Dropped));
+    let stay = |of: &Printed, other: &Printed| -> Vec<String> {
+        let names = of.columns.iter().map(|(name, _)| name);
+        names.filter(|n| other.ty(n).is_some()).cloned().collect()
+    };
+    if stay(&before, &now) != stay(&now, &before) {
+        out.push(Drift::Reordered);
+    }
+    if before.key != now.key || out.is_empty() {
+        out.push(Drift::Key);
+    }
+    out
+}
+
+/// How a table of fingerprint `now` differs from one of fingerprint `before`, naming one thing; `None`: it
+/// does not.
+pub fn difference(before: &str, now: &str) -> Option<String> {
+    drifts(before, now).first().map(Drift::to_string)
 }
 
 /// FNV-1a as hexadecimal digits: stable across versions and platforms, which the standard hasher does

@@ -248,14 +248,16 @@ pub fn same_mapping(a: &str, b: &str) -> bool {
     a.rsplit('/').next() == b.rsplit('/').next()
 }
 
+/// The fingerprints of the source tables that a target table's fingerprint has, in the order of its feeds.
+pub fn source_fingerprints(text: &str) -> Vec<&str> {
+    let (sources, _) = text.split_once('/').unwrap_or((text, ""));
+    sources.split(',').collect()
+}
+
 /// How the source tables of fingerprint `now` differ from those of `before`, as far as both name one:
 /// index of the first that does, and what it is ([`crate::schema::difference`]).
 pub fn source_difference(before: &str, now: &str) -> Option<(usize, String)> {
-    let sources = |text: &str| {
-        let (sources, _) = text.split_once('/').unwrap_or((text, ""));
-        sources.split(',').map(str::to_owned).collect::<Vec<_>>()
-    };
-    let (before, now) = (sources(before), sources(now));
+    let (before, now) = (source_fingerprints(before), source_fingerprints(now));
     let mut pairs = before.iter().zip(&now).enumerate();
     pairs.find_map(|(at, (before, now))| Some((at, difference(before, now)?)))
 }

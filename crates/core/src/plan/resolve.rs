@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::cascade::{can_be_made, cascades};
 use super::{Cell, Converter, Feed, Pair, Plan, Route, SourceTable, TargetTable, Verdict, key};
 use crate::finding::Finding;
-use crate::mapping::{ColumnPair, Mapping, Operations, TaskOptions};
+use crate::mapping::{ColumnPair, Mapping, OnChange, Operations, TaskOptions};
 use crate::schema::{ForeignKey, TableName, TableSchema, UniqueKey};
 
 /// One mapping with what both systems say of its tables.
@@ -89,7 +89,14 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
     let pairs: Vec<TablePair> = groups.into_iter().flatten().collect();
     let (cascades, more) = cascades(&pairs, &plan);
     plan.cascades = cascades;
-    plan.sources.iter_mut().for_each(SourceTable::narrow);
+    for source in &mut plan.sources {
+        let mut wants = pairs
+            .iter()
+            .filter(|p| p.mapping.source == source.schema.name);
+        source.schema.whole = plan.options.on_changes.add_column != OnChange::Ignore
+            && wants.any(|pair| pair.mapping.columns.is_empty());
+        source.narrow();
+    }
     findings.extend(more);
     Resolution {
         plan: (!findings.iter().any(Finding::refuses)).then_some(plan),

@@ -9,6 +9,7 @@ mod target;
 pub use compare::{Compared, Comparer, Difference, Differs};
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
 pub use source::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits, WireForm,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits,
+    WireForm,
 };
-pub use target::{Applied, Applier, Capabilities, Loader, Sift, Target};
+pub use target::{Alteration, Applied, Applier, Capabilities, Following, Loader, Sift, Target};

@@ -6,7 +6,7 @@ use super::Inspect;
 use crate::change::Transaction;
 use crate::error::Result;
 use crate::finding::Finding;
-use crate::position::{Position, TxId, Visibility};
+use crate::position::{Layout, Position, TxId, Visibility};
 use crate::range::KeyRange;
 use crate::schema::{TableName, TableSchema};
 use crate::value::RowBatch;
@@ -44,6 +44,21 @@ pub struct ChunkSize {
     pub rows: u64,
     /// Bytes of rows.
     pub bytes: u64,
+}
+
+/// Whether the log can be read with a table as it is now, from a place on where it was another
+/// ([`Source::bridge`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bridge {
+    /// It can.
+    Open {
+        /// The layout to be stored for that place: it knows which columns the log does not have yet.
+        layout: Layout,
+        /// For each column that came, the encoded cell that it has in all rows that were there by then.
+        fills: Vec<Vec<u8>>,
+    },
+    /// It cannot, and why: rows became what the log does not say.
+    Closed(String),
 }
 
 /// A system changes are read from. It takes no table lock and writes nothing to the source.
@@ -117,8 +132,10 @@ pub trait Source: Inspect {
     /// Committed transactions after `from` that touch `tables`, in commit order. A table given needs
     /// not have all its columns, but its primary key; rows have one cell for each column given. Its
     /// layout, if it has one, is that at `from`. A change of a definition that leaves all that alone is
-    /// passed over, with a [`crate::change::SchemaChange`] if the layout is another; at any other the
-    /// stream ends with a `Schema` error, before it or before its first row. Other transactions, and
+    /// passed over, with a [`crate::change::SchemaChange`] if the layout is another; so is one that a
+    /// [`Source::bridge`] leads over. At any other the stream ends with a `Schema` error, before it or
+    /// before its first row, and at a column that comes if the table is [`TableSchema::whole`], unless
+    /// it was gone again when the stream was opened. Other transactions, and
     /// times without changes, come as empty transactions often enough that the position follows
     /// the log's end within about a second. `PositionLost` if the log no longer reaches back.
     async fn stream(
@@ -127,6 +144,21 @@ pub trait Source: Inspect {
         tables: &[TableSchema],
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)>;
+
+    /// Whether changes of `table`, described now, can be read from the place of the layout `then` on
+    /// (`None`: none is stored). By then its columns `added` (indexes) had not been there, and its
+    /// columns `retyped` had been of the types given (as the system writes them). Columns that went
+    /// are of no account.
+    async fn bridge(
+        &self,
+        table: &TableSchema,
+        then: Option<&Layout>,
+        added: &[usize],
+        retyped: &[(usize, String)],
+    ) -> Result<Bridge> {
+        let _ = (table, then, added, retyped);
+        Ok(Bridge::Closed("this source cannot tell".to_owned()))
+    }
 
     /// Removes every trace of the task from the source. Repeatable.
     async fn release(&self) -> Result<()>;

@@ -13,7 +13,7 @@ use crate::mapping::{ColumnPair, ExistingRows};
 use crate::plan::Plan;
 use crate::position::{Layout, Position};
 use crate::quarantine::Held;
-use crate::schema::{TableName, TableSchema};
+use crate::schema::{ColumnSchema, TableName, TableSchema};
 use crate::value::RowBatch;
 
 /// What a target can do.
@@ -26,6 +26,33 @@ pub struct Capabilities {
     /// A row that is inserted with a key that equals another row's, but in other bytes, is refused; otherwise
     /// it overwrites that one.
     pub refuses_equal_keys: bool,
+}
+
+/// A step by which a target table follows its source table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Alteration {
+    /// A column comes. Rows that are there get the value `fill`, an encoded cell of the column's type.
+    Add {
+        /// The column, as [`Target::propose`] gives it.
+        column: ColumnSchema,
+        /// Its value in the rows that are there.
+        fill: Vec<u8>,
+    },
+    /// A column gets another type, that holds every value of its own.
+    Retype(ColumnSchema),
+    /// A column goes.
+    Drop(String),
+}
+
+/// What is to be done at a target so that tables of a task follow their source tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Following {
+    /// Statements that alter target tables.
+    pub statements: Vec<String>,
+    /// Source tables and how their rows lie in the log at the stored position from now on.
+    pub layouts: Vec<(TableName, Layout)>,
+    /// Target tables and their new fingerprints.
+    pub fingerprints: Vec<(TableName, String)>,
 }
 
 /// A system changes are written to.
@@ -113,6 +140,28 @@ pub trait Target: Inspect {
     /// changes, values or rows, and are loaded again when they are (back) in the plan.
     /// The position stays. Says whether there were any; the plan has to be made again then.
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
+
+    /// What the target has of a task, without becoming its owner; `None`: it does not know the task.
+    async fn stored(&self, task: &TaskKey) -> Result<Option<Checkpoint>> {
+        let _ = task;
+        Ok(None)
+    }
+
+    /// The statements that take these steps at a table; `Err`: why one cannot be taken.
+    fn alter(
+        &self,
+        table: &TableName,
+        steps: &[Alteration],
+    ) -> std::result::Result<Vec<String>, String> {
+        let _ = (table, steps);
+        Err("this target cannot alter tables".to_owned())
+    }
+
+    /// Does it. Whatever crashes in between, doing it again ends in the same.
+    async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()> {
+        let _ = (task, following);
+        Err(Error::bug("a target that cannot follow was asked to"))
+    }
 
     /// What lies in quarantine for the task, in the order of the numbers; the changes themselves only if
     /// asked for. None if the target does not know the task.
