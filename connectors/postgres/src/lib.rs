@@ -2,9 +2,11 @@
 //! target: bulk load by `COPY BINARY`, exactly-once apply with the checkpoint in the same
 //! transaction.
 
+mod bridge;
 mod check;
 mod config;
 pub mod error;
+mod layout;
 mod literal;
 mod position;
 mod schema;

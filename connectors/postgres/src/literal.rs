@@ -36,6 +36,32 @@ pub(crate) fn of(cell: CellRef<'_>) -> Option<String> {
     })
 }
 
+/// A constant as a column's default writes it, to be followed by the column's type; `None` for kinds that are
+/// not built.
+pub(crate) fn constant(cell: CellRef<'_>) -> Option<String> {
+    let text = match cell {
+        CellRef::Null => return Some("NULL".to_owned()),
+        CellRef::Bool(v) => v.to_string(),
+        CellRef::I64(v) => v.to_string(),
+        CellRef::U64(v) => v.to_string(),
+        CellRef::F32(v) if v.is_finite() => v.to_string(),
+        CellRef::F64(v) if v.is_finite() => v.to_string(),
+        CellRef::Decimal(v) => v.to_string(),
+        CellRef::Text(v) | CellRef::Json(v) | CellRef::Other(v) => v.to_owned(),
+        CellRef::Time(v @ 0..) => clock(v),
+        CellRef::Bytes(_)
+        | CellRef::Date(_)
+        | CellRef::Timestamp(..)
+        | CellRef::Instant(_)
+        | CellRef::Uuid(_) => return of(cell),
+        _ => return None,
+    };
+    (!text.contains('\0')).then(|| {
+        let text = text.replace('\\', "\\\\").replace('\'', "''");
+        format!("E'{text}'")
+    })
+}
+
 fn infinity(date: Date) -> Option<&'static str> {
     match date {
         Date::INFINITY => Some("infinity"),
@@ -87,5 +113,24 @@ mod tests {
             assert_eq!(of(cell).as_deref(), Some(expected));
         }
         assert_eq!(of(CellRef::Text("a")), None);
+    }
+
+    #[test]
+    fn constants_of_most_kinds_are_written() {
+        for (cell, expected) in [
+            (CellRef::Null, Some("NULL")),
+            (CellRef::Bool(true), Some("E'true'")),
+            (CellRef::I64(-7), Some("E'-7'")),
+            (CellRef::Text("it's \\n"), Some("E'it''s \\\\n'")),
+            (CellRef::Text("\0"), None),
+            (CellRef::Time(3_723_000_001), Some("E'01:02:03.000001'")),
+            (
+                CellRef::Uuid([1; 16]),
+                Some("'01010101010101010101010101010101'::uuid"),
+            ),
+            (CellRef::F64(f64::NAN), None),
+        ] {
+            assert_eq!(constant(cell).as_deref(), expected);
+        }
     }
 }

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Gate, Inspect, Source,
-    StreamLimits,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Gate, Inspect,
+    Source, StreamLimits,
 };
-use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::Mutex;
@@ -23,7 +23,7 @@ use crate::schema::{Keys, quote};
 use crate::slot;
 use crate::wire::connection::{Connection, Purpose};
 use crate::wire::replication::Lsn;
-use crate::{check, schema, snapshot, split, stream};
+use crate::{bridge, check, layout, schema, snapshot, split, stream};
 
 /// How long a slot's creation may wait for running transactions, before it is said who they are.
 const SLOT_WAIT: Duration = Duration::from_secs(10);
@@ -360,7 +360,20 @@ impl Inspect for PostgresSource {
                     true => schema::stored(client, table).await?,
                     false => Vec::new(),
                 };
-                out.push(schema::in_the_log(found, &logged));
+                // It may be gone by now.
+                let Ok(oid) = slot::oid(client, table).await else {
+                    continue;
+                };
+                let found = schema::in_the_log(found, &logged);
+                let present = layout::Layout {
+                    files: files(client, oid).await?,
+                    columns: found.columns.iter().map(|c| c.name.clone()).collect(),
+                    young: Vec::new(),
+                };
+                out.push(TableSchema {
+                    layout: Some(present.stored()),
+                    ..found
+                });
             }
             Ok(out)
         })
@@ -463,6 +476,18 @@ impl Source for PostgresSource {
 
     fn reached(&self, at: &Position, mark: &Position) -> Result<bool> {
         Ok(Place::of_position(at)?.lsn >= Place::of_position(mark)?.lsn)
+    }
+
+    async fn bridge(
+        &self,
+        table: &TableSchema,
+        then: Option<&Layout>,
+        added: &[usize],
+        retyped: &[(usize, String)],
+    ) -> Result<Bridge> {
+        let connection = connect_source(&self.config).await?;
+        let bridged = bridge::bridge(&connection.client, table, then, added, retyped).await;
+        bridged.map_err(|error| error.at(Side::Source))
     }
 
     async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {

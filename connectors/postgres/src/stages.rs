@@ -18,7 +18,7 @@ use crate::stream::relation::Known;
 use crate::target::bulk;
 use crate::target::encode::RowEncoder;
 use crate::wire::cells::Form;
-use crate::wire::replication::{Incoming, incoming};
+use crate::wire::replication::{Incoming, Lsn, incoming};
 
 /// What the stream's messages call their one table.
 pub const TABLE: u32 = 5;
@@ -45,6 +45,7 @@ impl Decoder {
         let known = Known::new(table, TABLE, &attributes(table, types))?;
         Ok(Decoder(Assembly::new(
             vec![known],
+            Lsn::default(),
             Place::default(),
             limits,
         )))

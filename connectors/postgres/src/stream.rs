@@ -109,6 +109,8 @@ pub(crate) async fn open(
     })?;
     slot.fits(&source.name, &config.database, &place)?;
     covered(client, source, tables).await?;
+    // Before: what is not seen in a table may come behind this place only.
+    let asked = source::end_of_log(client).await?;
     let known = known(client, tables).await?;
     let name = slot::session_name(&config.application_name, "stream");
     let mut session = Connection::open(config, &name, Purpose::Replication).await?;
@@ -141,7 +143,7 @@ pub(crate) async fn open(
         incoming,
         pid,
         feedback,
-        assembly: Assembly::new(known, place, limits),
+        assembly: Assembly::new(known, asked, place, limits),
         last_empty: Instant::now(),
         pace: Pace::new(),
     };

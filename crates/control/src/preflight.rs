@@ -1,14 +1,16 @@
 //! Before a task runs: everything there is to say about it, all at once.
 
+mod drift;
+
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
 use thalweg_core::plan::{Pair, Plan, TablePair, join_proposals, resolve};
-use thalweg_core::ports::{Source, Target};
+use thalweg_core::ports::{Following, Source, Target};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Result, Side};
 
-use crate::model::{PlannedColumn, PlannedTable};
+use crate::model::{Paused, PlannedColumn, PlannedTable};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -23,6 +25,12 @@ pub struct Preflight {
     pub findings: Vec<Finding>,
     /// The end at which the first refusing finding arose.
     pub refused_at: Option<Side>,
+    /// What is to be done at the target before the plan holds; the plan is to be made anew then.
+    pub following: Option<Following>,
+    /// Tables that leave the task, by their mappings, and why.
+    pub paused: Vec<(String, Paused)>,
+    /// Target tables of which it is to be verified whether they still are as their source tables.
+    pub doubted: Vec<TableName>,
 }
 
 impl Preflight {
@@ -94,6 +102,10 @@ pub async fn preflight(
         // The plan would complain of tables it was not shown.
         return Ok(out);
     }
+    let mut drifted = drift::look((source, target), key, &mut pairs, options).await?;
+    out.add(Side::Source, std::mem::take(&mut drifted.findings));
+    out.paused = std::mem::take(&mut drifted.paused);
+    out.doubted = std::mem::take(&mut drifted.doubted);
     join_proposals(&mut pairs, options);
     out.tables = pairs.iter().map(planned).collect();
     let resolution = resolve(pairs, operations, options.clone());
@@ -101,10 +113,14 @@ pub async fn preflight(
     let Some(plan) = resolution.plan else {
         return Ok(out);
     };
-    out.add(
-        Side::Target,
-        target.check(key, &plan).await.map_err(at_target)?,
-    );
+    match drifted.followed.is_empty() {
+        // What it would find is another thing once the target has followed.
+        false => out.following = Some(drifted.following(&plan)),
+        true => out.add(
+            Side::Target,
+            target.check(key, &plan).await.map_err(at_target)?,
+        ),
+    }
     if out.refused_at.is_none() {
         out.plan = Some(plan.clone());
     }

@@ -8,12 +8,13 @@ pub(crate) use verification::{
 
 use serde_json::{Map, Value, json};
 use thalweg_core::mapping::{
-    CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions, UnfitValues,
+    CreateTables, ExistingRows, ForeignKeys, OnBadRow, OnChange, OnChanges, TaskOptions,
+    UnfitValues,
 };
 use thalweg_core::ports::{TlsMode, TlsOptions};
 
 use crate::error::{Error, Result};
-use crate::model::{ColumnInfo, ColumnLink, DataSourceOptions};
+use crate::model::{ColumnInfo, ColumnLink, DataSourceOptions, Paused};
 
 fn parse(text: &str) -> Result<Value> {
     serde_json::from_str(text).map_err(Error::internal)
@@ -39,6 +40,10 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
             OnBadRow::Quarantine => "quarantine",
         },
         "quarantine_max": options.quarantine_max,
+        "on_add_column": on_change(options.on_changes.add_column),
+        "on_drop_column": on_change(options.on_changes.drop_column),
+        "on_retype_column": on_change(options.on_changes.retype_column),
+        "on_other_change": on_change(options.on_changes.other),
         "unfit_values": match options.unfit_values {
             UnfitValues::Stop => "stop",
             UnfitValues::Null => "null",
@@ -77,6 +82,19 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
             _ => OnBadRow::Stop,
         },
         quarantine_max: number("quarantine_max").unwrap_or(defaults.quarantine_max),
+        on_changes: {
+            let chosen = |key: &str, default: OnChange| {
+                let found = ON_CHANGE.iter().find(|(_, known)| *known == word(key));
+                found.map_or(default, |(chosen, _)| *chosen)
+            };
+            let defaults = OnChanges::default();
+            OnChanges {
+                add_column: chosen("on_add_column", defaults.add_column),
+                drop_column: chosen("on_drop_column", defaults.drop_column),
+                retype_column: chosen("on_retype_column", defaults.retype_column),
+                other: chosen("on_other_change", defaults.other),
+            }
+        },
         unfit_values: match word("unfit_values") {
             "null" => UnfitValues::Null,
             "nearest" => UnfitValues::Nearest,
@@ -95,6 +113,32 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
         chunk_rows: number("chunk_rows").unwrap_or(defaults.chunk_rows),
         row_bytes_max: number("row_bytes_max").unwrap_or(defaults.row_bytes_max),
         verify_rows_per_second: number("verify_rows_per_second"),
+    })
+}
+
+const ON_CHANGE: [(OnChange, &str); 4] = [
+    (OnChange::Follow, "follow"),
+    (OnChange::Ignore, "ignore"),
+    (OnChange::Pause, "pause"),
+    (OnChange::Stop, "stop"),
+];
+
+fn on_change(value: OnChange) -> &'static str {
+    let found = ON_CHANGE.iter().find(|(known, _)| *known == value);
+    found.map_or("", |(_, word)| word)
+}
+
+pub(crate) fn paused_write(paused: &Paused) -> String {
+    json!({ "reason": paused.reason, "fix": paused.fix, "since_ms": paused.since_ms }).to_string()
+}
+
+pub(crate) fn paused_read(text: &str) -> Result<Paused> {
+    let value = parse(text)?;
+    let word = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
+    Ok(Paused {
+        reason: word("reason").to_owned(),
+        fix: word("fix").to_owned(),
+        since_ms: value.get("since_ms").and_then(Value::as_i64).unwrap_or(0),
     })
 }
 
@@ -203,6 +247,12 @@ mod tests {
             on_bad_row: OnBadRow::Quarantine,
             quarantine_max: 77,
             unfit_values: UnfitValues::Nearest,
+            on_changes: OnChanges {
+                add_column: OnChange::Ignore,
+                drop_column: OnChange::Follow,
+                retype_column: OnChange::Stop,
+                other: OnChange::Stop,
+            },
             row_owner: [("a.b".to_owned(), "c \"d".to_owned())].into(),
             workers: 7,
             chunk_rows: 5_000,

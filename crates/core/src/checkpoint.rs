@@ -93,6 +93,28 @@ pub struct Checkpoint {
     /// order.
     pub layouts: Vec<(TableName, Layout)>,
 }
+/// What can be said of a stored state without becoming its owner.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// Where the stream resumes.
+    pub applied: Option<Position>,
+    /// Its tables but those that are to be loaded anyway, in no particular order.
+    pub tables: Vec<Outlined>,
+    /// As [`Checkpoint::layouts`].
+    pub layouts: Vec<(TableName, Layout)>,
+}
+
+/// One target table of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outlined {
+    /// The target table.
+    pub target: TableName,
+    /// As [`TableCheckpoint::fingerprint`].
+    pub fingerprint: String,
+    /// Whether it is Live; otherwise it is being loaded.
+    pub live: bool,
+}
+
 /// The checkpoint at the target is not that of this owner: what to say and do.
 pub fn fenced(task: &TaskKey) -> Error {
     Error::new(

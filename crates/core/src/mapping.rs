@@ -103,6 +103,17 @@ pub enum OnChange {
     Stop,
 }
 
+impl OnChange {
+    /// The same, where the target cannot follow and the change cannot be ignored.
+    #[must_use]
+    pub fn halting(self) -> Self {
+        match self {
+            OnChange::Stop => OnChange::Stop,
+            OnChange::Follow | OnChange::Ignore | OnChange::Pause => OnChange::Pause,
+        }
+    }
+}
+
 /// What happens with each kind of change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct OnChanges {

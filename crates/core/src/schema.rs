@@ -316,6 +316,16 @@ impl TableSchema {
         self.columns.iter().find(|c| c.name == name)
     }
 
+    /// Without the columns that `keep` does not want and that are not of the primary key.
+    #[must_use]
+    pub fn with_columns(mut self, keep: impl Fn(&str) -> bool) -> Self {
+        let columns = self.columns.iter().enumerate();
+        let kept = columns.filter(|(at, c)| self.primary_key.contains(at) || keep(&c.name));
+        let kept: Vec<usize> = kept.map(|(at, _)| at).collect();
+        self.narrow(&kept);
+        self
+    }
+
     /// Leaves only these columns, given as indexes in rising order; whatever names others goes with
     /// them. The primary key has to be among them.
     pub(crate) fn narrow(&mut self, columns: &[usize]) {

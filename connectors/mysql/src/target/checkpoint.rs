@@ -26,7 +26,7 @@ use std::time::Duration;
 use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
 use thalweg_core::checkpoint::{
-    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+    Checkpoint, Epoch, LoadedChunk, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
 };
 use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::position::Position;
@@ -145,6 +145,38 @@ pub(super) async fn claim(session: &mut Session, task: &TaskKey) -> Result<Check
     let claimed = claimed?;
     released?;
     Ok(claimed)
+}
+
+/// What the target has of a task, without becoming its owner; `None`: it does not know the task.
+pub(super) async fn outline(session: &mut Session, task: &TaskKey) -> Result<Option<Outline>> {
+    let Some(place) = find(session, task).await? else {
+        return Ok(None);
+    };
+    let applied = format!(
+        "SELECT applied FROM {} WHERE server = ? AND task = ?",
+        place.checkpoint()
+    );
+    let key = (&task.server, &task.task);
+    let row: Option<Vec<Option<String>>> = gone_is_none(session.conn().exec(applied, key).await)?;
+    let Some(Some(applied)) = row.map(|rows| rows.into_iter().next()) else {
+        return Ok(None);
+    };
+    let known = known(session, &place, task).await?.into_iter();
+    let outlined = |(target, phase, fingerprint, _): Known| Outlined {
+        target,
+        fingerprint,
+        live: phase == "live",
+    };
+    let tables = known.filter(|(_, phase, ..)| phase != "waiting");
+    let tables = tables.map(outlined).collect();
+    let layouts = layouts::read(session, &place, task).await;
+    let outline = Outline {
+        applied: applied.map(Position::new),
+        tables,
+        layouts: gone_is_none(layouts)?.unwrap_or_default(),
+    };
+    session.run("COMMIT").await?;
+    Ok(Some(outline))
 }
 
 type TableRow = (
@@ -316,6 +348,23 @@ pub(super) async fn unnote_relations(
     );
     session.exec(&forget, (&task.server, &task.task)).await?;
     session.run("COMMIT").await
+}
+
+/// Forgets which table was loaded, as it is about to be altered, in the open transaction.
+pub(super) async fn unnote_relation(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    let forget = format!(
+        "UPDATE {} SET relation = NULL WHERE server = ? AND task = ? AND target_schema = ? \
+         AND target_table = ?",
+        place.tables()
+    );
+    let key = (&task.server, &task.task, &table.schema, &table.name);
+    session.exec(&forget, key).await?;
+    Ok(())
 }
 
 /// Notes the present table as the one that was loaded.

@@ -1,5 +1,6 @@
 //! MariaDB as a target (and MySQL, unproven).
 
+mod altering;
 mod applier;
 mod bulk;
 mod check;
@@ -31,12 +32,13 @@ mod table;
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
-    Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
+    Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
+    Target,
 };
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{TableName, TableSchema};
@@ -239,6 +241,25 @@ impl Target for MySqlTarget {
 
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
         self.with(async |session| checkpoint::set_aside(session, task, plan).await)
+            .await
+    }
+
+    async fn outline(&self, task: &TaskKey) -> Result<Option<Outline>> {
+        self.with(async |session| checkpoint::outline(session, task).await)
+            .await
+    }
+
+    fn alter(
+        &self,
+        table: &TableName,
+        steps: &[Alteration],
+    ) -> std::result::Result<Vec<String>, String> {
+        let flavor = self.flavor.get().copied().unwrap_or(Flavor::DEFAULT);
+        altering::statements(table, steps, flavor)
+    }
+
+    async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()> {
+        self.with(async |session| altering::follow(session, task, following).await)
             .await
     }
 

@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use rustc_hash::FxHashMap;
-use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
+use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, SchemaChange, Transaction};
 use thalweg_core::ports::StreamLimits;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
@@ -19,7 +19,7 @@ use super::unreadable;
 use crate::position::{self, Place};
 use crate::wire::Malformed;
 use crate::wire::cells;
-use crate::wire::pgoutput::{self, Ended, Message, Old};
+use crate::wire::pgoutput::{self, Ended, Message, Old, Relation};
 use crate::wire::replication::{EPOCH_MICROS, Lsn};
 
 /// Bytes kept of transactions in progress.
@@ -28,6 +28,8 @@ const HELD_BYTES_MAX: usize = 64 << 20;
 /// A transaction being read.
 struct Open {
     xid: u32,
+    /// Where its commit record begins.
+    at: Lsn,
     parts: bool,
 }
 
@@ -47,7 +49,11 @@ pub(crate) struct Assembly {
     limits: StreamLimits,
     known: Vec<Known>,
     names: HashMap<TableName, usize>,
+    /// The end of the log when the tables were asked about.
+    asked: Lsn,
     relations: Relations,
+    /// What the open transaction has shown of tables.
+    schema: Vec<SchemaChange>,
     reader: cells::Reader,
     place: Place,
     open: Option<Open>,
@@ -62,13 +68,16 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
-    pub(crate) fn new(known: Vec<Known>, place: Place, limits: StreamLimits) -> Self {
+    /// Goes on at `place`. The tables are as they were known when the log ended at `asked`.
+    pub(crate) fn new(known: Vec<Known>, asked: Lsn, place: Place, limits: StreamLimits) -> Self {
         let names = known.iter().enumerate();
         Assembly {
             limits,
             names: names.map(|(i, k)| (k.schema.name.clone(), i)).collect(),
             known,
+            asked,
             relations: Relations::default(),
+            schema: Vec::new(),
             reader: cells::Reader::new(limits.row_bytes_max),
             place,
             open: None,
@@ -136,11 +145,15 @@ impl Assembly {
         self.log_bytes += u64::try_from(body.len()).unwrap_or(0);
         let (subxid, message) = pgoutput::parse(body, self.stretch.is_some())?;
         match message {
-            Message::Begin { xid, .. } => {
+            Message::Begin { xid, commit, .. } => {
                 if self.open.is_some() || self.stretch.is_some() {
                     return Err(Malformed("a transaction begins inside another").into());
                 }
-                self.open = Some(Open { xid, parts: false });
+                self.open = Some(Open {
+                    xid,
+                    at: commit,
+                    parts: false,
+                });
                 Ok(())
             }
             Message::Commit(ended) => {
@@ -210,8 +223,13 @@ impl Assembly {
             _ => (&mut self.relations, None, &mut self.changes),
         };
         if let Message::Relation(relation) = message {
-            let captured = relation::compare(&relation, known, &self.names)?;
+            let news = self.open.as_ref().is_none_or(|open| open.at >= self.asked);
+            let captured = relation::compare(&relation, known, &self.names, news)?;
+            let table = captured.as_ref().map(|captured| captured.table);
             relations.insert(relation.id, captured);
+            if let Some(table) = table.filter(|_| self.stretch.is_none()) {
+                self.shown(table, &relation);
+            }
             return Ok(());
         }
         let mut rows = Rows {
@@ -240,6 +258,28 @@ impl Assembly {
         }
     }
 
+    /// A table of ours was described as it is from here on. Columns that were young are there for good.
+    fn shown(&mut self, table: usize, relation: &Relation<'_>) {
+        let Some(known) = self.known.get_mut(table) else {
+            return;
+        };
+        let names = || relation.columns.iter().map(|column| column.name);
+        let layout = &mut known.layout;
+        // What nobody asks about is not remembered.
+        if known.schema.layout.is_none() || names().eq(layout.columns.iter().map(String::as_str)) {
+            return;
+        }
+        layout.columns = names().map(str::to_owned).collect();
+        layout
+            .young
+            .retain(|(young, _)| names().all(|name| name != young));
+        self.schema.retain(|change| change.table != table);
+        self.schema.push(SchemaChange {
+            table,
+            layout: layout.stored(),
+        });
+    }
+
     fn commit(&mut self, open: Open, ended: Ended) {
         self.step(ended.end);
         if self.changes.changes.is_empty() && !open.parts {
@@ -254,10 +294,14 @@ impl Assembly {
     }
 
     fn hand_out(&mut self, xid: u32, commit: Option<Commit>) {
+        let schema = match commit {
+            Some(_) => std::mem::take(&mut self.schema),
+            None => Vec::new(),
+        };
         self.ready.push_back(Transaction {
             id: position::tx(xid),
             changes: self.changes.take(),
-            schema: Vec::new(),
+            schema,
             commit,
             log_bytes: std::mem::take(&mut self.log_bytes),
         });
@@ -275,7 +319,8 @@ impl Assembly {
             }
             self.changes = changes;
         }
-        self.commit(Open { xid, parts }, ended);
+        let at = ended.commit;
+        self.commit(Open { xid, at, parts }, ended);
     }
 
     /// Transactions in progress must not take all memory.

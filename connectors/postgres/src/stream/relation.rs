@@ -6,7 +6,8 @@ use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
-use crate::schema::Attribute;
+use crate::layout::Layout;
+use crate::schema::{self, Attribute};
 use crate::wire::Malformed;
 use crate::wire::cells::{Codec, Form, Reader};
 use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
@@ -18,6 +19,8 @@ pub(crate) struct Known {
     oid: u32,
     /// One for each column of the schema.
     pub(super) columns: Vec<KnownColumn>,
+    /// Which columns the log does not have yet where it is read.
+    pub(super) layout: Layout,
 }
 
 /// How a column's values come.
@@ -84,12 +87,35 @@ pub(super) fn other_identity(table: &str) -> Error {
 
 impl Known {
     pub(crate) fn new(schema: &TableSchema, oid: u32, attributes: &[Attribute]) -> Result<Known> {
+        let columns = match_columns(schema, attributes)?;
+        let mut came = attributes.iter().map(|a| &a.column);
+        let came = came.find(|c| !c.generated && schema.column(&c.name).is_none());
+        if let Some(column) = came.filter(|_| schema.whole) {
+            return Err(changed(&schema.name, &came_now(&column.name)));
+        }
+        let layout = match &schema.layout {
+            None => Layout::default(),
+            Some(stored) => Layout::parse(stored).ok_or_else(|| {
+                Error::schema(format!(
+                    "this version does not understand what is stored of the columns of {}",
+                    schema.name
+                ))
+                .with_hint("reset the task, so that it loads again")
+                .at(Side::Source)
+            })?,
+        };
         Ok(Known {
-            columns: match_columns(schema, attributes)?,
+            columns,
             oid,
+            layout,
             schema: schema.clone(),
         })
     }
+}
+
+/// How a table has changed that has a column more.
+fn came_now(column: &str) -> String {
+    format!("column {column} came")
 }
 
 /// A table of ours in the stream, in its present form.
@@ -100,6 +126,8 @@ pub(super) struct Captured {
     full: bool,
     /// For each column as it is sent, if it is one of ours.
     columns: Vec<Option<Column>>,
+    /// What those of our columns are that are not sent yet. They come last.
+    pub(super) fills: Vec<Vec<u8>>,
 }
 
 /// A row that its table's replica identity does not explain.
@@ -126,11 +154,14 @@ pub(super) enum Which {
     Key,
 }
 
-/// Compares a table with what is known of it; `None`: it is not one of ours.
+/// Compares a table with what is known of it; `None`: it is not one of ours. `news`: the place that is
+/// read lies behind the one at which the tables were asked about, so that a column that is not known
+/// is a new one. Otherwise it is gone by now.
 pub(super) fn compare(
     relation: &Relation<'_>,
     known: &[Known],
     names: &HashMap<TableName, usize>,
+    news: bool,
 ) -> Result<Option<Captured>> {
     let schema = match relation.schema {
         "" => "pg_catalog",
@@ -153,12 +184,17 @@ pub(super) fn compare(
     for column in &relation.columns {
         columns.push(match next {
             Some((index, (ours, how))) if ours.name == column.name => {
-                if (how.ty, how.typmod) != (column.ty, column.typmod) {
+                let codec = match (how.ty, how.typmod) == (column.ty, column.typmod) {
+                    true => Some(how.codec),
+                    // Of before it was made wider.
+                    false => schema::widened((column.ty, column.typmod), (how.ty, how.typmod)),
+                };
+                let Some(codec) = codec else {
                     return Err(changed(
                         &name,
                         &format!("column {} has another type than {}", ours.name, ours.native),
                     ));
-                }
+                };
                 let identifies = match &known.schema.old_image {
                     None => true,
                     Some(image) => image.contains(&index),
@@ -174,25 +210,36 @@ pub(super) fn compare(
                 }
                 next = wanted.next();
                 Some(Column {
-                    codec: how.codec,
+                    codec,
                     key: column.key,
                     required: !ours.nullable,
                 })
             }
             // Columns keep their order: the one that should come first was dropped.
             Some(_) if known.schema.column(column.name).is_some() => break,
+            _ if known.schema.whole && news && known.schema.column(column.name).is_none() => {
+                return Err(changed(&name, &came_now(column.name)));
+            }
             _ => None,
         });
     }
-    if let Some((_, (ours, _))) = next {
+    let mut fills = Vec::new();
+    while let Some((_, (ours, _))) = next {
         let again = relation.columns.iter().any(|c| c.name == ours.name);
-        let how = if again { "was made anew" } else { "is gone" };
-        return Err(changed(&name, &format!("column {} {how}", ours.name)));
+        match known.layout.fill(&ours.name) {
+            Some(fill) if !again => fills.push(fill.to_vec()),
+            _ => {
+                let how = if again { "was made anew" } else { "is gone" };
+                return Err(changed(&name, &format!("column {} {how}", ours.name)));
+            }
+        }
+        next = wanted.next();
     }
     Ok(Some(Captured {
         table,
         full: relation.identity == b'f',
         columns,
+        fills,
     }))
 }
 
@@ -243,6 +290,12 @@ impl Captured {
                 }
             }
             place += 1;
+        }
+        for fill in &self.fills {
+            match which {
+                Which::Key => rows.push(CellRef::Absent),
+                Which::New | Which::Old => rows.push_raw(fill),
+            }
         }
         Ok(rows.end_row())
     }

@@ -139,7 +139,12 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         );
         let rows = one.client.query(&sql, &[]).await.unwrap();
         let known = Known::new(&table, oid, &attributes).unwrap();
-        let mut assembly = Assembly::new(vec![known], Place::default(), LIMITS);
+        let mut assembly = Assembly::new(
+            vec![known],
+            replication::Lsn::default(),
+            Place::default(),
+            LIMITS,
+        );
         let mut out = Vec::new();
         for row in &rows {
             let message: &[u8] = row.get(0);
@@ -426,7 +431,12 @@ fn no_message_is_too_strange() {
     } {
         let (schema, attributes) = table();
         let known = Known::new(&schema, TABLE, &attributes).unwrap();
-        let mut assembly = Assembly::new(vec![known], Place::default(), LIMITS);
+        let mut assembly = Assembly::new(
+            vec![known],
+            replication::Lsn::default(),
+            Place::default(),
+            LIMITS,
+        );
         let list = &lists[dice.roll(2)];
         let mut bytes = 0;
         for message in list {

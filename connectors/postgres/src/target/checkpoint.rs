@@ -22,13 +22,14 @@
 use std::collections::BTreeMap;
 
 use thalweg_core::checkpoint::{
-    Checkpoint, Epoch, LoadedChunk, TableCheckpoint, TablePhase, TaskKey,
+    Checkpoint, Epoch, LoadedChunk, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
 };
 use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Transaction};
 
 use super::{layouts, ledger, quarantine, side};
@@ -190,6 +191,39 @@ async fn claim_once(
     }))
 }
 
+/// What the target has of a task, without becoming its owner; `None`: it does not know the task.
+pub(super) async fn outline(client: &mut Client, task: &TaskKey) -> Result<Option<Outline>> {
+    let transaction = client.transaction().await.map_err(convert)?;
+    match read_outline(&transaction, task).await {
+        Ok(outline) => Ok(outline),
+        Err(error) if is_gone(&error) => Ok(None),
+        Err(error) => Err(convert(error)),
+    }
+}
+
+async fn read_outline(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+) -> std::result::Result<Option<Outline>, tokio_postgres::Error> {
+    let applied = "SELECT applied FROM thalweg.checkpoint WHERE server = $1 AND task = $2";
+    let key: [&(dyn ToSql + Sync); 2] = [&task.server, &task.task];
+    let Some(row) = transaction.query_opt(applied, &key).await? else {
+        return Ok(None);
+    };
+    let known = known(transaction, task).await?.into_iter();
+    let known = known.filter(|(_, phase, _)| phase != "waiting");
+    let outlined = |(target, phase, fingerprint): (TableName, String, String)| Outlined {
+        target,
+        fingerprint,
+        live: phase == "live",
+    };
+    Ok(Some(Outline {
+        applied: row.get::<_, Option<String>>(0).map(Position::new),
+        tables: known.map(outlined).collect(),
+        layouts: layouts::read(transaction.client(), task).await?,
+    }))
+}
+
 fn is_gone(error: &tokio_postgres::Error) -> bool {
     error.code().is_some_and(|code| {
         *code == SqlState::UNDEFINED_TABLE || *code == SqlState::INVALID_SCHEMA_NAME
@@ -212,9 +246,7 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
         .await
         .map_err(convert)?;
     let all: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
-    wait_for_load(&transaction, task, &all).await?;
-    ledger::drop_waiting(&transaction, task).await?;
-    quarantine::clear_all(&transaction, task, &all).await?;
+    again(&transaction, task, &all).await?;
     transaction.commit().await.map_err(convert)
 }
 
@@ -255,12 +287,21 @@ pub(super) async fn set_aside(client: &mut Client, task: &TaskKey, plan: &Plan) 
         phase != "waiting" && target.is_none_or(other)
     });
     let stale: Vec<TableName> = known.into_iter().map(|(name, ..)| name).collect();
-    wait_for_load(&transaction, task, &stale).await?;
-    ledger::drop_waiting(&transaction, task).await?;
-    quarantine::clear_all(&transaction, task, &stale).await?;
+    again(&transaction, task, &stale).await?;
     quarantine::clear_all(&transaction, task, &lost).await?;
     transaction.commit().await.map_err(convert)?;
     Ok(!lost.is_empty() || !stale.is_empty())
+}
+
+/// Tables are to be loaded again, as they were to be before.
+pub(super) async fn again(
+    transaction: &Transaction<'_>,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    wait_for_load(transaction, task, tables).await?;
+    ledger::drop_waiting(transaction, task).await?;
+    quarantine::clear_all(transaction, task, tables).await
 }
 
 /// Marks tables as never loaded that were dropped since, and gives their names. Foreign keys of ours went with them.

@@ -1,5 +1,6 @@
 //! PostgreSQL as a target.
 
+mod altering;
 mod applier;
 pub(crate) mod bulk;
 mod checkpoint;
@@ -22,12 +23,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TaskKey};
+use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
-    Applier, Capabilities, Comparer, DataSourceConfig, Inspect, Loader, Target,
+    Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
+    Target,
 };
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
@@ -280,6 +282,22 @@ impl Target for PostgresTarget {
 
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
         checkpoint::set_aside(&mut self.connect().await?.client, task, plan).await
+    }
+
+    async fn outline(&self, task: &TaskKey) -> Result<Option<Outline>> {
+        checkpoint::outline(&mut self.connect().await?.client, task).await
+    }
+
+    fn alter(
+        &self,
+        table: &TableName,
+        steps: &[Alteration],
+    ) -> std::result::Result<Vec<String>, String> {
+        altering::statements(table, steps)
+    }
+
+    async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()> {
+        altering::follow(&mut self.connect().await?.client, task, following).await
     }
 
     async fn held(&self, task: &TaskKey, changes: bool) -> Result<Vec<Held>> {

@@ -281,6 +281,8 @@ fn mapping(
         status,
         percent: u8::try_from(percent).unwrap_or(100),
         updated_ms: now_ms(),
+        paused: None,
+        reload: false,
     }
 }
 

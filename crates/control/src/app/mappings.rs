@@ -161,6 +161,8 @@ fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMap
         status,
         percent,
         updated_ms: now_ms(),
+        paused: None,
+        reload: false,
     }
 }
 

@@ -2,9 +2,9 @@
 
 use sqlx::any::AnyRow;
 
-use super::{Catalog, is_taken, number, text};
+use super::{Catalog, flag, is_taken, number, text, text_or_none};
 use crate::error::{Error, Result, Subject};
-use crate::model::{MappingStatus, TableMapping};
+use crate::model::{MappingStatus, Paused, TableMapping};
 use crate::stored;
 
 fn mapping(row: &AnyRow) -> Result<TableMapping> {
@@ -25,6 +25,11 @@ fn mapping(row: &AnyRow) -> Result<TableMapping> {
         status,
         percent: u8::try_from(number(row, "percent")?).unwrap_or(100),
         updated_ms: number(row, "updated_ms")?,
+        paused: match text_or_none(row, "paused")? {
+            Some(paused) => Some(stored::paused_read(&paused)?),
+            None => None,
+        },
+        reload: flag(row, "reload")?,
     })
 }
 
@@ -132,6 +137,56 @@ impl Catalog {
             .fetch_one(&self.reader)
             .await?;
         Ok(super::count(&row, "n")? > 0)
+    }
+
+    /// Pauses tables, each by its mapping, or resumes it (`None`). All or none; `NotFound(Mapping)` if one
+    /// is not there.
+    pub(crate) async fn mappings_pause(
+        &self,
+        task: &str,
+        mappings: &[(String, Option<Paused>)],
+    ) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for (id, paused) in mappings {
+            let done = sqlx::query("UPDATE mapping SET paused = $3 WHERE task = $1 AND id = $2")
+                .bind(task.to_owned())
+                .bind(id.clone())
+                .bind(paused.as_ref().map(stored::paused_write))
+                .execute(&mut *tx)
+                .await?;
+            if done.rows_affected() == 0 {
+                return Err(Error::NotFound(Subject::Mapping));
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Notes that a mapping's table is to be loaded again. `NotFound(Mapping)` if there is none.
+    pub(crate) async fn mapping_reload(&self, task: &str, id: &str) -> Result<()> {
+        let done = sqlx::query("UPDATE mapping SET reload = 1 WHERE task = $1 AND id = $2")
+            .bind(task.to_owned())
+            .bind(id.to_owned())
+            .execute(&self.writer)
+            .await?;
+        match done.rows_affected() {
+            0 => Err(Error::NotFound(Subject::Mapping)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The target knows of the tables that are to be loaded again.
+    pub(crate) async fn mappings_reloaded(&self, task: &str, ids: &[String]) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for id in ids {
+            sqlx::query("UPDATE mapping SET reload = 0 WHERE task = $1 AND id = $2")
+                .bind(task.to_owned())
+                .bind(id.clone())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
     }
 
     /// A run uses them.

@@ -75,7 +75,14 @@ impl Catalog {
             include_str!("migrations/0002_verification.sql").into_sql_str(),
             false,
         );
-        Migrator::with_migrations(vec![start, verification])
+        let tables = Migration::new(
+            3,
+            "tables".into(),
+            MigrationType::Simple,
+            include_str!("migrations/0003_tables.sql").into_sql_str(),
+            false,
+        );
+        Migrator::with_migrations(vec![start, verification, tables])
             .run(&writer)
             .await
             .map_err(Error::internal)?;

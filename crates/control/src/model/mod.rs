@@ -492,6 +492,21 @@ pub struct TableMapping {
     pub percent: u8,
     /// Milliseconds since the Unix epoch.
     pub updated_ms: i64,
+    /// Why its table is left out of the task's runs; `None`: it is not.
+    pub paused: Option<Paused>,
+    /// Whether its table is to be loaded again at the next plan.
+    pub reload: bool,
+}
+
+/// Why a table is left out of its task's runs, until somebody resumes it. It is loaded again then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paused {
+    /// What happened.
+    pub reason: String,
+    /// What to do before it is resumed.
+    pub fix: String,
+    /// Since when, milliseconds since the Unix epoch.
+    pub since_ms: i64,
 }
 
 /// A mapping to be made, or what one is to become.

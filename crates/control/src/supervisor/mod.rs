@@ -48,6 +48,8 @@ pub(crate) struct Supervisor {
 struct Handle {
     name: String,
     stop: CancellationToken,
+    /// Its tables are others by now: it is to be planned again.
+    replan: Arc<Notify>,
     ended: CancellationToken,
     status: watch::Receiver<TaskStatus>,
     /// Per target of the plan: (source table, target table). Empty until there is a plan.
@@ -111,6 +113,13 @@ impl Supervisor {
         if let Some(handle) = handle {
             handle.stop.cancel();
             handle.ended.cancelled().await;
+        }
+    }
+
+    /// Has a running task planned again, because its tables are others by now.
+    pub(crate) fn replan(&self, id: &str) {
+        if let Some(handle) = self.running().get(id) {
+            handle.replan.notify_one();
         }
     }
 
@@ -218,6 +227,7 @@ impl Supervisor {
         let handle = Handle {
             name,
             stop: CancellationToken::new(),
+            replan: Arc::default(),
             ended: CancellationToken::new(),
             status,
             tables,
@@ -230,7 +240,7 @@ impl Supervisor {
             ended: handle.ended.clone(),
         };
         let (stop, orders) = (handle.stop.clone(), handle.orders.clone());
-        let quarantine = handle.quarantine.clone();
+        let (quarantine, replan) = (handle.quarantine.clone(), Arc::clone(&handle.replan));
         self.running().insert(id.clone(), handle);
         runs.spawn(async move {
             let _guard = guard;
@@ -250,6 +260,7 @@ impl Supervisor {
                 ending: self.ending.clone(),
                 task,
                 stop,
+                replan,
                 status: status_in,
                 tables: tables_in,
                 orders,

@@ -10,7 +10,7 @@ use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, Mapping};
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Source, Target};
+use thalweg_core::ports::{Following, Source, Target};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error as CoreError, Kind, Side};
 use thalweg_engine::limits::{Limits, MemoryBudget};
@@ -19,7 +19,7 @@ use thalweg_engine::retry::{Action, action};
 use thalweg_engine::status::{LastError, TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
 use thalweg_engine::verify::Orders;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -41,6 +41,7 @@ pub(super) struct Run {
     pub(super) ending: CancellationToken,
     pub(super) task: StoredTask,
     pub(super) stop: CancellationToken,
+    pub(super) replan: Arc<Notify>,
     pub(super) status: watch::Sender<TaskStatus>,
     pub(super) tables: watch::Sender<Vec<(String, String)>>,
     pub(super) orders: Orders,
@@ -53,7 +54,10 @@ pub(crate) struct Ends {
     pub(crate) key: TaskKey,
     pub(crate) source: Arc<dyn Source>,
     pub(crate) target: Arc<dyn Target>,
+    /// Those of tables that are not paused.
     pub(crate) mappings: Vec<Mapping>,
+    /// Mappings whose tables are to be loaded again, and those target tables.
+    pub(crate) reload: Vec<(String, TableName)>,
 }
 
 impl Run {
@@ -85,44 +89,79 @@ impl Run {
     }
 
     async fn work(&self, record: &mut Record) -> End {
-        let ready = tokio::select! {
-            ready = self.prepare(record) => ready,
-            () = self.stop.cancelled() => return self.stopped(),
-        };
-        let (ends, plan) = match ready {
-            Ok(ready) => ready,
-            Err(failure) => return End::Failed(failure),
-        };
-        let spec = TaskSpec {
-            key: ends.key,
-            plan: Arc::new(plan),
-            source: ends.source,
-            target: ends.target,
-            expects_checkpoint: self.task.begun && !self.task.forget,
-            orders: self.orders.clone(),
-            quarantine: self.quarantine.clone(),
-        };
+        let mut forgets = self.task.forget;
+        let mut expects_checkpoint = self.task.begun && !forgets;
+        let mut last_try = None;
+        loop {
+            let ready = tokio::select! {
+                ready = self.prepare(record, &mut forgets) => ready,
+                () = self.stop.cancelled() => return self.stopped(),
+            };
+            let (ends, plan) = match ready {
+                Ok(ready) => ready,
+                Err(failure) => return End::Failed(failure),
+            };
+            let plan = Arc::new(plan);
+            let spec = TaskSpec {
+                key: ends.key,
+                plan: Arc::clone(&plan),
+                source: ends.source,
+                target: ends.target,
+                expects_checkpoint,
+                orders: self.orders.clone(),
+                quarantine: self.quarantine.clone(),
+            };
+            let streamed = self.stream(spec, record).await;
+            let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
+            expects_checkpoint |= this_try.0.is_some();
+            let error = match streamed {
+                Ok(()) if self.stop.is_cancelled() => return self.stopped(),
+                Ok(()) => {
+                    info!(task = %self.task.shown.id, "task is planned again: its tables are others");
+                    continue;
+                }
+                Err(error) => error,
+            };
+            // A table has changed at the source. A plan of its present form may lead over that; the same
+            // plan at the same place does not.
+            let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
+            if !changed || last_try.as_ref() == Some(&this_try) {
+                return End::Failed(failure(&error, false));
+            }
+            info!(task = %self.task.shown.id, error = %error.chain(), "task is planned again");
+            record
+                .remark(&format!("planned again: {}", error.chain()))
+                .await;
+            last_try = Some(this_try);
+        }
+    }
+
+    /// Runs a plan until it is stopped or is to be made again (`Ok`), or fails.
+    async fn stream(&self, spec: TaskSpec, record: &mut Record) -> thalweg_core::Result<()> {
+        let stop = self.stop.child_token();
         let run = task::run(
             spec,
             Limits::default(),
             self.budget.clone(),
             self.status.clone(),
-            self.stop.clone(),
+            stop.clone(),
         );
+        let replan = async {
+            self.replan.notified().await;
+            stop.cancel();
+            std::future::pending::<()>().await;
+        };
         let too_slow = async {
-            self.stop.cancelled().await;
+            stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
         };
-        let outcome = tokio::select! {
+        tokio::select! {
             outcome = run => outcome,
             () = record.follow(self.status.subscribe()) => Ok(()),
             () = self.verify() => Ok(()),
+            () = replan => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
-        };
-        match outcome {
-            Ok(()) => self.stopped(),
-            Err(error) => End::Failed(failure(&error, false)),
         }
     }
 
@@ -145,12 +184,16 @@ impl Run {
     }
 
     /// Preflight, tried again as long as a system cannot be asked.
-    async fn prepare(&self, record: &mut Record) -> Result<(Ends, Plan), Failure> {
+    async fn prepare(
+        &self,
+        record: &mut Record,
+        forgets: &mut bool,
+    ) -> Result<(Ends, Plan), Failure> {
         let limits = Limits::default();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.try_prepare(record).await {
+            let error = match self.try_prepare(record, forgets).await {
                 Ok(ready) => return ready,
                 Err(error) => error,
             };
@@ -186,13 +229,14 @@ impl Run {
     async fn try_prepare(
         &self,
         record: &mut Record,
+        forgets: &mut bool,
     ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
-        let ends = match self.ends().await {
+        let mut ends = match self.ends().await {
             Ok(ends) => ends,
             Err(error) => return Ok(Err(refused(error.to_string()))),
         };
         let id = &self.task.shown.id;
-        if self.task.forget {
+        if *forgets {
             ends.target
                 .forget(&ends.key)
                 .await
@@ -200,8 +244,40 @@ impl Run {
             if let Err(error) = self.inner.catalog.task_forgotten(id).await {
                 return Ok(Err(refused(error.to_string())));
             }
+            *forgets = false;
+        }
+        if !ends.reload.is_empty() {
+            let following = Following {
+                again: ends.reload.iter().map(|(_, table)| table.clone()).collect(),
+                ..Following::default()
+            };
+            let followed = ends.target.follow(&ends.key, &following).await;
+            followed.map_err(|e| e.at(Side::Target))?;
+            let ids: Vec<_> = ends.reload.iter().map(|(id, _)| id.clone()).collect();
+            if let Err(error) = self.inner.catalog.mappings_reloaded(id, &ids).await {
+                return Ok(Err(refused(error.to_string())));
+            }
         }
         let mut found = self.preflight(&ends).await?;
+        if !found.paused.is_empty() {
+            let since = found.paused.iter();
+            let paused: Vec<_> = since
+                .map(|(id, paused)| (id.clone(), Some(paused.clone())))
+                .collect();
+            record.remark(&listed(&found)).await;
+            if let Err(error) = self.inner.catalog.mappings_pause(id, &paused).await {
+                return Ok(Err(refused(error.to_string())));
+            }
+            let stays = |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
+            ends.mappings.retain(stays);
+        }
+        if let Some(following) = &found.following {
+            info!(task = %id, statements = %following.statements.join("; "), "the target follows");
+            record.remark(&listed(&found)).await;
+            let followed = ends.target.follow(&ends.key, following).await;
+            followed.map_err(|e| e.at(Side::Target))?;
+            found = self.preflight(&ends).await?;
+        }
         if let Some(plan) = &found.plan
             && ends.target.set_aside(&ends.key, plan).await?
         {
@@ -287,17 +363,21 @@ pub(crate) async fn ends(inner: &Inner, task: &StoredTask, server_id: Option<u32
         to.default_schema(&to_config),
     );
     let failed = |e: CoreError| Error::Start(told(&e));
+    let active = stored.iter().filter(|mapping| mapping.paused.is_none());
+    let mappings: Vec<Mapping> = active
+        .map(|mapping| core_mapping(mapping, &schemas))
+        .collect::<Result<_>>()?;
+    let reload = |mapping: &&Mapping| stored.iter().any(|m| m.id == mapping.id && m.reload);
+    let reload = mappings.iter().filter(reload);
     Ok(Ends {
+        reload: reload.map(|m| (m.id.clone(), m.target.clone())).collect(),
         key: TaskKey {
             server: inner.server.clone(),
             task: shown.id.clone(),
         },
         source: from.source(&from_config).map_err(failed)?,
         target: to.target(&to_config).map_err(failed)?,
-        mappings: stored
-            .iter()
-            .map(|mapping| core_mapping(mapping, &schemas))
-            .collect::<Result<_>>()?,
+        mappings,
     })
 }
 
@@ -320,6 +400,13 @@ fn core_mapping(mapping: &TableMapping, schemas: &(String, String)) -> Result<Ma
             })
             .collect(),
     })
+}
+
+/// What a plan reads and writes.
+fn fingerprints(plan: &Plan) -> Vec<String> {
+    (0..plan.targets.len())
+        .map(|target| plan.fingerprint(target))
+        .collect()
 }
 
 /// An error with its fix.

@@ -56,7 +56,14 @@ pub enum Bridge {
         layout: Layout,
         /// For each column that came, the encoded cell that it has in all rows that were there by then.
         fills: Vec<Vec<u8>>,
+        /// Rows were written anew, perhaps with other values in a column that got another type. Whether
+        /// the target's are equal is to be verified.
+        doubt: bool,
+        /// The layout given was one of a bridge over the same columns: what was begun then may be done.
+        begun: bool,
     },
+    /// A column that came was there by then and not read: it is the mapping that became another.
+    Unread,
     /// It cannot, and why: rows became what the log does not say.
     Closed(String),
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{Comparer, Inspect, WireForm};
 use crate::batch::{ApplyBatch, TableCounts, TableOp};
-use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, TaskKey};
+use crate::checkpoint::{Checkpoint, Epoch, LoadedChunk, Outline, TaskKey};
 use crate::error::{Error, Result};
 use crate::finding::Finding;
 use crate::mapping::{ColumnPair, ExistingRows};
@@ -53,6 +53,8 @@ pub struct Following {
     pub layouts: Vec<(TableName, Layout)>,
     /// Target tables and their new fingerprints.
     pub fingerprints: Vec<(TableName, String)>,
+    /// Target tables that are to be loaded again.
+    pub again: Vec<TableName>,
 }
 
 /// A system changes are written to.
@@ -142,26 +144,17 @@ pub trait Target: Inspect {
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool>;
 
     /// What the target has of a task, without becoming its owner; `None`: it does not know the task.
-    async fn stored(&self, task: &TaskKey) -> Result<Option<Checkpoint>> {
-        let _ = task;
-        Ok(None)
-    }
+    async fn outline(&self, task: &TaskKey) -> Result<Option<Outline>>;
 
     /// The statements that take these steps at a table; `Err`: why one cannot be taken.
     fn alter(
         &self,
         table: &TableName,
         steps: &[Alteration],
-    ) -> std::result::Result<Vec<String>, String> {
-        let _ = (table, steps);
-        Err("this target cannot alter tables".to_owned())
-    }
+    ) -> std::result::Result<Vec<String>, String>;
 
     /// Does it. Whatever crashes in between, doing it again ends in the same.
-    async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()> {
-        let _ = (task, following);
-        Err(Error::bug("a target that cannot follow was asked to"))
-    }
+    async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()>;
 
     /// What lies in quarantine for the task, in the order of the numbers; the changes themselves only if
     /// asked for. None if the target does not know the task.

@@ -12,7 +12,7 @@ use thalweg_control::{Error, Result};
 use thalweg_core::Side;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{
-    CreateTables, ExistingRows, ForeignKeys, OnBadRow, TaskOptions, UnfitValues,
+    CreateTables, ExistingRows, ForeignKeys, OnBadRow, OnChange, TaskOptions, UnfitValues,
 };
 use thalweg_core::plan::Verdict;
 use thalweg_core::ports::TlsMode;
@@ -50,6 +50,14 @@ const ON_BAD_ROW: &[(&str, OnBadRow)] = &[
     ("stop", OnBadRow::Stop),
     ("quarantine", OnBadRow::Quarantine),
 ];
+const ON_CHANGE: &[(&str, OnChange)] = &[
+    ("follow", OnChange::Follow),
+    ("ignore", OnChange::Ignore),
+    ("pause", OnChange::Pause),
+    ("stop", OnChange::Stop),
+];
+const ON_OTHER_CHANGE: &[(&str, OnChange)] =
+    &[("pause", OnChange::Pause), ("stop", OnChange::Stop)];
 const UNFIT_VALUES: &[(&str, UnfitValues)] = &[
     ("stop", UnfitValues::Stop),
     ("null", UnfitValues::Null),
@@ -137,6 +145,15 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
         ON_BAD_ROW,
         &mut options.on_bad_row,
     )?;
+    let on = &mut options.on_changes;
+    for (name, words, place) in [
+        ("on_add_column", ON_CHANGE, &mut on.add_column),
+        ("on_drop_column", ON_CHANGE, &mut on.drop_column),
+        ("on_retype_column", ON_CHANGE, &mut on.retype_column),
+        ("on_other_change", ON_OTHER_CHANGE, &mut on.other),
+    ] {
+        choose(&mut fields, name, words, place)?;
+    }
     choose(
         &mut fields,
         "unfit_values",
@@ -239,6 +256,10 @@ pub(super) fn task_options(options: &TaskOptions) -> Value {
         "foreign_keys": word(FOREIGN_KEYS, options.foreign_keys),
         "on_bad_row": word(ON_BAD_ROW, options.on_bad_row),
         "quarantine_max": options.quarantine_max,
+        "on_add_column": word(ON_CHANGE, options.on_changes.add_column),
+        "on_drop_column": word(ON_CHANGE, options.on_changes.drop_column),
+        "on_retype_column": word(ON_CHANGE, options.on_changes.retype_column),
+        "on_other_change": word(ON_OTHER_CHANGE, options.on_changes.other),
         "unfit_values": word(UNFIT_VALUES, options.unfit_values),
         "row_owner": options.row_owner,
         "workers": options.workers,

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, Net, RowOp, TableCounts, TableOp};
-use thalweg_core::checkpoint::{Checkpoint, Epoch, TableCheckpoint, TablePhase, TaskKey};
+use thalweg_core::checkpoint::{
+    Checkpoint, Epoch, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
+};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
-    Applied, Applier, Capabilities, Comparer, Inspect, Loader, Sift, Target,
+    Alteration, Applied, Applier, Capabilities, Comparer, Following, Inspect, Loader, Sift, Target,
 };
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::quarantine::Held;
@@ -369,6 +371,35 @@ impl Target for MemoryTarget {
             held.iter_mut().for_each(|held| held.change.clear());
         }
         Ok(held)
+    }
+
+    async fn outline(&self, _task: &TaskKey) -> Result<Option<Outline>> {
+        self.faults.step()?;
+        let now = self.now();
+        let known = now.checkpoints.into_values();
+        let known = known.filter(|table| table.phase != TablePhase::Waiting);
+        let outlined = |table: TableCheckpoint| Outlined {
+            live: table.phase == TablePhase::Live,
+            target: table.target,
+            fingerprint: table.fingerprint,
+        };
+        Ok(Some(Outline {
+            applied: now.applied,
+            tables: known.map(outlined).collect(),
+            layouts: now.layouts.into_iter().collect(),
+        }))
+    }
+
+    fn alter(
+        &self,
+        _table: &TableName,
+        _steps: &[Alteration],
+    ) -> std::result::Result<Vec<String>, String> {
+        Err("the memory target keeps no schemas".to_owned())
+    }
+
+    async fn follow(&self, _task: &TaskKey, _following: &Following) -> Result<()> {
+        Err(Error::config("the memory target keeps no schemas"))
     }
 
     async fn forget(&self, _task: &TaskKey) -> Result<()> {

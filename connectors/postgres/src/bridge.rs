@@ -1,0 +1,213 @@
+//! From a table as it was at a place of the log to the table as it is now.
+//!
+//! A column that came has, in the rows that were there, the constant that the server keeps for them
+//! (`attmissingval`, <https://www.postgresql.org/docs/17/catalog-pg-attribute.html>) or NULL, as long as
+//! the table was not rewritten since. A statement whose default is computed for each row rewrites it; so do
+//! others, so a rewritten table is asked whether any row has a value there.
+
+use thalweg_core::plan::{Pair, Verdict};
+use thalweg_core::ports::Bridge;
+use thalweg_core::position;
+use thalweg_core::range::Bound;
+use thalweg_core::schema::{ColumnType, TableSchema};
+use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::{Error, Result, Side};
+use tokio_postgres::Client;
+
+use crate::error::asking;
+use crate::layout::Layout;
+use crate::schema::{self, Attribute, neutral, quote, quote_table};
+use crate::wire::cells::{Form, Reader};
+use crate::{slot, source};
+
+/// See [`thalweg_core::ports::Source::bridge`].
+pub(crate) async fn bridge(
+    client: &Client,
+    table: &TableSchema,
+    then: Option<&position::Layout>,
+    added: &[usize],
+    retyped: &[(usize, String)],
+) -> Result<Bridge> {
+    let oid = slot::oid(client, &table.name).await?;
+    let attributes = schema::attributes(client, oid).await?;
+    let files = source::files(client, oid).await?;
+    let Some(mut layout) = then.and_then(Layout::parse) else {
+        let why = "which columns it had by then is not stored";
+        return Ok(Bridge::Closed(why.to_owned()));
+    };
+    let rewritten = layout.files != files;
+    let column = |index: usize| {
+        let column = table.columns.get(index);
+        column.ok_or_else(|| Error::bug("a column that is not there").at(Side::Source))
+    };
+    for (index, was) in retyped {
+        let column = column(*index)?;
+        if !widens(was, &column.native, &column.ty) {
+            return Ok(Bridge::Closed(format!(
+                "not every value of column {} is the same in {} as in {was}",
+                column.name, column.native
+            )));
+        }
+    }
+    layout
+        .young
+        .retain(|(name, _)| table.columns.iter().any(|c| c.name == *name));
+    let mut begun = true;
+    let mut fills = Vec::with_capacity(added.len());
+    for index in added {
+        let column = column(*index)?;
+        if let Some(fill) = layout.fill(&column.name) {
+            fills.push(fill.to_vec());
+            continue;
+        }
+        begun = false;
+        if layout.columns.contains(&column.name) {
+            return Ok(Bridge::Unread);
+        }
+        let attribute = attributes.iter().find(|a| a.column.name == column.name);
+        let constant = match attribute.filter(|_| !rewritten) {
+            Some(attribute) => constant(client, oid, attribute).await?,
+            None => None,
+        };
+        let fill = match constant {
+            Some(fill) => fill,
+            None if empty(client, table, &column.name).await? => {
+                Bound::new(CellRef::Null).raw().to_vec()
+            }
+            None => {
+                return Ok(Bridge::Closed(format!(
+                    "rows that were there when column {} came may have got values of their own",
+                    column.name
+                )));
+            }
+        };
+        layout.young.push((column.name.clone(), fill.clone()));
+        fills.push(fill);
+    }
+    layout.files = files;
+    Ok(Bridge::Open {
+        layout: layout.stored(),
+        fills,
+        doubt: rewritten && !retyped.is_empty(),
+        begun,
+    })
+}
+
+/// Whether every value of a type is one of another, and is logged in a form that is read as such
+/// ([`schema::widened`]).
+fn widens(was: &str, is: &str, to: &ColumnType) -> bool {
+    let from = neutral(was);
+    let padded = |native: &str| native.starts_with("character(") || native == "bpchar";
+    let known = match (&from, to) {
+        (ColumnType::Int { .. }, ColumnType::Int { .. }) => was != "oid" && is != "oid",
+        (ColumnType::Text { .. }, ColumnType::Text { .. }) => {
+            !padded(was) && !padded(is) && was != "name" && is != "name"
+        }
+        (ColumnType::Bits { varying: from, .. }, ColumnType::Bits { varying: to, .. }) => {
+            *from && *to
+        }
+        (ColumnType::Decimal { .. }, ColumnType::Decimal { .. })
+        | (ColumnType::Time { .. }, ColumnType::Time { .. })
+        | (ColumnType::Timestamp { .. }, ColumnType::Timestamp { .. })
+        | (ColumnType::Instant { .. }, ColumnType::Instant { .. }) => true,
+        _ => false,
+    };
+    known
+        && matches!(
+            Pair::of(&from, to).verdict,
+            Verdict::Exact | Verdict::Widening
+        )
+}
+
+/// The encoded cell that a column has in rows of before, in a table that was not rewritten since; `None`:
+/// its partitions differ, or it cannot be read.
+async fn constant(client: &Client, oid: u32, attribute: &Attribute) -> Result<Option<Vec<u8>>> {
+    // Before version 11 no such constants are kept.
+    let kept = client
+        .query_one(
+            "SELECT EXISTS (SELECT FROM pg_attribute WHERE attname = 'attmissingval' \
+             AND attrelid = 'pg_attribute'::regclass)",
+            &[],
+        )
+        .await
+        .map_err(asking)?;
+    if !kept.get::<_, bool>(0) {
+        return Ok(None);
+    }
+    let rows = client
+        .query(
+            "WITH RECURSIVE tree AS (SELECT $1::oid AS oid UNION ALL \
+               SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
+               JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition) \
+             SELECT DISTINCT (a.attmissingval::text::text[])[1] FROM tree t \
+             JOIN pg_class c ON c.oid = t.oid AND c.relkind = 'r' \
+             JOIN pg_attribute a ON a.attrelid = t.oid AND a.attname = $2::text \
+             AND NOT a.attisdropped LIMIT 2",
+            &[&oid, &attribute.column.name],
+        )
+        .await
+        .map_err(asking)?;
+    let [row] = rows.as_slice() else {
+        return Ok(None);
+    };
+    let mut cells = RowBatch::new();
+    match row.get::<_, Option<&str>>(0) {
+        None => cells.push(CellRef::Null),
+        Some(text) => {
+            let mut reader = Reader::new(u64::MAX);
+            let pushed = reader.push(attribute.codec, Form::Text, text.as_bytes(), &mut cells);
+            if pushed.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+    let row = cells.end_row();
+    Ok(cells.row(row).raw_cells().next().map(<[u8]>::to_vec))
+}
+
+/// Whether no row has a value in a column.
+async fn empty(client: &Client, table: &TableSchema, column: &str) -> Result<bool> {
+    let any = format!(
+        "SELECT NOT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)",
+        quote_table(&table.name),
+        quote(column)
+    );
+    let row = client.query_one(&any, &[]).await.map_err(asking)?;
+    Ok(row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wider_is_known() {
+        for (was, is, wanted) in [
+            ("integer", "bigint", true),
+            ("smallint", "integer", true),
+            ("bigint", "integer", false),
+            ("character varying(10)", "character varying(20)", true),
+            ("character varying(20)", "character varying(10)", false),
+            ("character varying(20)", "text", true),
+            ("text", "character varying(20)", false),
+            ("character(3)", "text", false),
+            ("numeric(10,2)", "numeric(12,2)", true),
+            ("numeric(10,2)", "numeric(10,3)", false),
+            ("numeric(10,2)", "numeric", true),
+            (
+                "timestamp(3) without time zone",
+                "timestamp(6) without time zone",
+                true,
+            ),
+            (
+                "timestamp(6) without time zone",
+                "timestamp(3) without time zone",
+                false,
+            ),
+            ("real", "double precision", false),
+            ("integer", "text", false),
+        ] {
+            assert_eq!(widens(was, is, &neutral(is)), wanted, "{was} to {is}");
+        }
+    }
+}

@@ -1,0 +1,4 @@
+-- Why a table of a task is paused, as JSON; null: it is not.
+ALTER TABLE mapping ADD COLUMN paused TEXT;
+-- Whether its table is to be loaded again at the next plan.
+ALTER TABLE mapping ADD COLUMN reload BIGINT NOT NULL DEFAULT 0;

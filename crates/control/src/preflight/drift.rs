@@ -1,0 +1,470 @@
+//! Source tables that are another than they were at the task's place in the log, and what comes of it.
+//!
+//! A plan is made from tables as they are now, but the log is read from the task's place on, where rows
+//! may have another form. What the tables were there is known from the fingerprints that the target keeps.
+//! Columns that came or became wider are followed: the source says how rows of before are to be read and
+//! which value they have in a new column ([`thalweg_core::ports::Bridge`]), the target table is altered
+//! before any of its rows come, and the fingerprint is stored anew. So a target column comes earlier than
+//! the rows around the change, with the value that all rows of before have; rows are applied in order as
+//! ever. What cannot be followed exactly pauses its table or stops the task, as the options say.
+
+use thalweg_core::checkpoint::{Outlined, TaskKey};
+use thalweg_core::finding::Finding;
+use thalweg_core::mapping::{OnChange, OnChanges, TaskOptions};
+use thalweg_core::plan::{Pair, Plan, TablePair, Verdict, source_fingerprints};
+use thalweg_core::ports::{Alteration, Bridge, Following, Source, Target};
+use thalweg_core::position::{Layout, Position};
+use thalweg_core::schema::{ColumnSchema, Drift, TableName, TableSchema, drifts};
+use thalweg_core::value::{CellRef, RowBatch, decode_raw};
+use thalweg_core::{Result, Side};
+
+use crate::catalog::now_ms;
+use crate::model::Paused;
+
+/// What it comes to.
+#[derive(Default)]
+pub(super) struct Drifted {
+    following: Following,
+    /// Target tables that follow.
+    pub(super) followed: Vec<TableName>,
+    pub(super) paused: Vec<(String, Paused)>,
+    pub(super) doubted: Vec<TableName>,
+    pub(super) findings: Vec<Finding>,
+}
+
+impl Drifted {
+    /// What is to be done at the target, with the fingerprints of the plan that holds then.
+    pub(super) fn following(self, plan: &Plan) -> Following {
+        let mut following = self.following;
+        for name in self.followed {
+            if let Some(target) = plan.target_index(&name) {
+                let fingerprint = plan.fingerprint(target);
+                following.fingerprints.push((name, fingerprint));
+            }
+        }
+        following
+    }
+}
+
+/// Why a table does not go on as it is.
+struct Halt {
+    /// Whether the whole task stops.
+    stops: bool,
+    reason: String,
+    fix: String,
+}
+
+/// Compares the source tables with what the target's checkpoint says of them. Pairs whose target table
+/// follows get that table as it will be; those of paused tables go.
+pub(super) async fn look(
+    (source, target): (&dyn Source, &dyn Target),
+    key: &TaskKey,
+    pairs: &mut Vec<TablePair>,
+    options: &TaskOptions,
+) -> Result<Drifted> {
+    let mut out = Drifted::default();
+    let outline = target.outline(key).await.map_err(|e| e.at(Side::Target))?;
+    let Some(outline) = outline else {
+        return Ok(out);
+    };
+    let mut halts: Vec<(TableName, Halt)> = Vec::new();
+    for index in 0..pairs.len() {
+        let Some((known, before)) = known_of(&outline.tables, pairs, index) else {
+            continue;
+        };
+        let Some(pair) = pairs.get_mut(index) else {
+            continue;
+        };
+        let ask = Ask {
+            source,
+            target,
+            options,
+            at: outline.applied.as_ref(),
+            layouts: &outline.layouts,
+            known,
+        };
+        if let Err(halt) = ask.judge(pair, before, &mut out).await? {
+            halts.push((pair.mapping.target.clone(), halt));
+        }
+    }
+    halt(&mut out, pairs, halts);
+    Ok(out)
+}
+
+/// What is stored of a pair's target table, and the fingerprint of its source table; `None`: the table is to
+/// be loaded anyway, or is mapped in another way than it was.
+fn known_of<'a>(
+    tables: &'a [Outlined],
+    pairs: &[TablePair],
+    index: usize,
+) -> Option<(&'a Outlined, &'a str)> {
+    let target = &pairs.get(index)?.mapping.target;
+    let known = tables.iter().find(|table| table.target == *target)?;
+    let feeds = source_fingerprints(&known.fingerprint);
+    let to_it = |pair: &&TablePair| pair.mapping.target == *target;
+    if pairs.iter().filter(to_it).count() != feeds.len() {
+        return None;
+    }
+    let feed = pairs.iter().take(index).filter(to_it).count();
+    Some((known, feeds.get(feed)?))
+}
+
+/// Takes the tables that halt out of the task, or says why it cannot go on.
+fn halt(out: &mut Drifted, pairs: &mut Vec<TablePair>, halts: Vec<(TableName, Halt)>) {
+    let halted = |pair: &TablePair| halts.iter().find(|(name, _)| *name == pair.mapping.target);
+    let stops =
+        halts.iter().any(|(_, halt)| halt.stops) || pairs.iter().all(|p| halted(p).is_some());
+    if stops {
+        for (name, halt) in &halts {
+            out.findings.push(Finding::error(
+                "table_changed",
+                name.to_string(),
+                halt.reason.clone(),
+                halt.fix.clone(),
+            ));
+        }
+        return;
+    }
+    for pair in pairs.iter() {
+        if let Some((_, halt)) = halted(pair) {
+            let paused = Paused {
+                reason: halt.reason.clone(),
+                fix: halt.fix.clone(),
+                since_ms: now_ms(),
+            };
+            out.findings.push(Finding::warning(
+                "table_paused",
+                pair.mapping.source.to_string(),
+                format!("{}; the table is paused", halt.reason),
+                halt.fix.clone(),
+            ));
+            out.paused.push((pair.mapping.id.clone(), paused));
+        }
+    }
+    pairs.retain(|pair| halted(pair).is_none());
+}
+
+/// What is needed to judge a table.
+struct Ask<'a> {
+    source: &'a dyn Source,
+    target: &'a dyn Target,
+    options: &'a TaskOptions,
+    at: Option<&'a Position>,
+    layouts: &'a [(TableName, Layout)],
+    known: &'a Outlined,
+}
+
+/// How columns of a source table differ, by name; those that came are of a table mapped without naming columns.
+#[derive(Default)]
+struct Columns {
+    added: Vec<String>,
+    dropped: Vec<String>,
+    /// Name and old type.
+    retyped: Vec<(String, String)>,
+}
+
+impl Ask<'_> {
+    /// Judges one table: `Err`, it does not go on as it is.
+    async fn judge(
+        &self,
+        pair: &mut TablePair,
+        before: &str,
+        out: &mut Drifted,
+    ) -> Result<std::result::Result<(), Halt>> {
+        let on = self.options.on_changes;
+        let Some(now) = pair.source.clone() else {
+            let reason = self.reason(&pair.mapping.source, "it is gone");
+            let fix = "delete its mapping, or make the table again".to_owned();
+            return Ok(Err(halt_by(on.other, reason, fix)));
+        };
+        let by_name = pair.mapping.columns.is_empty();
+        let wanted = pair.mapping.pairs(&now);
+        let read = now
+            .clone()
+            .with_columns(|name| wanted.iter().any(|pair| pair.source == name));
+        let mut columns = Columns::default();
+        for drift in drifts(before, &read.fingerprint()) {
+            let policy = match &drift {
+                Drift::Added(name) if by_name => {
+                    columns.added.push(name.clone());
+                    on.add_column
+                }
+                // It is mapped now, or not any more: the table is loaded again for that.
+                Drift::Added(_) => continue,
+                Drift::Dropped(name) if now.column(name).is_some() => continue,
+                Drift::Dropped(name) => {
+                    columns.dropped.push(name.clone());
+                    // A mapping that names the column has to be corrected.
+                    if by_name {
+                        on.drop_column
+                    } else {
+                        on.drop_column.halting()
+                    }
+                }
+                Drift::Retyped { column, was, .. } => {
+                    columns.retyped.push((column.clone(), was.clone()));
+                    on.retype_column
+                }
+                Drift::Reordered | Drift::Key => on.other,
+            };
+            if matches!(policy, OnChange::Pause | OnChange::Stop) {
+                let reason = self.reason(&now.name, &drift.to_string());
+                return Ok(Err(halt_by(policy, reason, self.fix(pair, &now, &drift))));
+            }
+        }
+        if on.add_column == OnChange::Ignore && !columns.added.is_empty() {
+            pair.mapping.columns = wanted;
+            let ignored = std::mem::take(&mut columns.added);
+            pair.mapping
+                .columns
+                .retain(|pair| !ignored.contains(&pair.source));
+        }
+        if columns.added.is_empty() && columns.dropped.is_empty() && columns.retyped.is_empty() {
+            return Ok(Ok(()));
+        }
+        let followed = self.follow(pair, &now, &columns, on, out).await?;
+        Ok(followed.map_err(|why| {
+            let how = self.reason(&now.name, &why);
+            let fix =
+                "make the target table fit, and resume the table: it is loaded again".to_owned();
+            halt_by(OnChange::Pause, how, fix)
+        }))
+    }
+
+    /// Makes the steps by which the target table follows; `Err`: why it cannot.
+    async fn follow(
+        &self,
+        pair: &mut TablePair,
+        now: &TableSchema,
+        columns: &Columns,
+        on: OnChanges,
+        out: &mut Drifted,
+    ) -> Result<std::result::Result<(), String>> {
+        if source_fingerprints(&self.known.fingerprint).len() > 1 {
+            return Ok(Err("a table of several sources is not followed".to_owned()));
+        }
+        let Some(mut table) = pair.target.clone().filter(|_| !pair.create) else {
+            return Ok(Ok(()));
+        };
+        let place = |name: &String| now.column_index(name);
+        let added: Vec<usize> = columns.added.iter().filter_map(place).collect();
+        let retyped = columns.retyped.iter();
+        let retyped: Vec<(usize, String)> = retyped
+            .filter_map(|(name, was)| Some((place(name)?, was.clone())))
+            .collect();
+        let mut fills = Vec::new();
+        let mut begun = false;
+        if !added.is_empty() || !retyped.is_empty() {
+            let then = self.layouts.iter().find(|(name, _)| *name == now.name);
+            let then = then.map(|(_, layout)| layout);
+            let bridge = self.source.bridge(now, then, &added, &retyped).await;
+            match bridge.map_err(|e| e.at(Side::Source))? {
+                Bridge::Closed(why) => return Ok(Err(why)),
+                // The table is loaded again.
+                Bridge::Unread => return Ok(Ok(())),
+                Bridge::Open {
+                    layout,
+                    fills: told,
+                    doubt,
+                    begun: again,
+                } => {
+                    out.following.layouts.push((now.name.clone(), layout));
+                    (fills, begun) = (told, again);
+                    if doubt {
+                        out.doubted.push(table.name.clone());
+                    }
+                }
+            }
+        }
+        let wanted = pair.mapping.pairs(now);
+        let proposed = match self.target.propose(now, &table.name, &wanted) {
+            Ok(proposed) => self.target.settle(proposed).await,
+            Err(findings) => return Ok(Err(said(&findings))),
+        };
+        let (proposed, _) = proposed.map_err(|e| e.at(Side::Target))?;
+        let mut steps = Vec::new();
+        for (index, fill) in added.iter().zip(&fills) {
+            let Some(from) = now.columns.get(*index) else {
+                continue;
+            };
+            if let Err(why) = add(&mut table, from, &proposed, (fill, begun), &mut steps) {
+                return Ok(Err(why));
+            }
+        }
+        for (index, _) in &retyped {
+            let Some(from) = now.columns.get(*index) else {
+                continue;
+            };
+            let name = wanted.iter().find(|pair| pair.source == from.name);
+            let name = name.map_or(from.name.as_str(), |pair| pair.target.as_str());
+            let follows = on.retype_column == OnChange::Follow;
+            if let Err(why) = retype(&mut table, name, from, &proposed, follows, &mut steps) {
+                return Ok(Err(why));
+            }
+        }
+        for name in columns
+            .dropped
+            .iter()
+            .filter(|_| on.drop_column == OnChange::Follow)
+        {
+            if table.column(name).is_some() {
+                steps.push(Alteration::Drop(name.clone()));
+                table = table.with_columns(|other| other != name);
+            }
+        }
+        let statements = match self.target.alter(&table.name, &steps) {
+            Ok(statements) => statements,
+            Err(why) => return Ok(Err(why)),
+        };
+        if !statements.is_empty() {
+            out.findings.push(Finding::info(
+                "table_followed",
+                now.name.to_string(),
+                format!(
+                    "it has changed, and the target follows: {}",
+                    statements.join("; ")
+                ),
+                "",
+            ));
+        }
+        out.following.statements.extend(statements);
+        if !self.known.live {
+            out.following.again.push(table.name.clone());
+        }
+        out.followed.push(table.name.clone());
+        pair.target = Some(table);
+        Ok(Ok(()))
+    }
+
+    fn reason(&self, table: &TableName, how: &str) -> String {
+        let at = self.at.map_or_else(String::new, |at| format!(" ({at})"));
+        format!("table {table} has changed since the task's place in the log{at}: {how}")
+    }
+
+    /// What makes the target table fit, as exactly as it can be told.
+    fn fix(&self, pair: &TablePair, now: &TableSchema, drift: &Drift) -> String {
+        let target = &pair.mapping.target;
+        let proposed = || {
+            let proposed = self.target.propose(now, target, &pair.mapping.pairs(now));
+            proposed.unwrap_or_else(|_| TableSchema::new(target.clone(), Vec::new()))
+        };
+        let step = match drift {
+            Drift::Added(name) => proposed().column(name).map(|column| Alteration::Add {
+                column: column.clone(),
+                fill: Vec::new(),
+            }),
+            Drift::Dropped(name) => Some(Alteration::Drop(name.clone())),
+            Drift::Retyped { column, .. } => {
+                proposed().column(column).cloned().map(Alteration::Retype)
+            }
+            Drift::Reordered | Drift::Key => None,
+        };
+        let statement = step.and_then(|step| self.target.alter(target, &[step]).ok());
+        match statement.and_then(|statements| statements.into_iter().next()) {
+            Some(statement) => format!(
+                "make the same change in the target ({statement}), or take it back; then resume the \
+                 table, or reset the task, so that it is loaded as it is now"
+            ),
+            None => {
+                "make the same change in the target (or take it back); then resume the table, or \
+                     reset the task, so that it is loaded as it is now"
+                    .to_owned()
+            }
+        }
+    }
+}
+
+/// A column that came comes to the target table, too.
+fn add(
+    table: &mut TableSchema,
+    from: &ColumnSchema,
+    proposed: &TableSchema,
+    (fill, begun): (&[u8], bool),
+    steps: &mut Vec<Alteration>,
+) -> std::result::Result<(), String> {
+    let name = &from.name;
+    if let Some(there) = table.column(name) {
+        let null = matches!(decode_raw(fill), Some(CellRef::Null)) && !there.has_default;
+        return match begun || null {
+            true => Ok(()),
+            false => Err(format!(
+                "column {name} came, and the target has a column of that name already: whether its rows \
+                 have what the source's have is not known"
+            )),
+        };
+    }
+    let column = proposed.column(name);
+    let column = column.ok_or_else(|| format!("column {name} has no counterpart"))?;
+    let pair = Pair::of(&from.ty, &column.ty);
+    let mut cells = RowBatch::new();
+    let converted = pair
+        .converter
+        .between(from, column)
+        .convert(fill, &mut cells);
+    converted.map_err(|_| format!("the value of column {name} in rows of before does not fit"))?;
+    let row = cells.end_row();
+    let fill = cells
+        .row(row)
+        .raw_cells()
+        .next()
+        .unwrap_or_default()
+        .to_vec();
+    let mut column = column.clone();
+    column.has_default = true;
+    table.columns.push(column.clone());
+    steps.push(Alteration::Add { column, fill });
+    Ok(())
+}
+
+/// A column that got a wider type gets one in the target table, too, unless that holds all values already.
+fn retype(
+    table: &mut TableSchema,
+    name: &str,
+    from: &ColumnSchema,
+    proposed: &TableSchema,
+    follows: bool,
+    steps: &mut Vec<Alteration>,
+) -> std::result::Result<(), String> {
+    let keeps = |a: &ColumnSchema, b: &ColumnSchema| {
+        matches!(
+            Pair::of(&a.ty, &b.ty).verdict,
+            Verdict::Exact | Verdict::Widening
+        )
+    };
+    let there = table.columns.iter_mut().find(|column| column.name == name);
+    let there = there.ok_or_else(|| format!("the target has no column {name}"))?;
+    if !follows || keeps(from, there) {
+        return Ok(());
+    }
+    let wide = proposed.column(name);
+    let wide = wide.ok_or_else(|| format!("column {name} has no counterpart"))?;
+    if !keeps(there, wide) {
+        return Err(format!(
+            "column {name} is {} at the target, which {} does not hold",
+            there.native, wide.native
+        ));
+    }
+    let wide = ColumnSchema {
+        nullable: there.nullable,
+        ..wide.clone()
+    };
+    *there = wide.clone();
+    steps.push(Alteration::Retype(wide));
+    Ok(())
+}
+
+fn halt_by(policy: OnChange, reason: String, fix: String) -> Halt {
+    Halt {
+        stops: policy == OnChange::Stop,
+        reason,
+        fix,
+    }
+}
+
+fn said(findings: &[Finding]) -> String {
+    let texts: Vec<String> = findings
+        .iter()
+        .map(|finding| format!("{}: {}", finding.subject, finding.message))
+        .collect();
+    texts.join("; ")
+}
