@@ -12,6 +12,9 @@ use crate::limits::Limits;
 pub enum Action {
     /// Wait this long, then resume from the checkpoint.
     Retry(Duration),
+    /// The tables are others than those the plan was made of: whoever makes plans makes a new one, or stops
+    /// the task.
+    Plan,
     /// Stop the task; a person must act.
     Fail,
     /// Stop quietly: someone else has the task.
@@ -32,7 +35,8 @@ pub fn action(kind: Kind, attempt: u32, limits: &Limits) -> Action {
             Action::Retry(full.mul_f64(rand::rng().random_range(0.5..1.0)))
         }
         Kind::Fenced => Action::Yield,
-        Kind::Config | Kind::PositionLost | Kind::Schema | Kind::Data | Kind::Bug => Action::Fail,
+        Kind::Schema => Action::Plan,
+        Kind::Config | Kind::PositionLost | Kind::Data | Kind::Bug => Action::Fail,
     }
 }
 
@@ -55,6 +59,7 @@ mod tests {
             let action = action(kind, 1, &limits);
             assert_eq!(matches!(action, Action::Retry(_)), retries, "{kind:?}");
             assert_eq!(action == Action::Yield, kind == Kind::Fenced);
+            assert_eq!(action == Action::Plan, kind == Kind::Schema);
         }
     }
 

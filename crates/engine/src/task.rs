@@ -46,7 +46,7 @@ pub struct TaskSpec {
 }
 
 /// Runs a task until `stop` is cancelled (`Ok`: the batch in flight is finished first) or an error
-/// needs a person (`Err`). Transient trouble is waited out inside, from the checkpoint on, for as
+/// needs a person or, if it is a `Schema` error, perhaps another plan (`Err`). Transient trouble is waited out inside, from the checkpoint on, for as
 /// long as it takes; `Fenced` is returned as it is and is nobody's trouble.
 ///
 /// `status` is published at every change. Dropping the future at any moment is as a crash: nothing
@@ -115,6 +115,10 @@ pub async fn run(
                     }
                     () = tokio::time::sleep(wait) => {}
                 }
+            }
+            Action::Plan => {
+                report.error(TaskPhase::Preparing, &error, attempt);
+                return Err(error);
             }
             Action::Fail => {
                 report.error(TaskPhase::Failed, &error, attempt);

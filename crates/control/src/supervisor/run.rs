@@ -82,6 +82,7 @@ impl Run {
             }),
         };
         if let End::Failed(failure) = &end {
+            self.status.send_modify(|status| status.phase = TaskPhase::Failed);
             error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
         }
         let last = self.status.borrow().clone();

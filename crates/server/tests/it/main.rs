@@ -59,6 +59,7 @@ mod quarantine;
 mod recordings;
 mod replicates;
 mod resume;
+mod schema_changes;
 mod sdk;
 mod trouble;
 mod types_page;
