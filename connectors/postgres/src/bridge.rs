@@ -2,8 +2,8 @@
 //!
 //! A column that came has, in the rows that were there, the constant that the server keeps for them
 //! (`attmissingval`, <https://www.postgresql.org/docs/17/catalog-pg-attribute.html>) or NULL, as long as
-//! the table was not rewritten since. A statement whose default is computed for each row rewrites it; so do
-//! others, so a rewritten table is asked whether any row has a value there.
+//! the table was not rewritten since. A statement whose default is computed for each row rewrites it, and so
+//! does one that changes a type, perhaps with other values; so the rows of a rewritten table are in doubt.
 
 use thalweg_core::plan::{Pair, Verdict};
 use thalweg_core::ports::Bridge;
@@ -16,7 +16,7 @@ use tokio_postgres::Client;
 
 use crate::error::asking;
 use crate::layout::Layout;
-use crate::schema::{self, Attribute, neutral, quote, quote_table};
+use crate::schema::{self, Attribute, neutral};
 use crate::wire::cells::{Form, Reader};
 use crate::{slot, source};
 
@@ -52,6 +52,7 @@ pub(crate) async fn bridge(
     layout
         .young
         .retain(|(name, _)| table.columns.iter().any(|c| c.name == *name));
+    let mut doubt = rewritten && !retyped.is_empty();
     let mut begun = true;
     let mut fills = Vec::with_capacity(added.len());
     for index in added {
@@ -69,18 +70,8 @@ pub(crate) async fn bridge(
             Some(attribute) => constant(client, oid, attribute).await?,
             None => None,
         };
-        let fill = match constant {
-            Some(fill) => fill,
-            None if empty(client, table, &column.name).await? => {
-                Bound::new(CellRef::Null).raw().to_vec()
-            }
-            None => {
-                return Ok(Bridge::Closed(format!(
-                    "rows that were there when column {} came may have got values of their own",
-                    column.name
-                )));
-            }
-        };
+        doubt |= constant.is_none();
+        let fill = constant.unwrap_or_else(|| Bound::new(CellRef::Null).raw().to_vec());
         layout.young.push((column.name.clone(), fill.clone()));
         fills.push(fill);
     }
@@ -88,7 +79,7 @@ pub(crate) async fn bridge(
     Ok(Bridge::Open {
         layout: layout.stored(),
         fills,
-        doubt: rewritten && !retyped.is_empty(),
+        doubt,
         begun,
     })
 }
@@ -163,17 +154,6 @@ async fn constant(client: &Client, oid: u32, attribute: &Attribute) -> Result<Op
     }
     let row = cells.end_row();
     Ok(cells.row(row).raw_cells().next().map(<[u8]>::to_vec))
-}
-
-/// Whether no row has a value in a column.
-async fn empty(client: &Client, table: &TableSchema, column: &str) -> Result<bool> {
-    let any = format!(
-        "SELECT NOT EXISTS (SELECT FROM {} WHERE {} IS NOT NULL)",
-        quote_table(&table.name),
-        quote(column)
-    );
-    let row = client.query_one(&any, &[]).await.map_err(asking)?;
-    Ok(row.get(0))
 }
 
 #[cfg(test)]

@@ -269,6 +269,7 @@ pub(crate) async fn oid(client: &Client, table: &TableName) -> Result<u32> {
         Error::schema(format!("the source table {table} is gone"))
             .with_hint("correct the mapping, or make the table again and reset the task")
             .at(Side::Source)
+            .about(table)
     })
 }
 

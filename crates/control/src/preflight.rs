@@ -102,7 +102,7 @@ pub async fn preflight(
         // The plan would complain of tables it was not shown.
         return Ok(out);
     }
-    let mut drifted = drift::look((source, target), key, &mut pairs, options).await?;
+    let mut drifted = drift::look((source, target), key, &mut pairs, (operations, options)).await?;
     out.add(Side::Source, std::mem::take(&mut drifted.findings));
     out.paused = std::mem::take(&mut drifted.paused);
     out.doubted = std::mem::take(&mut drifted.doubted);

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::schema::TableName;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -59,6 +61,7 @@ pub enum Side {
 pub struct Error {
     kind: Kind,
     side: Option<Side>,
+    table: Option<TableName>,
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -70,6 +73,7 @@ impl Error {
         Error {
             kind,
             side: None,
+            table: None,
             message: message.into(),
             hint: None,
             source: None,
@@ -113,6 +117,18 @@ impl Error {
     pub fn at(mut self, side: Side) -> Self {
         self.side.get_or_insert(side);
         self
+    }
+
+    /// Adds the table it is about, unless one is known already.
+    #[must_use]
+    pub fn about(mut self, table: &TableName) -> Self {
+        self.table.get_or_insert_with(|| table.clone());
+        self
+    }
+
+    /// The table it is about, where one alone is.
+    pub fn table(&self) -> Option<&TableName> {
+        self.table.as_ref()
     }
 
     /// Adds the cause.

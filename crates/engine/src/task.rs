@@ -346,7 +346,8 @@ fn check_fingerprints(plan: &Plan, checkpoint: &Checkpoint) -> Result<()> {
             "table {name} has changed since the task's place in the log{at}: {how}"
         ))
         .with_hint(CHANGED)
-        .at(Side::Source));
+        .at(Side::Source)
+        .about(source.map_or(&known.target, |s| &s.schema.name)));
     }
     Ok(())
 }

@@ -71,6 +71,7 @@ fn changed(table: &TableName, how: &str) -> Error {
              loads the table as it is now",
         )
         .at(Side::Source)
+        .about(table)
 }
 
 /// What is to be said of a row that is [`IDENTITY`].

@@ -283,6 +283,7 @@ fn mapping(
         updated_ms: now_ms(),
         paused: None,
         reload: false,
+        doubt: false,
     }
 }
 

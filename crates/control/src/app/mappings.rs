@@ -163,6 +163,7 @@ fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMap
         updated_ms: now_ms(),
         paused: None,
         reload: false,
+        doubt: false,
     }
 }
 

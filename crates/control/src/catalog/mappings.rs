@@ -30,6 +30,7 @@ fn mapping(row: &AnyRow) -> Result<TableMapping> {
             None => None,
         },
         reload: flag(row, "reload")?,
+        doubt: flag(row, "doubt")?,
     })
 }
 
@@ -182,6 +183,26 @@ impl Catalog {
             sqlx::query("UPDATE mapping SET reload = 0 WHERE task = $1 AND id = $2")
                 .bind(task.to_owned())
                 .bind(id.clone())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Notes whether the rows of mappings' tables are to be compared and repaired.
+    pub(crate) async fn mappings_doubt(
+        &self,
+        task: &str,
+        ids: &[String],
+        doubt: bool,
+    ) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for id in ids {
+            sqlx::query("UPDATE mapping SET doubt = $3 WHERE task = $1 AND id = $2")
+                .bind(task.to_owned())
+                .bind(id.clone())
+                .bind(i64::from(doubt))
                 .execute(&mut *tx)
                 .await?;
         }

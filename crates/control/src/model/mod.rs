@@ -496,6 +496,8 @@ pub struct TableMapping {
     pub paused: Option<Paused>,
     /// Whether its table is to be loaded again at the next plan.
     pub reload: bool,
+    /// Whether its rows are to be compared and repaired, as they may differ since the table has changed.
+    pub doubt: bool,
 }
 
 /// Why a table is left out of its task's runs, until somebody resumes it. It is loaded again then.

@@ -10,7 +10,7 @@
 
 use thalweg_core::checkpoint::{Outlined, TaskKey};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{OnChange, OnChanges, TaskOptions};
+use thalweg_core::mapping::{OnChange, OnChanges, Operations, TaskOptions};
 use thalweg_core::plan::{Pair, Plan, TablePair, Verdict, source_fingerprints};
 use thalweg_core::ports::{Alteration, Bridge, Following, Source, Target};
 use thalweg_core::position::{Layout, Position};
@@ -60,8 +60,9 @@ pub(super) async fn look(
     (source, target): (&dyn Source, &dyn Target),
     key: &TaskKey,
     pairs: &mut Vec<TablePair>,
-    options: &TaskOptions,
+    (operations, options): (Operations, &TaskOptions),
 ) -> Result<Drifted> {
+    let writes_all = operations == Operations::ALL;
     let mut out = Drifted::default();
     let outline = target.outline(key).await.map_err(|e| e.at(Side::Target))?;
     let Some(outline) = outline else {
@@ -82,6 +83,7 @@ pub(super) async fn look(
             at: outline.applied.as_ref(),
             layouts: &outline.layouts,
             known,
+            writes_all,
         };
         if let Err(halt) = ask.judge(pair, before, &mut out).await? {
             halts.push((pair.mapping.target.clone(), halt));
@@ -152,6 +154,8 @@ struct Ask<'a> {
     at: Option<&'a Position>,
     layouts: &'a [(TableName, Layout)],
     known: &'a Outlined,
+    /// All operations are carried over, so that a table can be verified.
+    writes_all: bool,
 }
 
 /// How columns of a source table differ, by name; those that came are of a table mapped without naming columns.
@@ -252,6 +256,8 @@ impl Ask<'_> {
         let retyped: Vec<(usize, String)> = retyped
             .filter_map(|(name, was)| Some((place(name)?, was.clone())))
             .collect();
+        // What a verification repairs.
+        let repairable = !now.primary_key.is_empty() && self.writes_all;
         let mut fills = Vec::new();
         let mut begun = false;
         if !added.is_empty() || !retyped.is_empty() {
@@ -270,6 +276,13 @@ impl Ask<'_> {
                 } => {
                     out.following.layouts.push((now.name.clone(), layout));
                     (fills, begun) = (told, again);
+                    if doubt && !repairable {
+                        return Ok(Err(
+                            "rows that were there may have got values of their own, and \
+                             they cannot be compared and repaired"
+                                .to_owned(),
+                        ));
+                    }
                     if doubt {
                         out.doubted.push(table.name.clone());
                     }

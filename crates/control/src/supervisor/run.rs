@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use rand::Rng as _;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{ColumnPair, Mapping};
+use thalweg_core::mapping::{ColumnPair, Mapping, OnChange};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Following, Source, Target};
 use thalweg_core::schema::TableName;
@@ -28,7 +28,7 @@ use super::verify::{self, Follows};
 use crate::app::Inner;
 use crate::catalog::{StoredTask, now_ms};
 use crate::error::{Error, Result};
-use crate::model::{ColumnInfo, DataSourceRef, TableMapping};
+use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
 use crate::preflight::{Preflight, preflight};
 
 /// How long a task that is asked to stop may finish its batch.
@@ -58,6 +58,8 @@ pub(crate) struct Ends {
     pub(crate) mappings: Vec<Mapping>,
     /// Mappings whose tables are to be loaded again, and those target tables.
     pub(crate) reload: Vec<(String, TableName)>,
+    /// Mappings whose tables are to be compared and repaired, and those target tables.
+    pub(crate) doubt: Vec<(String, TableName)>,
 }
 
 impl Run {
@@ -82,7 +84,8 @@ impl Run {
             }),
         };
         if let End::Failed(failure) = &end {
-            self.status.send_modify(|status| status.phase = TaskPhase::Failed);
+            self.status
+                .send_modify(|status| status.phase = TaskPhase::Failed);
             error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
         }
         let last = self.status.borrow().clone();
@@ -102,7 +105,7 @@ impl Run {
                 Ok(ready) => ready,
                 Err(failure) => return End::Failed(failure),
             };
-            let plan = Arc::new(plan);
+            let (mappings, doubt, plan) = (ends.mappings, ends.doubt, Arc::new(plan));
             let spec = TaskSpec {
                 key: ends.key,
                 plan: Arc::clone(&plan),
@@ -112,7 +115,7 @@ impl Run {
                 orders: self.orders.clone(),
                 quarantine: self.quarantine.clone(),
             };
-            let streamed = self.stream(spec, record).await;
+            let streamed = self.stream(spec, record, &doubt).await;
             let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
             expects_checkpoint |= this_try.0.is_some();
             let error = match streamed {
@@ -126,7 +129,8 @@ impl Run {
             // A table has changed at the source. A plan of its present form may lead over that; the same
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
-            if !changed || last_try.as_ref() == Some(&this_try) {
+            let again = last_try.as_ref() == Some(&this_try);
+            if !changed || again && !self.pause(&error, &mappings).await {
                 return End::Failed(failure(&error, false));
             }
             info!(task = %self.task.shown.id, error = %error.chain(), "task is planned again");
@@ -137,8 +141,47 @@ impl Run {
         }
     }
 
+    /// Pauses the table that an error is about, if the task's options say so and others are left.
+    async fn pause(&self, error: &CoreError, mappings: &[Mapping]) -> bool {
+        let Some(table) = error.table() else {
+            return false;
+        };
+        let shown = &self.task.shown;
+        let fed = |mapping: &&Mapping| mapping.source == *table;
+        let targets: Vec<&TableName> = mappings.iter().filter(fed).map(|m| &m.target).collect();
+        let of_it = |mapping: &&Mapping| targets.contains(&&mapping.target);
+        let paused: Vec<_> = mappings.iter().filter(of_it).collect();
+        if shown.options.on_changes.other != OnChange::Pause || paused.len() == mappings.len() {
+            return false;
+        }
+        let pause = Paused {
+            reason: error.chain(),
+            fix: error.hint().unwrap_or_default().to_owned(),
+            since_ms: now_ms(),
+        };
+        let paused: Vec<_> = paused
+            .iter()
+            .map(|mapping| (mapping.id.clone(), Some(pause.clone())))
+            .collect();
+        match self.inner.catalog.mappings_pause(&shown.id, &paused).await {
+            Ok(()) => {
+                warn!(task = %shown.id, %table, error = %error.chain(), "a table is paused");
+                !paused.is_empty()
+            }
+            Err(error) => {
+                warn!(task = %shown.id, error = %error, "the catalogue could not be written");
+                false
+            }
+        }
+    }
+
     /// Runs a plan until it is stopped or is to be made again (`Ok`), or fails.
-    async fn stream(&self, spec: TaskSpec, record: &mut Record) -> thalweg_core::Result<()> {
+    async fn stream(
+        &self,
+        spec: TaskSpec,
+        record: &mut Record,
+        doubt: &[(String, TableName)],
+    ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
         let run = task::run(
             spec,
@@ -159,16 +202,29 @@ impl Run {
         tokio::select! {
             outcome = run => outcome,
             () = record.follow(self.status.subscribe()) => Ok(()),
-            () = self.verify() => Ok(()),
+            () = self.verify(doubt) => Ok(()),
             () = replan => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
         }
     }
 
-    /// Verifies in the background, if the task's options say so.
-    async fn verify(&self) {
+    /// Repairs tables in doubt; then verifies in the background, if the task's options say so.
+    async fn verify(&self, doubt: &[(String, TableName)]) {
         let shown = &self.task.shown;
+        if !doubt.is_empty() {
+            let tables = doubt.iter().map(|(_, table)| table.clone()).collect();
+            verify::repair(&self.inner, &self.follows, &self.orders, &shown.id, tables).await;
+            let ids: Vec<_> = doubt.iter().map(|(id, _)| id.clone()).collect();
+            if let Err(error) = self
+                .inner
+                .catalog
+                .mappings_doubt(&shown.id, &ids, false)
+                .await
+            {
+                warn!(task = %shown.id, error = %error, "the catalogue could not be written");
+            }
+        }
         match shown.options.verify_rows_per_second {
             Some(rate) => {
                 verify::background(&self.inner, &self.follows, &self.orders, &shown.id, rate).await;
@@ -275,6 +331,15 @@ impl Run {
         if let Some(following) = &found.following {
             info!(task = %id, statements = %following.statements.join("; "), "the target follows");
             record.remark(&listed(&found)).await;
+            let doubted = ends.mappings.iter();
+            let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
+            ends.doubt
+                .extend(doubted.map(|m| (m.id.clone(), m.target.clone())));
+            let ids: Vec<_> = ends.doubt.iter().map(|(id, _)| id.clone()).collect();
+            // First: it must not be forgotten.
+            if let Err(error) = self.inner.catalog.mappings_doubt(id, &ids, true).await {
+                return Ok(Err(refused(error.to_string())));
+            }
             let followed = ends.target.follow(&ends.key, following).await;
             followed.map_err(|e| e.at(Side::Target))?;
             found = self.preflight(&ends).await?;
@@ -368,10 +433,14 @@ pub(crate) async fn ends(inner: &Inner, task: &StoredTask, server_id: Option<u32
     let mappings: Vec<Mapping> = active
         .map(|mapping| core_mapping(mapping, &schemas))
         .collect::<Result<_>>()?;
-    let reload = |mapping: &&Mapping| stored.iter().any(|m| m.id == mapping.id && m.reload);
-    let reload = mappings.iter().filter(reload);
+    let marked = |marked: fn(&TableMapping) -> bool| {
+        let is = |mapping: &&Mapping| stored.iter().any(|m| m.id == mapping.id && marked(m));
+        let found = mappings.iter().filter(is);
+        found.map(|m| (m.id.clone(), m.target.clone())).collect()
+    };
     Ok(Ends {
-        reload: reload.map(|m| (m.id.clone(), m.target.clone())).collect(),
+        reload: marked(|mapping| mapping.reload),
+        doubt: marked(|mapping| mapping.doubt),
         key: TaskKey {
             server: inner.server.clone(),
             task: shown.id.clone(),

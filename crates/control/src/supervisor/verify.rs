@@ -4,8 +4,9 @@ use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
-use thalweg_engine::verify::{Orders, Progress, Report, Request, TableReport};
+use thalweg_engine::verify::{Finding, Orders, Progress, Report, Request, TableReport};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
@@ -106,6 +107,37 @@ pub(super) async fn background(
     }
 }
 
+/// Has tables of a running task compared and repaired, again and again until they are equal, or dropped.
+pub(super) async fn repair(
+    inner: &Arc<Inner>,
+    follows: &Follows,
+    orders: &Orders,
+    task: &str,
+    tables: Vec<TableName>,
+) {
+    loop {
+        let request = Request {
+            tables: tables.clone(),
+            repair: true,
+            ..Request::default()
+        };
+        match ask(inner, follows, orders, task, request, AskedBy::Background).await {
+            Ok((_, mut report)) => {
+                let done = is_done(&mut report).await;
+                let equal = |table: &TableReport| {
+                    matches!(table.finding, Finding::Equal | Finding::Repaired)
+                };
+                if done && report.borrow().tables.iter().all(equal) {
+                    return;
+                }
+                warn!(%task, "a table that has changed is not equal yet: it is compared again");
+            }
+            Err(error) => warn!(task = %task, error = %error, "the task is not verified this time"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
 /// Waits for the end: whether it is that all tables were compared.
 async fn is_done(report: &mut watch::Receiver<Report>) -> bool {
     let done = report.wait_for(|report| report.progress == Progress::Done);
@@ -184,7 +216,7 @@ pub(crate) fn owner(id: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_engine::verify::{Finding, RowReport};
+    use thalweg_engine::verify::RowReport;
 
     use super::*;
     use crate::App;

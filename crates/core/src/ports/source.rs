@@ -54,17 +54,19 @@ pub enum Bridge {
     Open {
         /// The layout to be stored for that place: it knows which columns the log does not have yet.
         layout: Layout,
-        /// For each column that came, the encoded cell that it has in all rows that were there by then.
+        /// For each column that came, the encoded cell that it has in all rows that were there by then;
+        /// NULL if it is not known.
         fills: Vec<Vec<u8>>,
-        /// Rows were written anew, perhaps with other values in a column that got another type. Whether
-        /// the target's are equal is to be verified.
+        /// Rows that were there may have become what the log does not say: a value of their own in a column
+        /// that came, or another one in a column that got another type. The target's rows are to be
+        /// compared, and repaired.
         doubt: bool,
         /// The layout given was one of a bridge over the same columns: what was begun then may be done.
         begun: bool,
     },
     /// A column that came was there by then and not read: it is the mapping that became another.
     Unread,
-    /// It cannot, and why: rows became what the log does not say.
+    /// It cannot, and why.
     Closed(String),
 }
 

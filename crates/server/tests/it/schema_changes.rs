@@ -110,10 +110,16 @@ fn follows(from: System, to: System) -> Result<()> {
     ))?;
     lab.client.run_task(&task)?;
     equal(&lab, &task, &["t", "other"])?;
-    // One by which the server writes all rows anew.
+    // By which the server writes all rows anew, and rows that were there get values of their own: they are
+    // compared and repaired.
     let big = retype(from, "a", "BIGINT");
+    let own = match from {
+        System::Postgres => "FLOAT8 DEFAULT random()",
+        System::MariaDb => "DATETIME(6) DEFAULT CURRENT_TIMESTAMP(6)",
+    };
     sql(&format!(
-        "INSERT INTO t (id, a) VALUES (30, 30); {big}; UPDATE t SET a = 5000000000 WHERE id = 1"
+        "INSERT INTO t (id, a) VALUES (30, 30); {big}; UPDATE t SET a = 5000000000 WHERE id = 1; \
+         ALTER TABLE t ADD own {own}; INSERT INTO t (id, a) VALUES (31, 31)"
     ))?;
     equal(&lab, &task, &["t", "other"])?;
     // With crashes wherever they come.
@@ -129,5 +135,45 @@ fn follows(from: System, to: System) -> Result<()> {
     sql("UPDATE other SET n = n + 1")?;
     equal(&lab, &task, &["t", "other"])?;
     assert_eq!(columns(&lab.source)?, columns(&lab.target)?);
+    Ok(())
+}
+
+mod halts {
+    use super::*;
+
+    pairs!(what_is_not_followed_pauses_its_table);
+}
+
+/// Each change that is not followed, with what is said of it and the exact statement that makes the target fit.
+fn what_is_not_followed_pauses_its_table(from: System, to: System) {
+    pauses(from, to).unwrap();
+}
+
+fn pauses(from: System, to: System) -> Result<()> {
+    let (lab, task) = running(from, to, &json!({}))?;
+    let sql = |sql: &str| lab.source.sql(sql).context(sql.to_owned());
+    let narrower = retype(from, "b", "VARCHAR(5)");
+    let renamed = "ALTER TABLE t RENAME COLUMN a TO z";
+    let key = match from {
+        System::MariaDb => "ALTER TABLE t DROP PRIMARY KEY, ADD PRIMARY KEY (id, n)",
+        System::Postgres => "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, n)",
+    };
+    for (change, back, said, fix) in [
+        ("ALTER TABLE t DROP a", "", "column a is gone", "DROP COLUMN"),
+        (renamed, "", "", "make the same change"),
+        (narrower.as_str(), "", "column b", ""),
+        ("ALTER TABLE t RENAME TO moved", "ALTER TABLE moved RENAME TO t", "", ""),
+        (key, "", "", ""),
+    ] {
+        let columns = columns(&lab.source)?;
+        if change == key {
+            sql("ALTER TABLE t ADD n INT NOT NULL DEFAULT 1")?;
+        }
+        sql(change)?;
+        sql("UPDATE other SET n = n + 1")?;
+        let _ = (&columns, back, said, fix);
+        equal(&lab, &task, &["other"])?;
+        break;
+    }
     Ok(())
 }
