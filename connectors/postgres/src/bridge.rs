@@ -29,8 +29,9 @@ pub(crate) async fn bridge(
     retyped: &[(usize, String)],
 ) -> Result<Bridge> {
     let oid = slot::oid(client, &table.name).await?;
-    let attributes = schema::attributes(client, oid).await?;
-    let files = source::files(client, oid).await?;
+    let attributes = schema::attributes(client, &[oid]).await?;
+    let attributes = attributes.get(&oid).map_or(&[][..], Vec::as_slice);
+    let files = source::files(client, &[oid]).await?.concat();
     let Some(mut layout) = then.and_then(Layout::parse) else {
         let why = "which columns it had by then is not stored";
         return Ok(Bridge::Closed(why.to_owned()));
@@ -62,7 +63,7 @@ pub(crate) async fn bridge(
             continue;
         }
         begun = false;
-        if layout.columns.contains(&column.name) {
+        if layout.column(&column.name).is_some() {
             return Ok(Bridge::Unread);
         }
         let attribute = attributes.iter().find(|a| a.column.name == column.name);

@@ -11,7 +11,7 @@ use tokio_postgres::Client;
 
 use self::provider::Provider;
 use crate::error::asking;
-use crate::schema::{quote, quote_table};
+use crate::schema::{WANTED, at, quote, quote_table, wanted};
 use crate::{slot, source};
 
 /// What all findings need to know of the server.
@@ -47,9 +47,7 @@ pub(crate) async fn check(
     server.room(&mut out).await?;
     server.rights(&mut out).await?;
     server.prepared(&mut out).await?;
-    for table in tables {
-        server.table(table, &mut out).await?;
-    }
+    server.tables(tables, &mut out).await?;
     server.publication(tables, &mut out).await?;
     server.families(tables, &mut out).await?;
     Ok(out)
@@ -281,28 +279,23 @@ impl Server<'_> {
                 ),
             ));
         }
-        for table in tables {
-            let owner = self
-                .client
-                .query_opt(
-                    "SELECT quote_ident(o.rolname) FROM pg_class c \
-                     JOIN pg_namespace n ON n.oid = c.relnamespace \
-                     JOIN pg_roles o ON o.oid = c.relowner \
-                     WHERE n.nspname = $1::text AND c.relname = $2::text \
-                     AND NOT pg_has_role(c.relowner, 'USAGE')",
-                    &[&table.schema, &table.name],
-                )
-                .await
-                .map_err(asking)?;
-            if let Some(owner) = owner {
-                let owner: &str = owner.get(0);
-                out.push(Finding::error(
+        let (schemas, names) = wanted(tables);
+        let owners = format!(
+            "SELECT w.place, quote_ident(o.rolname) FROM {WANTED} \
+             JOIN pg_roles o ON o.oid = c.relowner \
+             WHERE NOT pg_has_role(c.relowner, 'USAGE') ORDER BY w.place"
+        );
+        let owners = self.client.query(&owners, &[&schemas, &names]).await;
+        for row in owners.map_err(asking)? {
+            let owner: &str = row.get(1);
+            out.extend(at(tables, row.get(0)).map(|table| {
+                Finding::error(
                     "table_owner",
                     table.to_string(),
                     format!("only its owner {owner} may publish the table"),
                     format!("GRANT {owner} TO {}; -- or {create}", self.user),
-                ));
-            }
+                )
+            }));
         }
         Ok(())
     }
@@ -363,12 +356,11 @@ impl Server<'_> {
 
     /// A partition and its root in one task would come as the root only.
     async fn families(&self, tables: &[TableName], out: &mut Vec<Finding>) -> Result<()> {
-        let mut known = Vec::new();
-        for table in tables {
-            if let Ok(oid) = slot::oid(self.client, table).await {
-                known.push((oid, table));
-            }
-        }
+        let found = slot::found(self.client, tables).await?.into_iter();
+        let known: Vec<(u32, &TableName)> = found
+            .zip(tables)
+            .filter_map(|(oid, table)| Some((oid?, table)))
+            .collect();
         let oids: Vec<u32> = known.iter().map(|(oid, _)| *oid).collect();
         let rows = self
             .client

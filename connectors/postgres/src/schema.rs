@@ -1,12 +1,14 @@
 //! Tables as PostgreSQL's catalogue describes them, and types in both directions.
 
+use std::collections::BTreeMap;
+
 use thalweg_core::schema::{
     Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, Refuses, TableName,
     TableSchema, UniqueKey,
 };
 use thalweg_core::value::Interval;
 use thalweg_core::{Error, Result};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
 use crate::error::plain;
 use crate::wire::cells::Codec;
@@ -210,16 +212,51 @@ fn name_of(oid: &str, typmod: &str) -> String {
     )
 }
 
-/// The columns of a table in their order. Domains are followed to the type they restrict.
-pub(crate) async fn attributes(client: &Client, oid: u32) -> Result<Vec<Attribute>> {
+/// Tables that are asked for together, to be selected from: `w.place` counts them from 1 on, `n` and `c`
+/// are their schema and themselves, as far as they are there. $1 and $2 are [`wanted`].
+pub(crate) const WANTED: &str = "\
+    unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place) \
+    JOIN pg_namespace n ON n.nspname = w.schema \
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = w.name";
+
+/// The schemas and the names of tables.
+pub(crate) fn wanted<'a>(
+    tables: impl IntoIterator<Item = &'a TableName>,
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let names = tables.into_iter();
+    let names = names.map(|table| (table.schema.as_str(), table.name.as_str()));
+    names.unzip()
+}
+
+/// What was asked for by a place of [`WANTED`], or of another list that is counted from 1 on.
+pub(crate) fn at<T>(list: &[T], place: i64) -> Option<&T> {
+    let index = usize::try_from(place).ok()?.checked_sub(1)?;
+    list.get(index)
+}
+
+/// Rows by the table in their first column, in their order.
+fn by_table(rows: &[Row]) -> BTreeMap<u32, Vec<&Row>> {
+    let mut tables: BTreeMap<u32, Vec<&Row>> = BTreeMap::new();
+    for row in rows {
+        tables.entry(row.get(0)).or_default().push(row);
+    }
+    tables
+}
+
+/// The columns of tables in their order. Domains are followed to the type they restrict.
+pub(crate) async fn attributes(
+    client: &Client,
+    tables: &[u32],
+) -> Result<BTreeMap<u32, Vec<Attribute>>> {
     // Columns of the catalogue that not every version has are asked for by way of JSON.
     let sql = format!(
         "WITH RECURSIVE base AS (\
-           SELECT a.attnum, a.atttypid AS oid, a.atttypmod AS typmod FROM pg_attribute a \
-             WHERE a.attrelid = $1 AND a.attnum > 0 AND NOT a.attisdropped \
-           UNION ALL SELECT b.attnum, t.typbasetype, t.typtypmod FROM base b \
+           SELECT a.attrelid, a.attnum, a.atttypid AS oid, a.atttypmod AS typmod \
+             FROM pg_attribute a \
+             WHERE a.attrelid = ANY($1) AND a.attnum > 0 AND NOT a.attisdropped \
+           UNION ALL SELECT b.attrelid, b.attnum, t.typbasetype, t.typtypmod FROM base b \
              JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
-         SELECT a.attnum, a.attname::text, a.atttypid, a.atttypmod, {declared}, \
+         SELECT a.attrelid, a.attnum, a.attname::text, a.atttypid, a.atttypmod, {declared}, \
            NOT (a.attnotnull OR d.typnotnull), \
            a.atthasdef OR a.attidentity <> '' OR d.typdefault IS NOT NULL, \
            coalesce(to_jsonb(a) ->> 'attgenerated', '') <> '', \
@@ -230,49 +267,51 @@ pub(crate) async fn attributes(client: &Client, oid: u32) -> Result<Vec<Attribut
              WHERE c.oid = a.attcollation), false), \
            coalesce(col_description(a.attrelid, a.attnum), '') \
          FROM base b JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
-         JOIN pg_attribute a ON a.attrelid = $1 AND a.attnum = b.attnum \
-         JOIN pg_type d ON d.oid = a.atttypid ORDER BY a.attnum",
+         JOIN pg_attribute a ON a.attrelid = b.attrelid AND a.attnum = b.attnum \
+         JOIN pg_type d ON d.oid = a.atttypid ORDER BY a.attrelid, a.attnum",
         declared = name_of("a.atttypid", "a.atttypmod"),
         base = name_of("t.oid", "b.typmod"),
     );
-    let rows = client.query(&sql, &[&oid]).await.map_err(plain)?;
-    Ok(rows
-        .iter()
-        .map(|row| {
-            let native: String = row.get(4);
-            let (base, kind): (u32, &str) = (row.get(8), row.get(9));
-            let (name, typname): (String, &str) = (row.get(10), row.get(11));
-            let citext = kind == "b" && typname == "citext";
-            let ty = match kind {
-                "e" => ColumnType::Enum {
-                    labels: row.get(12),
-                },
-                _ if citext => ColumnType::Text { max_chars: None },
-                // The system's own types; later numbers are given to what users create.
-                _ if base < 16_384 => neutral(&name),
-                _ => ColumnType::Other {
-                    system: "postgres",
-                    name,
-                },
-            };
-            Attribute {
-                number: row.get(0),
-                ty: row.get(2),
-                typmod: row.get(3),
-                codec: codec(base, &ty),
-                column: ColumnSchema {
-                    nullable: row.get(5),
-                    has_default: row.get(6),
-                    generated: row.get(7),
-                    folds: citext || row.get::<_, bool>(13),
-                    // Of a domain, as of its base type.
-                    refuses: refuses(&ty, row.get(10)),
-                    comment: row.get(14),
-                    ..ColumnSchema::new(row.get::<_, &str>(1), ty, native)
-                },
-            }
-        })
-        .collect())
+    let rows = client.query(&sql, &[&tables]).await.map_err(plain)?;
+    let columns = |rows: Vec<&Row>| rows.into_iter().map(attribute).collect();
+    let tables = by_table(&rows).into_iter();
+    Ok(tables.map(|(oid, rows)| (oid, columns(rows))).collect())
+}
+
+/// A row of what [`attributes`] asks.
+fn attribute(row: &Row) -> Attribute {
+    let native: String = row.get(5);
+    let (base, kind): (u32, &str) = (row.get(9), row.get(10));
+    let (name, typname): (String, &str) = (row.get(11), row.get(12));
+    let citext = kind == "b" && typname == "citext";
+    let ty = match kind {
+        "e" => ColumnType::Enum {
+            labels: row.get(13),
+        },
+        _ if citext => ColumnType::Text { max_chars: None },
+        // The system's own types; later numbers are given to what users create.
+        _ if base < 16_384 => neutral(&name),
+        _ => ColumnType::Other {
+            system: "postgres",
+            name,
+        },
+    };
+    Attribute {
+        number: row.get(1),
+        ty: row.get(3),
+        typmod: row.get(4),
+        codec: codec(base, &ty),
+        column: ColumnSchema {
+            nullable: row.get(6),
+            has_default: row.get(7),
+            generated: row.get(8),
+            folds: citext || row.get::<_, bool>(14),
+            // Of a domain, as of its base type.
+            refuses: refuses(&ty, row.get(11)),
+            comment: row.get(15),
+            ..ColumnSchema::new(row.get::<_, &str>(2), ty, native)
+        },
+    }
 }
 
 /// What a column of a type does not take of the type's values: no text has a NUL character, and
@@ -373,56 +412,70 @@ pub(crate) enum Keys {
     Immediate,
 }
 
-/// One table; `None` if it does not exist.
+/// The tables named, in the order asked; those that do not exist are left out.
 pub(crate) async fn describe(
     client: &Client,
-    name: &TableName,
+    names: &[TableName],
     keys: Keys,
-) -> Result<Option<TableSchema>> {
-    let found = client
-        .query_opt(
-            "SELECT c.oid, c.reltuples::float8, c.relreplident::text, \
-             coalesce(obj_description(c.oid, 'pg_class'), '') FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')",
-            &[&name.schema, &name.name],
-        )
-        .await
-        .map_err(plain)?;
-    let Some(found) = found else { return Ok(None) };
-    let oid: u32 = found.get(0);
-    let estimate: f64 = found.get(1);
-    let attributes = attributes(client, oid).await?;
-    let numbers: Vec<i16> = attributes.iter().map(|a| a.number).collect();
-    let columns = attributes.into_iter().map(|a| a.column).collect();
-    let place = |number: &i16| numbers.iter().position(|n| n == number);
-    let mut schema = TableSchema {
-        foreign_keys: foreign_keys(client, oid).await?,
-        // The estimate is -1 while unknown.
-        estimated_rows: (estimate >= 0.0).then(|| format!("{estimate:.0}").parse().unwrap_or(0)),
-        comment: found.get(3),
-        ..TableSchema::new(name.clone(), columns)
-    };
+) -> Result<Vec<TableSchema>> {
+    let (schemas, tables) = wanted(names);
+    let found = format!(
+        "SELECT c.oid, w.place, c.reltuples::float8, c.relreplident::text, \
+         coalesce(obj_description(c.oid, 'pg_class'), '') FROM {WANTED} \
+         WHERE c.relkind IN ('r', 'p') ORDER BY w.place"
+    );
+    let found = client.query(&found, &[&schemas, &tables]).await;
+    let found = found.map_err(plain)?;
+    let oids: Vec<u32> = found.iter().map(|row| row.get(0)).collect();
+    let attributes = attributes(client, &oids).await?;
+    let foreign_keys = foreign_keys(client, &oids).await?;
     let indexes = client
         .query(
-            "SELECT c.relname, i.indisprimary, (i.indkey::int2[])[0:i.indnkeyatts - 1], \
-             i.indisreplident, i.indimmediate \
-             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = $1 \
+            "SELECT i.indrelid, c.relname, i.indisprimary, \
+             (i.indkey::int2[])[0:i.indnkeyatts - 1], i.indisreplident, i.indimmediate \
+             FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = ANY($1) \
              AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
-             AND (i.indimmediate OR $2) ORDER BY 1",
-            &[&oid, &(keys == Keys::All)],
+             AND (i.indimmediate OR $2) ORDER BY c.relname",
+            &[&oids, &(keys == Keys::All)],
         )
         .await
         .map_err(plain)?;
-    let by_default = found.get::<_, &str>(2) == "d";
+    let indexes = by_table(&indexes);
+    let mut out = Vec::with_capacity(found.len());
+    for row in &found {
+        let (oid, place): (u32, i64) = (row.get(0), row.get(1));
+        let name = at(names, place).ok_or_else(|| Error::bug("a table nobody asked for"))?;
+        let attributes = attributes.get(&oid).cloned().unwrap_or_default();
+        let numbers: Vec<i16> = attributes.iter().map(|a| a.number).collect();
+        let columns = attributes.into_iter().map(|a| a.column).collect();
+        let estimate: f64 = row.get(2);
+        let mut schema = TableSchema {
+            foreign_keys: foreign_keys.get(&oid).cloned().unwrap_or_default(),
+            // The estimate is -1 while unknown.
+            estimated_rows: (estimate >= 0.0)
+                .then(|| format!("{estimate:.0}").parse().unwrap_or(0)),
+            comment: row.get(4),
+            ..TableSchema::new(name.clone(), columns)
+        };
+        let indexes = indexes.get(&oid).map_or(&[][..], Vec::as_slice);
+        take_keys(&mut schema, row.get(3), indexes, &numbers);
+        out.push(schema);
+    }
+    Ok(out)
+}
+
+/// Puts the unique indexes into a table as its keys; `numbers` are the `attnum` of its columns.
+fn take_keys(schema: &mut TableSchema, replica_identity: &str, indexes: &[&Row], numbers: &[i16]) {
+    let place = |number: &i16| numbers.iter().position(|n| n == number);
+    let by_default = replica_identity == "d";
     let mut identity = Vec::new();
     for row in indexes {
-        let key: Vec<i16> = row.get(2);
+        let key: Vec<i16> = row.get(3);
         let Some(columns) = key.iter().map(place).collect::<Option<Vec<_>>>() else {
             continue;
         };
         // The log names no row by a primary key that is deferrable.
-        let (primary, chosen, immediate): (bool, bool, bool) = (row.get(1), row.get(3), row.get(4));
+        let (primary, chosen, immediate): (bool, bool, bool) = (row.get(2), row.get(4), row.get(5));
         if if by_default {
             primary && immediate
         } else {
@@ -434,31 +487,35 @@ pub(crate) async fn describe(
             schema.primary_key = columns;
         } else {
             schema.unique_keys.push(UniqueKey {
-                name: row.get(0),
+                name: row.get(1),
                 columns,
             });
         }
     }
-    schema.old_image = match found.get(2) {
+    schema.old_image = match replica_identity {
         "f" => None,
         "d" | "i" => Some(identity),
         _ => Some(Vec::new()),
     };
-    Ok(Some(schema))
 }
 
-/// The columns the server computes and stores: version 18 can log them.
-pub(crate) async fn stored(client: &Client, table: &TableName) -> Result<Vec<String>> {
-    let rows = client
-        .query(
-            "SELECT a.attname::text FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1::text \
-             AND c.relname = $2::text AND a.attgenerated = 's'",
-            &[&table.schema, &table.name],
-        )
-        .await
-        .map_err(plain)?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+/// The columns of tables that the server computes and stores: version 18 can log them.
+pub(crate) async fn stored(
+    client: &Client,
+    tables: &[TableName],
+) -> Result<BTreeMap<TableName, Vec<String>>> {
+    let (schemas, names) = wanted(tables);
+    let stored = format!(
+        "SELECT w.schema, w.name, a.attname::text FROM {WANTED} \
+         JOIN pg_attribute a ON a.attrelid = c.oid WHERE a.attgenerated = 's'"
+    );
+    let rows = client.query(&stored, &[&schemas, &names]).await;
+    let mut columns: BTreeMap<TableName, Vec<String>> = BTreeMap::new();
+    for row in rows.map_err(plain)? {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        columns.entry(table).or_default().push(row.get(2));
+    }
+    Ok(columns)
 }
 
 /// The table without columns the log does not have: those the server computes, but for `logged` ones.
@@ -504,18 +561,19 @@ pub(crate) fn in_the_log(schema: TableSchema, logged: &[String]) -> TableSchema 
     }
 }
 
-async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
+async fn foreign_keys(client: &Client, tables: &[u32]) -> Result<BTreeMap<u32, Vec<ForeignKey>>> {
     let rows = client
         .query(
-            "SELECT k.conname, n.nspname, p.relname, k.confdeltype::text, k.confupdtype::text, \
+            "SELECT k.conrelid, k.conname, n.nspname, p.relname, k.confdeltype::text, \
+             k.confupdtype::text, \
              ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(n, o) \
                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.n ORDER BY u.o), \
              ARRAY(SELECT a.attname::text FROM unnest(k.confkey) WITH ORDINALITY u(n, o) \
                JOIN pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = u.n ORDER BY u.o) \
              FROM pg_constraint k JOIN pg_class p ON p.oid = k.confrelid \
              JOIN pg_namespace n ON n.oid = p.relnamespace \
-             WHERE k.contype = 'f' AND k.conrelid = $1 ORDER BY 1",
-            &[&oid],
+             WHERE k.contype = 'f' AND k.conrelid = ANY($1) ORDER BY k.conname",
+            &[&tables],
         )
         .await
         .map_err(plain)?;
@@ -528,19 +586,19 @@ async fn foreign_keys(client: &Client, oid: u32) -> Result<Vec<ForeignKey>> {
             "an action of a foreign key this version does not know",
         )),
     };
-    rows.iter()
-        .map(|row| {
-            Ok(ForeignKey {
-                name: row.get(0),
-                columns: row.get(5),
-                parent: TableName::new(row.get::<_, &str>(1), row.get::<_, &str>(2)),
-                parent_columns: row.get(6),
-                on_delete: action(row.get(3))?,
-                on_update: action(row.get(4))?,
-                logged: true,
-            })
-        })
-        .collect()
+    let mut keys: BTreeMap<u32, Vec<ForeignKey>> = BTreeMap::new();
+    for row in &rows {
+        keys.entry(row.get(0)).or_default().push(ForeignKey {
+            name: row.get(1),
+            columns: row.get(6),
+            parent: TableName::new(row.get::<_, &str>(2), row.get::<_, &str>(3)),
+            parent_columns: row.get(7),
+            on_delete: action(row.get(4))?,
+            on_update: action(row.get(5))?,
+            logged: true,
+        });
+    }
+    Ok(keys)
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 //! A slot has one reader. One that is still there from an earlier run of ours (a process that was
 //! killed, a connection that broke) is ended; a reader that is not ours is never touched.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use thalweg_core::schema::TableName;
@@ -17,7 +18,7 @@ use tokio_postgres::Client;
 
 use crate::error::{asking, lost};
 use crate::position::Place;
-use crate::schema::{quote, quote_table};
+use crate::schema::{WANTED, at, quote, quote_table, wanted};
 use crate::wire::replication::Lsn;
 
 /// How long a reader that was told to end may take.
@@ -248,37 +249,67 @@ pub(crate) async fn publication(client: &Client, name: &str) -> Result<Option<Pu
 
 /// The tables' oids; a `Schema` error if one is gone.
 pub(crate) async fn oids(client: &Client, tables: &[TableName]) -> Result<Vec<u32>> {
-    let mut out = Vec::with_capacity(tables.len());
-    for table in tables {
-        out.push(oid(client, table).await?);
-    }
-    Ok(out)
+    let found = found(client, tables).await?;
+    let known = tables.iter().zip(found);
+    known
+        .map(|(table, oid)| oid.ok_or_else(|| gone(table)))
+        .collect()
 }
 
 /// A table's oid; a `Schema` error if it is gone.
 pub(crate) async fn oid(client: &Client, table: &TableName) -> Result<u32> {
-    let row = client
-        .query_opt(
-            "SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE n.nspname = $1::text AND c.relname = $2::text AND c.relkind IN ('r', 'p')",
-            &[&table.schema, &table.name],
-        )
-        .await
-        .map_err(asking)?;
-    row.map(|row| row.get(0)).ok_or_else(|| {
-        Error::schema(format!("the source table {table} is gone"))
-            .with_hint("correct the mapping, or make the table again and reset the task")
-            .at(Side::Source)
-            .about(table)
-    })
+    let found = found(client, std::slice::from_ref(table)).await?;
+    let oid = found.into_iter().next().flatten();
+    oid.ok_or_else(|| gone(table))
 }
 
-/// Which of the tables the publication does not cover.
+fn gone(table: &TableName) -> Error {
+    Error::schema(format!("the source table {table} is gone"))
+        .with_hint("correct the mapping, or make the table again and reset the task")
+        .at(Side::Source)
+        .about(table)
+}
+
+/// The oids of those of the tables that are there.
+pub(crate) async fn found(client: &Client, tables: &[TableName]) -> Result<Vec<Option<u32>>> {
+    let (schemas, names) = wanted(tables);
+    let found = format!("SELECT w.place, c.oid FROM {WANTED} WHERE c.relkind IN ('r', 'p')");
+    let rows = client.query(&found, &[&schemas, &names]).await;
+    let mut oids = vec![None; tables.len()];
+    for row in rows.map_err(asking)? {
+        let place: i64 = row.get(0);
+        let slot = usize::try_from(place - 1).ok();
+        if let Some(slot) = slot.and_then(|at| oids.get_mut(at)) {
+            *slot = Some(row.get(1));
+        }
+    }
+    Ok(oids)
+}
+
+/// Which of the tables the publication does not cover. One that is a member of it and no partition is
+/// covered; only where there is another the server is asked to list all that are.
 pub(crate) async fn uncovered(
     client: &Client,
     name: &str,
     tables: &[TableName],
 ) -> Result<Vec<TableName>> {
+    let (schemas, names) = wanted(tables);
+    let members = format!(
+        "SELECT w.place FROM {WANTED} \
+         JOIN pg_publication p ON p.pubname = $3 AND NOT p.puballtables \
+         JOIN pg_publication_rel r ON r.prrelid = c.oid AND r.prpubid = p.oid \
+         WHERE NOT c.relispartition"
+    );
+    let members = client.query(&members, &[&schemas, &names, &name]).await;
+    let members = members.map_err(asking)?;
+    let members: BTreeSet<&TableName> = members
+        .iter()
+        .filter_map(|row| at(tables, row.get(0)))
+        .collect();
+    let others: Vec<_> = tables.iter().filter(|t| !members.contains(t)).collect();
+    if others.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = client
         .query(
             "SELECT schemaname::text, tablename::text FROM pg_publication_tables \
@@ -287,11 +318,10 @@ pub(crate) async fn uncovered(
         )
         .await
         .map_err(asking)?;
-    let covered = |table: &&TableName| {
-        rows.iter()
-            .any(|row| row.get::<_, &str>(0) == table.schema && row.get::<_, &str>(1) == table.name)
-    };
-    Ok(tables.iter().filter(|t| !covered(t)).cloned().collect())
+    let covered: BTreeSet<(&str, &str)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let covered = |table: &TableName| covered.contains(&(&*table.schema, &*table.name));
+    let others = others.into_iter().filter(|table| !covered(table));
+    Ok(others.cloned().collect())
 }
 
 /// Makes the publication for exactly these tables, or makes sure that the user's covers them.

@@ -172,12 +172,13 @@ async fn lock(
     );
     session.query(&lock).await?;
     let oid = slot::oid(client, &schema.name).await?;
-    let attributes = schema::attributes(client, oid).await?;
+    let attributes = schema::attributes(client, &[oid]).await?.remove(&oid);
+    let attributes = attributes.unwrap_or_default();
     let kind = client
         .query_one("SELECT relkind = 'p' FROM pg_class WHERE oid = $1", &[&oid])
         .await
         .map_err(asking)?;
-    let files = source::files(client, oid).await?;
+    let files = source::files(client, &[oid]).await?.concat();
     let unchanged = |shared: &&Shared| {
         shared
             .files

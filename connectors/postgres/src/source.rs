@@ -1,5 +1,6 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -277,22 +278,23 @@ pub(crate) async fn version(client: &Client) -> Result<(u32, bool)> {
     Ok((u32::try_from(row.get::<_, i32>(0)).unwrap_or(0), row.get(1)))
 }
 
-/// The files a table's rows are in; all its partitions'. They change when it is rewritten or
-/// truncated, which no snapshot taken before can read around.
-pub(crate) async fn files(client: &Client, table: u32) -> Result<String> {
-    let row = client
-        .query_one(
-            "WITH RECURSIVE tree AS (SELECT $1::oid AS oid UNION ALL \
-               SELECT i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
+/// The files the rows of each of the tables are in; all its partitions'. They change when it is rewritten
+/// or truncated, which no snapshot taken before can read around.
+pub(crate) async fn files(client: &Client, tables: &[u32]) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "WITH RECURSIVE tree AS (\
+               SELECT place, oid FROM unnest($1::oid[]) WITH ORDINALITY w (oid, place) UNION ALL \
+               SELECT t.place, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
                JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition) \
-             SELECT coalesce(string_agg(t.oid::text || ':' || \
-               coalesce(pg_relation_filenode(t.oid)::text, ''), ' ' ORDER BY t.oid), '') \
-             FROM tree t",
-            &[&table],
+             SELECT string_agg(t.oid::text || ':' || \
+               coalesce(pg_relation_filenode(t.oid)::text, ''), ' ' ORDER BY t.oid) \
+             FROM tree t GROUP BY t.place ORDER BY t.place",
+            &[&tables],
         )
         .await
         .map_err(asking)?;
-    Ok(row.get(0))
+    Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Who keeps a slot from being ready: whoever runs since before.
@@ -351,31 +353,18 @@ impl Inspect for PostgresSource {
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         self.ask_about(tables.len(), async |client| {
             let stored = version(client).await?.0 >= 180_000;
-            let mut out = Vec::new();
-            for table in tables {
-                let Some(found) = schema::describe(client, table, Keys::All).await? else {
-                    continue;
-                };
-                let logged = match stored && found.columns.iter().any(|c| c.generated) {
-                    true => schema::stored(client, table).await?,
-                    false => Vec::new(),
-                };
-                // It may be gone by now.
-                let Ok(oid) = slot::oid(client, table).await else {
-                    continue;
-                };
-                let found = schema::in_the_log(found, &logged);
-                let present = layout::Layout {
-                    files: files(client, oid).await?,
-                    columns: found.columns.iter().map(|c| c.name.clone()).collect(),
-                    young: Vec::new(),
-                };
-                out.push(TableSchema {
-                    layout: Some(present.stored()),
-                    ..found
-                });
-            }
-            Ok(out)
+            let found = schema::describe(client, tables, Keys::All).await?;
+            let mut columns = found.iter().flat_map(|table| &table.columns);
+            let logged = match stored && columns.any(|column| column.generated) {
+                true => schema::stored(client, tables).await?,
+                false => BTreeMap::new(),
+            };
+            let in_the_log = |table: TableSchema| {
+                let logged = logged.get(&table.name).map_or(&[][..], Vec::as_slice);
+                schema::in_the_log(table, logged)
+            };
+            let found = found.into_iter().map(in_the_log).collect();
+            layout::describe(client, found).await
         })
         .await
     }
@@ -398,11 +387,7 @@ impl Source for PostgresSource {
         // An earlier start may have made it and died before the target knew.
         slot::remove(client, &self.name, &self.config.application_name).await?;
         slot::publish(client, &self.name, version, tables).await?;
-        let mut known = Vec::with_capacity(tables.len());
-        for table in tables {
-            let oid = slot::oid(client, table).await?;
-            known.push((table.clone(), files(client, oid).await?));
-        }
+        let files = files(client, &slot::oids(client, tables).await?).await?;
         let (begins, snapshot, session) = self.make_slot(client, version, recovering).await?;
         // On a session of its own: the one that made the slot must not do anything any more.
         let name = slot::session_name(&self.config.application_name, "slot");
@@ -414,7 +399,7 @@ impl Source for PostgresSource {
             snapshot: Shared {
                 name: snapshot,
                 seen: seen.visibility(),
-                files: known,
+                files: tables.iter().cloned().zip(files).collect(),
             },
         });
         let place = Place {

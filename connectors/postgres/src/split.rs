@@ -52,7 +52,8 @@ pub(crate) async fn split(client: &Client, chunk: &Chunk, size: ChunkSize) -> Re
         return whole();
     };
     let oid = slot::oid(client, &table.name).await?;
-    let attributes = schema::attributes(client, oid).await?;
+    let attributes = schema::attributes(client, &[oid]).await?.remove(&oid);
+    let attributes = attributes.unwrap_or_default();
     let attribute = attributes.iter().find(|a| a.column.name == first.name);
     let Some(codec) = attribute.map(|a| a.codec).filter(|codec| ordered(*codec)) else {
         return whole();

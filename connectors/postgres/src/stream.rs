@@ -193,13 +193,16 @@ async fn reaches(client: &Client, place: &Place) -> Result<()> {
 
 /// The tables as the catalogue has them, which has to be as the stream's user knows them.
 async fn known(client: &Client, tables: &[TableSchema]) -> Result<Vec<Known>> {
-    let mut out = Vec::with_capacity(tables.len());
-    for table in tables {
-        let oid = slot::oid(client, &table.name).await?;
-        let attributes = schema::attributes(client, oid).await?;
-        out.push(Known::new(table, oid, &attributes)?);
-    }
-    Ok(out)
+    let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+    let oids = slot::oids(client, &names).await?;
+    let attributes = schema::attributes(client, &oids).await?;
+    let known = tables.iter().zip(oids);
+    known
+        .map(|(table, oid)| {
+            let attributes = attributes.get(&oid).map_or(&[][..], Vec::as_slice);
+            Known::new(table, oid, attributes)
+        })
+        .collect()
 }
 
 /// The server's log has to be the one that was read; gives what it is called now.

@@ -67,29 +67,34 @@ pub async fn preflight(
     let there = source.describe(&sources).await.map_err(at_source)?;
     let known = target.describe(&targets).await.map_err(at_target)?;
     let pending = target.pending(key).await.map_err(at_target)?;
-    let mut pairs = Vec::with_capacity(mappings.len());
-    for mapping in mappings {
+    // A table that this task made and has not finished (its keys are still to come) is planned
+    // as one to be made, so that nothing is left out after a crash.
+    let found = |name: &TableName| named(&known, name).filter(|t| !pending.contains(&t.name));
+    let creates = options.create_tables == CreateTables::Missing;
+    let propose = |mapping: &Mapping| {
         let from = named(&there, &mapping.source);
-        // A table that this task made and has not finished (its keys are still to come) is planned
-        // as one to be made, so that nothing is left out after a crash.
-        let found = named(&known, &mapping.target).filter(|t| !pending.contains(&t.name));
-        let create = found.is_none() && options.create_tables == CreateTables::Missing;
-        let to = match (&from, found) {
-            (Some(from), None) if create => {
-                match target.propose(from, &mapping.target, &mapping.pairs(from)) {
-                    Ok(proposal) => {
-                        let settled = target.settle(proposal).await;
-                        let (proposal, findings) = settled.map_err(at_target)?;
-                        out.add(Side::Target, findings);
-                        Some(proposal)
-                    }
-                    Err(findings) => {
-                        out.add(Side::Target, findings);
-                        continue;
-                    }
-                }
+        let from = from.filter(|_| creates && found(&mapping.target).is_none())?;
+        Some(target.propose(&from, &mapping.target, &mapping.pairs(&from)))
+    };
+    let proposals: Vec<_> = mappings.iter().map(propose).collect();
+    let good = proposals.iter().flatten().flatten().cloned().collect();
+    let settled = target.settle(good).await.map_err(at_target)?;
+    let mut settled = settled.into_iter();
+    let mut pairs = Vec::with_capacity(mappings.len());
+    for (mapping, proposal) in mappings.iter().zip(proposals) {
+        let from = named(&there, &mapping.source);
+        let found = found(&mapping.target);
+        let create = found.is_none() && creates;
+        let to = match proposal {
+            Some(Ok(_)) => settled.next().map(|(proposal, findings)| {
+                out.add(Side::Target, findings);
+                proposal
+            }),
+            Some(Err(findings)) => {
+                out.add(Side::Target, findings);
+                continue;
             }
-            (_, found) => found,
+            None => found,
         };
         pairs.push(TablePair {
             mapping: mapping.clone(),

@@ -16,6 +16,7 @@ use thalweg_core::{Error, Result, Side};
 
 use super::relation::{self, Captured, Known, Which};
 use super::unreadable;
+use crate::layout::Column;
 use crate::position::{self, Place};
 use crate::wire::Malformed;
 use crate::wire::cells;
@@ -263,16 +264,23 @@ impl Assembly {
         let Some(known) = self.known.get_mut(table) else {
             return;
         };
-        let names = || relation.columns.iter().map(|column| column.name);
         let layout = &mut known.layout;
+        let columns = relation.columns.iter();
+        let now = columns.clone().map(|c| (c.name, (c.ty, c.typmod)));
+        let before = layout.columns.iter().map(|c| (c.name.as_str(), c.ty));
         // What nobody asks about is not remembered.
-        if known.schema.layout.is_none() || names().eq(layout.columns.iter().map(String::as_str)) {
+        if known.schema.layout.is_none() || now.eq(before) {
             return;
         }
-        layout.columns = names().map(str::to_owned).collect();
+        let column = |column: &pgoutput::Column<'_>| Column {
+            name: column.name.to_owned(),
+            ty: (column.ty, column.typmod),
+        };
+        layout.columns = columns.map(column).collect();
+        let there = &layout.columns;
         layout
             .young
-            .retain(|(young, _)| names().all(|name| name != young));
+            .retain(|(young, _)| there.iter().all(|column| column.name != *young));
         self.schema.retain(|change| change.table != table);
         self.schema.push(SchemaChange {
             table,

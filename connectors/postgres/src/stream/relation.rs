@@ -187,8 +187,14 @@ pub(super) fn compare(
             Some((index, (ours, how))) if ours.name == column.name => {
                 let codec = match (how.ty, how.typmod) == (column.ty, column.typmod) {
                     true => Some(how.codec),
-                    // Of before it was made wider.
-                    false => schema::widened((column.ty, column.typmod), (how.ty, how.typmod)),
+                    // Of before it was made wider, perhaps more than once.
+                    false => {
+                        let ty = (column.ty, column.typmod);
+                        let before = known.layout.column(column.name).map(|before| before.ty);
+                        before
+                            .filter(|before| *before == ty || schema::widened(*before, ty).is_some())
+                            .and_then(|_| schema::widened(ty, (how.ty, how.typmod)))
+                    }
                 };
                 let Some(codec) = codec else {
                     return Err(changed(

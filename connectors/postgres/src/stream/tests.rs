@@ -115,12 +115,11 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
     let oid = crate::slot::oid(&one.client, &TableName::new("public", "a"))
         .await
         .unwrap();
-    let attributes = crate::schema::attributes(&one.client, oid).await.unwrap();
-    let name = TableName::new("public", "a");
-    let table = crate::schema::describe(&one.client, &name, Keys::All)
-        .await
-        .unwrap()
-        .unwrap();
+    let attributes = crate::schema::attributes(&one.client, &[oid]).await;
+    let attributes = attributes.unwrap().remove(&oid).unwrap();
+    let names = [TableName::new("public", "a")];
+    let described = crate::schema::describe(&one.client, &names, Keys::All).await;
+    let table = described.unwrap().remove(0);
     let (version, _) = crate::source::version(&one.client).await.unwrap();
     let streams = version >= 140_000;
     let mut seen = Vec::new();

@@ -26,6 +26,7 @@ use super::rows::Rows;
 use super::{Owner, checkpoint, layouts, ledger, quarantine};
 use crate::config::Connection;
 use crate::error::{convert, of_table};
+use crate::schema::wanted;
 
 /// Below this many operations one statement each is faster than staging.
 const BULK_OPS_MIN: usize = 50;
@@ -524,35 +525,34 @@ impl Applier for PostgresApplier {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned)?;
+        let targets = tables.iter().map(|(target, ..)| {
+            let table = self.plan.targets.get(*target);
+            let table = table.ok_or_else(|| Error::bug("no such target"))?;
+            Ok(&table.name)
+        });
+        let (schemas, names) = wanted(targets.collect::<Result<Vec<_>>>()?);
+        let fingerprints: Vec<&str> = tables.iter().map(|(_, f, _)| f.as_str()).collect();
+        let live: Vec<bool> = tables.iter().map(|(.., live)| *live).collect();
         let first = format!(
-            "INSERT INTO thalweg.checkpoint_table AS c (server, task, target_schema, \
-             target_table, phase, fingerprint, relation) VALUES ($1, $2, $3, $4, $5, $6, {}) \
+            "INSERT INTO thalweg.checkpoint_table (server, task, target_schema, target_table, \
+             phase, fingerprint, relation) SELECT $1, $2, w.schema, w.name, \
+             CASE WHEN w.live THEN 'live' ELSE 'waiting' END, w.fingerprint, {} \
+             FROM unnest($3::text[], $4::text[], $5::text[], $6::bool[]) \
+               w (schema, name, fingerprint, live) \
              ON CONFLICT (server, task, target_schema, target_table) DO UPDATE SET \
-             phase = $5, visibility = NULL, fingerprint = $6, relation = excluded.relation",
-            checkpoint::relation("$3", "$4")
+             phase = excluded.phase, visibility = NULL, fingerprint = excluded.fingerprint, \
+             relation = excluded.relation",
+            checkpoint::relation("w.schema", "w.name")
         );
-        for (target, fingerprint, live) in tables {
-            let table = self
-                .plan
-                .targets
-                .get(*target)
-                .ok_or_else(|| Error::bug("no such target"))?;
-            let phase = if *live { "live" } else { "waiting" };
-            client
-                .execute(
-                    &first,
-                    &[
-                        &task.server,
-                        &task.task,
-                        &table.name.schema,
-                        &table.name.name,
-                        &phase,
-                        fingerprint,
-                    ],
-                )
-                .await
-                .map_err(convert)?;
-        }
+        let key: [&(dyn ToSql + Sync); 6] = [
+            &task.server,
+            &task.task,
+            &schemas,
+            &names,
+            &fingerprints,
+            &live,
+        ];
+        client.execute(&first, &key).await.map_err(convert)?;
         self.sql("COMMIT").await
     }
 

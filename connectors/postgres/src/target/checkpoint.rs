@@ -34,7 +34,7 @@ use tokio_postgres::{Client, Transaction};
 
 use super::{layouts, ledger, quarantine, side};
 use crate::error::convert;
-use crate::schema::{quote, quote_table};
+use crate::schema::{quote, quote_table, wanted};
 
 /// Any number; taken by every preparation and removal, so that two of them take turns.
 const LOCK: i64 = 0x7468_616c_7765_6700;
@@ -58,6 +58,11 @@ CREATE TABLE IF NOT EXISTS thalweg.checkpoint_table (
 const COLUMNS: &str = "\
 ALTER TABLE thalweg.checkpoint_table ADD COLUMN IF NOT EXISTS relation text,
   ADD COLUMN IF NOT EXISTS whole boolean NOT NULL DEFAULT false";
+
+/// Rows of a task about tables, whose schemas are $3 and whose names are $4.
+pub(super) const OF: &str = "\
+    WHERE server = $1 AND task = $2 \
+    AND (target_schema, target_table) IN (SELECT * FROM unnest($3::text[], $4::text[]))";
 
 /// The oid of the checkpoint table, of which `relation` begins.
 const OWN: &str = "'thalweg.checkpoint_table'::regclass::oid";
@@ -257,16 +262,10 @@ pub(super) async fn load_again(
     tables: &[TableName],
 ) -> Result<()> {
     wait_for_load(transaction, task, tables).await?;
-    for table in tables {
-        transaction
-            .execute(
-                "UPDATE thalweg.checkpoint_table SET whole = true \
-                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
-                &[&task.server, &task.task, &table.schema, &table.name],
-            )
-            .await
-            .map_err(convert)?;
-    }
+    let (schemas, names) = wanted(tables);
+    let whole = format!("UPDATE thalweg.checkpoint_table c SET whole = true {OF}");
+    let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
+    transaction.execute(&whole, &of).await.map_err(convert)?;
     ledger::drop_waiting(transaction, task).await?;
     quarantine::clear_all(transaction, task, tables).await
 }
@@ -352,25 +351,24 @@ async fn wait_for_load(
 ) -> Result<()> {
     let wait = "SET LOCAL lock_timeout = '10s'";
     transaction.batch_execute(wait).await.map_err(convert)?;
-    for table in tables {
-        let rows = transaction
-            .query(
-                "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
-                 keys_pending = c.keys_pending OR c.foreign_keys <> '{}', foreign_keys = '{}' \
-                 FROM (SELECT foreign_keys AS made FROM thalweg.checkpoint_table \
-                   WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
-                   FOR UPDATE) old \
-                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
-                 RETURNING old.made",
-                &[&task.server, &task.task, &table.schema, &table.name],
-            )
-            .await
-            .map_err(convert)?;
-        let made: Vec<String> = rows.first().map_or_else(Vec::new, |row| row.get(0));
-        for key in made {
+    let (schemas, names) = wanted(tables);
+    let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
+    let made = format!(
+        "SELECT target_schema, target_table, foreign_keys FROM thalweg.checkpoint_table c {OF} \
+         FOR UPDATE"
+    );
+    let made = transaction.query(&made, &of).await.map_err(convert)?;
+    let wait = format!(
+        "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
+         keys_pending = keys_pending OR foreign_keys <> '{{}}', foreign_keys = '{{}}' {OF}"
+    );
+    transaction.execute(&wait, &of).await.map_err(convert)?;
+    for row in made {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        for key in row.get::<_, Vec<String>>(2) {
             let drop = format!(
                 "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
-                quote_table(table),
+                quote_table(&table),
                 quote(&key)
             );
             transaction.batch_execute(&drop).await.map_err(convert)?;
@@ -397,19 +395,22 @@ pub(super) async fn note_foreign_key(
     Ok(())
 }
 
-/// Notes that a table was created by the task and waits for its keys.
+/// Notes that the tables that the plan creates were created by the task and wait for their keys.
 pub(super) async fn note_pending(
     transaction: &Transaction<'_>,
     task: &TaskKey,
-    table: &TableName,
+    plan: &Plan,
 ) -> Result<()> {
+    let created = plan.targets.iter().filter(|table| table.create);
+    let (schemas, names) = wanted(created.map(|table| &table.name));
     transaction
         .execute(
             "INSERT INTO thalweg.checkpoint_table \
-             VALUES ($1, $2, $3, $4, 'waiting', NULL, '', NULL, true, '{}') \
+             SELECT $1, $2, w.schema, w.name, 'waiting', NULL, '', NULL, true, '{}' \
+             FROM unnest($3::text[], $4::text[]) w (schema, name) \
              ON CONFLICT (server, task, target_schema, target_table) \
              DO UPDATE SET keys_pending = true",
-            &[&task.server, &task.task, &table.schema, &table.name],
+            &[&task.server, &task.task, &schemas, &names],
         )
         .await
         .map_err(convert)?;

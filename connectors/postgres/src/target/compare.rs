@@ -49,7 +49,7 @@ struct Prepared {
     columns: Vec<Column>,
     oid: u32,
     /// The table's files when the snapshot was taken: in others it does not see what it should.
-    files: String,
+    files: Vec<String>,
     /// Rows expected so far.
     expected: i64,
     /// The condition that a row of the table lies in the range; empty: all do.
@@ -85,7 +85,8 @@ impl Prepared {
     async fn new(client: &Client, table: &TargetTable, target: usize) -> Result<Self> {
         let types = Stage::of(client, table).await?;
         let oid = slot::oid(client, &table.name).await?;
-        let attributes = schema::attributes(client, oid).await?;
+        let attributes = schema::attributes(client, &[oid]).await?.remove(&oid);
+        let attributes = attributes.unwrap_or_default();
         let stage = format!("thalweg_verify_{target}");
         let mut columns = Vec::new();
         for (index, column) in table.columns.iter().enumerate() {
@@ -132,7 +133,7 @@ impl Prepared {
             stage: format!("pg_temp.{stage}"),
             encoder: RowEncoder::new(table),
             oid,
-            files: String::new(),
+            files: Vec::new(),
             key: table.key.clone(),
             columns,
             expected: 0,
@@ -364,7 +365,7 @@ impl Comparer for PostgresComparer {
              SELECT 1"
         );
         let client = &self.connection.client;
-        table.files = source::files(client, table.oid).await?;
+        table.files = source::files(client, &[table.oid]).await?;
         client.batch_execute(&begin).await.map_err(convert)
     }
 
@@ -395,7 +396,7 @@ impl Comparer for PostgresComparer {
         let (client, table) = self.ready()?;
         let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", table.name);
         client.batch_execute(&lock).await.map_err(convert)?;
-        if source::files(client, table.oid).await? != table.files {
+        if source::files(client, &[table.oid]).await? != table.files {
             return Err(Error::transient(
                 "the table was rewritten while it was compared",
             ));

@@ -1,16 +1,18 @@
 //! Missing target tables, the keys that wait for the end of the load, and preflight.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Row};
 
-use super::{checkpoint, ledger, side};
+use super::{NAME_BYTES_MAX, checkpoint, ledger, side};
 use crate::error::convert;
-use crate::schema::{quote, quote_table};
+use crate::schema::{WANTED, quote, quote_table, wanted};
 
 /// Creates what is missing, in one transaction.
 pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) -> Result<()> {
@@ -26,9 +28,9 @@ pub(super) async fn prepare(client: &mut Client, task: &TaskKey, plan: &Plan) ->
         if outcome.is_err() {
             break;
         }
-        checkpoint::note_pending(&transaction, task, &table.name).await?;
     }
     if outcome.is_ok() {
+        checkpoint::note_pending(&transaction, task, plan).await?;
         outcome = side::prepare(&transaction, task, plan).await;
     }
     match outcome {
@@ -94,13 +96,10 @@ fn create_sql(table: &TargetTable) -> String {
 /// Makes the keys that created tables wait for, where they are not there yet, and notes the foreign
 /// keys among them.
 pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> Result<()> {
-    for key in keys(plan) {
-        let table = quote_table(&key.table);
-        let there = match &key.kind {
-            KeyKind::Unique(columns) => client.query_opt(UNIQUE_THERE, &[&table, columns]).await,
-            KeyKind::Foreign(name) => client.query_opt(FOREIGN_THERE, &[&table, name]).await,
-        };
-        if there.map_err(convert)?.is_some() {
+    let keys = keys(plan);
+    let mut there = there(client, &keys).await?;
+    for key in keys {
+        if !there.insert((key.table.clone(), key.kind.clone())) {
             continue;
         }
         for sql in std::iter::once(&key.sql).chain(&key.index) {
@@ -113,17 +112,28 @@ pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> R
     Ok(())
 }
 
-/// Whether a table has a unique constraint of exactly these columns, whatever it is called.
-const UNIQUE_THERE: &str = "\
-    SELECT 1 FROM pg_constraint c WHERE c.conrelid = $1::text::regclass AND c.contype = 'u' \
-    AND ARRAY(SELECT a.attname::text FROM unnest(c.conkey) WITH ORDINALITY k(number, place) \
-      JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number ORDER BY k.place) \
-    = $2::text[] LIMIT 1";
-
-/// Whether a table has a constraint of this name, cut as the server cuts it.
-const FOREIGN_THERE: &str = "\
-    SELECT 1 FROM pg_constraint \
-    WHERE conrelid = $1::text::regclass AND conname = $2::text::name";
+/// The constraints that the tables of these keys have: unique ones, whatever they are called, and foreign
+/// keys.
+async fn there(client: &Client, keys: &[Key]) -> Result<BTreeSet<(TableName, KeyKind)>> {
+    let tables: BTreeSet<&TableName> = keys.iter().map(|key| &key.table).collect();
+    let (schemas, names) = wanted(tables);
+    let there = format!(
+        "SELECT w.schema, w.name, k.contype = 'u', k.conname::text, \
+         ARRAY(SELECT a.attname::text FROM unnest(k.conkey) WITH ORDINALITY u(number, place) \
+           JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = u.number ORDER BY u.place) \
+         FROM {WANTED} JOIN pg_constraint k ON k.conrelid = c.oid WHERE k.contype IN ('u', 'f')"
+    );
+    let rows = client.query(&there, &[&schemas, &names]).await;
+    let key = |row: &Row| {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        let kind = match row.get(2) {
+            true => KeyKind::Unique(row.get(4)),
+            false => KeyKind::Foreign(row.get(3)),
+        };
+        (table, kind)
+    };
+    Ok(rows.map_err(convert)?.iter().map(key).collect())
+}
 
 /// A key to be made.
 struct Key {
@@ -134,11 +144,13 @@ struct Key {
     index: Option<String>,
 }
 
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum KeyKind {
     /// Of these columns. It is an index as well, whose name has to be unique in its schema and
     /// can be too long: the server chooses it.
     Unique(Vec<String>),
-    /// Of this name; the names of a table's constraints only have to differ from each other.
+    /// Of this name, cut as the server cuts it; the names of a table's constraints only have to differ
+    /// from each other.
     Foreign(String),
 }
 
@@ -183,7 +195,12 @@ fn keys(plan: &Plan) -> Vec<Key> {
             });
             statements.push(Key {
                 table: table.name.clone(),
-                kind: KeyKind::Foreign(key.name.clone()),
+                kind: KeyKind::Foreign(
+                    key.name
+                        .split_at(key.name.floor_char_boundary(NAME_BYTES_MAX))
+                        .0
+                        .to_owned(),
+                ),
                 sql: format!(
                     "ALTER TABLE {} ADD CONSTRAINT {} FOREIGN KEY ({}) REFERENCES {} ({}){}{}",
                     quote_table(&table.name),
@@ -219,30 +236,66 @@ pub(super) fn names(table: &TargetTable, columns: &[usize]) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// Whether rows of a table ($1) may be of several moments. Asked of the table and its partitions:
-/// no unique index or exclusion constraint but unique indexes that hold all columns of the key ($2),
-/// and, unless nothing checks them ($3), no foreign key from it or to it.
-const LOOSE: &str = "\
-    WITH RECURSIVE t AS (SELECT $1::text::regclass::oid AS oid \
-      UNION SELECT i.inhrelid FROM pg_inherits i JOIN t ON i.inhparent = t.oid) \
-    SELECT NOT EXISTS (SELECT FROM pg_index i JOIN t ON i.indrelid = t.oid \
-      WHERE i.indisexclusion OR (i.indisunique AND NOT ($2::text[] <@ ARRAY( \
-        SELECT a.attname::text FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place) \
-        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
-        WHERE k.place <= i.indnkeyatts)))) \
-    AND ($3 OR NOT EXISTS (SELECT FROM pg_constraint c JOIN t ON t.oid IN (c.conrelid, c.confrelid) \
-      WHERE c.contype = 'f'))";
+/// A list of tables ($1), each with its partitions: its place in the list, counted from 1 on.
+const TREE: &str = "\
+    WITH RECURSIVE t AS (SELECT w.place, w.name::regclass::oid AS oid \
+        FROM unnest($1::text[]) WITH ORDINALITY w (name, place) \
+      UNION SELECT t.place, i.inhrelid FROM pg_inherits i JOIN t ON i.inhparent = t.oid) \
+    SELECT place, oid FROM t";
 
-/// Per table of the plan, whether its rows may be of several moments.
+/// The unique indexes and exclusion constraints of tables ($1): which table's, whether it excludes,
+/// and its columns.
+const STRICT: &str = "\
+    SELECT i.indrelid, i.indisexclusion, ARRAY(SELECT a.attname::text \
+      FROM unnest(i.indkey::int2[]) WITH ORDINALITY k(number, place) \
+      JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number \
+      WHERE k.place <= i.indnkeyatts) \
+    FROM pg_index i WHERE i.indrelid = ANY($1) AND (i.indisexclusion OR i.indisunique)";
+
+/// The foreign keys from or to tables ($1).
+const FOREIGN: &str = "\
+    SELECT conrelid, confrelid FROM pg_constraint \
+    WHERE contype = 'f' AND (conrelid = ANY($1) OR confrelid = ANY($1))";
+
+/// Per table of the plan, whether its rows may be of several moments. Asked of the table and its
+/// partitions: no unique index or exclusion constraint but unique indexes that hold all columns of the
+/// key, and, unless nothing checks them, no foreign key from it or to it.
 pub(super) async fn loose(client: &Client, plan: &Plan) -> Result<Vec<bool>> {
-    let mut loose = Vec::new();
-    let replica = plan.options.foreign_keys == ForeignKeys::Replica;
-    for table in &plan.targets {
+    let targets = plan.targets.iter();
+    let names: Vec<String> = targets.map(|table| quote_table(&table.name)).collect();
+    let tree = client.query(TREE, &[&names]).await.map_err(convert)?;
+    let mut strict: BTreeSet<u32> = BTreeSet::new();
+    let oids: Vec<u32> = tree.iter().map(|row| row.get(1)).collect();
+    if plan.options.foreign_keys != ForeignKeys::Replica {
+        let keys = client.query(FOREIGN, &[&oids]).await.map_err(convert)?;
+        strict.extend(
+            keys.iter()
+                .flat_map(|row| [row.get::<_, u32>(0), row.get(1)]),
+        );
+    }
+    let indexes = client.query(STRICT, &[&oids]).await.map_err(convert)?;
+    let mut unique: BTreeMap<u32, Vec<Vec<String>>> = BTreeMap::new();
+    for row in indexes {
+        if row.get(1) {
+            strict.insert(row.get(0));
+        }
+        unique.entry(row.get(0)).or_default().push(row.get(2));
+    }
+    let key = |table: &TargetTable| -> Vec<String> {
         let key = table.key.iter().filter_map(|c| table.columns.get(*c));
-        let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
-        let name = quote_table(&table.name);
-        let row = client.query_one(LOOSE, &[&name, &key, &replica]).await;
-        loose.push(!key.is_empty() && row.map_err(convert)?.get(0));
+        key.map(|column| column.name.clone()).collect()
+    };
+    let keys: Vec<Vec<String>> = plan.targets.iter().map(key).collect();
+    let mut loose: Vec<bool> = keys.iter().map(|key| !key.is_empty()).collect();
+    for row in &tree {
+        let (place, oid): (i64, u32) = (row.get(0), row.get(1));
+        let index = usize::try_from(place - 1).unwrap_or(usize::MAX);
+        let (Some(loose), Some(key)) = (loose.get_mut(index), keys.get(index)) else {
+            return Err(Error::bug("a table nobody asked for"));
+        };
+        let holds = |columns: &Vec<String>| key.iter().all(|column| columns.contains(column));
+        let mut indexes = unique.get(&oid).into_iter().flatten();
+        *loose &= !strict.contains(&oid) && indexes.all(holds);
     }
     Ok(loose)
 }
@@ -259,16 +312,18 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         .await
         .map_err(convert)?
         .get::<_, bool>(0);
-    for table in &plan.targets {
+    let rights = rights(client, plan).await?;
+    let stored = match known {
+        true => stored(client, task).await?,
+        false => BTreeMap::new(),
+    };
+    for (table, rights) in plan.targets.iter().zip(&rights) {
         let subject = table.name.to_string();
-        privileges(client, table, &mut findings).await?;
+        privileges(table, rights, &mut findings);
         if table.create {
             continue;
         }
-        let (ours, live) = match known {
-            true => stored(client, task, table).await?,
-            false => (false, false),
-        };
+        let (ours, live) = stored.get(&table.name).copied().unwrap_or_default();
         // Once Live, every transaction is applied whole and the key is kept as at the source; the
         // task makes such keys itself on tables it has created.
         if !live
@@ -305,22 +360,21 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
     Ok(findings)
 }
 
-/// Whether the task has loaded a table before, and whether the table is Live.
-async fn stored(client: &Client, task: &TaskKey, table: &TargetTable) -> Result<(bool, bool)> {
-    let row = client
-        .query_opt(
-            "SELECT loaded_rows IS NOT NULL, phase = 'live' FROM thalweg.checkpoint_table \
-             WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
-            &[
-                &task.server,
-                &task.task,
-                &table.name.schema,
-                &table.name.name,
-            ],
+/// Of each table the task knows, whether it has loaded it before, and whether it is Live.
+async fn stored(client: &Client, task: &TaskKey) -> Result<BTreeMap<TableName, (bool, bool)>> {
+    let rows = client
+        .query(
+            "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase = 'live' \
+             FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+            &[&task.server, &task.task],
         )
         .await
         .map_err(convert)?;
-    Ok(row.map_or((false, false), |row| (row.get(0), row.get(1))))
+    let stored = |row: &Row| {
+        let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        (name, (row.get(2), row.get(3)))
+    };
+    Ok(rows.iter().map(stored).collect())
 }
 
 async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
@@ -378,50 +432,54 @@ async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {
     Ok(())
 }
 
-/// What keeps the user from writing a table, and the statement that gives the right.
-async fn privileges(
-    client: &Client,
-    table: &TargetTable,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let name = quote_table(&table.name);
-    let schema = quote(&table.name.schema);
+/// What [`privileges`] is told of each table of the plan.
+async fn rights(client: &Client, plan: &Plan) -> Result<Vec<Row>> {
+    let names = plan.targets.iter().map(|table| &table.name);
+    let (schemas, tables) = wanted(names);
+    let schemas: Vec<String> = schemas.into_iter().map(quote).collect();
     // A table or schema that is not there has no rights: NULL.
-    let row = client
-        .query_one(
-            "SELECT to_regnamespace($1) IS NOT NULL, \
-             has_schema_privilege(to_regnamespace($1)::oid, 'USAGE'), \
-             has_schema_privilege(to_regnamespace($1)::oid, 'CREATE'), \
+    let rows = client
+        .query(
+            "SELECT s.oid IS NOT NULL, has_schema_privilege(s.oid, 'USAGE'), \
+             has_schema_privilege(s.oid, 'CREATE'), \
              (SELECT has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'INSERT') \
               AND has_table_privilege(c.oid, 'UPDATE') AND has_table_privilege(c.oid, 'DELETE') \
-              FROM pg_class c WHERE c.relnamespace = to_regnamespace($1)::oid AND c.relname = $2::text), \
-             quote_ident(current_user)",
-            &[&schema, &table.name.name],
+              FROM pg_class c WHERE c.relnamespace = s.oid AND c.relname = w.name), \
+             quote_ident(current_user) \
+             FROM unnest($1::text[], $2::text[]) WITH ORDINALITY w (schema, name, place), \
+             LATERAL (SELECT to_regnamespace(w.schema)::oid AS oid) s ORDER BY w.place",
+            &[&schemas, &tables],
         )
-        .await
-        .map_err(convert)?;
-    let may = |index: usize| row.get::<_, Option<bool>>(index);
-    let user: &str = row.get(4);
+        .await;
+    rows.map_err(convert)
+}
+
+/// What keeps the user from writing a table, and the statement that gives the right.
+fn privileges(table: &TargetTable, rights: &Row, findings: &mut Vec<Finding>) {
+    let name = quote_table(&table.name);
+    let schema = quote(&table.name.schema);
+    let may = |index: usize| rights.get::<_, Option<bool>>(index);
+    let user: &str = rights.get(4);
     let mut missing = |code: &'static str, subject: String, message: &str, fix: String| {
         findings.push(Finding::error(code, subject, message, fix));
     };
-    if !row.get::<_, bool>(0) {
+    if !rights.get::<_, bool>(0) {
         let fix = format!("CREATE SCHEMA {schema} AUTHORIZATION {user}");
         missing("schema_missing", schema, "there is no such schema", fix);
-        return Ok(());
+        return;
     }
-    let rights = match (may(1), may(2), may(3)) {
+    let lacking = match (may(1), may(2), may(3)) {
         (Some(false), Some(false), None) if table.create => "USAGE, CREATE",
         (Some(true), Some(false), None) if table.create => "CREATE",
         (Some(false), ..) => "USAGE",
         _ => "",
     };
-    if !rights.is_empty() {
+    if !lacking.is_empty() {
         missing(
             "schema_privileges",
             schema.clone(),
             "the user may not use the schema as the task must",
-            format!("GRANT {rights} ON SCHEMA {schema} TO {user}"),
+            format!("GRANT {lacking} ON SCHEMA {schema} TO {user}"),
         );
     }
     if may(3) == Some(false) {
@@ -432,7 +490,6 @@ async fn privileges(
             format!("GRANT SELECT, INSERT, UPDATE, DELETE ON {name} TO {user}"),
         );
     }
-    Ok(())
 }
 
 /// An error that stops the task, with the exact statements in its hint if rights are missing. The
@@ -444,8 +501,8 @@ pub(super) async fn explain(client: &Client, plan: &Plan, error: Error) -> Error
     let mut findings = Vec::new();
     let ask = async {
         client.batch_execute("ROLLBACK").await.map_err(convert)?;
-        for table in &plan.targets {
-            privileges(client, table, &mut findings).await?;
+        for (table, rights) in plan.targets.iter().zip(&rights(client, plan).await?) {
+            privileges(table, rights, &mut findings);
         }
         Ok::<(), Error>(())
     };

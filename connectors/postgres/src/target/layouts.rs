@@ -5,9 +5,11 @@ use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::position::Layout;
 use thalweg_core::schema::TableName;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use crate::error::convert;
+use crate::schema::wanted;
 
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS thalweg.checkpoint_layout (
@@ -20,24 +22,17 @@ pub(super) async fn put(
     task: &TaskKey,
     layouts: &[(TableName, Layout)],
 ) -> Result<()> {
-    for (table, layout) in layouts {
-        client
-            .execute(
-                "INSERT INTO thalweg.checkpoint_layout VALUES ($1, $2, $3, $4, $5) \
-                 ON CONFLICT (server, task, source_schema, source_table) \
-                 DO UPDATE SET layout = excluded.layout",
-                &[
-                    &task.server,
-                    &task.task,
-                    &table.schema,
-                    &table.name,
-                    &layout.as_str(),
-                ],
-            )
-            .await
-            .map_err(convert)?;
+    if layouts.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let (schemas, names) = wanted(layouts.iter().map(|(table, _)| table));
+    let texts: Vec<&str> = layouts.iter().map(|(_, layout)| layout.as_str()).collect();
+    let put = "INSERT INTO thalweg.checkpoint_layout \
+               SELECT $1, $2, w.* FROM unnest($3::text[], $4::text[], $5::text[]) w \
+               ON CONFLICT (server, task, source_schema, source_table) \
+               DO UPDATE SET layout = excluded.layout";
+    let key: [&(dyn ToSql + Sync); 5] = [&task.server, &task.task, &schemas, &names, &texts];
+    client.execute(put, &key).await.map(drop).map_err(convert)
 }
 
 /// Forgets the layouts of a task.

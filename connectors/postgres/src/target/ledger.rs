@@ -7,15 +7,18 @@
 use std::collections::BTreeMap;
 
 use thalweg_core::checkpoint::{LoadedChunk, TaskKey};
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::position::Visibility;
 use thalweg_core::range::{Bound, KeyRange};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Transaction};
 
-use super::{checkpoint, quarantine};
+use super::checkpoint::{self, OF};
+use super::quarantine;
 use crate::error::convert;
+use crate::schema::wanted;
 
 /// `range_column` is null for a chunk that is all of its table, a bound where there is none.
 pub(super) const TABLE: &str = "\
@@ -222,46 +225,41 @@ pub(super) async fn adopt(
     task: &TaskKey,
     plan: &Plan,
 ) -> Result<()> {
-    for table in &plan.targets {
-        // Those versions knew tables of one source only.
-        let feed = table.feeds.first();
-        let Some(source) = feed.and_then(|feed| plan.sources.get(feed.source)) else {
-            continue;
-        };
-        let source = &source.schema.name;
-        // Two statements: what one changes, another part of it may not see.
-        transaction
-            .execute(
-                "INSERT INTO thalweg.checkpoint_chunk \
-                 SELECT server, task, target_schema, target_table, $5, $6, NULL, NULL, NULL, \
-                 visibility, coalesce(loaded_rows, 0) FROM thalweg.checkpoint_table \
-                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
-                 AND phase = 'loaded'",
-                &[
-                    &task.server,
-                    &task.task,
-                    &table.name.schema,
-                    &table.name.name,
-                    &source.schema,
-                    &source.name,
-                ],
-            )
-            .await
-            .map_err(convert)?;
-        transaction
-            .execute(
-                "UPDATE thalweg.checkpoint_table SET phase = 'loading', visibility = NULL \
-                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
-                 AND phase = 'loaded'",
-                &[
-                    &task.server,
-                    &task.task,
-                    &table.name.schema,
-                    &table.name.name,
-                ],
-            )
-            .await
-            .map_err(convert)?;
-    }
-    Ok(())
+    // Those versions knew tables of one source only.
+    let of = |table: &'_ TargetTable| {
+        let source = plan.sources.get(table.feeds.first()?.source)?;
+        Some((table.name.clone(), source.schema.name.clone()))
+    };
+    let (targets, sources): (Vec<TableName>, Vec<TableName>) =
+        plan.targets.iter().filter_map(of).unzip();
+    let (schemas, names) = wanted(&targets);
+    let (source_schemas, source_names) = wanted(&sources);
+    // Two statements: what one changes, another part of it may not see.
+    transaction
+        .execute(
+            "INSERT INTO thalweg.checkpoint_chunk \
+             SELECT server, task, target_schema, target_table, source_schema, source_table, NULL, \
+             NULL, NULL, visibility, coalesce(loaded_rows, 0) \
+             FROM unnest($3::text[], $4::text[], $5::text[], $6::text[]) \
+               w (target_schema, target_table, source_schema, source_table) \
+             JOIN thalweg.checkpoint_table c USING (target_schema, target_table) \
+             WHERE server = $1 AND task = $2 AND phase = 'loaded'",
+            &[
+                &task.server,
+                &task.task,
+                &schemas,
+                &names,
+                &source_schemas,
+                &source_names,
+            ],
+        )
+        .await
+        .map_err(convert)?;
+    let loading = format!(
+        "UPDATE thalweg.checkpoint_table SET phase = 'loading', visibility = NULL {OF} \
+         AND phase = 'loaded'"
+    );
+    let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
+    let loading = transaction.execute(&loading, &of).await;
+    loading.map(drop).map_err(convert)
 }

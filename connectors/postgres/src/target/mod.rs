@@ -17,6 +17,7 @@ mod rows;
 mod side;
 mod stage;
 
+use std::collections::BTreeSet;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -107,12 +108,7 @@ impl Inspect for PostgresTarget {
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         let connection = self.connect().await?;
-        let mut found = Vec::new();
-        for table in tables {
-            let described = schema::describe(&connection.client, table, Keys::Immediate);
-            found.extend(described.await?);
-        }
-        Ok(found)
+        schema::describe(&connection.client, tables, Keys::Immediate).await
     }
 }
 
@@ -177,34 +173,19 @@ impl Target for PostgresTarget {
         Ok(proposed)
     }
 
-    async fn settle(&self, mut proposed: TableSchema) -> Result<(TableSchema, Vec<Finding>)> {
-        let connection = self.connect().await?;
-        let mut findings = Vec::new();
-        for column in &mut proposed.columns {
-            let known = "SELECT to_regtype($1::text) IS NOT NULL";
-            let known = connection.client.query_one(known, &[&column.native]).await;
-            if known.map_err(convert)?.get(0) {
-                continue;
-            }
-            let stand_in = if column.native == GEOMETRY {
-                "bytea"
-            } else {
-                "text"
-            };
-            findings.push(Finding::warning(
-                "type_missing",
-                format!("{}.{}", proposed.name, column.name),
-                format!(
-                    "the target has no type {}; the column is made as {stand_in}",
-                    column.native
-                ),
-                "create the type or its extension at the target first, if the column is to have it",
-            ));
-            column.ty = neutral(stand_in);
-            column.refuses = refuses(&column.ty, stand_in);
-            stand_in.clone_into(&mut column.native);
+    async fn settle(&self, proposed: Vec<TableSchema>) -> Result<Vec<(TableSchema, Vec<Finding>)>> {
+        let columns = proposed.iter().flat_map(|table| &table.columns);
+        let types: BTreeSet<&str> = columns.map(|column| column.native.as_str()).collect();
+        let mut unknown = BTreeSet::new();
+        if !types.is_empty() {
+            let types: Vec<&str> = types.into_iter().collect();
+            let ask =
+                "SELECT t.name FROM unnest($1::text[]) t (name) WHERE to_regtype(t.name) IS NULL";
+            let rows = self.connect().await?.client.query(ask, &[&types]).await;
+            unknown.extend(rows.map_err(convert)?.iter().map(|row| row.get(0)));
         }
-        Ok((proposed, findings))
+        let settled = proposed.into_iter();
+        Ok(settled.map(|table| stand_in(table, &unknown)).collect())
     }
 
     async fn ddl(&self, plan: &Plan) -> Result<Vec<String>> {
@@ -307,6 +288,32 @@ impl Target for PostgresTarget {
     async fn release(&self, task: &TaskKey) -> Result<()> {
         checkpoint::release(&mut self.connect().await?.client, task).await
     }
+}
+
+/// Gives columns of unknown types one that holds the type's text, and says so.
+fn stand_in(mut table: TableSchema, unknown: &BTreeSet<String>) -> (TableSchema, Vec<Finding>) {
+    let mut findings = Vec::new();
+    let lacking = table.columns.iter_mut();
+    for column in lacking.filter(|column| unknown.contains(&column.native)) {
+        let stand_in = if column.native == GEOMETRY {
+            "bytea"
+        } else {
+            "text"
+        };
+        findings.push(Finding::warning(
+            "type_missing",
+            format!("{}.{}", table.name, column.name),
+            format!(
+                "the target has no type {}; the column is made as {stand_in}",
+                column.native
+            ),
+            "create the type or its extension at the target first, if the column is to have it",
+        ));
+        column.ty = neutral(stand_in);
+        column.refuses = refuses(&column.ty, stand_in);
+        stand_in.clone_into(&mut column.native);
+    }
+    (table, findings)
 }
 
 /// The type that a column made for a column of a source gets. Types that another PostgreSQL's user

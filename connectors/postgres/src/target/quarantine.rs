@@ -10,7 +10,9 @@ use thalweg_core::{Error, Result, Side};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row, Transaction};
 
+use super::checkpoint::OF;
 use crate::error::convert;
+use crate::schema::wanted;
 
 pub(super) const TABLE: &str = "\
 CREATE TABLE IF NOT EXISTS thalweg.quarantine (
@@ -95,11 +97,10 @@ pub(super) async fn put(client: &Client, task: &TaskKey, held: &[Held]) -> Resul
 /// Empties the quarantine of a target table in the open transaction.
 pub(super) async fn clear(client: &Client, task: &TaskKey, table: &TableName) -> Result<()> {
     let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &table.schema, &table.name];
-    client.execute(CLEAR, &of).await.map(drop).map_err(convert)
+    let clear = "DELETE FROM thalweg.quarantine WHERE server = $1 AND task = $2 \
+                 AND target_schema = $3 AND target_table = $4";
+    client.execute(clear, &of).await.map(drop).map_err(convert)
 }
-
-const CLEAR: &str = "DELETE FROM thalweg.quarantine WHERE server = $1 AND task = $2 \
-                     AND target_schema = $3 AND target_table = $4";
 
 /// The same, of tables that are to be loaded again. A task may be reset before it has run with a version
 /// that has a quarantine.
@@ -111,12 +112,11 @@ pub(super) async fn clear_all(
     if tables.is_empty() || !there(transaction).await? {
         return Ok(());
     }
-    for table in tables {
-        let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &table.schema, &table.name];
-        let cleared = transaction.execute(CLEAR, &of).await;
-        cleared.map_err(convert)?;
-    }
-    Ok(())
+    let (schemas, names) = wanted(tables);
+    let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
+    let clear = format!("DELETE FROM thalweg.quarantine {OF}");
+    let cleared = transaction.execute(&clear, &of).await;
+    cleared.map(drop).map_err(convert)
 }
 
 /// Removes all that lies in quarantine for a task.

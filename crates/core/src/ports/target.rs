@@ -77,8 +77,10 @@ pub trait Target: Inspect {
     /// Settles what [`Target::propose`] could not know without asking: where the proposal has a
     /// type that this system lacks (an enumeration, a type of an extension), the column gets one
     /// that holds the type's text, and a finding says so. A proposal is settled before it is planned.
-    async fn settle(&self, proposed: TableSchema) -> Result<(TableSchema, Vec<Finding>)> {
-        Ok((proposed, Vec::new()))
+    /// All are settled together and given in their order, each with its findings.
+    async fn settle(&self, proposed: Vec<TableSchema>) -> Result<Vec<(TableSchema, Vec<Finding>)>> {
+        let settled = proposed.into_iter().map(|table| (table, Vec::new()));
+        Ok(settled.collect())
     }
 
     /// The statements that [`Target::prepare`] and [`Applier::go_live`] would run for the tables the

@@ -61,6 +61,7 @@ mod replicates;
 mod resume;
 mod schema_changes;
 mod sdk;
+mod start;
 mod trouble;
 mod types_page;
 mod unfit;

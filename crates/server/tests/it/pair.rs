@@ -207,7 +207,7 @@ async fn plan(
         };
         let columns = mapping.pairs(&source);
         let proposal = target.propose(&source, &name, &columns).unwrap();
-        let (proposal, _) = target.settle(proposal).await.unwrap();
+        let (proposal, _) = target.settle(vec![proposal]).await.unwrap().remove(0);
         pairs.push(TablePair {
             mapping,
             source: Some(source),

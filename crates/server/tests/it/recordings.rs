@@ -119,11 +119,11 @@ impl Lab {
             };
             let columns = mapping.pairs(source);
             let proposed = self.target.propose(source, &name, &columns).unwrap();
-            let (settled, _) = self.target.settle(proposed).await.unwrap();
+            let settled = self.target.settle(vec![proposed]).await.unwrap();
             pairs.push(TablePair {
                 mapping,
                 source: Some(source.clone()),
-                target: Some(settled),
+                target: settled.into_iter().next().map(|(table, _)| table),
                 create: true,
             });
         }

@@ -159,10 +159,20 @@ fn pauses(from: System, to: System) -> Result<()> {
         System::Postgres => "ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, n)",
     };
     for (change, back, said, fix) in [
-        ("ALTER TABLE t DROP a", "", "column a is gone", "DROP COLUMN"),
+        (
+            "ALTER TABLE t DROP a",
+            "",
+            "column a is gone",
+            "DROP COLUMN",
+        ),
         (renamed, "", "", "make the same change"),
         (narrower.as_str(), "", "column b", ""),
-        ("ALTER TABLE t RENAME TO moved", "ALTER TABLE moved RENAME TO t", "", ""),
+        (
+            "ALTER TABLE t RENAME TO moved",
+            "ALTER TABLE moved RENAME TO t",
+            "",
+            "",
+        ),
         (key, "", "", ""),
     ] {
         let columns = columns(&lab.source)?;
