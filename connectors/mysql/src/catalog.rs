@@ -1,7 +1,7 @@
 //! What only the catalogue knows and the log needs to be read: the constants that an insert leaves out
 //! of a partial image, which columns are virtual, and which character set a collation is of.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -11,6 +11,7 @@ use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
 use thalweg_core::value::{CellRef, Date, RowBatch};
 
 use crate::error::{from_driver, plain};
+use crate::schema::{NAMES, of_tables};
 use crate::stream::decode::Known;
 use crate::wire::cells;
 use crate::wire::rows::Missing;
@@ -42,27 +43,28 @@ async fn collations(conn: &mut Conn) -> Result<HashMap<u64, String>> {
         .collect())
 }
 
-/// What each column of a table is in an image that lacks it.
+/// A column, its default and what else the catalogue says of it.
+pub(crate) type Default = (String, Option<String>, String);
+
+/// The defaults of the columns of tables.
 pub(crate) async fn defaults(
     conn: &mut Conn,
-    table: &TableName,
-    columns: &[ColumnSchema],
-) -> Result<Vec<Missing>> {
+    tables: &[TableName],
+) -> Result<BTreeMap<TableName, Vec<Default>>> {
     // Constants of TIMESTAMP come in the session's zone.
     conn.query_drop("SET SESSION time_zone = '+00:00'")
         .await
         .map_err(plain)?;
-    let maria = conn.server_version() >= (10, 0, 0);
-    let rows: Vec<(String, Option<String>, String)> = conn
-        .exec(
-            "SELECT column_name, column_default, extra FROM information_schema.columns \
-             WHERE table_schema = ? AND table_name = ?",
-            (table.schema.as_str(), table.name.as_str()),
-        )
-        .await
-        .map_err(plain)?;
+    let defaults = "SELECT column_name, column_default, extra, {names} \
+                    FROM information_schema.columns WHERE {of}";
+    let defaults = of_tables(conn, tables, NAMES, defaults).await;
+    defaults.map_err(plain)
+}
+
+/// What each column of a table is in an image that lacks it.
+pub(crate) fn missing(defaults: &[Default], columns: &[ColumnSchema], maria: bool) -> Vec<Missing> {
     let missing = |column: &ColumnSchema| {
-        let found = rows.iter().find(|(name, _, _)| *name == column.name);
+        let found = defaults.iter().find(|(name, _, _)| *name == column.name);
         let Some((_, default, extra)) = found else {
             return Missing::Unknown;
         };
@@ -92,7 +94,7 @@ pub(crate) async fn defaults(
         };
         cell.map_or(Missing::Unknown, |cell| Missing::Default(cell.raw().into()))
     };
-    Ok(columns.iter().map(missing).collect())
+    columns.iter().map(missing).collect()
 }
 
 /// MariaDB writes defaults as expressions: a quoted text, a number, or something that is computed.

@@ -1,13 +1,16 @@
 //! Preflight: every finding at once, each with the statement that fixes it.
 
+use std::collections::BTreeMap;
+
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::schema::TableName;
+use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Result, Side};
 
 use crate::error::from_driver;
+use crate::schema::{NAMES, of_tables};
 use crate::snapshot::GTID_MODE_ON;
 use crate::{schema, server};
 
@@ -34,9 +37,7 @@ pub(crate) async fn check(
     let image = Image::of(&image.unwrap_or_default(), maria, &mut out);
     server_id(conn, config, &mut out).await?;
     grants(conn, tables, maria, &mut out).await?;
-    for table in tables {
-        one_table(conn, table, image, &mut out).await?;
-    }
+    all_tables(conn, tables, image, &mut out).await?;
     Ok(out)
 }
 
@@ -265,21 +266,43 @@ async fn grants(
             format!("GRANT {right} ON *.* TO {user};"),
         ));
     }
-    for table in tables {
-        let name = quoted_table(table);
-        let probe = format!("SELECT 1 FROM {name} LIMIT 0");
-        if let Err(mysql_async::Error::Server(e)) = conn.query_drop(probe).await
-            && matches!(e.code, 1044 | 1142 | 1143)
-        {
-            out.push(Finding::error(
-                "grant_select",
-                table.to_string(),
-                "the user may not read the table",
-                format!("GRANT SELECT ON {name} TO {user};"),
-            ));
-        }
+    for table in unreadable(conn, tables).await? {
+        out.push(Finding::error(
+            "grant_select",
+            table.to_string(),
+            "the user may not read the table",
+            format!("GRANT SELECT ON {} TO {user};", quoted_table(table)),
+        ));
     }
     Ok(())
+}
+
+/// Tables of which is asked at once whether they can be read.
+const PROBED: usize = 64;
+
+/// The tables that the user may not read: many are asked for at once, and where the server refuses it,
+/// each half by itself, down to single ones.
+async fn unreadable<'t>(conn: &mut Conn, tables: &'t [TableName]) -> Result<Vec<&'t TableName>> {
+    let mut unreadable = Vec::new();
+    let mut left: Vec<&[TableName]> = tables.chunks(PROBED).rev().collect();
+    while let Some(part) = left.pop() {
+        let probe = |table| format!("(SELECT 1 FROM {} LIMIT 0)", quoted_table(table));
+        let probes: Vec<String> = part.iter().map(probe).collect();
+        let code = match conn.query_drop(probes.join(" UNION ALL ")).await {
+            Ok(()) => continue,
+            Err(mysql_async::Error::Server(error)) => error.code,
+            Err(error) => return Err(from_driver(error)),
+        };
+        match part {
+            [table] if matches!(code, 1044 | 1142 | 1143) => unreadable.push(table),
+            [_] => {}
+            _ => {
+                let (first, second) = part.split_at(part.len() / 2);
+                left.extend([second, first]);
+            }
+        }
+    }
+    Ok(unreadable)
 }
 
 /// A name as statements write it.
@@ -291,64 +314,60 @@ fn quoted_table(table: &TableName) -> String {
     format!("{}.{}", quoted(&table.schema), quoted(&table.name))
 }
 
-/// A virtual column is not in a minimal image although its value may have changed.
-async fn virtual_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
-    let columns: Vec<String> = conn
-        .exec(
-            "SELECT column_name FROM information_schema.columns WHERE table_schema = ? AND \
-             table_name = ? AND extra LIKE '%VIRTUAL%' ORDER BY ordinal_position",
-            (table.schema.as_str(), table.name.as_str()),
-        )
-        .await
-        .map_err(from_driver)?;
-    for column in columns {
-        out.push(Finding::error(
-            "virtual_column",
-            format!("{table}.{column}"),
-            "a virtual column is not in the log while binlog_row_image is MINIMAL",
-            "SET GLOBAL binlog_row_image = 'NOBLOB'; -- or FULL, and in the configuration",
-        ));
-    }
-    Ok(())
-}
-
-/// A unique key over long text has a hidden column for its hash, which is in the log.
-async fn hidden_columns(conn: &mut Conn, table: &TableName, out: &mut Vec<Finding>) -> Result<()> {
-    let keys: Vec<String> = conn
-        .exec(
-            "SELECT DISTINCT index_name FROM information_schema.statistics \
-             WHERE table_schema = ? AND table_name = ? AND index_type = 'HASH' \
-             ORDER BY index_name",
-            (table.schema.as_str(), table.name.as_str()),
-        )
-        .await
-        .map_err(from_driver)?;
-    for key in keys {
-        out.push(Finding::error(
-            "hidden_column",
-            format!("{table}: {key}"),
-            "a unique key over long text or bytes keeps a hidden column, which is not built yet",
-            format!(
-                "ALTER TABLE {} DROP INDEX {};",
-                quoted_table(table),
-                quoted(&key)
-            ),
-        ));
-    }
-    Ok(())
-}
-
-async fn one_table(
+/// What is to be said of each table.
+async fn all_tables(
     conn: &mut Conn,
-    table: &TableName,
+    tables: &[TableName],
     image: Image,
     out: &mut Vec<Finding>,
 ) -> Result<()> {
+    let described = schema::describe(conn, tables).await;
+    let described = described.map_err(|error| error.at(Side::Source))?;
+    let engines = "SELECT engine, {names} FROM information_schema.tables WHERE {of}";
+    let engines = of_tables::<(Option<String>,)>(conn, tables, NAMES, engines).await;
+    let engines = engines.map_err(from_driver)?;
+    let hashed = "SELECT DISTINCT index_name, {names} FROM information_schema.statistics \
+                  WHERE {of} AND index_type = 'HASH' ORDER BY index_name";
+    let hashed = of_tables::<(String,)>(conn, tables, NAMES, hashed).await;
+    let hashed = hashed.map_err(from_driver)?;
+    let computed = "SELECT column_name, {names} FROM information_schema.columns \
+                    WHERE {of} AND extra LIKE '%VIRTUAL%' ORDER BY ordinal_position";
+    let computed = match image {
+        Image::Minimal => of_tables::<(String,)>(conn, tables, NAMES, computed)
+            .await
+            .map_err(from_driver)?,
+        _ => BTreeMap::new(),
+    };
+    let described: BTreeMap<&TableName, &TableSchema> =
+        described.iter().map(|table| (&table.name, table)).collect();
+    for table in tables {
+        let first = |(engine,): &(Option<String>,)| engine.clone();
+        let engine = engines
+            .get(table)
+            .and_then(|rows| rows.iter().find_map(first));
+        let engine = engine.unwrap_or_default();
+        let of = |found: &BTreeMap<TableName, Vec<(String,)>>| -> Vec<String> {
+            let found = found.get(table).into_iter().flatten();
+            found.map(|(name,)| name.clone()).collect()
+        };
+        let hidden = (of(&hashed), of(&computed));
+        one_table(table, described.get(table).copied(), &engine, hidden, out);
+    }
+    Ok(())
+}
+
+/// `keys` are the unique keys over long text, each of which has a hidden column for its hash that is in the
+/// log; `computed` the virtual columns, which are not in a minimal image although their values may have
+/// changed.
+fn one_table(
+    table: &TableName,
+    found: Option<&TableSchema>,
+    engine: &str,
+    (keys, computed): (Vec<String>, Vec<String>),
+    out: &mut Vec<Finding>,
+) {
     let subject = table.to_string();
-    let Some(found) = schema::describe(conn, table)
-        .await
-        .map_err(|error| error.at(Side::Source))?
-    else {
+    let Some(found) = found else {
         let unreadable = |f: &Finding| f.code == "grant_select" && f.subject == subject;
         // Who may not read a table cannot see it either.
         if !out.iter().any(unreadable) {
@@ -359,16 +378,8 @@ async fn one_table(
                 "correct the name in the mapping",
             ));
         }
-        return Ok(());
+        return;
     };
-    let engine: Option<Option<String>> = conn
-        .exec_first(
-            "SELECT engine FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-            (table.schema.as_str(), table.name.as_str()),
-        )
-        .await
-        .map_err(from_driver)?;
-    let engine = engine.flatten().unwrap_or_default();
     let name = quoted_table(table);
     if engine != "InnoDB" {
         out.push(Finding::error(
@@ -388,9 +399,21 @@ async fn one_table(
             format!("ALTER TABLE {name} ADD PRIMARY KEY (…);"),
         ));
     }
-    hidden_columns(conn, table, out).await?;
-    if image == Image::Minimal {
-        virtual_columns(conn, table, out).await?;
+    for key in keys {
+        out.push(Finding::error(
+            "hidden_column",
+            format!("{table}: {key}"),
+            "a unique key over long text or bytes keeps a hidden column, which is not built yet",
+            format!("ALTER TABLE {name} DROP INDEX {};", quoted(&key)),
+        ));
+    }
+    for column in computed {
+        out.push(Finding::error(
+            "virtual_column",
+            format!("{table}.{column}"),
+            "a virtual column is not in the log while binlog_row_image is MINIMAL",
+            "SET GLOBAL binlog_row_image = 'NOBLOB'; -- or FULL, and in the configuration",
+        ));
     }
     for column in &found.columns {
         if let Some(why) = schema::unsupported(column) {
@@ -402,7 +425,6 @@ async fn one_table(
             ));
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

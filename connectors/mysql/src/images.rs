@@ -8,23 +8,28 @@ use thalweg_core::schema::{ColumnSchema, ColumnType, TableName};
 use crate::error::plain;
 use crate::snapshot::quote;
 
-/// The columns whose old values are in the log, as `binlog_row_image` is now; `None`: all.
+/// What `binlog_row_image` is now.
+pub(crate) async fn image(conn: &mut Conn) -> Result<String> {
+    let image: Option<String> = conn
+        .query_first("SELECT @@GLOBAL.binlog_row_image")
+        .await
+        .map_err(plain)?;
+    Ok(image.unwrap_or_default())
+}
+
+/// The columns whose old values are in the log where `binlog_row_image` is this; `None`: all.
 ///
 /// MINIMAL logs the primary key, or else the first unique key without NULL, or else everything. NOBLOB
 /// logs everything but texts, bytes and documents of any length that are not part of that key.
 /// <https://dev.mysql.com/doc/refman/8.4/en/replication-options-binary-log.html>.
 pub(crate) async fn old_image(
     conn: &mut Conn,
+    image: &str,
     table: &TableName,
     columns: &[ColumnSchema],
     primary_key: &[usize],
 ) -> Result<Option<Vec<usize>>> {
-    let image: Option<String> = conn
-        .query_first("SELECT @@GLOBAL.binlog_row_image")
-        .await
-        .map_err(plain)?;
-    let image = image.unwrap_or_default();
-    if !matches!(image.as_str(), "MINIMAL" | "NOBLOB") {
+    if !matches!(image, "MINIMAL" | "NOBLOB") {
         return Ok(None);
     }
     let mut key = primary_key.to_vec();

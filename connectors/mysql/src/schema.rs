@@ -1,7 +1,9 @@
 //! Tables from `information_schema`.
 
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
+use std::collections::BTreeMap;
+
+use mysql_async::prelude::{FromRow, Queryable};
+use mysql_async::{Conn, Row, Value};
 use thalweg_core::schema::{
     Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, Refuses, TableName,
     TableSchema, UniqueKey,
@@ -46,65 +48,127 @@ type ColumnRow = (
     String,
 );
 
-/// One table; `None` if there is none of exactly this name.
-pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option<TableSchema>> {
-    let key = || (name.schema.as_str(), name.name.as_str());
-    let found: Vec<(String, String, Option<u64>, String)> = conn
-        .exec(
-            "SELECT table_schema, table_name, table_rows, table_comment \
-             FROM information_schema.tables \
-             WHERE table_schema = ? AND table_name = ? AND table_type = 'BASE TABLE'",
-            key(),
-        )
-        .await
-        .map_err(plain)?;
-    // The comparison above may ignore case; names here do not.
-    let Some((_, _, estimated_rows, comment)) = found
-        .into_iter()
-        .find(|(s, t, ..)| *s == name.schema && *t == name.name)
-    else {
-        return Ok(None);
-    };
-    let rows: Vec<ColumnRow> = conn
-        .exec(
-            "SELECT column_name, column_type, data_type, is_nullable, column_default, extra, \
-             character_maximum_length, CAST(numeric_precision AS UNSIGNED), \
-             CAST(numeric_scale AS UNSIGNED), CAST(datetime_precision AS UNSIGNED), \
-             character_set_name, COALESCE(generation_expression, '') \
-             FROM information_schema.columns \
-             WHERE table_schema = ? AND table_name = ? ORDER BY ordinal_position",
-            key(),
-        )
-        .await
-        .map_err(plain)?;
-    let maria = conn.server_version() >= (10, 0, 0);
-    let checks: Vec<String> = if maria {
-        conn.exec(
-            "SELECT check_clause FROM information_schema.check_constraints \
-             WHERE constraint_schema = ? AND table_name = ?",
-            key(),
-        )
-        .await
-        .map_err(plain)?
-    } else {
-        Vec::new()
-    };
-    let mut columns: Vec<ColumnSchema> = rows.into_iter().map(|row| column(row, &checks)).collect();
-    labels::settle(conn, name, &mut columns).await?;
-    note(conn, name, &mut columns).await?;
-    let index = |column: &str| columns.iter().position(|c| c.name == column);
+/// So many tables are asked for at once: a list of 1,000 would be made a table of by MariaDB
+/// (`in_predicate_conversion_threshold`).
+const BLOCK: usize = 500;
 
-    let stats: Vec<(String, u8, String, Option<u64>)> = conn
-        .exec(
-            "SELECT index_name, CAST(non_unique AS UNSIGNED), column_name, sub_part \
-             FROM information_schema.statistics \
-             WHERE table_schema = ? AND table_name = ? ORDER BY index_name, seq_in_index",
-            key(),
-        )
-        .await
-        .map_err(plain)?;
+/// Where a table of `information_schema` has the names of tables: columns with schema and name.
+pub(crate) type Names = (&'static str, &'static str);
+
+/// Most have them there.
+pub(crate) const NAMES: Names = ("table_schema", "table_name");
+
+/// Puts a question about tables to `information_schema`; what it answers of each table, in its order.
+/// In the question, which is put once for many, `{of}` stands for the condition that it is about
+/// these tables, and `{names}`, after all other columns, for the columns `names`. The servers
+/// look into one schema only for it, and open no other tables than these.
+pub(crate) async fn of_tables<T: FromRow>(
+    conn: &mut Conn,
+    tables: &[TableName],
+    (schema, name): Names,
+    question: &str,
+) -> mysql_async::Result<BTreeMap<TableName, Vec<T>>> {
+    let mut schemas: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for table in tables {
+        let names = schemas.entry(&table.schema).or_default();
+        names.push(&table.name);
+    }
+    let mut found: BTreeMap<TableName, Vec<T>> = BTreeMap::new();
+    for (of, names) in schemas {
+        for block in names.chunks(BLOCK) {
+            let places = vec!["?"; block.len()].join(", ");
+            let these = format!("{schema} = ? AND {name} IN ({places})");
+            let question = question.replace("{names}", &format!("{schema}, {name}"));
+            let params = std::iter::once(of).chain(block.iter().copied());
+            let params: Vec<Value> = params.map(Value::from).collect();
+            let rows: Vec<Row> = conn.exec(question.replace("{of}", &these), params).await?;
+            for mut row in rows {
+                let last = row.len();
+                let (schema, name) = (row.take(last - 2), row.take(last - 1));
+                if let (Some::<String>(schema), Some::<String>(name)) = (schema, name) {
+                    let table = TableName::new(schema, name);
+                    found.entry(table).or_default().push(T::from_row(row));
+                }
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// The tables named, in the order asked; those that do not exist under exactly this name are left out.
+pub(crate) async fn describe(conn: &mut Conn, names: &[TableName]) -> Result<Vec<TableSchema>> {
+    let there = "SELECT table_rows, table_comment, {names} FROM information_schema.tables \
+                 WHERE {of} AND table_type = 'BASE TABLE'";
+    let there = of_tables::<(Option<u64>, String)>(conn, names, NAMES, there);
+    let mut there = there.await.map_err(plain)?;
+    let columns = "SELECT column_name, column_type, data_type, is_nullable, column_default, extra, \
+                   character_maximum_length, CAST(numeric_precision AS UNSIGNED), \
+                   CAST(numeric_scale AS UNSIGNED), CAST(datetime_precision AS UNSIGNED), \
+                   character_set_name, COALESCE(generation_expression, ''), {names} \
+                   FROM information_schema.columns WHERE {of} ORDER BY ordinal_position";
+    let columns = of_tables::<ColumnRow>(conn, names, NAMES, columns).await;
+    let mut columns = columns.map_err(plain)?;
+    let maria = conn.server_version() >= (10, 0, 0);
+    let checks =
+        "SELECT check_clause, {names} FROM information_schema.check_constraints WHERE {of}";
+    let mut checks = match maria {
+        true => of_tables::<(String,)>(conn, names, ("constraint_schema", "table_name"), checks)
+            .await
+            .map_err(plain)?,
+        false => BTreeMap::new(),
+    };
+    let notes = "SELECT column_name, collation_name, column_comment, {names} \
+                 FROM information_schema.columns WHERE {of}";
+    let notes = of_tables::<Note>(conn, names, NAMES, notes).await;
+    let mut notes = notes.map_err(plain)?;
+    let keys = "SELECT index_name, CAST(non_unique AS UNSIGNED), column_name, sub_part, {names} \
+                FROM information_schema.statistics WHERE {of} ORDER BY index_name, seq_in_index";
+    let keys = of_tables::<KeyRow>(conn, names, NAMES, keys).await;
+    let mut keys = keys.map_err(plain)?;
+    let mut defaults = catalog::defaults(conn, names).await?;
+    let mut foreign_keys = foreign_keys(conn, names).await?;
+    let image = images::image(conn).await?;
+    let mut out = Vec::new();
+    for name in names {
+        let Some((estimated_rows, comment)) = there.remove(name).and_then(|mut rows| rows.pop())
+        else {
+            continue;
+        };
+        let checks = checks.remove(name).unwrap_or_default();
+        let checks: Vec<String> = checks.into_iter().map(|(check,)| check).collect();
+        let rows = columns.remove(name).unwrap_or_default().into_iter();
+        let mut columns: Vec<ColumnSchema> = rows.map(|row| column(row, &checks)).collect();
+        labels::settle(conn, name, &mut columns).await?;
+        note(&mut columns, notes.remove(name).unwrap_or_default());
+        let (primary_key, unique_keys) = unique(keys.remove(name).unwrap_or_default(), &columns);
+        let old_image = images::old_image(conn, &image, name, &columns, &primary_key).await?;
+        let defaults = defaults.remove(name).unwrap_or_default();
+        let missing = catalog::missing(&defaults, &columns, maria);
+        let schema = TableSchema {
+            old_image,
+            primary_key,
+            unique_keys,
+            foreign_keys: foreign_keys.remove(name).unwrap_or_default(),
+            estimated_rows,
+            comment,
+            ..TableSchema::new(name.clone(), columns)
+        };
+        out.push(TableSchema {
+            layout: Some(Layout::new(&schema, missing).stored()),
+            ..schema
+        });
+    }
+    Ok(out)
+}
+
+/// Index, whether it is not unique, column, how much of it.
+type KeyRow = (String, u8, String, Option<u64>);
+
+/// The columns of the primary key, and the unique keys over whole columns.
+fn unique(rows: Vec<KeyRow>, columns: &[ColumnSchema]) -> (Vec<usize>, Vec<UniqueKey>) {
+    let index = |column: &str| columns.iter().position(|c| c.name == column);
     let mut keys: Vec<(String, Option<Vec<usize>>)> = Vec::new();
-    for (key_name, non_unique, column, part) in stats {
+    for (key_name, non_unique, column, part) in rows {
         if non_unique != 0 {
             continue;
         }
@@ -133,41 +197,21 @@ pub(crate) async fn describe(conn: &mut Conn, name: &TableName) -> Result<Option
             None => {}
         }
     }
-    let old_image = images::old_image(conn, name, &columns, &primary_key).await?;
-    let missing = catalog::defaults(conn, name, &columns).await?;
-    let schema = TableSchema {
-        old_image,
-        primary_key,
-        unique_keys,
-        foreign_keys: foreign_keys(conn, name).await?,
-        estimated_rows,
-        comment,
-        ..TableSchema::new(name.clone(), columns)
-    };
-    Ok(Some(TableSchema {
-        layout: Some(Layout::new(&schema, missing).stored()),
-        ..schema
-    }))
+    (primary_key, unique_keys)
 }
 
-/// What the catalogue says of columns beside their types: comments, and whether they fold.
-async fn note(conn: &mut Conn, table: &TableName, columns: &mut [ColumnSchema]) -> Result<()> {
-    let rows: Vec<(String, Option<String>, String)> = conn
-        .exec(
-            "SELECT column_name, collation_name, column_comment FROM information_schema.columns \
-             WHERE table_schema = ? AND table_name = ?",
-            (table.schema.as_str(), table.name.as_str()),
-        )
-        .await
-        .map_err(plain)?;
-    for (name, collation, comment) in rows {
+/// Column, collation, comment.
+type Note = (String, Option<String>, String);
+
+/// Takes over what the catalogue says of columns beside their types: comments, and whether they fold.
+fn note(columns: &mut [ColumnSchema], notes: Vec<Note>) {
+    for (name, collation, comment) in notes {
         let Some(column) = columns.iter_mut().find(|column| column.name == name) else {
             continue;
         };
         column.comment = comment;
         column.folds = collation.is_some_and(|collation| folds(column, &collation));
     }
-    Ok(())
 }
 
 /// Whether a collation takes different texts of a column for equal. The binary ones do for trailing
@@ -187,31 +231,24 @@ fn folds(column: &ColumnSchema, collation: &str) -> bool {
 /// Who may only SELECT sees which keys there are in `information_schema.key_column_usage`, but
 /// nothing in `referential_constraints`. What a key does stands in SHOW CREATE TABLE, and has to be
 /// known: changes that InnoDB cascades are not in the log.
-async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKey>> {
-    let rows: Vec<(String, String, String, String, String)> = conn
-        .exec(
-            "SELECT constraint_name, column_name, referenced_table_schema, \
-             referenced_table_name, referenced_column_name \
-             FROM information_schema.key_column_usage \
-             WHERE table_schema = ? AND table_name = ? AND referenced_table_name IS NOT NULL \
-             ORDER BY constraint_name, ordinal_position",
-            (name.schema.as_str(), name.name.as_str()),
-        )
-        .await
-        .map_err(plain)?;
-    if rows.is_empty() {
-        return Ok(Vec::new());
+async fn foreign_keys(
+    conn: &mut Conn,
+    names: &[TableName],
+) -> Result<BTreeMap<TableName, Vec<ForeignKey>>> {
+    let keys = "SELECT constraint_name, column_name, referenced_table_schema, \
+                referenced_table_name, referenced_column_name, {names} \
+                FROM information_schema.key_column_usage \
+                WHERE {of} AND referenced_table_name IS NOT NULL \
+                ORDER BY constraint_name, ordinal_position";
+    let keys = of_tables::<ForeignRow>(conn, names, NAMES, keys).await;
+    let keys = keys.map_err(plain)?;
+    let mut out = BTreeMap::new();
+    if keys.is_empty() {
+        return Ok(out);
     }
     conn.query_drop("SET SESSION sql_mode = '', sql_quote_show_create = 1")
         .await
         .map_err(plain)?;
-    let show = format!(
-        "SHOW CREATE TABLE {}.{}",
-        quoted(&name.schema),
-        quoted(&name.name)
-    );
-    let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
-    let create = shown.map_or(String::new(), |(_, create)| create);
     // InnoDB changes the children below the log. MySQL 9.6 and newer do it above, unless told
     // otherwise by this variable, which other servers do not have.
     let native: Option<(String, String)> = conn
@@ -219,10 +256,33 @@ async fn foreign_keys(conn: &mut Conn, name: &TableName) -> Result<Vec<ForeignKe
         .await
         .map_err(plain)?;
     let logged = native.is_some_and(|(_, value)| value == "OFF");
+    for (name, rows) in keys {
+        let show = format!(
+            "SHOW CREATE TABLE {}.{}",
+            quoted(&name.schema),
+            quoted(&name.name)
+        );
+        let shown: Option<(String, String)> = conn.query_first(show).await.map_err(plain)?;
+        let create = shown.map_or(String::new(), |(_, create)| create);
+        let keys = foreign_keys_of(&name, rows, &create, logged)?;
+        out.insert(name, keys);
+    }
+    Ok(out)
+}
+
+/// Constraint, column, and schema, name and column of the parent.
+type ForeignRow = (String, String, String, String, String);
+
+fn foreign_keys_of(
+    name: &TableName,
+    rows: Vec<ForeignRow>,
+    create: &str,
+    logged: bool,
+) -> Result<Vec<ForeignKey>> {
     let mut out: Vec<ForeignKey> = Vec::new();
     for (constraint, column, schema, table, parent_column) in rows {
         if out.last().is_none_or(|f| f.name != constraint) {
-            let (on_delete, on_update) = actions(&create, &constraint).ok_or_else(|| {
+            let (on_delete, on_update) = actions(create, &constraint).ok_or_else(|| {
                 Error::schema(format!(
                     "cannot tell what foreign key {constraint} of {name} does"
                 ))

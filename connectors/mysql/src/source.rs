@@ -118,15 +118,8 @@ impl Inspect for MySqlSource {
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         ask_about(&self.config, tables.len(), async |conn| {
-            let mut out = Vec::new();
-            for table in tables {
-                out.extend(
-                    schema::describe(conn, table)
-                        .await
-                        .map_err(|error| error.at(Side::Source))?,
-                );
-            }
-            Ok(out)
+            let described = schema::describe(conn, tables).await;
+            described.map_err(|error| error.at(Side::Source))
         })
         .await
     }

@@ -121,7 +121,11 @@ pub(super) async fn follow(
             &table.name,
         );
         session.exec(&note, key).await?;
-        checkpoint::note_relation(session, &place, task, table).await?;
     }
-    session.run("COMMIT").await
+    let followed: Vec<TableName> = following
+        .fingerprints
+        .iter()
+        .map(|(t, _)| t.clone())
+        .collect();
+    checkpoint::note_relations(session, &place, task, &followed).await
 }

@@ -7,10 +7,11 @@
 mod sift;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use mysql_async::Value;
 use thalweg_core::batch::{
     Apart, ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp,
 };
@@ -30,8 +31,9 @@ use super::merged::Merged;
 use super::park::Parking;
 use super::place::Place;
 use super::rows::Rows;
+use super::rules::Rules;
 use super::session::{LOCK_WAIT_S, Session};
-use super::table::{Rules, Table};
+use super::table::Table;
 use super::{Owner, bulk, layouts, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
@@ -86,13 +88,20 @@ impl MySqlApplier {
         })
     }
 
-    /// Makes sure that a table's ways of writing are known.
-    async fn know(&mut self, target: usize) -> Result<()> {
-        let slot = self.tables.get_mut(target).ok_or_else(missing)?;
-        if slot.is_none() {
-            let table = self.plan.targets.get(target).ok_or_else(missing)?;
-            let mut rules = Rules::read(&mut self.session, table).await?;
+    /// Makes sure that the ways of writing tables are known.
+    async fn know(&mut self, targets: impl Iterator<Item = usize>) -> Result<()> {
+        let known = |target: &usize| matches!(self.tables.get(*target), Some(Some(_)));
+        let new: BTreeSet<usize> = targets.filter(|target| !known(target)).collect();
+        if new.is_empty() {
+            return Ok(());
+        }
+        let tables = new.iter().map(|target| self.plan.targets.get(*target));
+        let tables: Option<Vec<_>> = tables.collect();
+        let tables = tables.ok_or_else(missing)?;
+        let all = Rules::read(&mut self.session, &tables).await?;
+        for ((target, table), mut rules) in new.into_iter().zip(tables).zip(all) {
             rules.echoed = self.plan.is_echoed(target);
+            let slot = self.tables.get_mut(target).ok_or_else(missing)?;
             *slot = Some((Table::new(table, self.session.facts.flavor)?, rules));
         }
         Ok(())
@@ -119,13 +128,9 @@ impl MySqlApplier {
 
     /// Makes sure that the tables of a batch are known, and those that its operations may lead to.
     async fn know_all(&mut self, batch: &ApplyBatch) -> Result<()> {
-        for op in &batch.ordered {
-            self.know(op.target).await?;
-        }
+        self.know(batch.ordered.iter().map(|op| op.target)).await?;
         if self.follower.is_some() {
-            for target in 0..self.plan.targets.len() {
-                self.know(target).await?;
-            }
+            self.know(0..self.plan.targets.len()).await?;
         }
         Ok(())
     }
@@ -433,34 +438,36 @@ impl Applier for MySqlApplier {
     async fn start(&mut self, at: &Position, tables: &[(usize, String, bool)]) -> Result<()> {
         self.session.run("START TRANSACTION").await?;
         self.advance(at).await?;
+        let names = tables
+            .iter()
+            .map(|(target, ..)| self.plan.targets.get(*target));
+        let names: Option<Vec<&TableName>> = names.map(|table| Some(&table?.name)).collect();
+        let names = names.ok_or_else(missing)?;
+        let live = names.iter().zip(tables).filter(|(_, (.., live))| *live);
+        let live: Vec<TableName> = live.map(|(name, _)| (*name).clone()).collect();
+        let relations = checkpoint::relations(&mut self.session, &live).await?;
+        let task = &self.owner.task;
+        let row = |(name, (_, fingerprint, live)): (&&TableName, &(usize, String, bool))| {
+            let phase = if *live { "live" } else { "waiting" };
+            vec![
+                Value::from(&task.server),
+                Value::from(&task.task),
+                Value::from(&name.schema),
+                Value::from(&name.name),
+                Value::from(phase),
+                Value::from(fingerprint),
+                Value::from(relations.get(name)),
+            ]
+        };
+        let rows: Vec<Vec<Value>> = names.iter().zip(tables).map(row).collect();
         let first = format!(
             "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
-             foreign_keys, relation) VALUES (?, ?, ?, ?, ?, ?, '', ?) ON DUPLICATE KEY UPDATE \
-             phase = ?, fingerprint = ?, relation = ?",
+             relation, foreign_keys) VALUES {{rows}} ON DUPLICATE KEY UPDATE phase = VALUES(phase), \
+             fingerprint = VALUES(fingerprint), relation = VALUES(relation)",
             self.place.tables()
         );
-        for (target, fingerprint, live) in tables {
-            let name = &self.plan.targets.get(*target).ok_or_else(missing)?.name;
-            let phase = if *live { "live" } else { "waiting" };
-            let relation = match live {
-                true => checkpoint::relation(&mut self.session, name).await?,
-                false => None,
-            };
-            let task = &self.owner.task;
-            let params = (
-                &task.server,
-                &task.task,
-                &name.schema,
-                &name.name,
-                phase,
-                fingerprint,
-                &relation,
-                phase,
-                fingerprint,
-                &relation,
-            );
-            self.session.exec(&first, params).await?;
-        }
+        let one = "(?, ?, ?, ?, ?, ?, ?, '')";
+        self.session.exec_rows(&first, one, &rows).await?;
         self.session.run("COMMIT").await
     }
 
@@ -484,9 +491,7 @@ impl Applier for MySqlApplier {
         let Some(nets) = nets else {
             return Ok(());
         };
-        for op in &batch.ordered {
-            self.know(op.target).await?;
-        }
+        self.know(batch.ordered.iter().map(|op| op.target)).await?;
         let apart: Vec<FoldedTable> = folded(nets)
             .filter_map(|table| {
                 let mut apart = batch.apart.iter();
@@ -550,9 +555,9 @@ impl Applier for MySqlApplier {
         // What follows commits. An older owner that comes here late makes keys that the newer one
         // makes as well.
         make_keys(session, &self.place, &task, &self.plan).await?;
-        for table in self.plan.targets.iter().filter(|table| table.create) {
-            checkpoint::note_relation(session, &self.place, &task, &table.name).await?;
-        }
+        let created = self.plan.targets.iter().filter(|table| table.create);
+        let created: Vec<TableName> = created.map(|table| table.name.clone()).collect();
+        checkpoint::note_relations(session, &self.place, &task, &created).await?;
         session.run("START TRANSACTION").await?;
         self.owner.lock(session, &self.place, "FOR UPDATE").await?;
         let live = format!(

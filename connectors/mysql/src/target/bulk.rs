@@ -19,9 +19,10 @@ use thalweg_core::{Error, Result};
 use super::error::convert_for;
 use super::event::{self, Item};
 use super::file;
+use super::rules::Rules;
 use super::session::{Session, Written};
 use super::statement::Statement;
-use super::table::{Pack, Rules, Table};
+use super::table::{Pack, Table};
 
 /// Removes the rows that go.
 pub(super) async fn delete(

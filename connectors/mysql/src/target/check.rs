@@ -1,6 +1,6 @@
 //! Preflight at the target, and the rights that were missing when something was refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
@@ -9,14 +9,16 @@ use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ExistingRows, ForeignKeys};
 use thalweg_core::plan::{Cell, Plan, TargetTable};
 use thalweg_core::ports::DataSourceConfig;
-use thalweg_core::schema::{ColumnSchema, ReferenceAction};
+use thalweg_core::schema::{ColumnSchema, ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 
 use super::ddl::create_sql;
 use super::error::convert;
 use super::place::{self, Place};
+use super::rules::Rules;
 use super::session::{Session, quote};
-use super::table::{Rules, Table, is_empty, quote_table};
+use super::table::{Table, is_empty, quote_table};
+use crate::schema::NAMES;
 
 /// Everything there is to say.
 pub(super) async fn check(
@@ -32,7 +34,8 @@ pub(super) async fn check(
     temporary(session, plan, place.as_ref(), &user, &mut findings).await?;
     itself(plan, &mut findings);
     let known = place::find(session, task).await?;
-    for table in &plan.targets {
+    let looked = Looked::at(session, plan, task, known.as_ref()).await?;
+    for (table, rules) in plan.targets.iter().zip(&looked.rules) {
         let subject = table.name.to_string();
         if let Err(error) = Table::new(table, session.facts.flavor) {
             findings.push(Finding::error(
@@ -42,17 +45,20 @@ pub(super) async fn check(
                 error.hint().unwrap_or_default(),
             ));
         }
-        folding(session, plan, table, &mut findings).await?;
-        case(session, table, &mut findings).await?;
-        let denied = privileges(session, table, &user, &mut findings).await?;
+        folding(plan, table, &looked.collations, &mut findings);
+        case(looked.lower, table, &mut findings);
+        let there = looked.engines.contains_key(&table.name);
+        let denied = privileges(session, table, there, &user, &mut findings).await?;
         if table.create || denied {
             continue;
         }
-        form(session, table, plan, &mut findings).await?;
-        let (ours, live) = match &known {
-            Some(place) => stored(session, place, task, table).await?,
-            None => (false, false),
-        };
+        form(
+            table,
+            plan,
+            (looked.engine(&table.name), rules),
+            &mut findings,
+        );
+        let (ours, live) = looked.stored.get(&table.name).copied().unwrap_or_default();
         // Once Live, every transaction is applied whole and the key is kept as at the source; the
         // task makes such keys itself on tables it has created.
         if !live
@@ -84,6 +90,63 @@ pub(super) async fn check(
         }
     }
     Ok(findings)
+}
+
+/// What the server was asked of all tables together.
+struct Looked {
+    rules: Vec<Rules>,
+    /// Of the tables that are there.
+    engines: BTreeMap<TableName, Vec<(Option<String>,)>>,
+    /// Column and collation.
+    collations: BTreeMap<TableName, Vec<(String, Option<String>)>>,
+    /// Of the tables that the task knows, whether it has loaded them before, and whether they are Live.
+    stored: BTreeMap<TableName, (bool, bool)>,
+    /// Whether the server keeps names in lower case.
+    lower: bool,
+}
+
+impl Looked {
+    async fn at(
+        session: &mut Session,
+        plan: &Plan,
+        task: &TaskKey,
+        place: Option<&Place>,
+    ) -> Result<Looked> {
+        let tables: Vec<&TargetTable> = plan.targets.iter().collect();
+        let names = names(plan);
+        let collations = "SELECT column_name, collation_name, {names} \
+                          FROM information_schema.columns WHERE {of}";
+        let lower: Option<u8> = session.first("SELECT @@lower_case_table_names").await?;
+        Ok(Looked {
+            rules: Rules::read(session, &tables).await?,
+            engines: engines(session, &names).await?,
+            collations: session.ask_of(&names, NAMES, collations).await?,
+            stored: match place {
+                Some(place) => stored(session, place, task).await?,
+                None => BTreeMap::new(),
+            },
+            lower: lower == Some(1),
+        })
+    }
+
+    fn engine(&self, table: &TableName) -> &str {
+        let rows = self.engines.get(table).into_iter().flatten();
+        let mut engines = rows.filter_map(|(engine,)| engine.as_deref());
+        engines.next().unwrap_or_default()
+    }
+}
+
+fn names(plan: &Plan) -> Vec<TableName> {
+    plan.targets.iter().map(|t| t.name.clone()).collect()
+}
+
+/// The engines of those of the tables that are there; a view has none.
+async fn engines(
+    session: &mut Session,
+    names: &[TableName],
+) -> Result<BTreeMap<TableName, Vec<(Option<String>,)>>> {
+    let engines = "SELECT engine, {names} FROM information_schema.tables WHERE {of}";
+    session.ask_of(names, NAMES, engines).await
 }
 
 /// The account we are logged in as, as GRANT names it.
@@ -245,17 +308,14 @@ async fn temporary(
 async fn privileges(
     session: &mut Session,
     table: &TargetTable,
+    there: bool,
     user: &str,
     findings: &mut Vec<Finding>,
 ) -> Result<bool> {
     let name = quote_table(&table.name);
     let mut probes = Vec::new();
     // One that the task created is there.
-    let there = "SELECT 1 FROM information_schema.tables WHERE table_schema = ? AND table_name = ?";
-    let there: Vec<u8> = session
-        .ask(there, (&table.name.schema, &table.name.name))
-        .await?;
-    let create = table.create && there.is_empty();
+    let create = table.create && !there;
     if create {
         probes.push(("CREATE", create_sql(table, session.facts.flavor)));
     } else if let Some(column) = table.columns.first() {
@@ -301,12 +361,13 @@ async fn privileges(
 }
 
 /// Keys of which the target takes two for equal that the source does not.
-async fn folding(
-    session: &mut Session,
+fn folding(
     plan: &Plan,
     table: &TargetTable,
+    collations: &BTreeMap<TableName, Vec<(String, Option<String>)>>,
     findings: &mut Vec<Finding>,
-) -> Result<()> {
+) {
+    let collations = collations.get(&table.name).map_or(&[][..], Vec::as_slice);
     for &index in &table.key {
         let Some(column) = table.columns.get(index).filter(|column| column.folds) else {
             continue;
@@ -319,7 +380,7 @@ async fn folding(
             quote_table(&table.name),
             quote(&column.name)
         );
-        if all_fold || folds_spaces_only(session, table, column).await? {
+        if all_fold || folds_spaces_only(collations, column) {
             findings.push(Finding::warning(
                 "key_folds",
                 subject,
@@ -337,7 +398,6 @@ async fn folding(
             ));
         }
     }
-    Ok(())
 }
 
 /// Whether all source columns behind a target column fold.
@@ -358,31 +418,16 @@ fn sources_fold(plan: &Plan, table: &TargetTable, index: usize) -> bool {
 }
 
 /// Whether a column that folds does so for trailing spaces only: a binary collation that pads.
-async fn folds_spaces_only(
-    session: &mut Session,
-    table: &TargetTable,
-    column: &ColumnSchema,
-) -> Result<bool> {
-    let collations: Vec<Option<String>> = session
-        .ask(
-            "SELECT collation_name FROM information_schema.columns \
-             WHERE table_schema = ? AND table_name = ? AND column_name = ?",
-            (&table.name.schema, &table.name.name, &column.name),
-        )
-        .await?;
-    let mut collations = collations.iter().flatten();
-    Ok(collations.any(|collation| collation.ends_with("_bin")))
+fn folds_spaces_only(collations: &[(String, Option<String>)], column: &ColumnSchema) -> bool {
+    let mut its = collations.iter().filter(|(name, _)| *name == column.name);
+    let pads = |collation: &String| collation.ends_with("_bin");
+    its.any(|(_, collation)| collation.as_ref().is_some_and(pads))
 }
 
 /// A name the server would keep in another case.
-async fn case(
-    session: &mut Session,
-    table: &TargetTable,
-    findings: &mut Vec<Finding>,
-) -> Result<()> {
-    let folds: Option<u8> = session.first("SELECT @@lower_case_table_names").await?;
+fn case(folds: bool, table: &TargetTable, findings: &mut Vec<Finding>) {
     let lower = |name: &str| name.to_lowercase() == *name;
-    if folds == Some(1) && !(lower(&table.name.name) && lower(&table.name.schema)) {
+    if folds && !(lower(&table.name.name) && lower(&table.name.schema)) {
         findings.push(Finding::error(
             "name_case",
             table.name.to_string(),
@@ -390,25 +435,17 @@ async fn case(
             "map to a table whose name is in lower case",
         ));
     }
-    Ok(())
 }
 
 /// Engine, triggers, and foreign keys of others.
-async fn form(
-    session: &mut Session,
+fn form(
     table: &TargetTable,
     plan: &Plan,
+    (engine, rules): (&str, &Rules),
     findings: &mut Vec<Finding>,
-) -> Result<()> {
+) {
     let subject = table.name.to_string();
     let name = quote_table(&table.name);
-    let engines: Vec<Option<String>> = session
-        .ask(
-            "SELECT engine FROM information_schema.tables WHERE table_schema = ? AND table_name = ?",
-            (&table.name.schema, &table.name.name),
-        )
-        .await?;
-    let engine = engines.into_iter().next().flatten().unwrap_or_default();
     if !engine.eq_ignore_ascii_case("InnoDB") {
         findings.push(Finding::error(
             "engine",
@@ -417,7 +454,6 @@ async fn form(
             format!("ALTER TABLE {name} ENGINE = InnoDB"),
         ));
     }
-    let rules = Rules::read(session, table).await?;
     if rules.triggers {
         findings.push(Finding::warning(
             "triggers",
@@ -436,29 +472,23 @@ async fn form(
             "make the foreign key RESTRICT, or set the task's option foreign_keys to replica",
         ));
     }
-    Ok(())
 }
 
-/// Whether the task has loaded a table before, and whether the table is Live.
+/// Of each table the task knows, whether it has loaded it before, and whether it is Live.
 async fn stored(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
-    table: &TargetTable,
-) -> Result<(bool, bool)> {
+) -> Result<BTreeMap<TableName, (bool, bool)>> {
     let read = format!(
-        "SELECT loaded_rows IS NOT NULL, phase = 'live' FROM {} WHERE server = ? AND task = ? \
-         AND target_schema = ? AND target_table = ?",
+        "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase = 'live' FROM {} \
+         WHERE server = ? AND task = ?",
         place.tables()
     );
-    let key = (
-        &task.server,
-        &task.task,
-        &table.name.schema,
-        &table.name.name,
-    );
-    let found: Vec<(bool, bool)> = session.ask(&read, key).await?;
-    Ok(found.first().copied().unwrap_or_default())
+    type Row = (String, String, bool, bool);
+    let found: Vec<Row> = session.ask(&read, (&task.server, &task.task)).await?;
+    let stored = |(schema, name, ours, live)| (TableName::new(schema, name), (ours, live));
+    Ok(found.into_iter().map(stored).collect())
 }
 
 /// An error that stops the task, with the exact statements in its hint if rights are missing. An
@@ -471,8 +501,10 @@ pub(super) async fn explain(session: &mut Session, plan: &Plan, error: Error) ->
     let ask = async {
         session.run("ROLLBACK").await?;
         let user = account(session).await?;
+        let there = engines(session, &names(plan)).await?;
         for table in &plan.targets {
-            privileges(session, table, &user, &mut findings).await?;
+            let there = there.contains_key(&table.name);
+            privileges(session, table, there, &user, &mut findings).await?;
         }
         Ok::<(), Error>(())
     };

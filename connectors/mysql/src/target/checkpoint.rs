@@ -20,11 +20,11 @@
 //! checkpoint) and is believed. It is null while we alter the table ourselves. The time has whole seconds only, so nothing is noted within the
 //! second in which it was created.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Error as My, Value};
 use thalweg_core::checkpoint::{
     Checkpoint, Epoch, LoadedChunk, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
 };
@@ -35,9 +35,10 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert;
 use super::place::{DATABASE, Place, default_database, find};
-use super::session::{Session, quote};
+use super::session::{Session, quote, text};
 use super::table::{gone_is_none, is_empty, is_gone, quote_table};
 use super::{layouts, ledger, quarantine};
+use crate::schema::NAMES;
 
 /// Taken by every preparation and removal, so that two of them take turns.
 pub(super) const LOCK: &str = "thalweg";
@@ -55,12 +56,7 @@ pub(super) async fn prepare<'a>(
     take_turns(session).await?;
     let made = async {
         let place = make(session, task).await?;
-        let mut new = Vec::new();
-        for table in create {
-            if note_pending(session, &place, task, table).await? {
-                new.push(*table);
-            }
-        }
+        let new = note_pending(session, &place, task, create).await?;
         Ok::<_, Error>((place, new))
     };
     let made = made.await;
@@ -218,8 +214,12 @@ async fn claim_once(
         let (epoch, applied) = row.ok_or_else(|| Error::transient("the checkpoint is gone"))?;
         let mut ledgers = ledger::parse(chunks)?;
         let mut stored = Vec::new();
+        let name = |row: &TableRow| TableName::new(row.0.as_str(), row.1.as_str());
+        let names: Vec<TableName> = rows.iter().map(name).collect();
+        let created = created(session, &names).await?;
         for row in rows {
-            stored.push(stored_table(session, place, task, row, &mut ledgers).await?);
+            let on = (&mut *session, place, task);
+            stored.push(stored_table(on, row, &created, &mut ledgers).await?);
         }
         Ok(Checkpoint {
             epoch: Epoch(epoch),
@@ -232,10 +232,9 @@ async fn claim_once(
 }
 
 async fn stored_table(
-    session: &mut Session,
-    place: &Place,
-    task: &TaskKey,
+    (session, place, task): (&mut Session, &Place, &TaskKey),
     row: TableRow,
+    created: &Created,
     ledgers: &mut BTreeMap<TableName, Vec<LoadedChunk>>,
 ) -> Result<TableCheckpoint> {
     let (schema, name, phase, whole, fingerprint, mut loaded_rows, relation) = row;
@@ -257,9 +256,11 @@ async fn stored_table(
         }
     };
     if phase != TablePhase::Waiting {
-        match identity(session, &target, relation.as_deref()).await? {
+        match identity(session, &target, created, relation.as_deref()).await? {
             Identity::Same => {}
-            Identity::Altered => note_relation(session, place, task, &target).await?,
+            Identity::Altered => {
+                note_relations(session, place, task, std::slice::from_ref(&target)).await?;
+            }
             Identity::Replaced => {
                 return Err(
                     Error::schema(format!("{target} is not the table that was loaded"))
@@ -289,9 +290,10 @@ enum Identity {
 async fn identity(
     session: &mut Session,
     table: &TableName,
+    created: &Created,
     noted: Option<&str>,
 ) -> Result<Identity> {
-    let Some((created, _)) = created(session, table).await? else {
+    let Some((created, _)) = created.get(table) else {
         return Ok(Identity::Replaced);
     };
     match noted {
@@ -306,34 +308,41 @@ async fn identity(
     })
 }
 
-/// When a table was created (or altered) and the server's present time, seconds since the epoch and
-/// microseconds; `None` if it is not there.
-async fn created(session: &mut Session, table: &TableName) -> Result<Option<(i64, i64)>> {
-    let found: Vec<(Option<i64>, i64)> = session
-        .ask(
-            "SELECT CAST(UNIX_TIMESTAMP(create_time) AS SIGNED), \
-             CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED) FROM information_schema.tables \
-             WHERE table_schema = ? AND table_name = ?",
-            (&table.schema, &table.name),
-        )
-        .await?;
-    Ok(found
-        .first()
-        .map(|(created, now)| (created.unwrap_or(0), *now)))
+/// When tables were created (or altered) and the server's present time then, seconds since the epoch and
+/// microseconds; those that are not there are left out.
+type Created = BTreeMap<TableName, (i64, i64)>;
+
+async fn created(session: &mut Session, tables: &[TableName]) -> Result<Created> {
+    let created = "SELECT CAST(UNIX_TIMESTAMP(create_time) AS SIGNED), \
+                   CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED), {names} \
+                   FROM information_schema.tables WHERE {of}";
+    let found: BTreeMap<_, Vec<(Option<i64>, i64)>> =
+        session.ask_of(tables, NAMES, created).await?;
+    let first = |(name, rows): (TableName, Vec<(Option<i64>, i64)>)| {
+        let (created, now) = rows.first()?;
+        Some((name, (created.unwrap_or(0), *now)))
+    };
+    Ok(found.into_iter().filter_map(first).collect())
 }
 
-/// What is to stand in `relation` for a table; waits for the end of the second in which it was
-/// created.
-pub(super) async fn relation(session: &mut Session, table: &TableName) -> Result<Option<String>> {
-    let Some((at, now)) = created(session, table).await? else {
-        return Ok(None);
-    };
+/// What is to stand in `relation` for tables, as far as they are there; waits for the end of the second
+/// in which the last of them was created.
+pub(super) async fn relations(
+    session: &mut Session,
+    tables: &[TableName],
+) -> Result<BTreeMap<TableName, String>> {
+    let created = created(session, tables).await?;
     // The file system's clock may lag behind by a few milliseconds.
-    let rest = (at + 1) * 1_000_000 + 20_000 - now;
-    if (1..=1_100_000).contains(&rest) {
+    let rest = |(at, now): &(i64, i64)| (at + 1) * 1_000_000 + 20_000 - now;
+    let rests = created.values().map(rest);
+    let rest = rests.filter(|rest| (1..=1_100_000).contains(rest)).max();
+    if let Some(rest) = rest {
         tokio::time::sleep(Duration::from_micros(rest.unsigned_abs())).await;
     }
-    Ok(Some(at.to_string()))
+    let noted = created.into_iter();
+    Ok(noted
+        .map(|(name, (at, _))| (name, at.to_string()))
+        .collect())
 }
 
 /// Forgets which tables were loaded of those that wait for their keys, as they are about to be altered.
@@ -367,27 +376,31 @@ pub(super) async fn unnote_relation(
     Ok(())
 }
 
-/// Notes the present table as the one that was loaded.
-pub(super) async fn note_relation(
+/// Notes the present tables as those that were loaded.
+pub(super) async fn note_relations(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
-    table: &TableName,
+    tables: &[TableName],
 ) -> Result<()> {
-    let relation = relation(session, table).await?;
-    let note = format!(
-        "UPDATE {} SET relation = ? WHERE server = ? AND task = ? AND target_schema = ? \
-         AND target_table = ? AND phase <> 'waiting'",
-        place.tables()
-    );
-    let key = (
-        relation,
-        &task.server,
-        &task.task,
-        &table.schema,
-        &table.name,
-    );
-    session.exec(&note, key).await?;
+    let relations = relations(session, tables).await?;
+    // Those that are noted by the same word, which are as many as there were seconds.
+    let mut by_relation: BTreeMap<Option<&String>, Vec<Vec<Value>>> = BTreeMap::new();
+    for table in tables {
+        let rows = by_relation.entry(relations.get(table)).or_default();
+        rows.push([&table.schema, &table.name].map(Value::from).into());
+    }
+    for (relation, rows) in by_relation {
+        let note = format!(
+            "UPDATE {} SET relation = {} WHERE server = {} AND task = {} AND phase <> 'waiting' \
+             AND (target_schema, target_table) IN ({{rows}})",
+            place.tables(),
+            relation.map_or("NULL".to_owned(), |relation| text(relation)),
+            text(&task.server),
+            text(&task.task)
+        );
+        session.exec_rows(&note, "(?, ?)", &rows).await?;
+    }
     session.run("COMMIT").await
 }
 
@@ -423,12 +436,16 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
         return Ok(false);
     };
     let mut any = false;
-    for (table, phase, fingerprint, relation) in known(session, &place, task).await? {
+    let known = known(session, &place, task).await?;
+    let names: Vec<TableName> = known.iter().map(|(name, ..)| name.clone()).collect();
+    let created = created(session, &names).await?;
+    for (table, phase, fingerprint, relation) in known {
         if phase == "waiting" {
             continue;
         }
         let target = plan.targets.iter().position(|t| t.name == table);
-        if identity(session, &table, relation.as_deref()).await? == Identity::Replaced {
+        let identity = identity(session, &table, &created, relation.as_deref()).await?;
+        if identity == Identity::Replaced {
             let lost = format!(
                 "UPDATE {} SET phase = 'waiting', loaded_rows = NULL, foreign_keys = '' WHERE server = ? AND task = ? AND target_schema = ? \
                  AND target_table = ?",
@@ -549,27 +566,31 @@ pub(super) async fn note_foreign_key(
     session.run("COMMIT").await
 }
 
-/// Notes that a table is about to be created; whether that was not noted before.
-async fn note_pending(
+/// Notes that tables are about to be created; gives those of which that was not noted before.
+async fn note_pending<'a>(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
-    table: &TableName,
-) -> Result<bool> {
-    let key = || (&task.server, &task.task, &table.schema, &table.name);
-    let read = format!(
-        "SELECT 1 FROM {} WHERE server = ? AND task = ? AND target_schema = ? \
-         AND target_table = ?",
-        place.tables()
-    );
-    let new = session.ask::<u8>(&read, key()).await?.is_empty();
+    tables: &[&'a TableName],
+) -> Result<Vec<&'a TableName>> {
+    let known = known(session, place, task).await?;
+    let known: BTreeSet<&TableName> = known.iter().map(|(name, ..)| name).collect();
+    let new = tables
+        .iter()
+        .copied()
+        .filter(|table| !known.contains(table));
+    let row = |table: &&TableName| {
+        let row = [&task.server, &task.task, &table.schema, &table.name];
+        row.map(Value::from).into()
+    };
+    let rows: Vec<Vec<Value>> = tables.iter().map(row).collect();
     let note = format!(
         "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
-         keys_pending, foreign_keys) VALUES (?, ?, ?, ?, 'waiting', '', 1, '') \
-         ON DUPLICATE KEY UPDATE keys_pending = 1",
+         keys_pending, foreign_keys) VALUES {{rows}} ON DUPLICATE KEY UPDATE keys_pending = 1",
         place.tables()
     );
-    session.exec(&note, key()).await?;
+    let one = "(?, ?, ?, ?, 'waiting', '', 1, '')";
+    session.exec_rows(&note, one, &rows).await?;
     session.run("COMMIT").await?;
-    Ok(new)
+    Ok(new.collect())
 }

@@ -2,6 +2,8 @@
 //!
 //! Every statement here commits by itself and may be repeated (see [`super::checkpoint`]).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::plan::{Plan, TargetTable};
@@ -12,9 +14,11 @@ use super::check::explain;
 use super::checkpoint;
 use super::pending;
 use super::place::Place;
+use super::rules::joined;
 use super::session::{Flavor, Session, quote, text};
 use super::side;
 use super::table::quote_table;
+use crate::schema::NAMES;
 
 /// Creates what is missing.
 pub(super) async fn prepare(session: &mut Session, task: &TaskKey, plan: &Plan) -> Result<()> {
@@ -143,14 +147,18 @@ pub(super) async fn make_keys(
     plan: &Plan,
 ) -> Result<()> {
     let created = || plan.targets.iter().filter(|table| table.create);
+    let names: Vec<TableName> = created().map(|table| table.name.clone()).collect();
+    let mut there = unique_keys(session, &names).await?;
     for table in created() {
+        let there = there.entry(table.name.clone()).or_default();
         for key in &table.unique_keys {
             let columns = key.columns.iter().filter_map(|c| table.columns.get(*c));
             let columns: Vec<String> = columns.map(|column| column.name.clone()).collect();
-            if unique_there(session, &table.name, &columns).await? {
+            if there.contains(&columns) {
                 continue;
             }
             session.run(&unique_sql(table, &columns)).await?;
+            there.push(columns);
         }
     }
     for table in created() {
@@ -166,39 +174,30 @@ pub(super) async fn make_keys(
     Ok(())
 }
 
-/// Whether a table has a unique key of exactly these whole columns, whatever it is called.
-async fn unique_there(
-    session: &mut Session,
-    table: &TableName,
-    columns: &[String],
-) -> Result<bool> {
-    let keys = unique_keys(session, table).await?;
-    Ok(keys.iter().any(|(_, there)| there == columns))
-}
-
-/// The unique keys of a table, the primary key included: name and columns. A column of which only a
-/// part is in the key, or an expression, has no name.
+/// The unique keys of tables, the primary keys included: their columns. A column of which only a part is
+/// in the key, or an expression, has no name.
 async fn unique_keys(
     session: &mut Session,
-    table: &TableName,
-) -> Result<Vec<(String, Vec<String>)>> {
-    let rows: Vec<(String, Option<String>, Option<u64>)> = session
-        .ask(
-            "SELECT index_name, column_name, sub_part FROM information_schema.statistics \
-             WHERE table_schema = ? AND table_name = ? AND non_unique = 0 \
-             ORDER BY index_name, seq_in_index",
-            (&table.schema, &table.name),
-        )
-        .await?;
-    let mut keys: Vec<(String, Vec<String>)> = Vec::new();
-    for (key, column, part) in rows {
-        let column = column.filter(|_| part.is_none()).unwrap_or_default();
-        match keys.last_mut().filter(|(name, _)| *name == key) {
-            Some((_, list)) => list.push(column),
-            None => keys.push((key, vec![column])),
+    tables: &[TableName],
+) -> Result<BTreeMap<TableName, Vec<Vec<String>>>> {
+    type Row = (String, Option<String>, Option<u64>);
+    let keys = "SELECT index_name, column_name, sub_part, {names} \
+                FROM information_schema.statistics WHERE {of} AND non_unique = 0 \
+                ORDER BY index_name, seq_in_index";
+    let found: BTreeMap<TableName, Vec<Row>> = session.ask_of(tables, NAMES, keys).await?;
+    let columns = |rows: Vec<Row>| {
+        let mut keys: Vec<(String, Vec<String>)> = Vec::new();
+        for (key, column, part) in rows {
+            let column = column.filter(|_| part.is_none()).unwrap_or_default();
+            match keys.last_mut().filter(|(name, _)| *name == key) {
+                Some((_, list)) => list.push(column),
+                None => keys.push((key, vec![column])),
+            }
         }
-    }
-    Ok(keys)
+        keys.into_iter().map(|(_, columns)| columns).collect()
+    };
+    let keys = found.into_iter();
+    Ok(keys.map(|(table, rows)| (table, columns(rows))).collect())
 }
 
 /// Whether a table has a foreign key of these columns to those, whatever it is called.
@@ -236,31 +235,22 @@ async fn foreign_there(session: &mut Session, table: &TableName, key: &ForeignKe
 /// Per table of the plan, whether its rows may be of several moments: it has a key, no other unique
 /// key that does not hold all of it, and no foreign key from it or to it that is checked.
 pub(super) async fn loose(session: &mut Session, plan: &Plan) -> Result<Vec<bool>> {
-    let mut loose = Vec::new();
-    for table in &plan.targets {
+    let targets = plan.targets.iter();
+    let names: Vec<TableName> = targets.map(|table| table.name.clone()).collect();
+    let unique = unique_keys(session, &names).await?;
+    let joined = match plan.options.foreign_keys {
+        ForeignKeys::Enforce => joined(session).await?,
+        ForeignKeys::Replica => BTreeSet::new(),
+    };
+    let loose = |table: &TargetTable| {
         let key = table.key.iter().filter_map(|c| table.columns.get(*c));
         let key: Vec<&str> = key.map(|column| column.name.as_str()).collect();
-        let mut free = !key.is_empty();
-        for (_, there) in unique_keys(session, &table.name).await? {
-            free &= key.iter().all(|column| there.iter().any(|c| c == column));
-        }
-        if plan.options.foreign_keys == ForeignKeys::Enforce {
-            let name = &table.name;
-            let foreign: Vec<u8> = session
-                .ask(
-                    "SELECT 1 FROM information_schema.key_column_usage \
-                     WHERE table_schema = ? AND table_name = ? \
-                     AND referenced_table_name IS NOT NULL UNION ALL \
-                     SELECT 1 FROM information_schema.key_column_usage \
-                     WHERE referenced_table_schema = ? AND referenced_table_name = ? LIMIT 1",
-                    (&name.schema, &name.name, &name.schema, &name.name),
-                )
-                .await?;
-            free &= foreign.is_empty();
-        }
-        loose.push(free);
-    }
-    Ok(loose)
+        let holds =
+            |there: &Vec<String>| key.iter().all(|column| there.iter().any(|c| c == column));
+        let mut unique = unique.get(&table.name).into_iter().flatten();
+        !key.is_empty() && unique.all(holds) && !joined.contains(&table.name)
+    };
+    Ok(plan.targets.iter().map(loose).collect())
 }
 
 /// Characters of a name.

@@ -21,8 +21,9 @@ use thalweg_core::schema::ReferenceAction;
 use thalweg_core::value::{CellRef, RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result};
 
+use super::rules::Rules;
 use super::session::{Session, quote};
-use super::table::{Pack, Rules, Table};
+use super::table::{Pack, Table};
 
 /// The tables of the plan, all of them known.
 pub(super) type Tables = [Option<(Table, Rules)>];

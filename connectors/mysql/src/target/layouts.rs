@@ -1,8 +1,8 @@
 //! How rows of source tables lie in the log at the stored position, for sources that have to remember
 //! it. Written in the transaction that moves the position.
 
-use mysql_async::Error as My;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Error as My, Value};
 use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::position::Layout;
@@ -20,20 +20,16 @@ pub(super) async fn put(
 ) -> Result<()> {
     let put = format!(
         "INSERT INTO {} (server, task, source_schema, source_table, layout) \
-         VALUES (?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE layout = VALUES(layout)",
+         VALUES {{rows}} ON DUPLICATE KEY UPDATE layout = VALUES(layout)",
         place.layouts()
     );
-    for (table, layout) in layouts {
-        let row = (
-            &task.server,
-            &task.task,
-            &table.schema,
-            &table.name,
-            layout.as_str(),
-        );
-        session.exec(&put, row).await?;
-    }
-    Ok(())
+    let row = |(table, layout): &(TableName, Layout)| {
+        let names = [&task.server, &task.task, &table.schema, &table.name];
+        let names = names.into_iter().map(Value::from);
+        names.chain([Value::from(layout.as_str())]).collect()
+    };
+    let rows: Vec<Vec<Value>> = layouts.iter().map(row).collect();
+    session.exec_rows(&put, "(?, ?, ?, ?, ?)", &rows).await
 }
 
 /// Forgets the layouts of a task in the open transaction.

@@ -29,7 +29,8 @@ pub(super) async fn begin(
 ) -> Result<()> {
     clear(session, place, task, table).await?;
     quarantine::clear(session, place, task, table).await?;
-    let relation = checkpoint::relation(session, table).await?;
+    let mut relations = checkpoint::relations(session, std::slice::from_ref(table)).await?;
+    let relation = relations.remove(table);
     let phase = format!(
         "INSERT INTO {} (server, task, target_schema, target_table, phase, fingerprint, \
          loaded_rows, foreign_keys, relation) VALUES (?, ?, ?, ?, 'loading', ?, 0, '', ?) \

@@ -38,9 +38,10 @@ use thalweg_core::{Error, Kind, Result, Side};
 use super::Owner;
 use super::error::convert_for;
 use super::place::Place;
+use super::rules::Rules;
 use super::session::{Session, quote};
 use super::side::{self, Types};
-use super::table::{Pack, Rules, Table};
+use super::table::{Pack, Table};
 use statements::{Names, Sql};
 
 /// A row leaves.
@@ -94,7 +95,8 @@ impl Merged {
         let columns = table.feeds.get(feed).map(|feed| feed.columns.clone());
         let columns = columns.ok_or_else(|| Error::bug("no such feed"))?;
         let types = Types::read(session, table).await?;
-        let rules = Rules::read(session, table).await?;
+        let mut rules = Rules::read(session, &[table]).await?;
+        let rules = rules.pop().unwrap_or_default();
         let stage = place.quoted(&format!("merge_{target}_{feed}"));
         let create = create_stage(&stage, &table.key, &columns, &types);
         if let Err(error) = session.run(&create).await {

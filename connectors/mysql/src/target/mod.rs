@@ -23,6 +23,7 @@ mod place;
 mod quarantine;
 mod release;
 mod rows;
+mod rules;
 mod session;
 mod side;
 pub(crate) mod stages;
@@ -124,11 +125,7 @@ impl Inspect for MySqlTarget {
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         self.ask_about(tables.len(), async |session| {
-            let mut found = Vec::new();
-            for table in tables {
-                found.extend(schema::describe(session.conn(), table).await?);
-            }
-            Ok(found)
+            schema::describe(session.conn(), tables).await
         })
         .await
         .map_err(|error| error.at(Side::Target))

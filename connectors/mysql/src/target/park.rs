@@ -17,9 +17,10 @@ use thalweg_core::value::{RowBatch, RowRef};
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert_for;
+use super::rules::Rules;
 use super::session::{Session, quote};
 use super::statement::Statement;
-use super::table::{Rules, Table, is_duplicate};
+use super::table::{Table, is_duplicate};
 
 /// The column that numbers the rows of a parking table.
 const NUMBER: &str = "`thalweg number`";

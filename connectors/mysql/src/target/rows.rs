@@ -8,9 +8,10 @@ use thalweg_core::value::{RowBatch, RowRef};
 
 use super::error::convert_for;
 use super::park::Parking;
+use super::rules::Rules;
 use super::session::Session;
 use super::statement::Statement;
-use super::table::{Rules, Table, is_duplicate};
+use super::table::{Table, is_duplicate};
 
 /// What the row path needs of one table.
 #[derive(Clone, Copy, Debug)]

@@ -16,8 +16,10 @@
 //! A server that asks for a file (`LOCAL INFILE`) gets the rows that were written for the statement it was
 //! sent ([`super::file`]), and never a file.
 
+use std::collections::BTreeMap;
+
 use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Params, Row};
+use mysql_async::{Conn, Params, Row, Value};
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::schema::{TableName, TableSchema};
@@ -27,7 +29,7 @@ use super::error::convert;
 use super::event::Events;
 use super::statement::Statement;
 use crate::config::connect_target;
-use crate::schema;
+use crate::schema::{self, Names};
 
 /// Which of the two servers, and which version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,6 +109,11 @@ pub(super) struct Session {
 /// Seconds until the server gives up waiting for a lock, or for a client that is gone.
 pub(super) const LOCK_WAIT_S: u32 = 20;
 const IDLE_S: u32 = 3_600;
+
+/// Rows, and bytes of their parameters, of one statement of [`Session::exec_rows`]; a longer row is one by
+/// itself.
+const ROWS_MAX: usize = 200;
+const ROWS_BYTES: usize = 256 << 10;
 
 /// The mode that refuses what does not fit, after what is common to all.
 const STRICT: &str = "STRICT_ALL_TABLES,";
@@ -201,10 +208,10 @@ impl Session {
 
     /// A table as it is now. What it takes to read that is set back.
     pub(super) async fn describe(&mut self, table: &TableName) -> Result<Option<TableSchema>> {
-        let described = schema::describe(&mut self.conn, table).await;
+        let described = schema::describe(&mut self.conn, std::slice::from_ref(table)).await;
         let strict = format!("SET SESSION sql_mode = '{STRICT}{MODE}'");
         self.run(&strict).await?;
-        described
+        Ok(described?.pop())
     }
 
     /// Says farewell; what was not committed is rolled back.
@@ -230,6 +237,36 @@ impl Session {
         Ok(rows)
     }
 
+    /// Runs a statement with rows of parameters, `{rows}` in it, each of which is written as `one`: in
+    /// blocks, none of which is longer than a server takes that has little room.
+    pub(super) async fn exec_rows(
+        &mut self,
+        sql: &str,
+        one: &str,
+        rows: &[Vec<Value>],
+    ) -> Result<()> {
+        let bytes = |row: &[Value]| {
+            row.iter()
+                .map(|value| value.bin_len() as usize)
+                .sum::<usize>()
+        };
+        let mut left = rows;
+        while !left.is_empty() {
+            let mut room = ROWS_BYTES;
+            let fits = left.iter().take(ROWS_MAX).take_while(|row| {
+                let fits = room > 0;
+                room = room.saturating_sub(bytes(row));
+                fits
+            });
+            let (block, rest) = left.split_at(fits.count());
+            let places = vec![one; block.len()].join(", ");
+            let params: Vec<Value> = block.iter().flatten().cloned().collect();
+            self.exec(&sql.replace("{rows}", &places), params).await?;
+            left = rest;
+        }
+        Ok(())
+    }
+
     /// The first row of an answer.
     pub(super) async fn first<T: FromRow + Send + 'static>(
         &mut self,
@@ -246,6 +283,17 @@ impl Session {
         params: impl Into<Params> + Send,
     ) -> Result<Vec<T>> {
         self.conn.exec(sql, params).await.map_err(convert)
+    }
+
+    /// All rows of an answer to a question about tables ([`schema::of_tables`]).
+    pub(super) async fn ask_of<T: FromRow>(
+        &mut self,
+        tables: &[TableName],
+        names: Names,
+        question: &str,
+    ) -> Result<BTreeMap<TableName, Vec<T>>> {
+        let found = schema::of_tables(&mut self.conn, tables, names, question).await;
+        found.map_err(convert)
     }
 
     /// Runs a statement and gives the server's words about it, and its own words where it refuses it.

@@ -22,9 +22,6 @@ const PAUSE_ITEMS: u32 = 64;
 /// Rows (or single statements) packed together at most.
 const PACKED_MAX: usize = 2_000;
 
-/// A table with fewer rows (about) is not taken for [`Rules::lone`]: a hundred times [`PACKED_MAX`].
-const LONE_ROWS_MIN: usize = 200_000;
-
 /// A table as `schema`.`name`.
 pub(crate) fn quote_table(name: &TableName) -> String {
     format!("{}.{}", quote(&name.schema), quote(&name.name))
@@ -439,116 +436,6 @@ pub(super) fn fits(what: impl FnOnce() -> String, bytes: usize, facts: &Facts) -
         "the server takes no statement above 1 GiB: leave the column out of the mapping".into()
     })
     .at(Side::Target))
-}
-
-/// What only the server knows of a table, and what decides how it may be written.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Rules {
-    /// Whether its primary key is its only unique key, those over columns that are not mapped
-    /// included.
-    pub(super) only_primary: bool,
-    /// Mapped columns that the server sets by itself whenever a row changes, as indexes.
-    pub(super) touched: Vec<usize>,
-    /// Whether it has triggers.
-    pub(super) triggers: bool,
-    /// Whether triggers run when a row is inserted.
-    pub(super) insert_triggers: bool,
-    /// Whether triggers run when a row is deleted.
-    pub(super) delete_triggers: bool,
-    /// Whether a foreign key of some table changes that table's rows when a row here goes.
-    pub(super) cascades: bool,
-    /// Whether foreign keys are enforced in this session.
-    pub(super) enforced: bool,
-    /// Whether nothing but the key joins its rows with each other and with those of other tables (no other
-    /// unique key, no trigger, no foreign key from or to it), and writing a row locks that row only. A table
-    /// that is not much larger than a list of keys is read as a whole to find them, and whoever reads waits for
-    /// every row that somebody else has changed.
-    pub(super) lone: bool,
-    /// The columns that can be written, quoted, those that are not mapped included.
-    pub(super) columns: Vec<String>,
-    /// `Plan::is_echoed`, which the applier knows and the server does not.
-    pub(super) echoed: bool,
-}
-
-impl Rules {
-    /// Asks the server.
-    pub(super) async fn read(session: &mut Session, target: &TargetTable) -> Result<Rules> {
-        let name = || (target.name.schema.as_str(), target.name.name.as_str());
-        let uniques: Vec<String> = session
-            .ask(
-                "SELECT DISTINCT index_name FROM information_schema.statistics \
-                 WHERE table_schema = ? AND table_name = ? AND non_unique = 0",
-                name(),
-            )
-            .await?;
-        let touched: Vec<String> = session
-            .ask(
-                "SELECT column_name FROM information_schema.columns \
-                 WHERE table_schema = ? AND table_name = ? AND extra LIKE '%on update%'",
-                name(),
-            )
-            .await?;
-        let columns: Vec<String> = session
-            .ask(
-                "SELECT column_name FROM information_schema.columns \
-                 WHERE table_schema = ? AND table_name = ? \
-                 AND COALESCE(generation_expression, '') = '' ORDER BY ordinal_position",
-                name(),
-            )
-            .await?;
-        let enforced: Option<u8> = session.first("SELECT @@foreign_key_checks").await?;
-        let triggers: Vec<String> = session
-            .ask(
-                "SELECT event_manipulation FROM information_schema.triggers \
-                 WHERE event_object_schema = ? AND event_object_table = ?",
-                name(),
-            )
-            .await?;
-        let actions: Vec<String> = session
-            .ask(
-                "SELECT r.constraint_name FROM information_schema.referential_constraints r \
-                 WHERE r.unique_constraint_schema = ? AND r.referenced_table_name = ? \
-                 AND r.delete_rule NOT IN ('RESTRICT', 'NO ACTION')",
-                name(),
-            )
-            .await?;
-        let joins: Option<u64> = session
-            .ask(
-                "SELECT COUNT(*) FROM information_schema.key_column_usage \
-                 WHERE referenced_table_name IS NOT NULL AND (table_schema = ? AND table_name = ? \
-                 OR referenced_table_schema = ? AND referenced_table_name = ?)",
-                (name().0, name().1, name().0, name().1),
-            )
-            .await?
-            .into_iter()
-            .next();
-        let large: Vec<u8> = session
-            .ask(
-                "SELECT engine = 'InnoDB' AND table_rows >= ? FROM information_schema.tables \
-                 WHERE table_schema = ? AND table_name = ?",
-                (LONE_ROWS_MIN, name().0, name().1),
-            )
-            .await?;
-        let only_primary = target.key_is_primary && uniques == ["PRIMARY"];
-        Ok(Rules {
-            lone: only_primary && triggers.is_empty() && joins == Some(0) && large == [1],
-            only_primary,
-            touched: target
-                .columns
-                .iter()
-                .enumerate()
-                .filter(|(_, column)| touched.contains(&column.name))
-                .map(|(index, _)| index)
-                .collect(),
-            triggers: !triggers.is_empty(),
-            insert_triggers: triggers.iter().any(|event| event == "INSERT"),
-            delete_triggers: triggers.iter().any(|event| event == "DELETE"),
-            cascades: !actions.is_empty(),
-            enforced: enforced != Some(0),
-            columns: columns.iter().map(|column| quote(column)).collect(),
-            echoed: false,
-        })
-    }
 }
 
 /// Packs rows, or single statements, into statements of about a megabyte.

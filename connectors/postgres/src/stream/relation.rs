@@ -192,7 +192,9 @@ pub(super) fn compare(
                         let ty = (column.ty, column.typmod);
                         let before = known.layout.column(column.name).map(|before| before.ty);
                         before
-                            .filter(|before| *before == ty || schema::widened(*before, ty).is_some())
+                            .filter(|before| {
+                                *before == ty || schema::widened(*before, ty).is_some()
+                            })
                             .and_then(|_| schema::widened(ty, (how.ty, how.typmod)))
                     }
                 };

@@ -291,10 +291,12 @@ impl Ask<'_> {
         }
         let wanted = pair.mapping.pairs(now);
         let proposed = match self.target.propose(now, &table.name, &wanted) {
-            Ok(proposed) => self.target.settle(proposed).await,
+            Ok(proposed) => self.target.settle(vec![proposed]).await,
             Err(findings) => return Ok(Err(said(&findings))),
         };
-        let (proposed, _) = proposed.map_err(|e| e.at(Side::Target))?;
+        let settled = proposed.map_err(|e| e.at(Side::Target))?;
+        let proposed = settled.into_iter().next().map(|(proposed, _)| proposed);
+        let proposed = proposed.unwrap_or_else(|| TableSchema::new(table.name.clone(), Vec::new()));
         let mut steps = Vec::new();
         for (index, fill) in added.iter().zip(&fills) {
             let Some(from) = now.columns.get(*index) else {
