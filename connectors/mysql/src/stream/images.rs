@@ -9,9 +9,10 @@ use thalweg_core::{Error, Result, Side};
 
 use super::decode::{Captured, Decoder, Step, place_of, stop};
 use crate::wire::event::{Form, RowOp};
+use crate::wire::join::join;
 use crate::wire::map::{Metadata, TableMap};
 use crate::wire::numbers;
-use crate::wire::rows::{self, Column, Rows, RowsEvent, Unreadable};
+use crate::wire::rows::{Column, Rows, RowsEvent, Unreadable};
 
 impl Decoder {
     pub(super) fn table_map(&mut self, body: &[u8]) -> Result<()> {
@@ -52,7 +53,7 @@ impl Decoder {
             Metadata::default()
         };
         let charset = |collation: u64| self.known.collations.get(&collation).cloned();
-        rows::join(&physical, &metadata, layout, schema, &charset).map_err(|why| {
+        join(&physical, &metadata, layout, schema, &charset).map_err(|why| {
             Error::schema(format!("table {} at {}: {why}", schema.name, self.here()))
                 .with_hint(
                     "make the same change in the target, or take it back, then reset the task to \

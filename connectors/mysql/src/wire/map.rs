@@ -17,7 +17,7 @@ pub(crate) enum Physical {
     Year,
     Date,
     /// The formats before MySQL 5.6, which MariaDB can still write. The log does not say how many
-    /// digits of a fraction (MariaDB 5.3) there are: [`super::rows::join`] puts them in.
+    /// digits of a fraction (MariaDB 5.3) there are: [`super::join::join`] puts them in.
     OldTime(u8),
     OldDatetime(u8),
     OldTimestamp(u8),

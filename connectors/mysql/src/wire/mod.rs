@@ -4,6 +4,7 @@ pub(crate) mod cells;
 pub(crate) mod charset;
 pub(crate) mod event;
 pub(crate) mod ids;
+pub(crate) mod join;
 pub(crate) mod json;
 pub(crate) mod map;
 pub(crate) mod numbers;
