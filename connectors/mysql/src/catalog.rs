@@ -108,7 +108,7 @@ fn unquoted(text: &str) -> Option<String> {
 }
 
 /// The cell of a constant as the catalogue writes it; `None`: it cannot be told.
-fn constant(column: &ColumnSchema, text: &str) -> Option<Bound> {
+pub(crate) fn constant(column: &ColumnSchema, text: &str) -> Option<Bound> {
     // The catalogue writes `?` for what it cannot show, and bytes as if they were text.
     if text.contains('?') {
         return None;

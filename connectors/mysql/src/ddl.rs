@@ -261,6 +261,7 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
     let mut i = 1;
     let mut replace = false;
     let mut unique = false;
+    let mut ignore = false;
     let word = |i: usize| match all.get(i) {
         Some(Token::Word(w)) => w.to_ascii_uppercase(),
         _ => String::new(),
@@ -278,7 +279,11 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
                 unique = true;
                 i += 1;
             }
-            "ONLINE" | "OFFLINE" | "IGNORE" | "FULLTEXT" | "SPATIAL" => i += 1,
+            "IGNORE" => {
+                ignore = true;
+                i += 1;
+            }
+            "ONLINE" | "OFFLINE" | "FULLTEXT" | "SPATIAL" => i += 1,
             _ => break,
         }
     }
@@ -302,7 +307,12 @@ fn object(kind: &str, all: &[Token], db: &str, find: Lookup<'_>) -> Effect {
             table => stop("CREATE TABLE", table),
         },
         ("DROP", "TABLE" | "TABLES") => stop("DROP TABLE", listed(rest, db, find)),
-        ("ALTER", "TABLE") => alter_table(rest, db, find),
+        ("ALTER", "TABLE") => match alter_table(rest, db, find) {
+            Effect::Alter(table, kind, Ok(alter)) => {
+                Effect::Alter(table, kind, Ok(Alter { ignore, ..alter }))
+            }
+            effect => effect,
+        },
         ("DROP", "DATABASE" | "SCHEMA") => {
             let gone = rest.first().and_then(Token::name).unwrap_or(db);
             // An empty table name asks for any table of the database.
@@ -407,6 +417,15 @@ mod tests {
                 "ALTER TABLE t ADD c INT",
                 altered(Alter {
                     actions: vec![added("c")],
+                    ..Alter::default()
+                }),
+            ),
+            (
+                "d",
+                "ALTER ONLINE IGNORE TABLE t DROP x",
+                altered(Alter {
+                    actions: vec![gone("x")],
+                    ignore: true,
                     ..Alter::default()
                 }),
             ),

@@ -5,10 +5,14 @@
 //! each statement that alters the table ([`Layout::altered`]). Of columns that nobody asked for only the
 //! name is of use, so that no type has to be understood in a statement; what is known of their types is
 //! compared with the log all the same, so that a wrong layout is found out and never shifts a row.
+//!
+//! A table may be asked for as it was made later ([`crate::bridge`]). Then the layout has beside its
+//! columns those that are *young*: they are to come behind the place, and until then all rows have the
+//! same value of them. A column that is to get another type has the type it had.
 
 use thalweg_core::position;
 use thalweg_core::range::Bound;
-use thalweg_core::schema::TableSchema;
+use thalweg_core::schema::{ColumnSchema, TableName, TableSchema};
 use thalweg_core::value::{CellRef, decode_raw};
 use thalweg_core::{Error, Result, Side};
 
@@ -19,7 +23,9 @@ use crate::wire::rows::Missing;
 /// A table's columns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Layout {
+    /// Those the log has, in order.
     pub(crate) columns: Vec<Column>,
+    pub(crate) young: Vec<Young>,
 }
 
 /// One of them.
@@ -31,11 +37,32 @@ pub(crate) struct Column {
     pub(crate) missing: Missing,
 }
 
+impl Column {
+    /// Whether its type is known to be another than that of the column as it is asked for.
+    pub(crate) fn changes_to(&self, column: &ColumnSchema) -> bool {
+        !self.native.is_empty() && self.native != short(&column.native)
+    }
+}
+
+/// A column that the log does not have yet, or that came lately.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Young {
+    /// What it is when it comes.
+    pub(crate) column: Column,
+    /// The encoded cell it has in each row that was there when it came.
+    pub(crate) fill: Box<[u8]>,
+    /// The end of the log when that was found out, as the text of a position. It holds if nothing is done
+    /// to the column up to there.
+    pub(crate) until: String,
+    /// Whether it is one of the columns by now.
+    pub(crate) came: bool,
+}
+
 /// Characters of a type that are kept.
 const NATIVE_MAX: usize = 40;
 
 /// Cuts a type short. The labels of `enum` and `set` are no part of how a value lies.
-fn short(native: &str) -> String {
+pub(crate) fn short(native: &str) -> String {
     let word = first_word(native);
     match word {
         "enum" | "set" => word.to_owned(),
@@ -43,14 +70,30 @@ fn short(native: &str) -> String {
     }
 }
 
-fn first_word(native: &str) -> &str {
+pub(crate) fn first_word(native: &str) -> &str {
     native.split(['(', ' ']).next().unwrap_or_default()
 }
 
-/// Whether two types that may be cut short, of different times, are of one kind and sign.
+/// Whether values of two types that may be cut short, of different times, can be of one column: they are
+/// of one kind, sign and character set. How long they may be is told by the log.
 pub(crate) fn same_kind(a: &str, b: &str) -> bool {
     let unsigned = |native: &str| native.contains("unsigned");
-    first_word(a) == first_word(b) && unsigned(a) == unsigned(b)
+    let set = |native: &str| {
+        let whole = native.chars().count() < NATIVE_MAX;
+        let (_, set) = native.split_once(" character set ").filter(|_| whole)?;
+        Some(set.to_owned())
+    };
+    let other_set = matches!((set(a), set(b)), (Some(a), Some(b)) if a != b);
+    kind(a) == kind(b) && unsigned(a) == unsigned(b) && !other_set
+}
+
+fn kind(native: &str) -> &str {
+    match first_word(native) {
+        "tinyint" | "smallint" | "mediumint" | "int" | "bigint" => "int",
+        "char" | "varchar" | "tinytext" | "text" | "mediumtext" | "longtext" => "text",
+        "varbinary" | "tinyblob" | "blob" | "mediumblob" | "longblob" => "blob",
+        word => word,
+    }
 }
 
 /// Whether two names are one column's: the case of names of columns is of no account.
@@ -69,18 +112,23 @@ impl Layout {
         });
         Layout {
             columns: columns.collect(),
+            young: Vec::new(),
         }
     }
 
     /// The layout that a schema comes with, or else that of its columns.
     pub(crate) fn of(schema: &TableSchema) -> Result<Layout> {
-        let Some(text) = &schema.layout else {
-            return Ok(Layout::new(schema, Vec::new()));
-        };
-        parse(text.as_str()).ok_or_else(|| {
+        match &schema.layout {
+            Some(layout) => Layout::read(layout, &schema.name),
+            None => Ok(Layout::new(schema, Vec::new())),
+        }
+    }
+
+    /// What [`Layout::stored`] gave for a table.
+    pub(crate) fn read(stored: &position::Layout, table: &TableName) -> Result<Layout> {
+        parse(stored.as_str()).ok_or_else(|| {
             Error::schema(format!(
-                "this version does not understand what is stored of the columns of {}",
-                schema.name
+                "this version does not understand what is stored of the columns of {table}"
             ))
             .with_hint("reset the task, so that it loads again")
             .at(Side::Source)
@@ -91,21 +139,24 @@ impl Layout {
     pub(crate) fn stored(&self) -> position::Layout {
         let mut text = String::from("1");
         for column in &self.columns {
-            let missing = match &column.missing {
-                Missing::Unknown => String::new(),
-                Missing::Virtual => "v".to_owned(),
-                Missing::Default(raw) => raw.iter().fold("=".to_owned(), |mut text, byte| {
-                    text.push_str(&format!("{byte:02x}"));
-                    text
-                }),
-            };
-            let (name, native) = (escaped(&column.name), escaped(&column.native));
-            text.push_str(&format!("\n{name}\t{native}\t{missing}"));
+            text.push_str(&format!("\n{}", line(column)));
+        }
+        for young in &self.young {
+            let sign = if young.came { '-' } else { '+' };
+            let (column, fill) = (line(&young.column), hexadecimal(&young.fill));
+            let until = escaped(&young.until);
+            text.push_str(&format!("\n{column}\t{sign}{fill}\t{until}"));
         }
         position::Layout::new(text)
     }
 
-    fn at(&self, name: &str) -> Option<usize> {
+    /// The young column of this name that is still to come.
+    pub(crate) fn awaited(&self, name: &str) -> Option<&Young> {
+        let mut young = self.young.iter().filter(|young| !young.came);
+        young.find(|young| same(&young.column.name, name))
+    }
+
+    pub(crate) fn at(&self, name: &str) -> Option<usize> {
         self.columns.iter().position(|c| same(&c.name, name))
     }
 
@@ -121,7 +172,10 @@ impl Layout {
                 return Err(format!("it has no column {name} there"));
             }
         }
-        let mut out = Layout::default();
+        let mut out = Layout {
+            young: self.young.clone(),
+            ..Layout::default()
+        };
         for column in &self.columns {
             let of_it =
                 |action: &&Action| action.old().is_some_and(|name| same(name, &column.name));
@@ -167,7 +221,8 @@ impl Layout {
                     at.ok_or_else(|| format!("it has no column {name} there"))? + 1
                 }
             };
-            out.columns.insert(at, column.clone());
+            let column = out.coming(column);
+            out.columns.insert(at, column);
         }
         for (at, column) in out.columns.iter().enumerate() {
             if out.at(&column.name) != Some(at) {
@@ -175,6 +230,21 @@ impl Layout {
             }
         }
         Ok(out)
+    }
+
+    /// A column that a statement names as new, which may be a young one.
+    fn coming(&mut self, named: &Column) -> Column {
+        let mut young = self.young.iter_mut().filter(|young| !young.came);
+        match young.find(|young| same(&young.column.name, &named.name)) {
+            Some(young) => {
+                young.came = true;
+                Column {
+                    name: named.name.clone(),
+                    ..young.column.clone()
+                }
+            }
+            None => named.clone(),
+        }
     }
 }
 
@@ -239,32 +309,66 @@ fn unescaped(text: &str) -> Option<String> {
     Some(out)
 }
 
+/// A column as it is stored.
+fn line(column: &Column) -> String {
+    let missing = match &column.missing {
+        Missing::Unknown => String::new(),
+        Missing::Virtual => "v".to_owned(),
+        Missing::Default(raw) => format!("={}", hexadecimal(raw)),
+    };
+    let (name, native) = (escaped(&column.name), escaped(&column.native));
+    format!("{name}\t{native}\t{missing}")
+}
+
 fn parse(text: &str) -> Option<Layout> {
     let mut lines = text.split('\n');
     if lines.next() != Some("1") {
         return None;
     }
-    let column = |line: &str| {
-        let mut parts = line.split('\t');
-        let (name, native) = (unescaped(parts.next()?)?, unescaped(parts.next()?)?);
-        let missing = match (parts.next()?, parts.next()) {
-            ("", None) => Missing::Unknown,
-            ("v", None) => Missing::Virtual,
-            (cell, None) => {
-                let raw = octets(cell.strip_prefix('=')?)?;
-                decode_raw(&raw)?;
-                Missing::Default(raw.into())
+    let mut layout = Layout::default();
+    for line in lines {
+        let parts: Vec<&str> = line.split('\t').collect();
+        match *parts.as_slice() {
+            [name, native, missing] => layout.columns.push(column(name, native, missing)?),
+            // Versions that follow no changes have none of these.
+            [name, native, missing, fill, until] => {
+                let (came, fill) = match fill.strip_prefix('-') {
+                    Some(fill) => (true, fill),
+                    None => (false, fill.strip_prefix('+')?),
+                };
+                layout.young.push(Young {
+                    column: column(name, native, missing)?,
+                    fill: cell(fill)?,
+                    until: unescaped(until)?,
+                    came,
+                });
             }
-            (_, Some(_)) => return None,
-        };
-        Some(Column {
-            name,
-            native,
-            missing,
-        })
-    };
-    let columns = lines.map(column).collect::<Option<_>>()?;
-    Some(Layout { columns })
+            _ => return None,
+        }
+    }
+    Some(layout)
+}
+
+fn column(name: &str, native: &str, missing: &str) -> Option<Column> {
+    Some(Column {
+        name: unescaped(name)?,
+        native: unescaped(native)?,
+        missing: match missing {
+            "" => Missing::Unknown,
+            "v" => Missing::Virtual,
+            text => Missing::Default(cell(text.strip_prefix('=')?)?),
+        },
+    })
+}
+
+fn cell(text: &str) -> Option<Box<[u8]>> {
+    let raw = octets(text)?;
+    decode_raw(&raw)?;
+    Some(raw.into())
+}
+
+fn hexadecimal(raw: &[u8]) -> String {
+    raw.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn octets(text: &str) -> Option<Vec<u8>> {

@@ -3,6 +3,7 @@
 //! The driver moves bytes; the decoders of [`wire`] are plain functions from bytes to cells and are
 //! shared by the stream and the snapshot, so that a row looks the same on both paths.
 
+mod bridge;
 mod catalog;
 mod check;
 mod config;

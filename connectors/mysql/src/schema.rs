@@ -11,7 +11,7 @@ use thalweg_core::schema::{
 use thalweg_core::{Error, Result};
 
 use crate::error::plain;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::{catalog, images, labels};
 
 const SYSTEM: &str = "('mysql', 'information_schema', 'performance_schema', 'sys')";
@@ -424,6 +424,89 @@ fn column(row: ColumnRow, checks: &[String]) -> ColumnSchema {
         refuses: refuses(&ty, &native),
         ..ColumnSchema::new(name, ty, native)
     }
+}
+
+/// A column of a type as [`ColumnSchema::native`] has it. What the text does not say (whether a document is
+/// kept in a form of its own, say) is not known.
+pub(crate) fn of_native(native: &str) -> ColumnSchema {
+    let word = layout::first_word(native).to_owned();
+    let labels = matches!(word.as_str(), "enum" | "set");
+    let (ty, set) = match native.split_once(" character set ") {
+        Some((ty, set)) if !labels => (ty, Some(set.to_owned())),
+        _ => (native, None),
+    };
+    let inside = ty
+        .split_once('(')
+        .and_then(|(_, rest)| rest.split_once(')'));
+    let mut numbers = inside.map_or("", |(numbers, _)| numbers).split(',');
+    let mut number = || numbers.next()?.trim().parse::<u32>().ok();
+    let (first, second) = (number(), number());
+    let row = (
+        String::new(),
+        ty.to_owned(),
+        word,
+        "YES".to_owned(),
+        None,
+        String::new(),
+        first.map(u64::from),
+        first,
+        second,
+        first.and_then(|n| u8::try_from(n).ok()),
+        set,
+        String::new(),
+    );
+    column(row, &[])
+}
+
+/// Tables asked about in one statement.
+const AT_ONCE: usize = 100;
+
+/// Whether tables still have the columns they were described with; an error names one that has not.
+pub(crate) async fn unchanged(conn: &mut Conn, tables: &[&TableSchema]) -> Result<()> {
+    const ONE: &str = "SELECT table_schema, table_name, column_name, column_type, character_set_name \
+                       FROM information_schema.columns WHERE table_schema = ? AND table_name = ?";
+    for some in tables.chunks(AT_ONCE) {
+        // Only a table that is named alone is found without a look at all others.
+        let statement = vec![ONE; some.len()].join(" UNION ALL ");
+        let names = some.iter().flat_map(|t| [&t.name.schema, &t.name.name]);
+        let names: Vec<mysql_async::Value> = names.map(|name| name.as_str().into()).collect();
+        let rows: Vec<(String, String, String, String, Option<String>)> =
+            conn.exec(statement, names).await.map_err(plain)?;
+        for table in some {
+            let of_it = |(schema, name, ..): &&(String, String, _, _, _)| {
+                *schema == table.name.schema && *name == table.name.name
+            };
+            let now = rows.iter().filter(of_it);
+            let now = now.map(|(_, _, name, ty, set)| (name.as_str(), ty.as_str(), set.as_deref()));
+            if let Some(why) = differs(table, &now.collect::<Vec<_>>()) {
+                let message = format!(
+                    "table {} was changed while the task started: {why}",
+                    table.name
+                );
+                return Err(Error::schema(message).with_hint("run the task again"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// How a table's columns (name, type, character set) are others than it was described with.
+fn differs(table: &TableSchema, now: &[(&str, &str, Option<&str>)]) -> Option<String> {
+    for (name, ty, set) in now {
+        let Some(column) = table.column(name) else {
+            return Some(format!("column {name} came"));
+        };
+        // What the catalogue cannot show was found in another way.
+        let labels = matches!(layout::first_word(ty), "enum" | "set");
+        let hidden = labels && ty.contains('?');
+        let with_set = set.map(|set| format!("{ty} character set {set}"));
+        if !hidden && column.native != *ty && Some(&column.native) != with_set.as_ref() {
+            return Some(format!("column {name} was {} and is {ty}", column.native));
+        }
+    }
+    let gone = |column: &&ColumnSchema| now.iter().all(|(name, ..)| *name != column.name);
+    let gone = table.columns.iter().find(gone);
+    gone.map(|column| format!("column {} is gone", column.name))
 }
 
 /// What a column does not take of its type's values: the server would change them in silence.

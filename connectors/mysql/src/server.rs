@@ -57,6 +57,19 @@ pub(crate) async fn end_of_log(conn: &mut Conn, config: &DataSourceConfig) -> Re
     })
 }
 
+/// The place at the log's end with all that names it on another server as well.
+pub(crate) async fn marked_end(conn: &mut Conn, config: &DataSourceConfig) -> Result<Place> {
+    let mut end = end_of_log(conn, config).await?;
+    if is_mariadb(conn) {
+        let text: Option<String> = conn
+            .query_first("SELECT @@GLOBAL.gtid_binlog_pos")
+            .await
+            .map_err(from_driver)?;
+        end.gtid = Place::parse_gtid(&text.unwrap_or_default())?;
+    }
+    Ok(end)
+}
+
 /// MySQL's `gtid_executed`; `None`: not every transaction has a GTID.
 pub(crate) async fn executed(conn: &mut Conn) -> Result<Option<GtidSet>> {
     let row: Option<(String, String)> = conn

@@ -8,10 +8,10 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Source,
-    StreamLimits,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect,
+    Source, StreamLimits,
 };
-use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::Mutex;
@@ -20,7 +20,7 @@ use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
 use crate::stream::hub::{Expected, Hub};
-use crate::{check, schema, server, snapshot, split, stream};
+use crate::{bridge, check, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -94,7 +94,7 @@ async fn ask_about<T>(
         .unwrap_or_else(|_| Err(timed_out()))
 }
 
-fn timed_out() -> Error {
+pub(crate) fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
 }
 
@@ -238,6 +238,19 @@ impl Source for MySqlSource {
         let expected = self.expected.lock();
         drop(expected.unwrap_or_else(PoisonError::into_inner).take());
         Ok((Box::new(stream), Box::new(NothingToConfirm)))
+    }
+
+    async fn bridge(
+        &self,
+        table: &TableSchema,
+        then: Option<&Layout>,
+        added: &[usize],
+        retyped: &[(usize, String)],
+    ) -> Result<Bridge> {
+        ask(&self.config, async |conn| {
+            bridge::bridge(conn, &self.config, table, then, added, retyped).await
+        })
+        .await
     }
 
     async fn release(&self) -> Result<()> {

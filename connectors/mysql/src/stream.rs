@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
 use thalweg_core::change::Transaction;
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
@@ -24,9 +26,12 @@ use self::decode::{Decoder, IDLE, Inner, Step};
 use self::dump::{Dump, Packet};
 use self::hub::{Given, Guest, Hub, Ticket};
 use self::piece::{Piece, Point};
-use crate::catalog;
 use crate::config::connect;
+use crate::error::from_driver;
 use crate::position::{Coordinate, Place};
+use crate::snapshot::quote;
+use crate::source::timed_out;
+use crate::{catalog, schema, server};
 
 /// The server sends heartbeats every half second; silence of this length is a dead connection.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -61,6 +66,28 @@ pub(crate) struct Stream {
     again: Option<Dump>,
 }
 
+/// The end of the log, taken before tables were as they are given: whatever is done to them before it, is done
+/// to what they are given as.
+async fn end_before(
+    conn: &mut Conn,
+    config: &DataSourceConfig,
+    tables: &[TableSchema],
+) -> Result<Place> {
+    let end = server::end_of_log(conn, config).await?;
+    let whole: Vec<&TableSchema> = tables.iter().filter(|table| table.whole).collect();
+    if end.set.is_none() && !server::is_mariadb(conn) {
+        // There a statement is in the log before its effect is seen, and is done when the table is free.
+        for TableSchema { name, .. } in &whole {
+            let (schema, name) = (quote(&name.schema), quote(&name.name));
+            let wait = format!("SELECT 1 FROM {schema}.{name} LIMIT 0");
+            conn.query_drop(wait).await.map_err(from_driver)?;
+        }
+    }
+    let unchanged = schema::unchanged(conn, &whole).await;
+    unchanged.map_err(|error| error.at(Side::Source))?;
+    Ok(end)
+}
+
 /// When the file of a place was made.
 pub(crate) async fn birth(config: &DataSourceConfig, place: &Place) -> Result<u32> {
     Box::pin(Dump::beside(config, place)).await?.birth().await
@@ -75,7 +102,13 @@ impl Stream {
         limits: StreamLimits,
     ) -> Result<Stream> {
         let mut place = Place::of_position(from)?;
-        let known = catalog::known(&mut connect(config).await?).await?;
+        let mut conn = connect(config).await?;
+        let known = catalog::known(&mut conn).await?;
+        let asked = end_before(&mut conn, config, tables);
+        let end = tokio::time::timeout(config.time_for(tables.len()), Box::pin(asked))
+            .await
+            .unwrap_or_else(|_| Err(timed_out()))?;
+        drop(conn.disconnect().await);
         let used = hub.as_ref().and_then(|hub| hub.id());
         let main = Dump::open(config, &place, used).await?;
         let anchored = main.server == place.at.server && place.set.is_none();
@@ -84,9 +117,11 @@ impl Stream {
             place.born = 0;
         }
         let cursor = Cursor::new(main.server);
+        let mut decoder = Decoder::new(place, cursor, anchored, tables, known, limits)?;
+        decoder.end = Some(end);
         Ok(Stream {
             config: config.clone(),
-            decoder: Decoder::new(place, cursor, anchored, tables, known, limits)?,
+            decoder,
             guest: hub.filter(|_| main.whole).map(Guest::new),
             gathers: main.behind > hub::RING as u64,
             feed: Feed::Own(main),

@@ -78,6 +78,8 @@ pub(crate) struct Alter {
     pub(crate) dropped: Vec<String>,
     /// A unique key comes.
     pub(crate) unique: bool,
+    /// `IGNORE`: rows and values that do not fit are changed, whatever the session is like.
+    pub(crate) ignore: bool,
 }
 
 /// Table options, and words that say how it is done: rows stay as they are.

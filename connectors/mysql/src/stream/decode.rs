@@ -30,7 +30,7 @@ use crate::position::{Coordinate, Place, TxName};
 use crate::wire::event::{self, Form, Header, ty};
 use crate::wire::map::TableMap;
 use crate::wire::payload::Payload;
-use crate::wire::rows::Column;
+use crate::wire::rows::Columns;
 use crate::wire::{ids, numbers};
 
 /// Empty transactions are handed out at most this often.
@@ -85,7 +85,7 @@ pub(super) struct Open {
 pub(super) struct Captured {
     pub(super) body: Vec<u8>,
     /// Index of the table and its columns, if it is captured.
-    pub(super) table: Option<(usize, Vec<Column>)>,
+    pub(super) table: Option<(usize, Columns)>,
 }
 
 /// What the catalogue says beyond the schemas.
@@ -102,6 +102,9 @@ pub(crate) struct Decoder {
     pub(super) layouts: Vec<Layout>,
     pub(super) names: HashMap<(Vec<u8>, Vec<u8>), usize>,
     pub(super) known: Known,
+    /// The end of the log when the stream was opened: what the tables were asked for as is of that place or
+    /// behind it. `None`: there is no server.
+    pub(crate) end: Option<Place>,
     pub(super) cursor: Cursor,
     pub(super) maps: FxHashMap<u64, Captured>,
     pub(super) place: Place,
@@ -168,6 +171,7 @@ impl Decoder {
             layouts: tables.iter().map(Layout::of).collect::<Result<_>>()?,
             names: tables.iter().enumerate().map(name).collect(),
             known,
+            end: None,
             cursor,
             maps: FxHashMap::default(),
             place,

@@ -12,7 +12,7 @@ use crate::wire::event::{Form, RowOp};
 use crate::wire::join::join;
 use crate::wire::map::{Metadata, TableMap};
 use crate::wire::numbers;
-use crate::wire::rows::{Column, Rows, RowsEvent, Unreadable};
+use crate::wire::rows::{Columns, Rows, RowsEvent, Unreadable};
 
 impl Decoder {
     pub(super) fn table_map(&mut self, body: &[u8]) -> Result<()> {
@@ -40,7 +40,7 @@ impl Decoder {
     }
 
     /// The columns of a captured table, as the log and the schema together have them.
-    fn columns(&self, map: &TableMap<'_>, index: usize) -> Result<Vec<Column>> {
+    fn columns(&self, map: &TableMap<'_>, index: usize) -> Result<Columns> {
         let (schema, layout) = self
             .tables
             .get(index)
@@ -139,7 +139,7 @@ impl Decoder {
         else {
             return Ok(0);
         };
-        if event.width != columns.len() {
+        if event.width != columns.logged.len() {
             return Err(stop(format!(
                 "rows at {} have another width than their table map",
                 at()

@@ -71,7 +71,7 @@ impl Decoder {
             }
             _ if open.undone => return self.commit(),
             Effect::Alter(table, kind, alter) if follows => {
-                self.alter(table, kind, alter, &at)?;
+                self.alter(table, kind, alter, event::strict(body), &at)?;
                 return self.commit();
             }
             Effect::Schema(..) | Effect::Alter(..) | Effect::Statement(..) if lenient => {

@@ -190,6 +190,22 @@ pub(crate) fn query(body: &[u8]) -> Result<(&[u8], &[u8]), Malformed> {
     Ok((db, b.0))
 }
 
+/// Whether the session of a statement's body had `sql_mode` strict, so that no value was changed to fit; if it
+/// is not told, it had not.
+/// <https://dev.mysql.com/doc/dev/mysql-server/latest/classmysql_1_1binlog_1_1event_1_1Query__event.html>
+pub(crate) fn strict(body: &[u8]) -> bool {
+    /// Bytes in front of the status variables.
+    const HEAD: usize = 13;
+    /// `STRICT_TRANS_TABLES` and `STRICT_ALL_TABLES`.
+    const STRICT: u64 = 3 << 21;
+    let mut b = Buf(body.get(HEAD..).unwrap_or_default());
+    // `Q_FLAGS2_CODE` with four bytes comes first.
+    if b.0.first() == Some(&0) {
+        b = Buf(b.0.get(5..).unwrap_or_default());
+    }
+    b.u8() == Ok(1) && b.u64().is_ok_and(|mode| mode & STRICT != 0)
+}
+
 /// What stands before every event.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Header {

@@ -4,7 +4,7 @@ use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
 
 use super::cells::{self, Meaning};
 use super::map::{Metadata, Physical, Strings};
-use super::rows::{Column, Missing};
+use super::rows::{Column, Columns, Missing};
 use crate::layout::{self, Layout};
 
 /// Joins what the log says with what is known of the table: all its columns, and those of the schema,
@@ -16,7 +16,7 @@ pub(crate) fn join(
     layout: &Layout,
     schema: &TableSchema,
     charset: &dyn Fn(u64) -> Option<String>,
-) -> Result<Vec<Column>, String> {
+) -> Result<Columns, String> {
     if physical.len() != layout.columns.len() {
         return Err(format!(
             "it has {} columns in the log and {} in what is known of it there",
@@ -26,7 +26,8 @@ pub(crate) fn join(
     }
     let mut names = metadata.names;
     let mut wanted = schema.columns.iter().enumerate().peekable();
-    let mut out = Vec::with_capacity(physical.len());
+    let mut out = Columns::default();
+    let fill = |column: &ColumnSchema| layout.awaited(&column.name).map(|y| y.fill.clone());
     for (i, (p, known)) in physical.iter().zip(&layout.columns).enumerate() {
         if let Some(name) = names.next()
             && name != known.name.as_bytes()
@@ -37,6 +38,10 @@ pub(crate) fn join(
                 String::from_utf8_lossy(name)
             ));
         }
+        while let Some((at, fill)) = wanted.peek().and_then(|(at, c)| Some((*at, fill(c)?))) {
+            out.young.push((at, fill));
+            wanted.next();
+        }
         if let Some((at, column)) = wanted.next_if(|(_, c)| layout::same(&c.name, &known.name)) {
             if !known.native.is_empty() && !layout::same_kind(&known.native, &column.native) {
                 return Err(format!(
@@ -45,15 +50,17 @@ pub(crate) fn join(
                 ));
             }
             let told = Told::of(metadata, i);
-            let column = wanted_column(*p, &told, column, &known.missing, charset)?;
-            out.push(Column {
+            out.logged.push(Column {
                 wanted: Some(at),
-                ..column
+                ..wanted_column(*p, &told, column, known, charset)?
             });
         } else {
-            out.push(other_column(*p, known)?);
+            out.logged.push(other_column(*p, known)?);
         }
     }
+    let left = wanted.clone().map_while(|(at, c)| Some((at, fill(c)?)));
+    out.young.extend(left);
+    let mut wanted = wanted.skip_while(|(_, c)| fill(c).is_some());
     match wanted.next() {
         Some((_, column)) => Err(format!("column {} is not there", column.name)),
         None => Ok(out),
@@ -77,18 +84,25 @@ impl<'a> Told<'a> {
     }
 }
 
-/// A column that is asked for.
+/// A column that is asked for. Where it is to get another type, it lies there as it did before, and its
+/// cells are as those of the type it gets.
 fn wanted_column(
     p: Physical,
     told: &Told<'_>,
     c: &ColumnSchema,
-    missing: &Missing,
+    known: &layout::Column,
     charset: &dyn Fn(u64) -> Option<String>,
 ) -> Result<Column, String> {
     let meaning = cells::meaning(c)
         .ok_or_else(|| format!("the character set of column {} is not built yet", c.name))?;
     let other = |what: &str| Err(format!("column {} has another {what} in the log", c.name));
-    let Some(p) = fits(p, &c.ty, &meaning) else {
+    let changes = known.changes_to(c);
+    let within = if changes {
+        within(p, &c.ty, &known.native)
+    } else {
+        None
+    };
+    let Some(p) = within.or_else(|| fits(p, &c.ty, &meaning)) else {
         return other("type");
     };
     let unsigned = matches!(c.ty, ColumnType::Int { unsigned: true, .. });
@@ -105,16 +119,23 @@ fn wanted_column(
     }
     if let (Some(told), ColumnType::Enum { labels } | ColumnType::Set { labels }) =
         (told.labels, &c.ty)
-        && !same_labels(told, labels)
+        && !same_labels(told, labels, changes)
     {
         return other("list of labels");
     }
+    let zeros = match (p, &c.ty) {
+        (Physical::Decimal(_, has), ColumnType::Decimal { scale: Some(n), .. }) => {
+            u8::try_from(*n).unwrap_or(0).saturating_sub(has)
+        }
+        _ => 0,
+    };
     Ok(Column {
         physical: p,
         wanted: None,
         unsigned,
+        zeros,
         meaning,
-        missing: missing.clone(),
+        missing: known.missing.clone(),
     })
 }
 
@@ -142,9 +163,43 @@ fn other_column(p: Physical, known: &layout::Column) -> Result<Column, String> {
         physical,
         wanted: None,
         unsigned: false,
+        zeros: 0,
         meaning: Meaning::Plain,
         missing: Missing::Unknown,
     })
+}
+
+/// The physical form of a type, which is called `native`, whose values are all of another type; `None`: it is
+/// not one that lies in another way.
+fn within(p: Physical, ty: &ColumnType, native: &str) -> Option<Physical> {
+    let within = match (p, ty) {
+        (Physical::Int(n), ColumnType::Int { bits, .. }) => n * 8 <= *bits,
+        (
+            Physical::Decimal(digits, has),
+            ColumnType::Decimal {
+                precision: Some(precision),
+                scale: Some(scale),
+                ..
+            },
+        ) => {
+            let whole = precision.saturating_sub(*scale);
+            u32::from(has) <= *scale && u32::from(digits.saturating_sub(has)) <= whole
+        }
+        (Physical::Time2(f), ColumnType::Time { precision, .. })
+        | (Physical::Datetime2(f), ColumnType::Timestamp { precision, .. })
+        | (Physical::Timestamp2(f), ColumnType::Instant { precision, .. }) => f <= *precision,
+        (Physical::OldTime(_), ColumnType::Time { .. }) => {
+            return Some(Physical::OldTime(layout::digits(native)));
+        }
+        (Physical::OldDatetime(_), ColumnType::Timestamp { .. }) => {
+            return Some(Physical::OldDatetime(layout::digits(native)));
+        }
+        (Physical::OldTimestamp(_), ColumnType::Instant { .. }) => {
+            return Some(Physical::OldTimestamp(layout::digits(native)));
+        }
+        _ => false,
+    };
+    within.then_some(p)
 }
 
 /// The physical form, completed by what only the schema knows; `None`: they do not fit.
@@ -213,10 +268,13 @@ fn same_charset(told: &str, ty: &ColumnType, native: &str) -> bool {
     }
 }
 
-/// Labels come in their column's character set: those beyond ASCII are not compared.
-fn same_labels(told: Strings<'_>, labels: &[String]) -> bool {
+/// Labels come in their column's character set: those beyond ASCII are not compared. `more`: there may be
+/// more labels than the log tells.
+fn same_labels(told: Strings<'_>, labels: &[String], more: bool) -> bool {
     let same = |(told, label): (&[u8], &String)| {
         !told.is_ascii() || !label.is_ascii() || told == label.as_bytes()
     };
-    told.count() == labels.len() && told.zip(labels).all(same)
+    let count = told.count();
+    let enough = count == labels.len() || more && count < labels.len();
+    enough && told.zip(labels).all(same)
 }

@@ -131,17 +131,19 @@ pub(super) fn digits(d: &mut Buf<'_>, precision: u8, scale: u8) -> Result<Digits
     })
 }
 
-/// A `DECIMAL` cell.
+/// A `DECIMAL` cell, with zeros behind the digits of the log.
 pub(super) fn decimal(
     d: &mut Buf<'_>,
-    precision: u8,
-    scale: u8,
+    (precision, scale): (u8, u8),
+    zeros: u8,
     out: &mut RowBatch,
 ) -> Result<(), Malformed> {
-    let number = digits(d, precision, scale)?;
+    let mut number = digits(d, precision, scale)?;
+    // What is behind the digits are zeros.
+    number.len += usize::from(zeros);
     out.push(CellRef::Decimal(DecimalRef::Finite {
         negative: number.negative,
-        scale: u16::from(scale),
+        scale: u16::from(scale) + u16::from(zeros),
         digits: number.digits(),
     }));
     Ok(())

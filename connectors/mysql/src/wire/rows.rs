@@ -8,6 +8,8 @@
 //!   copied, so that the key is there in both; otherwise it is `Unchanged`.
 //! - *after* of an insert: the statement did not name it and its default is a constant, for what is
 //!   computed (functions, `AUTO_INCREMENT`) is logged. The constant comes from the catalogue.
+//! - A column that the log does not have yet has its one value in an image that has all columns of the log,
+//!   and in an insert; otherwise it is as one that the image lacks.
 //! - A virtual column is not logged under `MINIMAL` although its value may have changed. Its image
 //!   cannot be read.
 //!
@@ -47,8 +49,43 @@ pub(crate) struct Column {
     /// Its index among the columns that are asked for; `None`: it is passed over.
     pub(crate) wanted: Option<usize>,
     pub(crate) unsigned: bool,
+    /// How many zeros a decimal number gets behind its digits.
+    pub(crate) zeros: u8,
     pub(crate) meaning: Meaning,
     pub(crate) missing: Missing,
+}
+
+/// The columns of a table, ready to decode.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Columns {
+    /// Those the log has.
+    pub(crate) logged: Vec<Column>,
+    /// Those it does not have yet, in order: the index among the columns that are asked for, and the
+    /// encoded cell that all rows have.
+    pub(crate) young: Vec<(usize, Box<[u8]>)>,
+}
+
+/// What an image has of young columns.
+struct Fills<'a> {
+    left: &'a [(usize, Box<[u8]>)],
+    /// `None`: their cells.
+    instead: Option<CellRef<'static>>,
+}
+
+impl Fills<'_> {
+    /// Appends those that stand before a column that is asked for.
+    #[inline]
+    fn up_to(&mut self, wanted: usize, out: &mut RowBatch) {
+        while let Some(((at, fill), rest)) = self.left.split_first()
+            && *at < wanted
+        {
+            match self.instead {
+                None => out.push_raw(fill),
+                Some(cell) => out.push(cell),
+            }
+            self.left = rest;
+        }
+    }
 }
 
 /// Why a row cannot be read.
@@ -133,6 +170,7 @@ pub(crate) struct Images {
 pub(crate) struct Rows<'a> {
     op: RowOp,
     columns: &'a [Column],
+    young: &'a [(usize, Box<[u8]>)],
     present: &'a [u8],
     present_after: &'a [u8],
     data: Buf<'a>,
@@ -153,14 +191,15 @@ impl<'a> Rows<'a> {
     /// `data` is that of the event, inflated where it was compressed.
     pub(crate) fn new(
         op: RowOp,
-        columns: &'a [Column],
+        columns: &'a Columns,
         event: &RowsEvent<'a>,
         data: &'a [u8],
         max: u64,
     ) -> Rows<'a> {
         Rows {
             op,
-            columns,
+            columns: &columns.logged,
+            young: &columns.young,
             present: event.present,
             present_after: event.present_after,
             data: Buf(data),
@@ -203,8 +242,10 @@ impl<'a> Rows<'a> {
 
     fn insert(&mut self, out: &mut RowBatch) -> Result<usize, Unreadable> {
         let nulls = self.nulls(self.present)?;
+        let mut fills = self.fills(None);
         let mut nth = 0;
         for (i, column) in self.columns.iter().enumerate() {
+            fills.up_to(column.wanted.unwrap_or(0), out);
             if bit(self.present, i) {
                 cell(&mut self.data, column, bit(nulls, nth), self.max, out).map_err(at(column))?;
                 nth += 1;
@@ -222,14 +263,17 @@ impl<'a> Rows<'a> {
                 }
             }
         }
+        fills.up_to(usize::MAX, out);
         Ok(out.end_row())
     }
 
     fn before(&mut self, out: &mut RowBatch, documents: bool) -> Result<usize, Unreadable> {
         let nulls = self.nulls(self.present)?;
         self.long.clear();
+        let mut fills = self.fills((!self.complete(self.present)).then_some(CellRef::Absent));
         let mut nth = 0;
         for (i, column) in self.columns.iter().enumerate() {
+            fills.up_to(column.wanted.unwrap_or(0), out);
             if !bit(self.present, i) {
                 if column.wanted.is_some() {
                     out.push(CellRef::Absent);
@@ -250,6 +294,7 @@ impl<'a> Rows<'a> {
                 }
             }
         }
+        fills.up_to(usize::MAX, out);
         Ok(out.end_row())
     }
 
@@ -260,7 +305,7 @@ impl<'a> Rows<'a> {
             self.documents.resize(self.columns.len(), None);
         }
         let before = self.before(out, partial_json)?;
-        let complete = (0..self.columns.len()).all(|i| bit(self.present_after, i));
+        let complete = self.complete(self.present_after);
         self.before.clear();
         if !complete {
             let mut start = 0;
@@ -277,8 +322,10 @@ impl<'a> Rows<'a> {
             differs = self.data.take(count.div_ceil(8))?;
         }
         let nulls = self.nulls(self.present_after)?;
+        let mut fills = self.fills((!complete).then_some(CellRef::Unchanged));
         let (mut nth, mut nth_json) = (0, 0);
         for (i, column) in self.columns.iter().enumerate() {
+            fills.up_to(column.wanted.unwrap_or(0), out);
             let is_json = matches!(column.physical, Physical::Json(_));
             let as_differences = is_json && bit(differs, nth_json);
             nth_json += usize::from(is_json);
@@ -306,10 +353,23 @@ impl<'a> Rows<'a> {
                 cell(&mut self.data, column, null, self.max, out).map_err(at(column))?;
             }
         }
+        fills.up_to(usize::MAX, out);
         Ok(Images {
             before: Some(before),
             after: Some(out.end_row()),
         })
+    }
+
+    fn fills(&self, instead: Option<CellRef<'static>>) -> Fills<'a> {
+        Fills {
+            left: self.young,
+            instead,
+        }
+    }
+
+    /// Whether an image has all columns of the log.
+    fn complete(&self, present: &[u8]) -> bool {
+        (0..self.columns.len()).all(|i| bit(present, i))
     }
 
     /// Passes over a long value that is as it was; whether it was one.
@@ -401,7 +461,9 @@ fn cell(
         }
         Physical::Float => out.push(CellRef::F32(f32::from_bits(d.u32()?))),
         Physical::Double => out.push(CellRef::F64(f64::from_bits(d.u64()?))),
-        Physical::Decimal(precision, scale) => numbers::decimal(d, precision, scale, out)?,
+        Physical::Decimal(precision, scale) => {
+            numbers::decimal(d, (precision, scale), c.zeros, out)?
+        }
         Physical::Year => {
             let y = i64::from(d.u8()?);
             out.push(CellRef::I64(if y == 0 { 0 } else { y + 1900 }));
