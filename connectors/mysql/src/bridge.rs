@@ -184,3 +184,77 @@ async fn any(conn: &mut Conn, table: &TableName, column: &str) -> Result<bool> {
     let found: Option<u8> = conn.query_first(one).await.map_err(from_driver)?;
     Ok(found.is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn types_that_hold_every_value_as_it_was() {
+        let long = "varchar(20) character set utf8mb4";
+        for (was, is, want) in [
+            ("int(11)", "bigint(20)", true),
+            ("int", "int(10)", true),
+            ("tinyint(3) unsigned", "int(10) unsigned", true),
+            ("int", "bigint unsigned", false),
+            ("int unsigned", "bigint", false),
+            ("bigint", "int", false),
+            ("int", "decimal(20,0)", false),
+            ("year(4)", "int", false),
+            ("smallint", "year(4)", false),
+            ("decimal(6,2)", "decimal(10,4)", true),
+            ("decimal(6,2)", "decimal(6,3)", false),
+            ("decimal(6,2) unsigned", "decimal(8,2)", false),
+            ("float", "double", false),
+            ("float", "float(7,2)", false),
+            ("float(7,2)", "float", true),
+            ("varchar(10) character set utf8mb4", long, true),
+            (long, "varchar(10) character set utf8mb4", false),
+            ("varchar(10) character set latin1", long, false),
+            ("char(10) character set utf8mb4", long, true),
+            (long, "char(30) character set utf8mb4", false),
+            (
+                "char(3) character set utf8mb4",
+                "char(5) character set utf8mb4",
+                true,
+            ),
+            (long, "text character set utf8mb4", true),
+            (long, "tinytext character set utf8mb4", false),
+            (
+                "text character set utf8mb4",
+                "longtext character set utf8mb4",
+                true,
+            ),
+            (
+                "text character set utf8mb4",
+                "tinytext character set utf8mb4",
+                false,
+            ),
+            ("text character set utf8mb4", long, false),
+            ("varbinary(3)", "varbinary(5)", true),
+            ("varbinary(3)", "blob", true),
+            ("blob", "tinyblob", false),
+            ("binary(3)", "binary(5)", false),
+            ("binary(3)", "varbinary(5)", false),
+            ("varbinary(3)", "binary(5)", false),
+            ("blob", "longtext character set utf8mb4", false),
+            ("datetime", "datetime(3)", true),
+            ("datetime(3)", "datetime", false),
+            ("datetime", "timestamp", false),
+            ("timestamp(2)", "timestamp(6)", true),
+            ("time", "time(6)", true),
+            ("date", "datetime", false),
+            ("bit(3)", "bit(9)", false),
+            ("enum('a','b')", "enum('a','b','character set c')", true),
+            ("enum('a','b')", "enum('b','a','c')", false),
+            ("enum('a','b')", "enum('c','a','b')", false),
+            ("enum('a','b')", "set('a','b')", false),
+            ("set('a')", "set('a','b')", true),
+            ("point", "geometry", false),
+            ("uuid", "char(36) character set utf8mb4", false),
+            ("long-0123456789abcdef", "enum('a')", false),
+        ] {
+            assert_eq!(widens(&of_native(was), &of_native(is)), want, "{was} {is}");
+        }
+    }
+}

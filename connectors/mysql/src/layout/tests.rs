@@ -45,6 +45,60 @@ fn a_layout_is_stored_and_read() {
     }
 }
 
+fn young(name: &str, came: bool) -> Young {
+    Young {
+        column: Column {
+            name: name.to_owned(),
+            native: "int(11)".to_owned(),
+            missing: Missing::Virtual,
+        },
+        fill: Bound::new(CellRef::I64(7)).raw().into(),
+        until: "v1;1;b.1;4;\t;;0".to_owned(),
+        came,
+    }
+}
+
+#[test]
+fn young_columns_are_stored_beside_the_others() {
+    let mut layout = Layout::new(&table(&[("id", "int(11)"), ("b", "int(11)")]), Vec::new());
+    let without = layout.stored();
+    layout.young = vec![young("a\t", false), young("b", true)];
+    let stored = layout.stored();
+    assert!(stored.as_str().starts_with(without.as_str()));
+    let name = TableName::new("d", "t");
+    assert_eq!(Layout::read(&stored, &name).unwrap(), layout);
+    assert_eq!(layout.awaited("A\t"), layout.young.first());
+    assert_eq!((layout.awaited("b"), layout.awaited("id")), (None, None));
+    let broken = position::Layout::new(stored.as_str().replace("\t+", "\t"));
+    Layout::read(&broken, &name).unwrap_err();
+}
+
+#[test]
+fn a_young_column_comes_with_its_statement() {
+    let find = |_: &str, name: &str| (name == "t").then_some(0);
+    let altered = |layout: &Layout, actions: &str| {
+        let sql = format!("ALTER TABLE t {actions}");
+        let Effect::Alter(_, _, alter) = classify("d", &sql, &find) else {
+            panic!("{sql}");
+        };
+        layout.altered(&alter.unwrap().actions).unwrap()
+    };
+    let before = Layout {
+        young: vec![young("c", false)],
+        ..Layout::new(&table(&[("a", "int"), ("b", "int")]), Vec::new())
+    };
+    let other = altered(&before, "ADD d INT, DROP b");
+    assert_eq!(other.young, before.young);
+    let after = altered(&other, "ADD C BIGINT DEFAULT 5 AFTER a");
+    let names: Vec<_> = after.columns.iter().map(|c| c.name.as_str()).collect();
+    assert_eq!(names, ["a", "C", "d"]);
+    // It is what it was described as, but for the name.
+    assert_eq!(after.columns[1].native, "int(11)");
+    assert_eq!(after.columns[1].missing, Missing::Virtual);
+    assert_eq!(after.young, [young("c", true)]);
+    assert_eq!(after.awaited("c"), None);
+}
+
 /// Columns a, b, c, d after a statement; an error's words; or what the parser refuses.
 fn after(actions: &str) -> Result<String, String> {
     let find = |_: &str, name: &str| (name == "t").then_some(0);

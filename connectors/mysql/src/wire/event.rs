@@ -304,6 +304,23 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_tells_whether_its_session_was_strict() {
+        let check = |status: &[u8], want: bool| {
+            let body = [&[0; 13][..], status].concat();
+            assert_eq!(strict(&body), want, "{status:?}");
+        };
+        let mode = |mode: u64| [&[1][..], &mode.to_le_bytes()].concat();
+        let flags = [0, 0, 0, 0, 0];
+        check(&mode(1 << 21), true);
+        check(&[&flags[..], &mode(1 << 22 | 5)].concat(), true);
+        check(&[&flags[..], &mode(1 << 20 | 1 << 23)].concat(), false);
+        check(&mode(1 << 21)[..8], false);
+        check(&flags[..3], false);
+        check(&[], false);
+        assert!(!strict(&[]));
+    }
+
+    #[test]
     fn an_xa_prepare_names_its_transaction() {
         let body = [&[0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0][..], b"abc"].concat();
         assert_eq!(xa_prepare(&body).unwrap(), (false, "1.6162.63".into()));

@@ -134,7 +134,8 @@ pub(super) fn digits(d: &mut Buf<'_>, precision: u8, scale: u8) -> Result<Digits
 /// A `DECIMAL` cell, with zeros behind the digits of the log.
 pub(super) fn decimal(
     d: &mut Buf<'_>,
-    (precision, scale): (u8, u8),
+    precision: u8,
+    scale: u8,
     zeros: u8,
     out: &mut RowBatch,
 ) -> Result<(), Malformed> {
@@ -283,9 +284,9 @@ fn filled(from: impl Read, len: u64) -> Result<Vec<u8>, Malformed> {
 mod tests {
     use super::*;
 
-    fn decoded(bytes: &[u8], precision: u8, scale: u8) -> String {
+    fn decoded(bytes: &[u8], precision: u8, scale: u8, zeros: u8) -> String {
         let mut batch = RowBatch::new();
-        decimal(&mut Buf(bytes), precision, scale, &mut batch).unwrap();
+        decimal(&mut Buf(bytes), precision, scale, zeros, &mut batch).unwrap();
         batch.end_row();
         match batch.row(0).cells().next().unwrap() {
             CellRef::Decimal(d) => d.to_string(),
@@ -298,8 +299,9 @@ mod tests {
         // The manual's 1234567890.1234 as DECIMAL(14,4), and its negative.
         let plus = [0x81, 0x0D, 0xFB, 0x38, 0xD2, 0x04, 0xD2];
         let minus = [0x7E, 0xF2, 0x04, 0xC7, 0x2D, 0xFB, 0x2D];
-        assert_eq!(decoded(&plus, 14, 4), "1234567890.1234");
-        assert_eq!(decoded(&minus, 14, 4), "-1234567890.1234");
+        assert_eq!(decoded(&plus, 14, 4, 0), "1234567890.1234");
+        assert_eq!(decoded(&minus, 14, 4, 0), "-1234567890.1234");
+        assert_eq!(decoded(&minus, 14, 4, 3), "-1234567890.1234000");
     }
 
     #[test]

@@ -461,9 +461,7 @@ fn cell(
         }
         Physical::Float => out.push(CellRef::F32(f32::from_bits(d.u32()?))),
         Physical::Double => out.push(CellRef::F64(f64::from_bits(d.u64()?))),
-        Physical::Decimal(precision, scale) => {
-            numbers::decimal(d, (precision, scale), c.zeros, out)?
-        }
+        Physical::Decimal(precision, scale) => numbers::decimal(d, precision, scale, c.zeros, out)?,
         Physical::Year => {
             let y = i64::from(d.u8()?);
             out.push(CellRef::I64(if y == 0 { 0 } else { y + 1900 }));

@@ -206,3 +206,230 @@ impl Met<'_> {
 fn acts(key: &ForeignKey) -> bool {
     key.on_delete != ReferenceAction::Refuse || key.on_update != ReferenceAction::Refuse
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_core::schema::{ColumnType, TableName};
+
+    use super::*;
+    use crate::ddl::{Effect, classify};
+    use crate::gtid::{Gtid, GtidSet};
+    use crate::layout::Young;
+    use crate::position::Coordinate;
+
+    const UNTIL: &str = "v1;1;b.1;100;;;0";
+
+    fn column(name: &str, native: &str) -> ColumnSchema {
+        let ty = ColumnType::Int {
+            bits: 64,
+            unsigned: false,
+        };
+        ColumnSchema::new(name, ty, native)
+    }
+
+    /// What is said to a statement on `t (id INT, a INT, x INT)`, which is asked for as `(id INT, c INT, a
+    /// BIGINT)`, with a column c that came before and one of that name that is to come.
+    fn said(actions: &str, change: &dyn Fn(&mut TableSchema, &mut Met<'_>)) -> Option<String> {
+        let columns = vec![
+            column("id", "int"),
+            column("c", "int"),
+            column("a", "bigint"),
+        ];
+        let mut schema = TableSchema {
+            primary_key: vec![0],
+            ..TableSchema::new(TableName::new("d", "t"), columns)
+        };
+        let native = |name: &str, native: &str| Column {
+            name: name.to_owned(),
+            native: native.to_owned(),
+            ..Column::default()
+        };
+        let layout = Layout {
+            columns: vec![native("id", "int"), native("a", "int"), native("x", "int")],
+            young: vec![Young {
+                column: native("c", "int"),
+                fill: Box::default(),
+                until: UNTIL.to_owned(),
+                came: false,
+            }],
+        };
+        let find = |_: &str, name: &str| (name == "t").then_some(0);
+        let sql = format!("ALTER TABLE t {actions}");
+        let Effect::Alter(_, _, Ok(alter)) = classify("d", &sql, &find) else {
+            panic!("{sql}");
+        };
+        let mut met = Met {
+            schema: &TableSchema::new(TableName::new("d", "t"), Vec::new()),
+            layout: &layout,
+            described: false,
+            strict: true,
+            within: &|_| Some(true),
+        };
+        change(&mut schema, &mut met);
+        Met {
+            schema: &schema,
+            ..met
+        }
+        .touches(&alter)
+    }
+
+    #[test]
+    fn what_leads_to_the_table_as_it_is_asked_for_passes() {
+        for (actions, want) in [
+            ("ADD c INT", None),
+            ("ADD c INT FIRST, MODIFY a BIGINT NOT NULL, DROP x", None),
+            ("ADD y INT", None),
+            ("DROP IF EXISTS c", None),
+            ("CHANGE IF EXISTS c d INT, ALTER x SET DEFAULT 5", None),
+            ("CHANGE a a BIGINT", None),
+            ("CHANGE a A BIGINT", Some("column a is changed")),
+            ("CHANGE a b BIGINT", Some("column a is changed")),
+            ("MODIFY id INT", Some("column id is changed")),
+            ("DROP a", Some("column a goes")),
+            ("RENAME COLUMN a TO b", Some("column a is called b now")),
+            ("RENAME COLUMN x TO c", Some("column x is called c now")),
+            ("CHANGE x c INT", Some("column x is called c now")),
+            ("RENAME COLUMN x TO y", None),
+        ] {
+            assert_eq!(said(actions, &|_, _| ()).as_deref(), want, "{actions}");
+        }
+    }
+
+    #[test]
+    fn a_column_comes_to_a_table_that_is_asked_for_whole() {
+        let check = |actions: &str, described: bool, want: Option<&str>| {
+            let found = said(actions, &|schema, met| {
+                schema.whole = true;
+                met.described = described;
+            });
+            assert_eq!(found.as_deref(), want, "{actions}");
+        };
+        for described in [true, false] {
+            check("ADD c INT", described, None);
+            check("ADD IF NOT EXISTS x INT", described, None);
+        }
+        check("ADD y INT", true, None);
+        check("ADD y INT", false, Some("column y came"));
+        check("ADD IF NOT EXISTS y INT", false, Some("column y came"));
+    }
+
+    #[test]
+    fn null_may_have_become_something_else() {
+        let check = |nullable: bool, key: Vec<usize>, strict: bool, passes: bool| {
+            let found = said("MODIFY a BIGINT NOT NULL", &|schema, met| {
+                schema.columns[2].nullable = nullable;
+                schema.primary_key.clone_from(&key);
+                met.strict = strict;
+            });
+            assert_eq!(found.is_none(), passes, "{nullable} {key:?} {strict}");
+        };
+        check(false, vec![0], true, true);
+        check(false, vec![0], false, false);
+        check(false, vec![2], false, true);
+        check(true, vec![0], false, true);
+    }
+
+    #[test]
+    fn a_column_that_came_is_not_changed_until_its_fill_was_found() {
+        let mut layout = Layout {
+            columns: vec![Column {
+                name: "c".to_owned(),
+                native: "int".to_owned(),
+                ..Column::default()
+            }],
+            ..Layout::default()
+        };
+        layout.young.push(Young {
+            column: layout.columns[0].clone(),
+            fill: Box::default(),
+            until: UNTIL.to_owned(),
+            came: true,
+        });
+        let schema = TableSchema::new(TableName::new("d", "t"), vec![column("c", "bigint")]);
+        let find = |_: &str, name: &str| (name == "t").then_some(0);
+        for (place, stops) in [(Some(true), true), (None, true), (Some(false), false)] {
+            for actions in [
+                "ALTER c SET DEFAULT 5",
+                "ALTER c DROP DEFAULT",
+                "MODIFY c BIGINT",
+            ] {
+                let sql = format!("ALTER TABLE t {actions}");
+                let Effect::Alter(_, _, Ok(alter)) = classify("d", &sql, &find) else {
+                    panic!("{sql}");
+                };
+                let within = |end: &Place| {
+                    assert_eq!(end.at.pos, 100);
+                    place
+                };
+                let met = Met {
+                    schema: &schema,
+                    layout: &layout,
+                    described: true,
+                    strict: true,
+                    within: &within,
+                };
+                let found = met.touches(&alter);
+                let since = found.is_some_and(|why| why.contains("since it came"));
+                assert_eq!(since, stops, "{actions} {place:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn places_are_compared_as_their_server_names_them() {
+        let uuid = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+        let at = |server: u32, pos: u64| Coordinate {
+            server,
+            file: "b.7".to_owned(),
+            pos,
+        };
+        let open = |began: Began, pos: u64| Open {
+            start: at(1, pos),
+            began,
+            single: true,
+            undone: false,
+            later: false,
+            xid: None,
+            time_us: 0,
+            touched: false,
+            parts: false,
+        };
+        let named = |n: u64| Began::MySql(Gtid::parse(&format!("{uuid}:{n}")).unwrap());
+        let end = |server: u32, set: Option<&str>, gtid: &str| Place {
+            at: at(server, 100),
+            set: set.and_then(GtidSet::parse),
+            gtid: Place::parse_gtid(gtid).unwrap(),
+            ..Place::default()
+        };
+        let set = format!("{uuid}:1-5");
+        for (end, open, want) in [
+            // The set says it, wherever the group lies.
+            (end(1, Some(&set), ""), open(named(5), 200), Some(true)),
+            (end(1, Some(&set), ""), open(named(6), 50), Some(false)),
+            // Without GTIDs the place does; a group that begins at the end lies behind it.
+            (end(1, None, ""), open(Began::Nameless, 99), Some(true)),
+            (end(1, None, ""), open(Began::Nameless, 100), Some(false)),
+            (end(1, None, ""), open(named(5), 99), Some(true)),
+            (
+                end(1, None, "0-1-5"),
+                open(Began::Maria(0, 1, 9), 99),
+                Some(true),
+            ),
+            // Of another server only names are of use.
+            (
+                end(2, None, "0-1-5"),
+                open(Began::Maria(0, 1, 5), 200),
+                Some(true),
+            ),
+            (
+                end(2, None, "0-1-5"),
+                open(Began::Maria(0, 1, 6), 50),
+                Some(false),
+            ),
+            (end(2, None, "0-1-5"), open(Began::Maria(3, 1, 5), 50), None),
+            (end(2, None, ""), open(Began::Nameless, 50), None),
+        ] {
+            assert_eq!(within(&end, &open), want, "{end:?} {:?}", open.began);
+        }
+    }
+}
