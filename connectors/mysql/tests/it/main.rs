@@ -5,6 +5,7 @@
     reason = "tests may panic"
 )]
 
+mod bridge;
 mod charsets;
 mod contract;
 mod dialect;
