@@ -1,12 +1,12 @@
 //! A table that was altered is read as it is now, from a place on where it was another.
 
-use thalweg_core::Kind;
 use thalweg_core::ports::Bridge;
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{Drift, TableSchema, drifts};
 use thalweg_core::value::{CellRef, decode_raw};
+use thalweg_core::{Error, Kind};
 
-use super::world::{World, line, says};
+use super::world::{Log, World, line, says};
 
 /// The table `t` as it is now, every column wanted.
 async fn now(world: &World) -> TableSchema {
@@ -60,8 +60,16 @@ async fn read(
     world: &World,
     from: &Position,
     table: &TableSchema,
-) -> (Vec<(String, Position, Layout)>, Option<thalweg_core::Error>) {
+) -> (Vec<(String, Position, Layout)>, Option<Error>) {
     let mut log = world.open(from, std::slice::from_ref(table)).await;
+    follow(&mut log, table).await
+}
+
+/// The same of a stream that is open.
+async fn follow(
+    log: &mut Log,
+    table: &TableSchema,
+) -> (Vec<(String, Position, Layout)>, Option<Error>) {
     let mark = log.source.head().await.unwrap();
     let names = [table.name.name.clone()];
     let mut layout = table.layout.clone().unwrap();
@@ -121,13 +129,9 @@ async fn a_table_is_read_as_it_is_now_from_any_place() {
             "INSERT INTO t VALUES (1, 10, 'x', 'é', '2024-01-02 03:04:05', 5); UPDATE t SET a = 11; \
              ALTER TABLE t ADD c INT NOT NULL DEFAULT 7",
         );
-        let error = loop {
-            if let Err(error) = first.part().await {
-                break error;
-            }
-        };
+        let (_, error) = follow(&mut first, &then).await;
         says(
-            &error,
+            &error.unwrap(),
             Kind::Schema,
             &["ALTER TABLE on shop.t", "column c came"],
         );
