@@ -12,21 +12,18 @@
 use std::mem::discriminant;
 
 use mysql_async::Conn;
-use mysql_async::prelude::Queryable;
 use thalweg_core::Result;
 use thalweg_core::plan::{Pair, Verdict};
 use thalweg_core::ports::{Bridge, DataSourceConfig};
 use thalweg_core::position;
 use thalweg_core::range::Bound;
-use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
+use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
 use thalweg_core::value::CellRef;
 
 use crate::catalog::constant;
-use crate::error::from_driver;
 use crate::layout::{self, Layout, Young};
 use crate::schema::of_native;
 use crate::server;
-use crate::snapshot::quote;
 use crate::wire::rows::Missing;
 
 /// See [`thalweg_core::ports::Source::bridge`].
@@ -57,26 +54,27 @@ pub(crate) async fn bridge(
     let end = server::marked_end(conn, config).await?.position();
     let now = Layout::of(table)?;
     let mut fills = Vec::new();
+    let (mut doubt, mut begun) = (false, true);
     for column in added.iter().filter_map(|at| table.columns.get(*at)) {
         let name = &column.name;
         if layout.at(name).is_some() {
-            return closed(format!("column {name} was there before"));
+            return Ok(Bridge::Unread);
         }
         if let Some(young) = layout.awaited(name) {
             fills.push(young.fill.to_vec());
             continue;
         }
+        begun = false;
         let described = now.at(name).and_then(|at| now.columns.get(at));
         let missing = described.map_or(Missing::Unknown, |c| c.missing.clone());
         let fill = match (&missing, implicit(column)) {
             (Missing::Default(raw), _) => raw.clone(),
             (Missing::Unknown, Some(cell)) => cell.raw().into(),
-            _ if any(conn, &table.name, name).await? => {
-                return closed(format!(
-                    "rows that were there when column {name} came got values of their own"
-                ));
+            // What was computed for each row, or is not known.
+            _ => {
+                doubt = true;
+                Bound::new(CellRef::Null).raw().into()
             }
-            _ => Bound::new(CellRef::Null).raw().into(),
         };
         fills.push(fill.to_vec());
         layout.young.push(Young {
@@ -91,7 +89,12 @@ pub(crate) async fn bridge(
         });
     }
     let layout = layout.stored();
-    Ok(Bridge::Open { layout, fills })
+    Ok(Bridge::Open {
+        layout,
+        fills,
+        doubt,
+        begun,
+    })
 }
 
 /// Notes the type that a column had; `Err`: why what it had cannot be read as what it has.
@@ -174,15 +177,6 @@ fn implicit(column: &ColumnSchema) -> Option<Bound> {
         }
         _ => None,
     }
-}
-
-/// Whether any row has a value of a column that is not NULL.
-async fn any(conn: &mut Conn, table: &TableName, column: &str) -> Result<bool> {
-    let (schema, name) = (quote(&table.schema), quote(&table.name));
-    let column = quote(column);
-    let one = format!("SELECT 1 FROM {schema}.{name} WHERE {column} IS NOT NULL LIMIT 1");
-    let found: Option<u8> = conn.query_first(one).await.map_err(from_driver)?;
-    Ok(found.is_some())
 }
 
 #[cfg(test)]

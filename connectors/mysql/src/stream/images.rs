@@ -60,6 +60,7 @@ impl Decoder {
                      load again with the present schema",
                 )
                 .at(Side::Source)
+                .about(&schema.name)
         })
     }
 

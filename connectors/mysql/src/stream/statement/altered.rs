@@ -69,12 +69,16 @@ impl Decoder {
     /// A statement that the task cannot pass; `why` may be empty.
     pub(super) fn refused(&self, kind: &str, table: usize, at: &str, why: &str) -> Error {
         let colon = if why.is_empty() { "" } else { ": " };
-        Error::schema(format!(
+        let stopped = Error::schema(format!(
             "{kind} on {} at {at}: the task stopped before it{colon}{why}",
             self.table_name(table)
         ))
         .with_hint("make the same change in the target, then reset the task to load again")
-        .at(Side::Source)
+        .at(Side::Source);
+        match self.tables.get(table) {
+            Some(schema) => stopped.about(&schema.name),
+            None => stopped,
+        }
     }
 }
 
