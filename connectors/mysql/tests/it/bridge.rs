@@ -187,6 +187,14 @@ async fn a_table_is_read_as_it_is_now_from_any_place() {
         };
         let all = rest(&world, &start, &table).await;
         assert_eq!(lines(&all), want, "{config:?}");
+        // What is known in the end is what the server says.
+        let types = |layout: &Layout| {
+            let lines = layout.as_str().lines();
+            let types = lines.map(|line| line.split('\t').take(2).collect::<Vec<_>>().join(" "));
+            types.collect::<Vec<_>>()
+        };
+        let columns = types(is.layout.as_ref().unwrap());
+        assert_eq!(types(&all.last().unwrap().2)[..columns.len()], columns);
         // A crash at any place: it goes on with what was stored there.
         for (n, (_, at, layout)) in all.iter().enumerate().take(all.len() - 1) {
             let from_here = rest(&world, at, &with(&is, layout)).await;
