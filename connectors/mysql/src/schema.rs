@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use mysql_async::prelude::{FromRow, Queryable};
-use mysql_async::{Conn, Row, Value};
+use mysql_async::prelude::{FromValue, Queryable};
+use mysql_async::{Conn, DriverError, Row, Value};
 use thalweg_core::schema::{
     Calendar, ColumnSchema, ColumnType, ForeignKey, ReferenceAction, Refuses, TableName,
     TableSchema, UniqueKey,
@@ -58,11 +58,34 @@ pub(crate) type Names = (&'static str, &'static str);
 /// Most have them there.
 pub(crate) const NAMES: Names = ("table_schema", "table_name");
 
+/// The columns of a row before the names.
+pub(crate) trait Columns: Sized {
+    /// `None` if they are of other types.
+    fn read(row: &mut Row) -> Option<Self>;
+}
+
+macro_rules! columns {
+    ($($ty:ident $index:tt),+) => {
+        impl<$($ty: FromValue),+> Columns for ($($ty,)+) {
+            fn read(row: &mut Row) -> Option<Self> {
+                Some(($(row.take_opt($index)?.ok()?,)+))
+            }
+        }
+    };
+}
+
+columns!(A 0);
+columns!(A 0, B 1);
+columns!(A 0, B 1, C 2);
+columns!(A 0, B 1, C 2, D 3);
+columns!(A 0, B 1, C 2, D 3, E 4);
+columns!(A 0, B 1, C 2, D 3, E 4, F 5, G 6, H 7, I 8, J 9, K 10, L 11);
+
 /// Puts a question about tables to `information_schema`; what it answers of each table, in its order.
 /// In the question, which is put once for many, `{of}` stands for the condition that it is about
 /// these tables, and `{names}`, after all other columns, for the columns `names`. The servers
 /// look into one schema only for it, and open no other tables than these.
-pub(crate) async fn of_tables<T: FromRow>(
+pub(crate) async fn of_tables<T: Columns>(
     conn: &mut Conn,
     tables: &[TableName],
     (schema, name): Names,
@@ -83,12 +106,15 @@ pub(crate) async fn of_tables<T: FromRow>(
             let params: Vec<Value> = params.map(Value::from).collect();
             let rows: Vec<Row> = conn.exec(question.replace("{of}", &these), params).await?;
             for mut row in rows {
-                let last = row.len();
-                let (schema, name) = (row.take(last - 2), row.take(last - 1));
-                if let (Some::<String>(schema), Some::<String>(name)) = (schema, name) {
-                    let table = TableName::new(schema, name);
-                    found.entry(table).or_default().push(T::from_row(row));
-                }
+                let last = row.len().saturating_sub(1);
+                let read = match (row.take(last.saturating_sub(1)), row.take(last)) {
+                    (Some::<String>(of), Some::<String>(name)) => {
+                        T::read(&mut row).map(|columns| (TableName::new(of, name), columns))
+                    }
+                    _ => None,
+                };
+                let read = read.ok_or(DriverError::FromRow { row })?;
+                found.entry(read.0).or_default().push(read.1);
             }
         }
     }
