@@ -29,7 +29,7 @@ use super::error::convert;
 use super::event::Events;
 use super::statement::Statement;
 use crate::config::connect_target;
-use crate::schema::{self, Names};
+use crate::schema::{self, Columns, Names};
 
 /// Which of the two servers, and which version of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,7 +286,7 @@ impl Session {
     }
 
     /// All rows of an answer to a question about tables ([`schema::of_tables`]).
-    pub(super) async fn ask_of<T: FromRow>(
+    pub(super) async fn ask_of<T: Columns>(
         &mut self,
         tables: &[TableName],
         names: Names,
