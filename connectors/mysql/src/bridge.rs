@@ -54,7 +54,8 @@ pub(crate) async fn bridge(
     let end = server::marked_end(conn, config).await?.position();
     let now = Layout::of(table)?;
     let mut fills = Vec::new();
-    let (mut doubt, mut begun) = (false, true);
+    let mut doubt = false;
+    let mut begun = Vec::new();
     for column in added.iter().filter_map(|at| table.columns.get(*at)) {
         let name = &column.name;
         if layout.at(name).is_some() {
@@ -62,9 +63,10 @@ pub(crate) async fn bridge(
         }
         if let Some(young) = layout.awaited(name) {
             fills.push(young.fill.to_vec());
+            begun.push(true);
             continue;
         }
-        begun = false;
+        begun.push(false);
         let described = now.at(name).and_then(|at| now.columns.get(at));
         let missing = described.map_or(Missing::Unknown, |c| c.missing.clone());
         let fill = match (&missing, implicit(column)) {

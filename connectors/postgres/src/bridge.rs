@@ -54,15 +54,16 @@ pub(crate) async fn bridge(
         .young
         .retain(|(name, _)| table.columns.iter().any(|c| c.name == *name));
     let mut doubt = rewritten && !retyped.is_empty();
-    let mut begun = true;
+    let mut begun = Vec::with_capacity(added.len());
     let mut fills = Vec::with_capacity(added.len());
     for index in added {
         let column = column(*index)?;
         if let Some(fill) = layout.fill(&column.name) {
             fills.push(fill.to_vec());
+            begun.push(true);
             continue;
         }
-        begun = false;
+        begun.push(false);
         if layout.column(&column.name).is_some() {
             return Ok(Bridge::Unread);
         }

@@ -259,7 +259,7 @@ impl Ask<'_> {
         // What a verification repairs.
         let repairable = !now.primary_key.is_empty() && self.writes_all;
         let mut fills = Vec::new();
-        let mut begun = false;
+        let mut begun = Vec::new();
         if !added.is_empty() || !retyped.is_empty() {
             let then = self.layouts.iter().find(|(name, _)| *name == now.name);
             let then = then.map(|(_, layout)| layout);
@@ -298,7 +298,7 @@ impl Ask<'_> {
         let proposed = settled.into_iter().next().map(|(proposed, _)| proposed);
         let proposed = proposed.unwrap_or_else(|| TableSchema::new(table.name.clone(), Vec::new()));
         let mut steps = Vec::new();
-        for (index, fill) in added.iter().zip(&fills) {
+        for ((index, fill), begun) in added.iter().zip(&fills).zip(begun) {
             let Some(from) = now.columns.get(*index) else {
                 continue;
             };

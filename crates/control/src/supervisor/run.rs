@@ -322,6 +322,9 @@ impl Run {
                 .map(|(id, paused)| (id.clone(), Some(paused.clone())))
                 .collect();
             record.remark(&listed(&found)).await;
+            for (mapping, paused) in &found.paused {
+                warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
+            }
             if let Err(error) = self.inner.catalog.mappings_pause(id, &paused).await {
                 return Ok(Err(refused(error.to_string())));
             }

@@ -61,8 +61,9 @@ pub enum Bridge {
         /// that came, or another one in a column that got another type. The target's rows are to be
         /// compared, and repaired.
         doubt: bool,
-        /// The layout given was one of a bridge over the same columns: what was begun then may be done.
-        begun: bool,
+        /// For each column that came, whether the layout given was of a bridge over it: what was begun
+        /// then may be done.
+        begun: Vec<bool>,
     },
     /// A column that came was there by then and not read: it is the mapping that became another.
     Unread,
