@@ -15,7 +15,7 @@ use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
 use crate::error::asking;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::schema::{self, Attribute, neutral};
 use crate::wire::cells::{Form, Reader};
 use crate::{slot, source};
@@ -68,6 +68,12 @@ pub(crate) async fn bridge(
             return Ok(Bridge::Unread);
         }
         let attribute = attributes.iter().find(|a| a.column.name == column.name);
+        if attribute.is_some_and(|a| a.number <= layout.last) {
+            return Ok(Bridge::Closed(format!(
+                "column {} is one that was there and has another name now",
+                column.name
+            )));
+        }
         let constant = match attribute.filter(|_| !rewritten) {
             Some(attribute) => constant(client, oid, attribute).await?,
             None => None,
@@ -78,6 +84,7 @@ pub(crate) async fn bridge(
         fills.push(fill);
     }
     layout.files = files;
+    layout.last = layout::last_of(attributes);
     Ok(Bridge::Open {
         layout: layout.stored(),
         fills,

@@ -27,6 +27,9 @@ pub(crate) struct Column {
 pub(crate) struct Layout {
     /// The table's files ([`crate::source::files`]).
     pub(crate) files: String,
+    /// The largest number of a column when the table was asked about (`attnum`). One that comes later has
+    /// a larger one; another name is no other number.
+    pub(crate) last: i16,
     /// The columns that the log has, in their order.
     pub(crate) columns: Vec<Column>,
     /// Columns that the log does not have yet, each with the encoded cell it has in rows until then.
@@ -37,7 +40,7 @@ impl Layout {
     /// As it is stored: a line of its version, one of the files, and one for each column with its type, or of
     /// a young one with its cell.
     pub(crate) fn stored(&self) -> position::Layout {
-        let mut text = format!("1\n{}", escaped(&self.files));
+        let mut text = format!("1\n{}\t{}", escaped(&self.files), self.last);
         for Column { name, ty } in &self.columns {
             text.push_str(&format!("\n{}\t{} {}", escaped(name), ty.0, ty.1));
         }
@@ -55,9 +58,10 @@ impl Layout {
         if lines.next() != Some("1") {
             return None;
         }
-        let files = unescaped(lines.next()?)?;
+        let (files, last) = lines.next()?.split_once('\t')?;
         let mut layout = Layout {
-            files,
+            files: unescaped(files)?,
+            last: last.parse().ok()?,
             ..Layout::default()
         };
         for line in lines {
@@ -109,6 +113,7 @@ pub(crate) async fn describe(
             .filter(|a| table.column(&a.column.name).is_some());
         let present = Layout {
             files: files.next().unwrap_or_default(),
+            last: last_of(attributes),
             columns: logged.map(Column::of).collect(),
             young: Vec::new(),
         };
@@ -118,6 +123,11 @@ pub(crate) async fn describe(
         });
     }
     Ok(out)
+}
+
+/// The largest number of a column that is there.
+pub(crate) fn last_of(attributes: &[Attribute]) -> i16 {
+    attributes.iter().map(|a| a.number).max().unwrap_or(0)
 }
 
 impl Column {
@@ -170,6 +180,7 @@ mod tests {
         let young = |name: &str, cell| (name.to_owned(), Bound::new(cell).raw().to_vec());
         let layout = Layout {
             files: "16384,\\1".to_owned(),
+            last: 7,
             columns: vec![
                 Column {
                     name: "id".to_owned(),
@@ -189,12 +200,14 @@ mod tests {
         let text = layout.stored().as_str().to_owned();
         for wrong in [
             "",
-            "2\nx",
+            "2\nx\t1",
             "1",
-            "1\nx\ny",
-            "1\nx\ny\t=zz",
-            "1\nx\ny\t=ff",
-            "1\nx\ny\t5",
+            "1\nx",
+            "1\nx\ty",
+            "1\nx\t1\ny",
+            "1\nx\t1\ny\t=zz",
+            "1\nx\t1\ny\t=ff",
+            "1\nx\t1\ny\t5",
         ] {
             let parsed = Layout::parse(&position::Layout::new(wrong));
             assert_eq!(parsed, None, "{wrong:?}");

@@ -105,6 +105,16 @@ impl Known {
                 .at(Side::Source)
             })?,
         };
+        // Nothing in the log says so.
+        let anew = |a: &&Attribute| {
+            let name = &a.column.name;
+            let known = schema.layout.is_some() && schema.column(name).is_some();
+            known && a.number > layout.last && layout.fill(name).is_none()
+        };
+        if let Some(attribute) = attributes.iter().find(anew) {
+            let how = format!("column {} was made anew", attribute.column.name);
+            return Err(changed(&schema.name, &how));
+        }
         Ok(Known {
             columns,
             oid,
