@@ -49,6 +49,8 @@ pub enum Error {
     TooMany(String),
     /// The running task has not done it so far; later it will do.
     NotYet(String),
+    /// The task's tables, as they are now, do not allow it.
+    Conflict(String),
     /// The task could not be started.
     Start(String),
     /// The task could not be stopped.
@@ -104,6 +106,7 @@ impl fmt::Display for Error {
             | Error::NotRunning(text)
             | Error::TooMany(text)
             | Error::NotYet(text)
+            | Error::Conflict(text)
             | Error::Start(text)
             | Error::Stop(text)
             | Error::Unauthenticated(text)

@@ -13,6 +13,7 @@ mod preflight;
 mod seal;
 mod stored;
 mod supervisor;
+mod tables;
 
 pub use app::{App, Connectors, OpenOptions};
 pub use error::{Error, Result, Subject};

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
             // These wait for answers and nothing else, so they may do that here.
             Command::Verify(args) => Ok(cli::verify::run(args)),
             Command::Quarantine(args) => Ok(cli::quarantine::run(args)),
+            Command::Tables(args) => Ok(cli::tables::run(args)),
         }
     });
     // Work that hangs in a driver does not keep the process from ending.

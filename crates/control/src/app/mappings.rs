@@ -146,7 +146,7 @@ impl App {
     }
 }
 
-fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMapping {
+pub(super) fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMapping {
     let percent = match (new.columns.len(), new.source_columns.len()) {
         (0, _) | (_, 0) => 100,
         (linked, all) => u8::try_from((linked * 100 / all).min(100)).unwrap_or(100),
@@ -167,7 +167,7 @@ fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMap
     }
 }
 
-fn check_tables(new: &NewMapping) -> Result<()> {
+pub(super) fn check_tables(new: &NewMapping) -> Result<()> {
     for (field, text) in [
         ("source_table", &new.source_table),
         ("target_table", &new.target_table),
@@ -182,7 +182,7 @@ fn check_tables(new: &NewMapping) -> Result<()> {
     Ok(())
 }
 
-fn check_links(links: &[ColumnLink]) -> Result<()> {
+pub(super) fn check_links(links: &[ColumnLink]) -> Result<()> {
     let mut filled = HashSet::new();
     for link in links {
         let name = |info: &ColumnInfo| info.field_name.clone().filter(|name| !name.is_empty());

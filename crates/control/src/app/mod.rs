@@ -7,6 +7,7 @@ mod datasources;
 mod executions;
 mod mappings;
 mod quarantine;
+mod tables;
 mod tasks;
 mod verifications;
 

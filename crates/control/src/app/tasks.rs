@@ -38,6 +38,12 @@ const AUTO_MAPPING: auto::Fields = auto::Fields {
     target: "auto_mapping",
 };
 
+/// All of a list.
+const ALL: Window = Window {
+    offset: 0,
+    limit: u32::MAX,
+};
+
 impl App {
     /// Makes a draft, or goes on with the one of that id. With `auto_mapping`, tables of the source's
     /// database are mapped to tables of the same name. The answer holds at most ten mappings.
@@ -379,6 +385,13 @@ impl App {
         {
             return Err(Error::Start(format!(
                 "task {} has no mapping; add one first",
+                task.shown.name
+            )));
+        }
+        let tables = self.table_list(scope, id, ALL).await?.entities;
+        if tables.iter().all(|table| table.paused.is_some()) {
+            return Err(Error::Start(format!(
+                "all tables of task {} are paused; resume one first",
                 task.shown.name
             )));
         }

@@ -1,6 +1,9 @@
 //! Mappings of tasks.
 
+use std::collections::HashMap;
+
 use sqlx::any::AnyRow;
+use sqlx::{Any, Transaction};
 
 use super::{Catalog, flag, is_taken, number, text, text_or_none};
 use crate::error::{Error, Result, Subject};
@@ -44,29 +47,94 @@ fn taken(error: sqlx::Error, one: &TableMapping) -> Error {
     }
 }
 
+/// In the order they were made or changed.
+const LIST: &str = "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id";
+
+/// What is to become of a task's mappings.
+#[derive(Clone, Debug)]
+pub(crate) enum MappingChange {
+    /// A new one.
+    Add(TableMapping),
+    /// Its table is left out of runs.
+    Pause(String, Paused),
+    /// Its table is back, and loaded again.
+    Resume(String),
+    /// Its table is loaded again.
+    Reload(String),
+    /// It goes.
+    Remove(String),
+}
+
+impl MappingChange {
+    /// What it makes of a list of mappings.
+    pub(crate) fn apply(&self, all: &mut Vec<TableMapping>) {
+        match self {
+            MappingChange::Add(new) => all.push(new.clone()),
+            MappingChange::Remove(id) => all.retain(|one| one.id != *id),
+            MappingChange::Pause(id, _) | MappingChange::Resume(id) | MappingChange::Reload(id) => {
+                for one in all.iter_mut().filter(|one| one.id == *id) {
+                    match self {
+                        MappingChange::Pause(_, paused) => one.paused = Some(paused.clone()),
+                        MappingChange::Resume(_) => (one.paused, one.reload) = (None, true),
+                        _ => one.reload = true,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stores one change; of a mapping that is gone there is nothing to be changed.
+async fn change(tx: &mut Transaction<'_, Any>, task: &str, change: &MappingChange) -> Result<()> {
+    let of = |sql, id: &String| sqlx::query(sql).bind(task.to_owned()).bind(id.clone());
+    let query = match change {
+        MappingChange::Add(new) => return insert(tx, task, new).await,
+        MappingChange::Pause(id, paused) => {
+            let sql = "UPDATE mapping SET paused = $3 WHERE task = $1 AND id = $2";
+            of(sql, id).bind(stored::paused_write(paused))
+        }
+        MappingChange::Resume(id) => {
+            let sql = "UPDATE mapping SET paused = NULL, reload = 1 WHERE task = $1 AND id = $2";
+            of(sql, id)
+        }
+        MappingChange::Reload(id) => of(
+            "UPDATE mapping SET reload = 1 WHERE task = $1 AND id = $2",
+            id,
+        ),
+        MappingChange::Remove(id) => of("DELETE FROM mapping WHERE task = $1 AND id = $2", id),
+    };
+    query.execute(&mut **tx).await?;
+    Ok(())
+}
+
+async fn insert(tx: &mut Transaction<'_, Any>, task: &str, new: &TableMapping) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
+         target_columns, links, status, percent, updated_ms) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+    )
+    .bind(new.id.clone())
+    .bind(task.to_owned())
+    .bind(new.source_table.clone())
+    .bind(new.target_table.clone())
+    .bind(stored::columns_write(&new.source_columns))
+    .bind(stored::columns_write(&new.target_columns))
+    .bind(stored::links_write(&new.columns))
+    .bind(new.status.as_str().to_owned())
+    .bind(i64::from(new.percent))
+    .bind(new.updated_ms)
+    .execute(&mut **tx)
+    .await
+    .map_err(|error| taken(error, new))?;
+    Ok(())
+}
+
 impl Catalog {
     /// All of them or none. `Mapping` if the same pair of tables is mapped already.
     pub(crate) async fn mapping_create(&self, task: &str, new: &[TableMapping]) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         for one in new {
-            sqlx::query(
-                "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
-                 target_columns, links, status, percent, updated_ms) \
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-            )
-            .bind(one.id.clone())
-            .bind(task.to_owned())
-            .bind(one.source_table.clone())
-            .bind(one.target_table.clone())
-            .bind(stored::columns_write(&one.source_columns))
-            .bind(stored::columns_write(&one.target_columns))
-            .bind(stored::links_write(&one.columns))
-            .bind(one.status.as_str().to_owned())
-            .bind(i64::from(one.percent))
-            .bind(one.updated_ms)
-            .execute(&mut *tx)
-            .await
-            .map_err(|error| taken(error, one))?;
+            insert(&mut tx, task, one).await?;
         }
         tx.commit().await?;
         Ok(())
@@ -101,12 +169,10 @@ impl Catalog {
 
     /// In the order they were made or changed.
     pub(crate) async fn mapping_list(&self, task: &str) -> Result<Vec<TableMapping>> {
-        let rows = sqlx::query(
-            "SELECT * FROM mapping WHERE task = $1 ORDER BY updated_ms, source_table, id",
-        )
-        .bind(task.to_owned())
-        .fetch_all(&self.reader)
-        .await?;
+        let rows = sqlx::query(LIST)
+            .bind(task.to_owned())
+            .fetch_all(&self.reader)
+            .await?;
         rows.iter().map(mapping).collect()
     }
 
@@ -140,40 +206,61 @@ impl Catalog {
         Ok(super::count(&row, "n")? > 0)
     }
 
-    /// Pauses tables, each by its mapping, or resumes it (`None`). All or none; `NotFound(Mapping)` if one
-    /// is not there.
+    /// Pauses tables, each by its mapping; one that is gone meanwhile is passed.
     pub(crate) async fn mappings_pause(
         &self,
         task: &str,
-        mappings: &[(String, Option<Paused>)],
+        mappings: &[(String, Paused)],
     ) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         for (id, paused) in mappings {
-            let done = sqlx::query("UPDATE mapping SET paused = $3 WHERE task = $1 AND id = $2")
-                .bind(task.to_owned())
-                .bind(id.clone())
-                .bind(paused.as_ref().map(stored::paused_write))
-                .execute(&mut *tx)
-                .await?;
-            if done.rows_affected() == 0 {
-                return Err(Error::NotFound(Subject::Mapping));
-            }
+            change(
+                &mut tx,
+                task,
+                &MappingChange::Pause(id.clone(), paused.clone()),
+            )
+            .await?;
         }
         tx.commit().await?;
         Ok(())
     }
 
-    /// Notes that a mapping's table is to be loaded again. `NotFound(Mapping)` if there is none.
-    pub(crate) async fn mapping_reload(&self, task: &str, id: &str) -> Result<()> {
-        let done = sqlx::query("UPDATE mapping SET reload = 1 WHERE task = $1 AND id = $2")
+    /// Stores what `decide` makes of all mappings of a task, and of whether it is to run, in one
+    /// transaction: of calls at the same time, each decides about what the other has left.
+    /// `NotFound(Task)`; `Mapping` if a pair of tables is mapped already; and the errors of `decide`.
+    pub(crate) async fn mappings_change(
+        &self,
+        task: &str,
+        decide: impl FnOnce(Vec<TableMapping>, bool) -> Result<Vec<MappingChange>> + Send,
+    ) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        let running = sqlx::query("SELECT desired FROM task WHERE id = $1 AND deleted = 0")
             .bind(task.to_owned())
-            .bind(id.to_owned())
-            .execute(&self.writer)
+            .fetch_optional(&mut *tx)
             .await?;
-        match done.rows_affected() {
-            0 => Err(Error::NotFound(Subject::Mapping)),
-            _ => Ok(()),
+        let running = flag(&running.ok_or(Error::NotFound(Subject::Task))?, "desired")?;
+        let rows = sqlx::query(LIST)
+            .bind(task.to_owned())
+            .fetch_all(&mut *tx)
+            .await?;
+        let all = rows.iter().map(mapping).collect::<Result<_>>()?;
+        for one in &decide(all, running)? {
+            change(&mut tx, task, one).await?;
         }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// How many mappings of each task are paused, by the task's id; tasks without are left out.
+    pub(crate) async fn mappings_paused(&self) -> Result<HashMap<String, u64>> {
+        let rows = sqlx::query(
+            "SELECT task, COUNT(*) AS n FROM mapping WHERE paused IS NOT NULL GROUP BY task",
+        )
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|row| Ok((text(row, "task")?, super::count(row, "n")?)))
+            .collect()
     }
 
     /// The target knows of the tables that are to be loaded again.

@@ -26,6 +26,7 @@ use sqlx::{AnyPool, Row as _, SqlSafeStr as _};
 
 pub(crate) use access::Account;
 pub(crate) use datasources::{NewDataSourceRow, StoredDataSource};
+pub(crate) use mappings::MappingChange;
 pub(crate) use tasks::{Releasing, StoredTask};
 
 use self::records::Records;

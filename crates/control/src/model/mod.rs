@@ -3,10 +3,12 @@
 
 mod execution;
 mod quarantine;
+mod table;
 mod verification;
 
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
 pub use quarantine::{QuarantinePage, QuarantinedRow};
+pub use table::{NewTable, TaskTable};
 pub use verification::{AskedBy, NewVerification, Outcome, Verification, Verified};
 
 use serde_json::{Map, Value};

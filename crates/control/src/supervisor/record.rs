@@ -199,6 +199,17 @@ impl Record {
         self.execution.figures = add(self.before, run);
     }
 
+    /// Keeps what `last` says of its tables, because their figures begin anew.
+    pub(super) fn carry(&mut self, last: &TaskStatus) {
+        self.figures(last);
+        let figures = self.execution.figures;
+        self.before = Figures {
+            // Bytes are counted on.
+            bytes: self.before.bytes,
+            ..figures
+        };
+    }
+
     /// Writes the end.
     pub(super) async fn end(&mut self, end: End, last: &TaskStatus) {
         self.note_begun(last).await;

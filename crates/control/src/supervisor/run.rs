@@ -26,10 +26,11 @@ use tracing::{error, info, warn};
 use super::record::{End, Failure, Record};
 use super::verify::{self, Follows};
 use crate::app::Inner;
-use crate::catalog::{StoredTask, now_ms};
+use crate::catalog::{StoredDataSource, StoredTask, now_ms};
 use crate::error::{Error, Result};
 use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
 use crate::preflight::{Preflight, preflight};
+use crate::tables::{Named, Schemas, Tables};
 
 /// How long a task that is asked to stop may finish its batch.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -122,6 +123,7 @@ impl Run {
                 Ok(()) if self.stop.is_cancelled() => return self.stopped(),
                 Ok(()) => {
                     info!(task = %self.task.shown.id, "task is planned again: its tables are others");
+                    self.plans_again(record);
                     continue;
                 }
                 Err(error) => error,
@@ -138,6 +140,7 @@ impl Run {
                 .remark(&format!("planned again: {}", error.chain()))
                 .await;
             last_try = Some(this_try);
+            self.plans_again(record);
         }
     }
 
@@ -161,7 +164,7 @@ impl Run {
         };
         let paused: Vec<_> = paused
             .iter()
-            .map(|mapping| (mapping.id.clone(), Some(pause.clone())))
+            .map(|mapping| (mapping.id.clone(), pause.clone()))
             .collect();
         match self.inner.catalog.mappings_pause(&shown.id, &paused).await {
             Ok(()) => {
@@ -173,6 +176,19 @@ impl Run {
                 false
             }
         }
+    }
+
+    /// The figures of its tables begin anew with the next plan.
+    fn plans_again(&self, record: &mut Record) {
+        record.carry(&self.status.borrow().clone());
+        self.status.send_modify(|status| {
+            status.tables.clear();
+            status.sources.clear();
+            if status.phase == TaskPhase::Stopped {
+                status.phase = TaskPhase::Preparing;
+                status.since_ms = u64::try_from(now_ms()).unwrap_or(0);
+            }
+        });
     }
 
     /// Runs a plan until it is stopped or is to be made again (`Ok`), or fails.
@@ -288,10 +304,16 @@ impl Run {
         record: &mut Record,
         forgets: &mut bool,
     ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
+        // What was decided until now is stored, and in this plan.
+        self.replan.notified().now_or_never();
         let mut ends = match self.ends().await {
             Ok(ends) => ends,
             Err(error) => return Ok(Err(refused(error.to_string()))),
         };
+        if ends.mappings.is_empty() {
+            let none = "all tables of the task are paused. Fix: resume one, and run the task again";
+            return Ok(Err(refused(none.to_owned())));
+        }
         let id = &self.task.shown.id;
         if *forgets {
             ends.target
@@ -308,8 +330,12 @@ impl Run {
                 again: ends.reload.iter().map(|(_, table)| table.clone()).collect(),
                 ..Following::default()
             };
-            let followed = ends.target.follow(&ends.key, &following).await;
-            followed.map_err(|e| e.at(Side::Target))?;
+            let outline = ends.target.outline(&ends.key).await;
+            // A task that the target does not know loads all there is.
+            if outline.map_err(|e| e.at(Side::Target))?.is_some() {
+                let followed = ends.target.follow(&ends.key, &following).await;
+                followed.map_err(|e| e.at(Side::Target))?;
+            }
             let ids: Vec<_> = ends.reload.iter().map(|(id, _)| id.clone()).collect();
             if let Err(error) = self.inner.catalog.mappings_reloaded(id, &ids).await {
                 return Ok(Err(refused(error.to_string())));
@@ -317,15 +343,11 @@ impl Run {
         }
         let mut found = self.preflight(&ends).await?;
         if !found.paused.is_empty() {
-            let since = found.paused.iter();
-            let paused: Vec<_> = since
-                .map(|(id, paused)| (id.clone(), Some(paused.clone())))
-                .collect();
             record.remark(&listed(&found)).await;
             for (mapping, paused) in &found.paused {
                 warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
             }
-            if let Err(error) = self.inner.catalog.mappings_pause(id, &paused).await {
+            if let Err(error) = self.inner.catalog.mappings_pause(id, &found.paused).await {
                 return Ok(Err(refused(error.to_string())));
             }
             let stays = |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
@@ -410,69 +432,85 @@ impl Run {
 
 /// Both ends of a task and its mappings.
 pub(crate) async fn ends(inner: &Inner, task: &StoredTask, server_id: Option<u32>) -> Result<Ends> {
-    let shown = &task.shown;
-    let known = |end: &Option<DataSourceRef>| {
-        end.clone()
-            .ok_or_else(|| Error::Start("the task has no data sources".to_owned()))
-    };
-    let catalog = &inner.catalog;
-    let name = format!("thalweg/{}", shown.id);
-    let source = catalog
-        .datasource_show(&task.instance, &known(&shown.source)?.id)
-        .await?;
-    let target = catalog
-        .datasource_show(&task.instance, &known(&shown.target)?.id)
-        .await?;
+    let mappings = inner.catalog.mapping_list(&task.shown.id).await?;
+    ends_of(inner, task, server_id, mappings).await
+}
+
+/// The same with other mappings than are stored.
+pub(crate) async fn ends_of(
+    inner: &Inner,
+    task: &StoredTask,
+    server_id: Option<u32>,
+    mappings: Vec<TableMapping>,
+) -> Result<Ends> {
+    let (source, target) = data_sources(inner, task).await?;
+    let name = format!("thalweg/{}", task.shown.id);
     let (from, mut from_config) = inner.reach(&source, name.clone())?;
     from_config.server_id = server_id;
     let (to, to_config) = inner.reach(&target, name)?;
-    let stored = catalog.mapping_list(&shown.id).await?;
     let schemas = (
         from.default_schema(&from_config),
         to.default_schema(&to_config),
     );
     let failed = |e: CoreError| Error::Start(told(&e));
-    let active = stored.iter().filter(|mapping| mapping.paused.is_none());
-    let mappings: Vec<Mapping> = active
-        .map(|mapping| core_mapping(mapping, &schemas))
-        .collect::<Result<_>>()?;
-    let marked = |marked: fn(&TableMapping) -> bool| {
-        let is = |mapping: &&Mapping| stored.iter().any(|m| m.id == mapping.id && marked(m));
-        let found = mappings.iter().filter(is);
-        found.map(|m| (m.id.clone(), m.target.clone())).collect()
+    let tables = Tables::of(mappings, &schemas)?;
+    let marked = |marked: fn(&Tables, &TableName) -> bool| {
+        let marked = tables.active().filter(|one| marked(&tables, &one.target));
+        let marked = marked.map(|one| (one.mapping.id.clone(), one.target.clone()));
+        marked.collect()
     };
     Ok(Ends {
-        reload: marked(|mapping| mapping.reload),
-        doubt: marked(|mapping| mapping.doubt),
+        reload: marked(Tables::reload),
+        doubt: marked(Tables::doubt),
         key: TaskKey {
             server: inner.server.clone(),
-            task: shown.id.clone(),
+            task: task.shown.id.clone(),
         },
         source: from.source(&from_config).map_err(failed)?,
         target: to.target(&to_config).map_err(failed)?,
-        mappings,
+        mappings: tables.active().map(core_mapping).collect(),
     })
 }
 
-fn core_mapping(mapping: &TableMapping, schemas: &(String, String)) -> Result<Mapping> {
-    let table = |text: &str, schema: &str| {
-        TableName::parse(text, schema)
-            .ok_or_else(|| Error::Mapping(format!("{text:?} is no table name")))
+/// The schemas of tables that are named without one.
+pub(crate) async fn schemas(inner: &Inner, task: &StoredTask) -> Result<Schemas> {
+    let (source, target) = data_sources(inner, task).await?;
+    let name = format!("thalweg/{}", task.shown.id);
+    let (from, from_config) = inner.reach(&source, name.clone())?;
+    let (to, to_config) = inner.reach(&target, name)?;
+    Ok((
+        from.default_schema(&from_config),
+        to.default_schema(&to_config),
+    ))
+}
+
+async fn data_sources(
+    inner: &Inner,
+    task: &StoredTask,
+) -> Result<(StoredDataSource, StoredDataSource)> {
+    let known = |end: &Option<DataSourceRef>| {
+        end.clone()
+            .ok_or_else(|| Error::Start("the task has no data sources".to_owned()))
     };
+    let (source, target) = (known(&task.shown.source)?, known(&task.shown.target)?);
+    let show = async |id: &str| inner.catalog.datasource_show(&task.instance, id).await;
+    Ok((show(&source.id).await?, show(&target.id).await?))
+}
+
+fn core_mapping(named: &Named) -> Mapping {
     let name = |info: &ColumnInfo| info.field_name.clone().unwrap_or_default();
-    Ok(Mapping {
-        id: mapping.id.clone(),
-        source: table(&mapping.source_table, &schemas.0)?,
-        target: table(&mapping.target_table, &schemas.1)?,
-        columns: mapping
-            .columns
-            .iter()
+    let columns = named.mapping.columns.iter();
+    Mapping {
+        id: named.mapping.id.clone(),
+        source: named.source.clone(),
+        target: named.target.clone(),
+        columns: columns
             .map(|link| ColumnPair {
                 source: name(&link.source),
                 target: name(&link.target),
             })
             .collect(),
-    })
+    }
 }
 
 /// What a plan reads and writes.

@@ -5,6 +5,7 @@ pub(crate) mod check;
 mod client;
 pub(crate) mod quarantine;
 pub(crate) mod serve;
+pub(crate) mod tables;
 pub(crate) mod verify;
 
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub(crate) enum Command {
     /// Rows that the target of a task has refused, and what waits behind them. Exit code 0: done; 1: rows
     /// stay in quarantine that were to leave it; 2: it could not be done
     Quarantine(quarantine::QuarantineArgs),
+    /// The tables of a task, one by one, also while it runs: see how each does and why one is paused; pause,
+    /// resume, load again, add or remove some while the others go on. Exit code 0: done; 2: it could not be done
+    Tables(tables::TablesArgs),
 }
 
 /// Arguments of `serve`.

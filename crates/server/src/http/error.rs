@@ -215,6 +215,14 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             status: S::TOO_MANY_REQUESTS,
             ..service("FDI.3002", "Too many are waiting.", reason)
         },
+        Error::Conflict(reason) => Chosen {
+            status: S::CONFLICT,
+            ..service(
+                "FDI.3037",
+                "The task's tables do not allow this now.",
+                reason,
+            )
+        },
         // Of a task, as `Busy` is of the catalogue.
         Error::NotYet(reason) => Chosen {
             status: S::SERVICE_UNAVAILABLE,
@@ -540,6 +548,9 @@ mod tests {
         let not_yet = "The task has not done it yet. Because.";
         let later = c(Error::NotYet(reason()));
         check(later, Surface::Native, 503, "FDI.9999", not_yet);
+        let tables = "The task's tables do not allow this now. Because.";
+        let conflict = c(Error::Conflict(reason()));
+        check(conflict, Surface::Native, 409, "FDI.3037", tables);
         let not_found = |subject| c(Error::NotFound(subject));
         let verification = not_found(Subject::Verification);
         check(verification, Surface::Native, 404, "FDI.3002", "Invalid");

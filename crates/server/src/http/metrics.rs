@@ -84,6 +84,10 @@ const LAST_ERROR: (&str, &str) = (
     "thalweg_task_error",
     "1 while the task has trouble that is not over, by its kind",
 );
+const PAUSED: (&str, &str) = (
+    "thalweg_paused_tables",
+    "Mappings of the task whose tables are paused: they are left out until somebody resumes them",
+);
 const VERIFIED: (&str, &str) = (
     "thalweg_verified_age_seconds",
     "Since when all tables of the task were last verified to be equal, or repaired",
@@ -126,6 +130,8 @@ pub(super) struct Tasks {
     pub(super) lives: Vec<(String, String, Live)>,
     /// When all tables were last found equal, or repaired, by the task's id.
     pub(super) verified: HashMap<String, i64>,
+    /// How many mappings are paused, by the task's id; tasks without may be left out.
+    pub(super) paused: HashMap<String, u64>,
     /// Now, in milliseconds since the Unix epoch.
     pub(super) now_ms: i64,
 }
@@ -149,6 +155,7 @@ impl Collector for Tasks {
         for (name, help, figure) in GAUGES {
             self.gauge(&mut encoder, name, help, figure)?;
         }
+        self.paused(&mut encoder)?;
         self.verified(&mut encoder)
     }
 }
@@ -229,6 +236,17 @@ impl Tasks {
         Ok(())
     }
 
+    fn paused(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
+        let (name, help) = PAUSED;
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (task, ..) in &self.lives {
+            let paused = self.paused.get(task).copied().unwrap_or(0);
+            let labels = [(TASK, task.as_str())];
+            metric.encode_family(&labels)?.encode_gauge(&paused)?;
+        }
+        Ok(())
+    }
+
     fn verified(&self, encoder: &mut DescriptorEncoder) -> fmt::Result {
         let (name, help) = VERIFIED;
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -288,6 +306,7 @@ mod tests {
         let tasks = Tasks {
             lives: vec![task("t1"), task("t2")],
             verified: [("t1".to_owned(), 1_000), ("t3".to_owned(), 1_000)].into(),
+            paused: [("t2".to_owned(), 3)].into(),
             now_ms: 3_500,
         };
         let text = render(tasks).unwrap();
@@ -300,6 +319,8 @@ mod tests {
             r#"thalweg_task_phase{task="t1",phase="Streaming"} 0"#,
             r#"thalweg_task_error{task="t1",kind="transient"} 1"#,
             r#"thalweg_lag_seconds{task="t1"} 1.5"#,
+            r#"thalweg_paused_tables{task="t1"} 0"#,
+            r#"thalweg_paused_tables{task="t2"} 3"#,
             r#"thalweg_verified_age_seconds{task="t1"} 2.5"#,
         ] {
             assert!(text.lines().any(|l| l == line), "{line} is not in\n{text}");

@@ -20,6 +20,7 @@ mod route;
 mod routes;
 mod serve;
 mod sign;
+mod tables;
 #[cfg(test)]
 mod tests;
 mod time;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use thalweg_control::model::{
     DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, PlannedColumn, PlannedTable,
-    Task, TaskPlan, Verified,
+    Task, TaskPlan, TaskTable, Verified,
 };
 use thalweg_control::{Error, Result};
 use thalweg_core::Side;
@@ -21,6 +21,7 @@ use thalweg_engine::status::{ChangedValues, LastError, TablePhase, TableStatus, 
 use super::body::Fields;
 use super::error::Failure;
 use super::route::{Call, Reply};
+use super::tables;
 
 const WORKERS: std::ops::RangeInclusive<u64> = 1..=16;
 const CHUNK_ROWS: std::ops::RangeInclusive<u64> = 100..=1_000_000_000;
@@ -90,7 +91,8 @@ pub(crate) async fn show_status(call: Call) -> Result<Reply, Failure> {
     let task = call.app.task_show(scope, id).await?;
     let live = call.app.task_live(scope, id).await?;
     let verified = call.app.task_verified(scope, id).await?;
-    Reply::ok(status(&task, live.as_ref(), &verified))
+    let paused = call.app.tables_paused(scope, id).await?;
+    Reply::ok(status(&task, live.as_ref(), &verified, &paused))
 }
 
 pub(crate) async fn show_plan(call: Call) -> Result<Reply, Failure> {
@@ -341,11 +343,17 @@ pub(super) fn status(
     task: &Task,
     live: Option<&Live>,
     verified: &BTreeMap<String, Verified>,
+    paused: &[TaskTable],
 ) -> Value {
-    match live {
+    let mut value = match live {
         Some(live) => live_status(live, verified),
         None => idle_status(task),
+    };
+    let paused: Vec<Value> = paused.iter().map(tables::paused).collect();
+    if let Value::Object(map) = &mut value {
+        map.insert("paused_tables".into(), paused.into());
     }
+    value
 }
 
 fn live_status(live: &Live, verified: &BTreeMap<String, Verified>) -> Value {
@@ -419,7 +427,7 @@ fn last_error(error: &LastError) -> Value {
     })
 }
 
-fn table_status(
+pub(super) fn table_status(
     table: &TableStatus,
     (source, target): &(String, String),
     verified: Option<&Verified>,

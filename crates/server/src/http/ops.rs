@@ -26,6 +26,7 @@ pub(crate) async fn metrics(call: Call) -> Result<Reply, Failure> {
     let tasks = metrics::Tasks {
         lives: call.app.lives(),
         verified: call.app.tasks_verified().await?,
+        paused: call.app.tasks_paused().await?,
         now_ms: time::now_ms(),
     };
     let text = metrics::render(tasks).map_err(Error::internal)?;

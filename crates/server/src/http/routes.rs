@@ -6,7 +6,7 @@
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
 use super::route::{Access, Route, Surface, TIME_MAX, WAITING_TIME_MAX};
-use super::{iam, native, ops, quarantine, verifications};
+use super::{iam, native, ops, quarantine, tables, verifications};
 
 macro_rules! route {
     ($method:literal, $path:expr, $surface:ident, $access:ident, $handler:path) => {
@@ -87,6 +87,12 @@ pub(super) const ROUTES: &[Route] = &[
     route!("GET",    native!("/tasks/{task_id}/quarantine/{row_id}"), Native, Instance, quarantine::show),
     route!("POST",   native!("/tasks/{task_id}/quarantine/release"), Native, Instance, quarantine::release, WAITING_TIME_MAX),
     route!("POST",   native!("/tasks/{task_id}/quarantine/discard"), Native, Instance, quarantine::discard, WAITING_TIME_MAX),
+    route!("GET",    native!("/tasks/{task_id}/tables"), Native, Instance, tables::list),
+    route!("POST",   native!("/tasks/{task_id}/tables"), Native, Instance, tables::add, WAITING_TIME_MAX),
+    route!("DELETE", native!("/tasks/{task_id}/tables/{mapping_id}"), Native, Instance, tables::remove),
+    route!("POST",   native!("/tasks/{task_id}/tables/{mapping_id}/pause"), Native, Instance, tables::pause),
+    route!("POST",   native!("/tasks/{task_id}/tables/{mapping_id}/resume"), Native, Instance, tables::resume, WAITING_TIME_MAX),
+    route!("POST",   native!("/tasks/{task_id}/tables/{mapping_id}/reload"), Native, Instance, tables::reload),
     route!("GET",    native!("/datasources/{datasource_id}/options"), Native, Instance, native::show_datasource_options),
     route!("PATCH",  native!("/datasources/{datasource_id}/options"), Native, Instance, native::change_datasource_options),
     route!("GET",    native!("/leftovers"), Native, Instance, native::leftovers),

@@ -62,6 +62,7 @@ mod resume;
 mod schema_changes;
 mod sdk;
 mod start;
+mod tables;
 mod trouble;
 mod types_page;
 mod unfit;

@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::{
-    AutoMapping, ColumnInfo, ColumnLink, DataSourceRef, MappingFilter, NewMapping, Selected,
-    TableChoice, TableMapping, TaskMappings,
+    AutoMapping, ColumnInfo, ColumnLink, DataSourceRef, MappingFilter, NewMapping, NewTable,
+    Selected, TableChoice, TableMapping, TaskMappings,
 };
 use thalweg_core::schema::TableName;
 
@@ -59,18 +59,32 @@ pub(crate) async fn delete(call: Call) -> Result<Reply, Failure> {
 }
 
 fn new_mapping(mut fields: Fields) -> Result<NewMapping> {
-    let new = NewMapping {
-        source_datasource_id: fields.text_needed("source_datasource_id", ID)?,
-        target_datasource_id: fields.text_needed("target_datasource_id", ID)?,
-        server_id: server_id(&mut fields)?,
+    let source_datasource_id = fields.text_needed("source_datasource_id", ID)?;
+    let target_datasource_id = fields.text_needed("target_datasource_id", ID)?;
+    let server_id = server_id(&mut fields)?;
+    let tables = new_table(&mut fields)?;
+    fields.finish()?;
+    Ok(NewMapping {
+        source_datasource_id,
+        target_datasource_id,
+        server_id,
+        source_table: tables.source_table,
+        target_table: tables.target_table,
+        source_columns: tables.source_columns,
+        target_columns: tables.target_columns,
+        columns: tables.columns,
+    })
+}
+
+/// The tables of a mapping and their columns; the other fields stay.
+pub(in crate::http) fn new_table(fields: &mut Fields) -> Result<NewTable> {
+    Ok(NewTable {
         source_table: fields.text_needed("source_table", NAME)?,
         target_table: fields.text_needed("target_table", NAME)?,
-        source_columns: columns(&mut fields, "source_columns")?,
-        target_columns: columns(&mut fields, "target_columns")?,
-        columns: links(&mut fields)?,
-    };
-    fields.finish()?;
-    Ok(new)
+        source_columns: columns(fields, "source_columns")?,
+        target_columns: columns(fields, "target_columns")?,
+        columns: links(fields)?,
+    })
 }
 
 fn auto_mapping(mut fields: Fields) -> Result<AutoMapping> {

@@ -38,7 +38,8 @@ pub(crate) async fn show(call: Call) -> Result<Reply, Failure> {
     let found = call.app.mapping_list(scope, id, all, none).await?;
     let live = call.app.task_live(scope, id).await?;
     let verified = call.app.task_verified(scope, id).await?;
-    let status = native::status(&found.task, live.as_ref(), &verified);
+    let paused = call.app.tables_paused(scope, id).await?;
+    let status = native::status(&found.task, live.as_ref(), &verified, &paused);
     let detail = detail(&found.task, status, found.mappings.total);
     Reply::ok(json!({
         "task": basic(&found.task, scope.project()),

@@ -63,6 +63,11 @@ impl Api {
         }
     }
 
+    /// Kills the server and starts it again on its data.
+    pub(super) fn restart(&self) {
+        self.server.restart().unwrap();
+    }
+
     /// `{I}` of the contract and `rest`.
     pub(super) fn fdi(&self, rest: &str) -> String {
         let Identity {

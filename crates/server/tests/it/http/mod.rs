@@ -15,5 +15,6 @@ mod raw;
 mod refused;
 mod running;
 mod signatures;
+mod tables;
 mod tasks;
 mod verifications;

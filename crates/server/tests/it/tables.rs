@@ -1,0 +1,338 @@
+//! Single tables of a task that runs: paused, resumed, loaded again, added and removed while all tables are
+//! written to. The others go on, what comes back is equal, and what was decided holds when the server is
+//! killed right after its answer.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use thalweg_testkit::servers::{Place, System};
+
+use crate::lab::{Lab, PATIENCE, Status};
+
+/// How long a table that nobody touches may not be seen Live, or be without its changes: two moments in which
+/// the task plans again, on a slow machine.
+const MOMENT: Duration = Duration::from_secs(5);
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(20);
+const TABLES: [&str; 4] = ["a", "b", "c", "d"];
+
+#[test]
+fn postgres_to_mariadb() {
+    one_by_one(System::Postgres, System::MariaDb).unwrap();
+}
+
+#[test]
+fn mariadb_to_postgres() {
+    one_by_one(System::MariaDb, System::Postgres).unwrap();
+}
+
+#[test]
+fn killed_from_postgres_to_mariadb() {
+    killed(System::Postgres, System::MariaDb).unwrap();
+}
+
+#[test]
+fn killed_from_mariadb_to_postgres() {
+    killed(System::MariaDb, System::Postgres).unwrap();
+}
+
+/// Each with some rows; all but `d` are mapped, and loaded in chunks.
+struct World {
+    lab: Lab,
+    task: String,
+}
+
+impl World {
+    fn start(from: System, to: System) -> Result<Self> {
+        let lab = Lab::between(from, to, |source| {
+            let numbers = match source.system() {
+                System::MariaDb => "(SELECT seq AS n FROM seq_1_to_1000) r",
+                System::Postgres => "generate_series(1, 1000) n",
+            };
+            for name in TABLES {
+                source.sql(&format!(
+                    "CREATE TABLE {name} (id BIGINT PRIMARY KEY, v BIGINT NOT NULL); \
+                     INSERT INTO {name} SELECT n, n FROM {numbers}"
+                ))?;
+            }
+            Ok(())
+        })?;
+        let task = lab.task("tables", &["a", "b", "c"])?;
+        lab.client.set_options(&task, &json!({"chunk_rows": 100}))?;
+        lab.client.run_task(&task)?;
+        lab.wait(&task, "Live", |status| status.live(3))?;
+        Ok(World { lab, task })
+    }
+
+    fn path(&self, rest: &str) -> String {
+        let task = &self.task;
+        self.lab
+            .client
+            .native(&format!("/tasks/{task}/tables{rest}"))
+    }
+
+    fn tables(&self) -> Result<Vec<Value>> {
+        let page = self.lab.client.get(&self.path(""), &[])?.ok()?;
+        let tables = page.get("tables").and_then(Value::as_array);
+        Ok(tables.context("no tables")?.clone())
+    }
+
+    /// The table that the task has of a name.
+    fn table(&self, name: &str) -> Result<Value> {
+        let source = self.lab.source.table(name);
+        let all = self.tables()?;
+        let found = all.into_iter().find(|one| one["source_table"] == source);
+        found.with_context(|| format!("the task has no table {name}"))
+    }
+
+    /// `pause`, `resume`, `reload`, or `remove`.
+    fn call(&self, way: &str, name: &str) -> Result<()> {
+        let table = self.table(name)?;
+        let id = table["mapping_id"].as_str().context("no id")?;
+        let client = &self.lab.client;
+        let answer = match way {
+            "remove" => client.delete(&self.path(&format!("/{id}")), &[], None)?,
+            _ => client.post(&self.path(&format!("/{id}/{way}")), &[], None)?,
+        };
+        answer.ok().map(drop)
+    }
+
+    fn add(&self, name: &str) -> Result<()> {
+        let names = (self.lab.source.table(name), self.lab.target.table(name));
+        let body = json!({"source_table": names.0, "target_table": names.1});
+        let answer = self.lab.client.post(&self.path(""), &[], Some(&body))?;
+        answer.ok().map(drop)
+    }
+
+    /// Waits until exactly these tables are Live, and none of them is to be loaded again.
+    fn live(&self, names: &[&str]) -> Result<()> {
+        let mut wanted: Vec<_> = names.iter().map(|one| self.lab.target.table(one)).collect();
+        wanted.sort();
+        let what = format!("{names:?} Live");
+        let live = |status: &Status| {
+            let tables = status.0["tables"].as_array().cloned().unwrap_or_default();
+            let mut found: Vec<_> = tables
+                .iter()
+                .filter(|table| table["phase"] == "Live")
+                .filter_map(|table| table["target"].as_str().map(str::to_owned))
+                .collect();
+            found.sort();
+            tables.len() == wanted.len() && found == wanted && status.phase() == "Streaming"
+        };
+        let until = Instant::now() + PATIENCE;
+        loop {
+            self.lab.wait(&self.task, &what, live)?;
+            if self.tables()?.iter().all(|table| table["reload"] == false) {
+                return Ok(());
+            }
+            ensure!(Instant::now() < until, "{what}: {:?}", self.tables()?);
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// The names of the tables that the task's status tells as paused.
+    fn paused(&self) -> Result<Vec<String>> {
+        let status = self.lab.status(&self.task)?.0;
+        let paused = status["paused_tables"].as_array().context("no list")?;
+        Ok(paused
+            .iter()
+            .filter_map(|table| table["target_table"].as_str().map(str::to_owned))
+            .collect())
+    }
+
+    /// What a table is at the target, in short.
+    fn sums(&self, name: &str) -> Result<String> {
+        let sums = format!("SELECT count(*), sum(v), max(id) FROM {name}");
+        self.lab.target.sql(&sums)
+    }
+
+    /// Makes a row at the target another one; only a load puts it right.
+    fn damage(&self, name: &str) -> Result<()> {
+        let damage = format!("UPDATE {name} SET v = -7 WHERE id = 500");
+        self.lab.target.sql(&damage).map(drop)
+    }
+
+    fn damaged(&self, name: &str) -> Result<bool> {
+        let count = format!("SELECT count(*) FROM {name} WHERE id = 500 AND v = -7");
+        Ok(self.lab.target.sql(&count)?.trim() == "1")
+    }
+
+    /// Waits until a row that is written now has come.
+    fn arrives(&self, name: &str, id: u64) -> Result<()> {
+        let insert = format!("INSERT INTO {name} VALUES ({id}, 1)");
+        self.lab.source.sql(&insert)?;
+        let count = format!("SELECT count(*) FROM {name} WHERE id = {id}");
+        let until = Instant::now() + PATIENCE;
+        while self.lab.target.sql(&count)?.trim() != "1" {
+            ensure!(Instant::now() < until, "row {id} of {name} never came");
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    }
+}
+
+fn one_by_one(from: System, to: System) -> Result<()> {
+    let world = World::start(from, to)?;
+    let stop = AtomicBool::new(false);
+    let written = AtomicU64::new(0);
+    let (away, late) = thread::scope(|scope| {
+        let writer = scope.spawn(|| write(&world.lab.source, &stop, &written));
+        let watcher = scope.spawn(|| watch(&world, &stop));
+        let handled = handle(&world);
+        stop.store(true, Ordering::SeqCst);
+        writer.join().expect("the writer does not panic")?;
+        let moments = watcher.join().expect("the watcher does not panic");
+        handled?;
+        moments
+    })
+    .with_context(|| world.lab.logs())?;
+    for (id, name) in ["b", "c", "d"].into_iter().enumerate() {
+        world.arrives(name, 1_000_000 + id as u64)?;
+    }
+    world.lab.judge().all_equal(&["b", "c", "d"])?;
+    println!(
+        "proof: {from} to {to}: under {} writes to each table, table b was not Live for {away:?} at most \
+         and without its changes for {late:?}; tables that came back or stayed are equal",
+        written.load(Ordering::SeqCst)
+    );
+    ensure!(away < MOMENT, "table b was not Live for {away:?}");
+    ensure!(late < MOMENT, "table b had no changes for {late:?}");
+    Ok(())
+}
+
+/// What users do with the tables.
+fn handle(world: &World) -> Result<()> {
+    world.call("pause", "a")?;
+    world.live(&["b", "c"])?;
+    ensure!(world.paused()? == [world.lab.target.table("a")]);
+    let held = world.sums("a")?;
+    world.arrives("b", 900_001)?;
+    world.arrives("c", 900_001)?;
+    ensure!(world.sums("a")? == held, "changes of a paused table came");
+    world.damage("a")?;
+    world.call("resume", "a")?;
+    world.live(&["a", "b", "c"])?;
+    ensure!(world.paused()?.is_empty());
+    ensure!(!world.damaged("a")?, "it was not loaded again");
+    world.arrives("a", 900_002)?;
+
+    world.damage("c")?;
+    world.call("reload", "c")?;
+    world.live(&["a", "b", "c"])?;
+    ensure!(!world.damaged("c")?, "it was not loaded again");
+
+    world.add("d")?;
+    world.live(&["a", "b", "c", "d"])?;
+    world.arrives("d", 900_003)?;
+    // Nothing of this is to be found at the target: the task goes on without it.
+    let refused = world.add("nowhere").unwrap_err().to_string();
+    ensure!(refused.contains("the task would stop"), "{refused}");
+    world.live(&["a", "b", "c", "d"])?;
+
+    world.call("remove", "a")?;
+    world.live(&["b", "c", "d"])?;
+    let left = world.sums("a")?;
+    world.arrives("b", 900_004)?;
+    ensure!(world.sums("a")? == left, "changes of a removed table came");
+    let rows = world.lab.target.sql("SELECT count(*) FROM a")?;
+    ensure!(rows.trim().parse::<u64>()? > 1000, "its rows stay");
+    Ok(())
+}
+
+/// Writes to all tables, each round in one transaction.
+fn write(source: &Place, stop: &AtomicBool, written: &AtomicU64) -> Result<()> {
+    let mut round = 0;
+    while !stop.load(Ordering::SeqCst) {
+        round += 1;
+        let (new, old) = (10_000 + round, 1 + round * 7 % 400);
+        let changes: String = TABLES
+            .iter()
+            .map(|name| {
+                format!(
+                    "INSERT INTO {name} VALUES ({new}, {round}); \
+                     UPDATE {name} SET v = v + 1 WHERE id = {old}; \
+                     DELETE FROM {name} WHERE id = {}; ",
+                    600 + round % 300
+                )
+            })
+            .collect();
+        source.sql(&format!("BEGIN; {changes} COMMIT"))?;
+        written.store(round, Ordering::SeqCst);
+        thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// For how long table `b`, which nobody touches, was not Live, and for how long nothing came, each at most.
+fn watch(world: &World, stop: &AtomicBool) -> Result<(Duration, Duration)> {
+    let name = world.lab.target.table("b");
+    let (mut seen, mut came) = (Instant::now(), Instant::now());
+    let (mut away, mut late) = (Duration::ZERO, Duration::ZERO);
+    let mut last = String::new();
+    while !stop.load(Ordering::SeqCst) {
+        let status = world.lab.status(&world.task)?.0;
+        let mut tables = status["tables"].as_array().into_iter().flatten();
+        if tables.any(|table| table["target"] == name && table["phase"] == "Live") {
+            away = away.max(seen.elapsed());
+            seen = Instant::now();
+        }
+        let now = world.sums("b")?;
+        if now != last {
+            late = late.max(came.elapsed());
+            (came, last) = (Instant::now(), now);
+        }
+        thread::sleep(LOOK);
+    }
+    Ok((away.max(seen.elapsed()), late.max(came.elapsed())))
+}
+
+/// The server is killed right after each answer.
+fn killed(from: System, to: System) -> Result<()> {
+    let world = World::start(from, to)?;
+    let killed = || -> Result<()> {
+        world.lab.thalweg.kill();
+        world.lab.thalweg.restart()
+    };
+    let work = || -> Result<()> {
+        world.call("pause", "a")?;
+        killed()?;
+        world.live(&["b", "c"])?;
+        ensure!(world.paused()? == [world.lab.target.table("a")]);
+        world.damage("a")?;
+        world.arrives("b", 900_001)?;
+        world.lab.source.sql("INSERT INTO a VALUES (900001, 1)")?;
+
+        world.call("resume", "a")?;
+        killed()?;
+        world.live(&["a", "b", "c"])?;
+        ensure!(!world.damaged("a")?, "it was not loaded again");
+
+        world.damage("c")?;
+        world.call("reload", "c")?;
+        killed()?;
+        world.live(&["a", "b", "c"])?;
+        ensure!(!world.damaged("c")?, "it was not loaded again");
+
+        world.add("d")?;
+        killed()?;
+        world.live(&["a", "b", "c", "d"])?;
+        for name in TABLES {
+            world.arrives(name, 900_002)?;
+        }
+        world.lab.judge().all_equal(&TABLES)?;
+
+        world.call("remove", "a")?;
+        killed()?;
+        world.live(&["b", "c", "d"])?;
+        let left = world.sums("a")?;
+        world.lab.source.sql("DELETE FROM a WHERE id < 100")?;
+        world.arrives("b", 900_003)?;
+        ensure!(world.sums("a")? == left, "changes of a removed table came");
+        world.lab.judge().all_equal(&["b", "c", "d"])?;
+        Ok(())
+    };
+    work().with_context(|| world.lab.logs())
+}
