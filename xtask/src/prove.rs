@@ -95,6 +95,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("crash", Run::Pairs),
     ("verify", Run::Pairs),
     ("quarantine", Run::Pairs),
+    ("tables", Run::Server),
     ("faults", Run::Pairs),
     ("soak", Run::Server),
     ("demo", Run::Demos),

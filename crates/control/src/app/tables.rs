@@ -7,10 +7,10 @@
 
 use std::collections::HashMap;
 
+use thalweg_core::Side;
 use thalweg_core::finding::Finding;
 
 use super::App;
-use super::datasources::unreachable;
 use super::mappings::{check_links, check_tables, table_mapping};
 use crate::catalog::{MappingChange, StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
@@ -170,7 +170,7 @@ impl App {
             shown.operations,
             &shown.options,
         );
-        let found = asked.await.map_err(|error| unreachable(&error))?;
+        let found = asked.await.map_err(|error| not_asked(&error))?;
         if found.refused_at.is_none() {
             return Ok(());
         }
@@ -225,6 +225,22 @@ fn shown(one: &Named, tables: &Tables, live: Option<&Live>) -> TaskTable {
         reload: tables.reload(&one.target),
         target,
         status,
+    }
+}
+
+/// A system does not say whether a task can go on.
+fn not_asked(error: &thalweg_core::Error) -> Error {
+    let end = match error.side() {
+        Some(Side::Source) => "the source",
+        Some(Side::Target) => "the target",
+        None => "a system",
+    };
+    Error::Unreachable {
+        reason: format!(
+            "{end} could not be asked whether the task can go on with the table, so nothing was changed: {}",
+            error.chain()
+        ),
+        detail: error.hint().map(str::to_owned),
     }
 }
 

@@ -287,7 +287,7 @@ pub(crate) mod tests {
     use thalweg_engine::status::TableStatus;
 
     use crate::catalog::{StoredTask, new_id};
-    use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Task};
+    use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Paused, Task};
     use crate::{App, OpenOptions};
 
     /// A server without connectors, and a task in its catalogue. Nothing runs by itself.
@@ -373,6 +373,50 @@ pub(crate) mod tests {
         let moved = look(&|status| status.bytes_written = 2).await;
         assert_eq!((moved.figures.bytes, moved.remarks.as_str()), (2, ""));
         drop(followed);
+        app.shutdown(Duration::from_secs(1)).await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// A task that plans again counts the rows of its tables anew, and its bytes on.
+    #[tokio::test]
+    async fn figures_go_on_when_a_task_plans_again() {
+        let (folder, app, task) = with_a_task().await;
+        let (catalog, id) = (&app.inner.catalog, &task.shown.id);
+        let run = execution(ExecuteStatus::Running, "");
+        assert!(catalog.execution_start(id, &run).await.unwrap());
+        let says = |rows, refused, bytes| TaskStatus {
+            tables: vec![TableStatus {
+                loaded_rows: rows,
+                refused,
+                ..TableStatus::default()
+            }],
+            bytes_written: bytes,
+            ..TaskStatus::default()
+        };
+        let mut record = record::Record::open(Arc::clone(&app.inner), &task, run);
+        record.begin().await;
+        record.carry(&says(5, 1, 50));
+        record.carry(&says(3, 0, 70));
+        record.end(record::End::Paused, &says(2, 4, 90)).await;
+        let figures = catalog.execution_last(id).await.unwrap().unwrap().figures;
+        assert_eq!((figures.rows, figures.dirty, figures.bytes), (10, 5, 90));
+        app.shutdown(Duration::from_secs(1)).await;
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    /// A run pauses a table while a user removes it: that is no reason to stop.
+    #[tokio::test]
+    async fn a_table_that_is_gone_meanwhile_is_not_paused() {
+        let (folder, app, task) = with_a_task().await;
+        let why = Paused {
+            reason: "changed".to_owned(),
+            fix: "change it back".to_owned(),
+            since_ms: 1,
+        };
+        let catalog = &app.inner.catalog;
+        let gone = [(new_id(), why)];
+        catalog.mappings_pause(&task.shown.id, &gone).await.unwrap();
+        assert_eq!(catalog.mappings_paused().await.unwrap(), HashMap::new());
         app.shutdown(Duration::from_secs(1)).await;
         std::fs::remove_dir_all(folder).unwrap();
     }

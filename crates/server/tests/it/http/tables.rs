@@ -282,7 +282,7 @@ fn running(api: &mut Api, task: &str, second: &str) {
     let call = |api: &Api, id: &str, way: &str| path(api, task, &format!("/{id}/{way}"));
     let first = id_of(api, task, "shop.account");
     // A table comes to a task that runs only if the task can go on with it.
-    let away = Want::Problem(400, "127.0.0.1");
+    let away = Want::Problem(400, "could not be asked whether the task can go on");
     let add = path(api, task, "");
     api.ask("away", ("POST", &add), &pair("more", "more"), away);
     let all = listed(api, task);
@@ -297,7 +297,7 @@ fn running(api: &mut Api, task: &str, second: &str) {
     api.bare("DELETE", &path(api, task, &format!("/{first}")), last);
     let metric = format!("thalweg_paused_tables{{task=\"{task}\"}} 1\n");
     let metrics = api.request("GET", "/metrics");
-    let metrics = api.answer("metrics", &metrics, Want::Ok(200)).unwrap();
+    let metrics = metrics.send(&api.address).unwrap();
     let metrics = String::from_utf8(metrics.body).unwrap();
     api.same(&metrics, metrics.contains(&metric), true);
     let again = api.bare("POST", &call(api, &first, "reload"), Want::Ok(200));
