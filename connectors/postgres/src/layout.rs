@@ -80,6 +80,15 @@ impl Layout {
         Some(layout)
     }
 
+    /// Whether it is of the table of this number: another one may have got its name.
+    pub(crate) fn is_of(&self, table: u32) -> bool {
+        let mut files = self
+            .files
+            .split(' ')
+            .filter_map(|file| file.split_once(':'));
+        files.any(|(of, _)| of.parse() == Ok(table))
+    }
+
     /// A column that the log has.
     pub(crate) fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)

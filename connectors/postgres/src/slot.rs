@@ -463,6 +463,53 @@ pub(crate) async fn joined(client: &Client, name: &str, table: &TableName) -> Re
     client.batch_execute(&sql).await.map_err(asking)
 }
 
+/// Takes out of our publication what we put in and is not one of `tables`.
+pub(crate) async fn retain(client: &Client, name: &str, tables: &[u32]) -> Result<()> {
+    let Some(Publication { ours: Some(all) }) = publication(client, name).await? else {
+        return Ok(());
+    };
+    let gone: Vec<u32> = all.iter().map(|member| member.oid).collect();
+    let gone: Vec<u32> = gone
+        .into_iter()
+        .filter(|oid| !tables.contains(oid))
+        .collect();
+    // Those that are there and in it.
+    let rows = client
+        .query(
+            "SELECT n.nspname::text, c.relname::text FROM pg_publication_rel r \
+             JOIN pg_publication p ON p.oid = r.prpubid JOIN pg_class c ON c.oid = r.prrelid \
+             JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE p.pubname = $1 AND r.prrelid = ANY($2)",
+            &[&name, &gone],
+        )
+        .await
+        .map_err(asking)?;
+    let table = |row: &tokio_postgres::Row| {
+        published(&TableName::new(
+            row.get::<_, &str>(0),
+            row.get::<_, &str>(1),
+        ))
+    };
+    let dropped: Vec<String> = rows.iter().map(table).collect();
+    let drop = match dropped.is_empty() {
+        true => String::new(),
+        false => format!(
+            "ALTER PUBLICATION {} DROP TABLE {}; ",
+            quote(name),
+            dropped.join(", ")
+        ),
+    };
+    let left = all
+        .into_iter()
+        .filter(|member| tables.contains(&member.oid));
+    let sql = format!(
+        "BEGIN; {drop}COMMENT ON PUBLICATION {} IS '{}'; COMMIT",
+        quote(name),
+        comment(left)
+    );
+    run(client, &sql).await
+}
+
 /// The tables' changes since the last look are not known, or will not come.
 pub(crate) fn not_covered(name: &str, missing: &[TableName]) -> Error {
     let list: Vec<String> = missing.iter().map(TableName::to_string).collect();

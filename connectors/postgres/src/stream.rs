@@ -151,9 +151,8 @@ pub(crate) async fn open(
 }
 
 /// Tables a publication of ours does not cover: a new one that is not loaded is added, and its changes
-/// come from now on (what is loaded was added before). One that somebody took out has missed changes;
-/// so has one that was dropped or renamed and made anew, which is known by an old one that is none of
-/// ours any more.
+/// come from now on (what is loaded was added before). One that somebody took out has missed changes; so has
+/// one that was dropped or renamed and made anew. What nobody reads any more leaves the publication.
 async fn covered(client: &Client, source: &PostgresSource, tables: &[TableSchema]) -> Result<()> {
     let name = &source.name;
     let Some(publication) = slot::publication(client, name).await? else {
@@ -162,17 +161,16 @@ async fn covered(client: &Client, source: &PostgresSource, tables: &[TableSchema
         )));
     };
     let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
-    let missing = slot::uncovered(client, name, &names).await?;
-    if missing.is_empty() {
-        return Ok(());
-    }
     let now = slot::oids(client, &names).await?;
-    let mut before = publication.ours.iter().flatten();
-    if before.any(|member| !now.contains(&member.oid)) {
-        return Err(slot::not_covered(name, &missing));
+    for (table, oid) in tables.iter().zip(&now) {
+        relation::same_table(table, *oid)?;
     }
-    for table in &missing {
+    for table in &slot::uncovered(client, name, &names).await? {
         source.publish(client, table).await?;
+    }
+    let members = publication.ours.iter().flatten();
+    if members.clone().any(|member| !now.contains(&member.oid)) {
+        slot::retain(client, name, &now).await?;
     }
     Ok(())
 }

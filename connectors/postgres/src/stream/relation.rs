@@ -124,6 +124,17 @@ impl Known {
     }
 }
 
+/// A `Schema` error if a table is not the one that was read up to the place of its layout.
+pub(crate) fn same_table(schema: &TableSchema, oid: u32) -> Result<()> {
+    let stored = schema.layout.as_ref().and_then(Layout::parse);
+    match stored.is_none_or(|layout| layout.is_of(oid)) {
+        true => Ok(()),
+        false => Err(changed(&schema.name, MADE_ANEW)),
+    }
+}
+
+const MADE_ANEW: &str = "it was dropped or renamed, and made anew";
+
 /// How a table has changed that has a column more.
 fn came_now(column: &str) -> String {
     format!("column {column} came")
@@ -187,7 +198,7 @@ pub(super) fn compare(
         return Ok(None);
     };
     if known.oid != relation.id {
-        return Err(changed(&name, "it was dropped or renamed, and made anew"));
+        return Err(changed(&name, MADE_ANEW));
     }
     let mut columns = Vec::with_capacity(relation.columns.len());
     let mut wanted = known.schema.columns.iter().zip(&known.columns).enumerate();

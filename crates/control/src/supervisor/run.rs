@@ -139,6 +139,7 @@ impl Run {
             record
                 .remark(&format!("planned again: {}", error.chain()))
                 .await;
+            self.plans_again(record);
             last_try = Some(this_try);
             self.plans_again(record);
         }
