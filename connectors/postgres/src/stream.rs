@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use thalweg_core::change::Transaction;
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
-use thalweg_core::schema::TableSchema;
+use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
@@ -51,6 +51,9 @@ const SILENCE: Duration = Duration::from_secs(15);
 const FLOOD: u32 = 40;
 /// How long a flooded socket is left alone.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often it is looked whether the tables still are those that are read: what is written to another one
+/// of the same name is not in the stream.
+const LOOK: Duration = Duration::from_secs(5);
 /// Bytes of a message that are not values of a row.
 const AROUND: usize = 65_536;
 
@@ -62,6 +65,9 @@ pub(crate) struct Stream {
     pid: i32,
     feedback: Feedback,
     assembly: Assembly,
+    /// What the server calls the tables.
+    tables: Vec<(TableName, u32)>,
+    looked: Instant,
     last_empty: Instant,
     pace: Pace,
 }
@@ -128,6 +134,8 @@ pub(crate) async fn open(
         && known
             .iter()
             .all(|table| table.columns.iter().all(|column| column.codec.binary()));
+    let names = tables.iter().map(|table| table.name.clone());
+    let tables = names.zip(known.iter().map(|known| known.oid)).collect();
     let command = format!(
         "START_REPLICATION SLOT {name} LOGICAL {} (proto_version '1', publication_names '{name}'{})",
         place.lsn,
@@ -144,6 +152,8 @@ pub(crate) async fn open(
         pid,
         feedback,
         assembly: Assembly::new(known, asked, place, limits),
+        tables,
+        looked: Instant::now(),
         last_empty: Instant::now(),
         pace: Pace::new(),
     };
@@ -316,6 +326,25 @@ impl Stream {
         self.assembly.empty()
     }
 
+    /// Whether the tables still are those that are read, as far as the server can be asked.
+    async fn look(&mut self) -> Result<()> {
+        self.looked = Instant::now();
+        let names: Vec<_> = self.tables.iter().map(|(name, _)| name.clone()).collect();
+        let ask = async {
+            let connection = connect_source(&self.config).await?;
+            slot::found(&connection.client, &names).await
+        };
+        let asked = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
+        // Whether it answers is found out elsewhere.
+        let Ok(Ok(found)) = asked else { return Ok(()) };
+        for ((name, oid), now) in self.tables.iter().zip(found) {
+            if now != Some(*oid) {
+                return Err(relation::other_table(name));
+            }
+        }
+        Ok(())
+    }
+
     /// Asks on another connection whether our sender works. A server that answers and has it is busy.
     async fn alive(&self) -> Result<()> {
         let ask = async {
@@ -347,6 +376,9 @@ impl ChangeStream for Stream {
         loop {
             if let Some(transaction) = self.ready() {
                 return Ok(transaction);
+            }
+            if self.looked.elapsed() >= LOOK {
+                self.look().await?;
             }
             // What has arrived needs no timer.
             if let Some(handled) = self.step().now_or_never() {

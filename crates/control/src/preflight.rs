@@ -60,11 +60,16 @@ pub async fn preflight(
     let targets = distinct(mappings.iter().map(|m| &m.target));
     let at_source = |e: thalweg_core::Error| e.at(Side::Source);
     let at_target = |e: thalweg_core::Error| e.at(Side::Target);
-    out.add(
-        Side::Source,
-        source.check(&sources).await.map_err(at_source)?,
-    );
     let there = source.describe(&sources).await.map_err(at_source)?;
+    let outline = target.outline(key).await.map_err(at_target)?;
+    // One that was loaded and is gone may pause.
+    let gone = |name: &&TableName| {
+        let mut fed = mappings.iter().filter(|m| m.source == **name);
+        let loaded = fed.any(|m| outline.as_ref().is_some_and(|o| o.has(&m.target)));
+        loaded && there.iter().all(|table| table.name != **name)
+    };
+    let asked: Vec<TableName> = sources.iter().filter(|s| !gone(s)).cloned().collect();
+    out.add(Side::Source, source.check(&asked).await.map_err(at_source)?);
     let known = target.describe(&targets).await.map_err(at_target)?;
     let pending = target.pending(key).await.map_err(at_target)?;
     // A table that this task made and has not finished (its keys are still to come) is planned
@@ -107,7 +112,9 @@ pub async fn preflight(
         // The plan would complain of tables it was not shown.
         return Ok(out);
     }
-    let mut drifted = drift::look((source, target), key, &mut pairs, (operations, options)).await?;
+    let ends = (source, target);
+    let outline = outline.as_ref();
+    let mut drifted = drift::look(ends, outline, &mut pairs, (operations, options)).await?;
     out.add(Side::Source, std::mem::take(&mut drifted.findings));
     out.paused = std::mem::take(&mut drifted.paused);
     out.doubted = std::mem::take(&mut drifted.doubted);

@@ -80,6 +80,17 @@ pub struct TableCheckpoint {
     pub whole: bool,
 }
 
+impl TableCheckpoint {
+    /// What an outline says of it; `None`: it is to be loaded anyway.
+    pub fn outlined(&self) -> Option<Outlined> {
+        (self.phase != TablePhase::Waiting).then(|| Outlined {
+            target: self.target.clone(),
+            fingerprint: self.fingerprint.clone(),
+            live: self.phase == TablePhase::Live,
+        })
+    }
+}
+
 /// The stored state of one task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Checkpoint {
@@ -102,6 +113,13 @@ pub struct Outline {
     pub tables: Vec<Outlined>,
     /// As [`Checkpoint::layouts`].
     pub layouts: Vec<(TableName, Layout)>,
+}
+
+impl Outline {
+    /// Whether a target table is loaded, or is being loaded.
+    pub fn has(&self, target: &TableName) -> bool {
+        self.tables.iter().any(|table| table.target == *target)
+    }
 }
 
 /// One target table of it.

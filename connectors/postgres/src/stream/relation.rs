@@ -16,7 +16,7 @@ use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
 pub(crate) struct Known {
     pub(super) schema: TableSchema,
     /// What the server calls it, whatever its name.
-    oid: u32,
+    pub(super) oid: u32,
     /// One for each column of the schema.
     pub(super) columns: Vec<KnownColumn>,
     /// Which columns the log does not have yet where it is read.
@@ -133,6 +133,11 @@ pub(crate) fn same_table(schema: &TableSchema, oid: u32) -> Result<()> {
     }
 }
 
+/// The table of a name is another one now, or there is none.
+pub(super) fn other_table(name: &TableName) -> Error {
+    changed(name, "it was dropped or renamed")
+}
+
 const MADE_ANEW: &str = "it was dropped or renamed, and made anew";
 
 /// How a table has changed that has a column more.
@@ -199,6 +204,18 @@ pub(super) fn compare(
     };
     if known.oid != relation.id {
         return Err(changed(&name, MADE_ANEW));
+    }
+    // Of an identity that is no primary key not all columns need be ours.
+    let told = relation.identity == b'd' && known.schema.old_image.is_some();
+    let key = |name: &str| {
+        let at = known.schema.column_index(name);
+        let image = known.schema.old_image.as_ref();
+        at.is_some_and(|at| image.is_none_or(|image| image.contains(&at)))
+    };
+    let mut others = relation.columns.iter().filter(|c| c.key && !key(c.name));
+    if let Some(column) = others.next().filter(|_| told) {
+        let how = format!("column {} belongs to its replica identity now", column.name);
+        return Err(changed(&name, &how));
     }
     let mut columns = Vec::with_capacity(relation.columns.len());
     let mut wanted = known.schema.columns.iter().zip(&known.columns).enumerate();

@@ -8,7 +8,7 @@
 //! the rows around the change, with the value that all rows of before have; rows are applied in order as
 //! ever. What cannot be followed exactly pauses its table or stops the task, as the options say.
 
-use thalweg_core::checkpoint::{Outlined, TaskKey};
+use thalweg_core::checkpoint::{Outline, Outlined};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{OnChange, OnChanges, Operations, TaskOptions};
 use thalweg_core::plan::{Pair, Plan, TablePair, Verdict, source_fingerprints};
@@ -58,13 +58,12 @@ struct Halt {
 /// follows get that table as it will be; those of paused tables go.
 pub(super) async fn look(
     (source, target): (&dyn Source, &dyn Target),
-    key: &TaskKey,
+    outline: Option<&Outline>,
     pairs: &mut Vec<TablePair>,
     (operations, options): (Operations, &TaskOptions),
 ) -> Result<Drifted> {
     let writes_all = operations == Operations::ALL;
     let mut out = Drifted::default();
-    let outline = target.outline(key).await.map_err(|e| e.at(Side::Target))?;
     let Some(outline) = outline else {
         return Ok(out);
     };

@@ -32,6 +32,9 @@ use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
 use crate::preflight::{Preflight, preflight};
 use crate::tables::{Named, Schemas, Tables};
 
+/// How often a task is planned because what it was planned for has changed by then.
+const ROUNDS: usize = 20;
+
 /// How long a task that is asked to stop may finish its batch.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -342,39 +345,47 @@ impl Run {
                 return Ok(Err(refused(error.to_string())));
             }
         }
-        let mut found = self.preflight(&ends).await?;
-        if !found.paused.is_empty() {
-            record.remark(&listed(&found)).await;
-            for (mapping, paused) in &found.paused {
-                warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
+        let mut rounds = 0;
+        let mut found = loop {
+            let found = self.preflight(&ends).await?;
+            rounds += 1;
+            if rounds > ROUNDS {
+                let why = "tables change again and again while the task is planned";
+                return Err(CoreError::transient(why));
             }
-            if let Err(error) = self.inner.catalog.mappings_pause(id, &found.paused).await {
-                return Ok(Err(refused(error.to_string())));
+            if !found.paused.is_empty() {
+                record.remark(&listed(&found)).await;
+                for (mapping, paused) in &found.paused {
+                    warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
+                }
+                if let Err(error) = self.inner.catalog.mappings_pause(id, &found.paused).await {
+                    return Ok(Err(refused(error.to_string())));
+                }
+                let stays =
+                    |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
+                ends.mappings.retain(stays);
             }
-            let stays = |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
-            ends.mappings.retain(stays);
-        }
-        if let Some(following) = &found.following {
-            info!(task = %id, statements = %following.statements.join("; "), "the target follows");
-            record.remark(&listed(&found)).await;
-            let doubted = ends.mappings.iter();
-            let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
-            ends.doubt
-                .extend(doubted.map(|m| (m.id.clone(), m.target.clone())));
-            let ids: Vec<_> = ends.doubt.iter().map(|(id, _)| id.clone()).collect();
-            // First: it must not be forgotten.
-            if let Err(error) = self.inner.catalog.mappings_doubt(id, &ids, true).await {
-                return Ok(Err(refused(error.to_string())));
+            if let Some(following) = &found.following {
+                info!(task = %id, statements = %following.statements.join("; "), "the target follows");
+                record.remark(&listed(&found)).await;
+                let doubted = ends.mappings.iter();
+                let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
+                ends.doubt
+                    .extend(doubted.map(|m| (m.id.clone(), m.target.clone())));
+                let ids: Vec<_> = ends.doubt.iter().map(|(id, _)| id.clone()).collect();
+                // First: it must not be forgotten.
+                if let Err(error) = self.inner.catalog.mappings_doubt(id, &ids, true).await {
+                    return Ok(Err(refused(error.to_string())));
+                }
+                let followed = ends.target.follow(&ends.key, following).await;
+                followed.map_err(|e| e.at(Side::Target))?;
+                continue;
             }
-            let followed = ends.target.follow(&ends.key, following).await;
-            followed.map_err(|e| e.at(Side::Target))?;
-            found = self.preflight(&ends).await?;
-        }
-        if let Some(plan) = &found.plan
-            && ends.target.set_aside(&ends.key, plan).await?
-        {
-            found = self.preflight(&ends).await?;
-        }
+            match &found.plan {
+                Some(plan) if ends.target.set_aside(&ends.key, plan).await? => {}
+                _ => break found,
+            }
+        };
         let Some(plan) = found.plan.take() else {
             return Ok(Err(Failure {
                 kind: Kind::Config,

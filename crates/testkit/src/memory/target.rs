@@ -6,9 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
 use thalweg_core::batch::{ApplyBatch, Net, RowOp, TableCounts, TableOp};
-use thalweg_core::checkpoint::{
-    Checkpoint, Epoch, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
-};
+use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
@@ -376,16 +374,13 @@ impl Target for MemoryTarget {
     async fn outline(&self, _task: &TaskKey) -> Result<Option<Outline>> {
         self.faults.step()?;
         let now = self.now();
-        let known = now.checkpoints.into_values();
-        let known = known.filter(|table| table.phase != TablePhase::Waiting);
-        let outlined = |table: TableCheckpoint| Outlined {
-            live: table.phase == TablePhase::Live,
-            target: table.target,
-            fingerprint: table.fingerprint,
-        };
         Ok(Some(Outline {
             applied: now.applied,
-            tables: known.map(outlined).collect(),
+            tables: now
+                .checkpoints
+                .values()
+                .filter_map(TableCheckpoint::outlined)
+                .collect(),
             layouts: now.layouts.into_iter().collect(),
         }))
     }

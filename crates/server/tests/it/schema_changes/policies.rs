@@ -234,17 +234,22 @@ fn by_policy(from: System, to: System, policy: &str) -> Result<()> {
         .map(|case| case.table)
         .chain(["still"])
         .collect();
+    let outcome = with_policy(&lab, &cases, &tables, policy);
+    outcome.with_context(|| lab.thalweg.log_tail())
+}
+
+fn with_policy(lab: &Lab, cases: &[Case], tables: &[&str], policy: &str) -> Result<()> {
     let options = json!({
         "on_add_column": policy, "on_drop_column": policy, "on_retype_column": policy,
         "on_other_change": "pause",
     });
-    let task = super::task(&lab, "changes", &tables, &options)?;
+    let task = super::task(lab, "changes", tables, &options)?;
     lab.client.run_task(&task)?;
     lab.wait(&task, "all are live", |status| status.live(tables.len()))?;
-    for case in &cases {
-        change(&lab, case)?;
+    for case in cases {
+        change(lab, case)?;
     }
-    equal(&lab, &task, &["still"])?;
+    equal(lab, &task, &["still"])?;
     // Not all changes are in the log.
     lab.client.stop_task(&task)?;
     lab.client.run_task(&task)?;
@@ -253,15 +258,15 @@ fn by_policy(from: System, to: System, policy: &str) -> Result<()> {
         .iter()
         .position(|p| *p == policy);
     let place = place.context("a policy")?;
-    for case in &cases {
+    for case in cases {
         let context = || format!("table {}", case.table);
         match case.fates[place] {
-            Equal => equal(&lab, &task, &[case.table]).with_context(context)?,
-            Goes(columns) => goes(&lab, &task, case.table, columns).with_context(context)?,
+            Equal => equal(lab, &task, &[case.table]).with_context(context)?,
+            Goes(columns) => goes(lab, &task, case.table, columns).with_context(context)?,
             Paused => {}
         }
     }
-    equal(&lab, &task, &["still"])?;
+    equal(lab, &task, &["still"])?;
     let wanted = cases.iter().filter(|case| case.fates[place] == Paused);
     let wanted: Vec<&str> = wanted.map(|case| case.table).collect();
     let status = lab.status(&task)?;
@@ -289,7 +294,7 @@ fn by_policy(from: System, to: System, policy: &str) -> Result<()> {
         "paused: {names:?}, not {sorted:?}: {}",
         status.0
     );
-    resumed(&lab, &task, paused, &wanted)
+    resumed(lab, &task, paused, &wanted)
 }
 
 /// Whether some columns of a table become equal.
