@@ -50,7 +50,7 @@ const ONLY_MARIADB: [(&str, &str); 2] = [
         "MySQL has neither; its own limit of time is for SELECT alone",
     ),
     (
-        "SELECT check_clause FROM information_schema.check_constraints",
+        "SELECT check_clause, constraint_schema, table_name FROM information_schema.check_constraints",
         "JSON is a text with a check in MariaDB, and a type in MySQL",
     ),
 ];

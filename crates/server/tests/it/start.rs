@@ -22,6 +22,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::pair::{config, connector};
 
+/// Tables of the two tasks that are compared.
+const FEW: usize = 10;
+const MANY: usize = 100;
+/// Statements that one start may have more than another: it takes longer, so that the questions of every
+/// second are put more often, and lists are cut into blocks.
+const SPARE: usize = 30;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -240,11 +246,66 @@ async fn measure(source: System, target: System) {
     }
 }
 
+/// A start asks of many tables what it asks of few, in hardly more statements. What it does to each table is
+/// left: it is made, loaded and given its keys when the task starts first, and of what a user may do to
+/// a table MariaDB is asked for each.
+#[tokio::main]
+async fn few_statements(source: System, target: System) {
+    let mut counts = Vec::new();
+    for tables in [FEW, MANY] {
+        let mut world = World::new(source, target, tables);
+        world.start().await;
+        counts.push(world.counted().await.map(|statements| statements.len()));
+    }
+    let per_table = match target {
+        System::MariaDb => 4,
+        System::Postgres => 0,
+    };
+    let more = MANY - FEW;
+    for (side, per_table) in [0, per_table].into_iter().enumerate() {
+        let (few, many) = (counts[0][side], counts[1][side]);
+        assert!(
+            many <= few + more * per_table + SPARE,
+            "side {side}: {few} statements for {FEW} tables, {many} for {MANY}"
+        );
+    }
+}
+
+#[test]
+fn restarts_from_mariadb_to_postgres_with_few_statements() {
+    few_statements(System::MariaDb, System::Postgres);
+}
+
+#[test]
+fn restarts_from_postgres_to_mariadb_with_few_statements() {
+    few_statements(System::Postgres, System::MariaDb);
+}
+
+/// `cargo nextest run -p thalweg-server --run-ignored only --no-capture start::measured`, `TABLES` being 1,000.
 mod measured {
     use super::*;
 
-    pairs!(
-        measure,
-        #[ignore = "a measurement"]
-    );
+    #[test]
+    #[ignore = "a measurement"]
+    fn mariadb_to_postgres() {
+        measure(System::MariaDb, System::Postgres);
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn postgres_to_mariadb() {
+        measure(System::Postgres, System::MariaDb);
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn mariadb_to_mariadb() {
+        measure(System::MariaDb, System::MariaDb);
+    }
+
+    #[test]
+    #[ignore = "a measurement"]
+    fn postgres_to_postgres() {
+        measure(System::Postgres, System::Postgres);
+    }
 }
