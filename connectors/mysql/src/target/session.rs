@@ -113,7 +113,7 @@ const IDLE_S: u32 = 3_600;
 /// Rows, and bytes of their parameters, of one statement of [`Session::exec_rows`]; a longer row is one by
 /// itself.
 const ROWS_MAX: usize = 200;
-const ROWS_BYTES: usize = 256 << 10;
+const ROWS_BYTES: u64 = 256 << 10;
 
 /// The mode that refuses what does not fit, after what is common to all.
 const STRICT: &str = "STRICT_ALL_TABLES,";
@@ -245,11 +245,7 @@ impl Session {
         one: &str,
         rows: &[Vec<Value>],
     ) -> Result<()> {
-        let bytes = |row: &[Value]| {
-            row.iter()
-                .map(|value| value.bin_len() as usize)
-                .sum::<usize>()
-        };
+        let bytes = |row: &[Value]| row.iter().map(|value| value.bin_len()).sum::<u64>();
         let mut left = rows;
         while !left.is_empty() {
             let mut room = ROWS_BYTES;

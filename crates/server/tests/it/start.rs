@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 use crate::pair::{config, connector};
 
 /// Tables of the two tasks that are compared.
-const FEW: usize = 10;
-const MANY: usize = 100;
+const FEW: usize = 5;
+const MANY: usize = 50;
 /// Statements that one start may have more than another: it takes longer, so that the questions of every
 /// second are put more often, and lists are cut into blocks.
-const SPARE: usize = 30;
+const SPARE: usize = 20;
 /// How long a start may take.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -264,6 +264,7 @@ async fn few_statements(source: System, target: System) {
     let more = MANY - FEW;
     for (side, per_table) in [0, per_table].into_iter().enumerate() {
         let (few, many) = (counts[0][side], counts[1][side]);
+        println!("{few} statements for {FEW} tables, {many} for {MANY}");
         assert!(
             many <= few + more * per_table + SPARE,
             "side {side}: {few} statements for {FEW} tables, {many} for {MANY}"
