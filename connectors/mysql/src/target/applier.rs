@@ -467,7 +467,7 @@ impl Applier for MySqlApplier {
             self.place.tables()
         );
         let one = "(?, ?, ?, ?, ?, ?, ?, '')";
-        self.session.exec_rows(&first, one, &rows).await?;
+        self.session.exec_rows(&first, &[], (one, &rows)).await?;
         self.session.run("COMMIT").await
     }
 

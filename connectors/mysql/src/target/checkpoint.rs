@@ -35,7 +35,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 
 use super::error::convert;
 use super::place::{DATABASE, Place, default_database, find};
-use super::session::{Session, quote, text};
+use super::session::{Session, quote};
 use super::table::{gone_is_none, is_empty, is_gone, quote_table};
 use super::{layouts, ledger, quarantine};
 use crate::schema::NAMES;
@@ -392,14 +392,16 @@ pub(super) async fn note_relations(
     }
     for (relation, rows) in by_relation {
         let note = format!(
-            "UPDATE {} SET relation = {} WHERE server = {} AND task = {} AND phase <> 'waiting' \
+            "UPDATE {} SET relation = ? WHERE server = ? AND task = ? AND phase <> 'waiting' \
              AND (target_schema, target_table) IN ({{rows}})",
-            place.tables(),
-            relation.map_or("NULL".to_owned(), |relation| text(relation)),
-            text(&task.server),
-            text(&task.task)
+            place.tables()
         );
-        session.exec_rows(&note, "(?, ?)", &rows).await?;
+        let first = [
+            Value::from(relation),
+            Value::from(&task.server),
+            Value::from(&task.task),
+        ];
+        session.exec_rows(&note, &first, ("(?, ?)", &rows)).await?;
     }
     session.run("COMMIT").await
 }
@@ -590,7 +592,7 @@ async fn note_pending<'a>(
         place.tables()
     );
     let one = "(?, ?, ?, ?, 'waiting', '', 1, '')";
-    session.exec_rows(&note, one, &rows).await?;
+    session.exec_rows(&note, &[], (one, &rows)).await?;
     session.run("COMMIT").await?;
     Ok(new.collect())
 }

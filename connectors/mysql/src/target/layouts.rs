@@ -29,7 +29,9 @@ pub(super) async fn put(
         names.chain([Value::from(layout.as_str())]).collect()
     };
     let rows: Vec<Vec<Value>> = layouts.iter().map(row).collect();
-    session.exec_rows(&put, "(?, ?, ?, ?, ?)", &rows).await
+    session
+        .exec_rows(&put, &[], ("(?, ?, ?, ?, ?)", &rows))
+        .await
 }
 
 /// Forgets the layouts of a task in the open transaction.

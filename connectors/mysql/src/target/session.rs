@@ -237,13 +237,13 @@ impl Session {
         Ok(rows)
     }
 
-    /// Runs a statement with rows of parameters, `{rows}` in it, each of which is written as `one`: in
-    /// blocks, none of which is longer than a server takes that has little room.
+    /// Runs a statement with rows of parameters after the `first`, `{rows}` in it, each of which is written as
+    /// `one`: in blocks, none of which is longer than a server takes that has little room.
     pub(super) async fn exec_rows(
         &mut self,
         sql: &str,
-        one: &str,
-        rows: &[Vec<Value>],
+        first: &[Value],
+        (one, rows): (&str, &[Vec<Value>]),
     ) -> Result<()> {
         let bytes = |row: &[Value]| row.iter().map(|value| value.bin_len()).sum::<u64>();
         let mut left = rows;
@@ -256,7 +256,8 @@ impl Session {
             });
             let (block, rest) = left.split_at(fits.count());
             let places = vec![one; block.len()].join(", ");
-            let params: Vec<Value> = block.iter().flatten().cloned().collect();
+            let params = first.iter().chain(block.iter().flatten());
+            let params: Vec<Value> = params.cloned().collect();
             self.exec(&sql.replace("{rows}", &places), params).await?;
             left = rest;
         }

@@ -12,6 +12,7 @@ use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, Uni
 use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result};
+use thalweg_testkit::proxy::Proxy;
 
 use crate::world::World;
 
@@ -278,7 +279,7 @@ pub(crate) fn says(error: &Error, kind: Kind, message: &str, hint: &str) {
     assert!(given.contains(hint), "{given:?} of {}", error.chain());
 }
 
-/// Many tables take longer than one question may; each of them has its time.
+/// Many tables take longer than one question may, here by a slow network; each of them has its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_tables_are_asked_about_as_long_as_that_takes() {
     let goal = Goal::new();
@@ -287,9 +288,14 @@ async fn many_tables_are_asked_about_as_long_as_that_takes() {
                 EXECUTE IMMEDIATE CONCAT('CREATE TABLE m', n, ' (id INT PRIMARY KEY, v VARCHAR(9))'); \
                 SET n = n + 1; END WHILE; END //\nDELIMITER ;\nCALL many();";
     goal.sql(make);
+    let config = goal.world.config();
+    let server = std::net::SocketAddr::from(([127, 0, 0, 1], config.port));
+    let proxy = Proxy::start(server).unwrap();
+    proxy.slow(200_000);
     let config = DataSourceConfig {
-        timeout: std::time::Duration::from_millis(300),
-        ..goal.world.config()
+        port: proxy.port(),
+        timeout: std::time::Duration::from_secs(1),
+        ..config
     };
     let target = thalweg_mysql::connector().target(&config).unwrap();
     let names: Vec<TableName> = (0..500)

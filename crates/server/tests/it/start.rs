@@ -29,7 +29,7 @@ const MANY: usize = 50;
 /// second are put more often, and lists are cut into blocks.
 const SPARE: usize = 20;
 /// How long a start may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const PATIENCE: Duration = Duration::from_secs(900);
 
 /// A database of a server that logs every statement.
 fn place(system: System, database: &str) -> Place {
