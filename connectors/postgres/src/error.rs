@@ -376,7 +376,11 @@ pub(crate) fn plain(error: tokio_postgres::Error) -> Error {
     if let Some(hint) = hint_of(code).or(own) {
         converted = converted.with_hint(hint);
     }
-    converted
+    // NOT NULL and CHECK.
+    match code {
+        "23502" | "23514" => converted.of_row(),
+        _ => converted,
+    }
 }
 
 /// An error the server did not report.

@@ -5,6 +5,7 @@
 //! a row has cells for the columns of its source ([`crate::plan::Feed::columns`]); the others are
 //! `Absent`. What an operation means there is said at [`TableOp`].
 
+use std::ops::Range;
 use std::time::Duration;
 
 use crate::position::{Layout, Position};
@@ -150,6 +151,9 @@ pub struct ApplyBatch {
     /// Whether the net effect is tried first however little it is: some of the operations cannot be applied
     /// one by one.
     pub net: bool,
+    /// Whether it comes again in pieces if the target refuses it ([`crate::ports::Sift`]): if that is for the
+    /// values of a row ([`crate::Error::is_of_row`]), it need not be tried in commit order first.
+    pub comes_again: bool,
     /// Source tables whose rows lie in another way from `position` on; stored with it. None without
     /// a position.
     pub layouts: Vec<(TableName, Layout)>,
@@ -160,6 +164,55 @@ pub struct ApplyBatch {
     pub emptied: Vec<(usize, usize)>,
     /// Changes that leave quarantine with it, by their numbers.
     pub freed: Vec<i64>,
+}
+
+/// In which pieces a batch is tried of which the target refuses something, in commit order. One that is
+/// refused is cut, down to those whose operations are tried one by one: so a row is found among many by
+/// few statements.
+#[derive(Clone, Debug)]
+pub struct Pieces {
+    /// Operations, by their indexes; the next piece is the last of them.
+    left: Vec<Range<usize>>,
+    alone: usize,
+}
+
+impl Pieces {
+    /// Operations of a piece at most.
+    const OPS_MAX: usize = 2_000;
+    /// Into so many a piece is cut at most.
+    const CUT: usize = 8;
+
+    /// Of a batch of so many operations. Pieces of `alone` operations or fewer are not cut.
+    pub fn new(ops: usize, alone: usize) -> Self {
+        let mut pieces = Pieces {
+            left: Vec::new(),
+            alone: alone.max(1),
+        };
+        pieces.add(0..ops, Self::OPS_MAX);
+        pieces
+    }
+
+    /// The next piece: which operations of the batch. `None`: all have been tried.
+    pub fn take(&mut self) -> Option<Range<usize>> {
+        self.left.pop()
+    }
+
+    /// Cuts a piece that was refused; its parts come next. `false`: it is too small, and its
+    /// operations are to be tried one by one.
+    pub fn cut(&mut self, piece: Range<usize>) -> bool {
+        let cuts = piece.len() > self.alone;
+        if cuts {
+            let size = piece.len().div_ceil(Self::CUT).max(self.alone);
+            self.add(piece, size);
+        }
+        cuts
+    }
+
+    fn add(&mut self, all: Range<usize>, size: usize) {
+        let begins = all.clone().step_by(size).rev();
+        let pieces = begins.map(|begin| begin..all.end.min(begin + size));
+        self.left.extend(pieces);
+    }
 }
 
 /// What an applied batch did to one target table.
@@ -186,5 +239,47 @@ impl TableCounts {
         self.deletes += other.deletes;
         self.repaired += other.repaired;
         self.missing += other.missing;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pieces that are tried of so many operations, of which some are refused, and the operations that
+    /// are tried one by one.
+    fn tried(ops: usize, alone: usize, refused: &[usize]) -> (usize, Vec<usize>) {
+        let (mut tries, mut one_by_one, mut passed) = (0, Vec::new(), 0);
+        let mut pieces = Pieces::new(ops, alone);
+        while let Some(piece) = pieces.take() {
+            assert_eq!(piece.start, passed, "in commit order");
+            tries += 1;
+            let refuses = refused.iter().any(|op| piece.contains(op));
+            if refuses && pieces.cut(piece.clone()) {
+                continue;
+            }
+            passed = piece.end;
+            if refuses {
+                one_by_one.extend(piece);
+            }
+        }
+        assert_eq!(passed, ops, "nothing is left out");
+        (tries, one_by_one)
+    }
+
+    #[test]
+    fn a_row_among_many_is_found_by_few_tries() {
+        assert_eq!(tried(0, 50, &[]), (0, vec![]));
+        assert_eq!(tried(700, 50, &[]), (1, vec![]));
+        assert_eq!(tried(50, 50, &[7]), (1, (0..50).collect()));
+        let (tries, one_by_one) = tried(20_000, 50, &[16_789]);
+        assert!(tries <= 10 + 8 + 5, "{tries}");
+        assert_eq!(one_by_one, (16_750..16_800).collect::<Vec<_>>());
+        for refused in [vec![0], vec![4_998], vec![0, 1, 2_000, 4_998]] {
+            let (_, one_by_one) = tried(4_999, 10, &refused);
+            assert!(refused.iter().all(|op| one_by_one.contains(op)));
+            assert!(one_by_one.len() <= 10 * refused.len());
+        }
+        assert_eq!(tried(3, 0, &[1]).1, [1]);
     }
 }

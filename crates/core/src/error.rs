@@ -65,6 +65,7 @@ pub struct Error {
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    of_row: bool,
 }
 
 impl Error {
@@ -77,6 +78,7 @@ impl Error {
             message: message.into(),
             hint: None,
             source: None,
+            of_row: false,
         }
     }
 
@@ -129,6 +131,19 @@ impl Error {
     /// The table it is about, where one alone is.
     pub fn table(&self) -> Option<&TableName> {
         self.table.as_ref()
+    }
+
+    /// Says that a row was refused for its own values, whatever other rows there are and in whatever order they
+    /// are written.
+    #[must_use]
+    pub fn of_row(mut self) -> Self {
+        self.of_row = true;
+        self
+    }
+
+    /// Whether [`Error::of_row`] was said of it.
+    pub fn is_of_row(&self) -> bool {
+        self.of_row
     }
 
     /// Adds the cause.

@@ -520,6 +520,16 @@ pub(crate) fn key_of(
     out: &mut Vec<u8>,
 ) -> Option<()> {
     out.clear();
+    add_key(target, row, fallback, out)
+}
+
+/// The same, behind what `out` has.
+pub(crate) fn add_key(
+    target: &TargetTable,
+    row: RowRef<'_>,
+    fallback: Option<RowRef<'_>>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
     for &column in &target.key {
         let present = |row: RowRef<'_>| {
             let raw = row.raw_cells().nth(column)?;

@@ -5,9 +5,10 @@
 //! past it; and so does each later change of the same row, because to apply it would skip one. All
 //! else goes on.
 //!
-//! *Finding the row.* A batch that the target refuses is rolled back, and the task begins again at its
-//! checkpoint, in batches that are *sifted*: small ones, each written as always behind a savepoint; one
-//! that is refused again is written change by change, each behind a savepoint of its own. What is refused then is
+//! *Finding the row.* A batch that the target refuses is rolled back and made again, of the transactions that
+//! are kept for that (`stream/again.rs`; otherwise the task begins again at its checkpoint), to be *sifted*: it is
+//! tried in pieces, each as always behind a savepoint; one that is refused is cut into smaller ones, and at
+//! last its changes are tried one by one. What is refused then is
 //! refused for itself ([`Sieve`]). After as many changes as a full batch has, batches are as before.
 //!
 //! *What waits behind it.* A change waits if the target row it starts from or ends at is touched by a
@@ -44,7 +45,7 @@ use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, fnv1a};
 use thalweg_core::value::{RowBatch, decode_raw, split_raw};
 use thalweg_core::{Error, Result, Side};
 
-use crate::batch::{is_exact, key_of};
+use crate::batch::{add_key, is_exact};
 use crate::status::now_us;
 use crate::verify::shown;
 
@@ -53,8 +54,6 @@ pub(crate) use sieve::Sieve;
 pub(crate) use ward::Request;
 pub use ward::{Settled, Ward, Way};
 
-/// Operations of a batch while batches are sifted.
-pub(crate) const SIFTED_OPS: usize = 500;
 /// Bytes that each key in quarantine begins with.
 const PRINT: usize = 8;
 /// Characters of a key column's value that are shown.
@@ -68,27 +67,26 @@ type Place = (usize, usize);
 struct Keys(FxHashMap<Place, FxHashSet<Box<[u8]>>>);
 
 impl Keys {
-    fn has(&self, place: Place, keys: &OpKeys) -> bool {
+    fn has(&self, place: Place, keys: OpKeys<'_>) -> bool {
         let Some(known) = self.0.get(&place) else {
             return false;
         };
-        let moved = keys.moved.as_deref();
-        known.contains(keys.key.as_slice()) || moved.is_some_and(|key| known.contains(key))
+        known.contains(keys.key) || keys.moved.is_some_and(|key| known.contains(key))
     }
 
-    fn add(&mut self, place: Place, keys: &OpKeys) {
+    fn add(&mut self, place: Place, keys: OpKeys<'_>) {
         let known = self.0.entry(place).or_default();
-        known.insert(keys.key.as_slice().into());
-        known.extend(keys.moved.as_deref().map(Into::into));
+        known.insert(keys.key.into());
+        known.extend(keys.moved.map(Into::into));
     }
 }
 
 /// The keys that an operation touches, as encoded cells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct OpKeys {
-    key: Vec<u8>,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct OpKeys<'a> {
+    key: &'a [u8],
     /// Where the row goes, if its key changes.
-    moved: Option<Vec<u8>>,
+    moved: Option<&'a [u8]>,
 }
 
 /// What has to be known of a table to put rows of it aside.
@@ -100,8 +98,16 @@ struct Known {
     stays: Option<&'static str>,
 }
 
-/// The keys of an operation; `None` if it has none that tell a row: its table has no key, or all rows go.
-fn keys_of(table: &TargetTable, print: [u8; PRINT], rows: &RowBatch, op: RowOp) -> Option<OpKeys> {
+/// The keys of an operation, made in `out`; `None` if it has none that tell a row: its table has no key, or
+/// all rows go.
+fn keys_of<'o>(
+    table: &TargetTable,
+    print: [u8; PRINT],
+    rows: &RowBatch,
+    op: RowOp,
+    out: &'o mut Vec<u8>,
+) -> Option<OpKeys<'o>> {
+    out.clear();
     if table.key.is_empty() {
         return None;
     }
@@ -110,18 +116,19 @@ fn keys_of(table: &TargetTable, print: [u8; PRINT], rows: &RowBatch, op: RowOp) 
         RowOp::Update { before, after } => (before, Some(after)),
         RowOp::Truncate => return None,
     };
-    let mut cells = Vec::new();
-    let mut key = |row: usize, fallback: Option<usize>| {
-        let fallback = fallback.map(|row| rows.row(row));
-        key_of(table, rows.row(row), fallback, &mut cells)?;
-        Some([&print[..], &cells].concat())
-    };
-    let before = key(first, None)?;
-    let moved = match after {
-        Some(after) => Some(key(after, Some(first))?).filter(|moved| *moved != before),
-        None => None,
-    };
-    Some(OpKeys { key: before, moved })
+    out.extend_from_slice(&print);
+    add_key(table, rows.row(first), None, out)?;
+    let middle = out.len();
+    if let Some(after) = after {
+        out.extend_from_slice(&print);
+        add_key(table, rows.row(after), Some(rows.row(first)), out)?;
+    }
+    let (key, moved) = out.split_at_checked(middle)?;
+    let moves = !moved.is_empty() && moved != key;
+    Some(OpKeys {
+        key,
+        moved: moves.then_some(moved),
+    })
 }
 
 /// Why rows of a table cannot wait: what to say; `None`: they can. `exact`: the target refuses a row whose key
@@ -221,10 +228,10 @@ impl Quarantine {
                 return Err(other_key(&held.target));
             }
             let keys = OpKeys {
-                key: held.key,
-                moved: held.moved,
+                key: &held.key,
+                moved: held.moved.as_deref(),
             };
-            this.keys.add(place, &keys);
+            this.keys.add(place, keys);
             this.count(place);
         }
         Ok(this)
@@ -299,15 +306,16 @@ impl Quarantine {
         if self.keys.0.is_empty() {
             return false;
         }
+        let mut made = Vec::new();
         ops.iter().any(|op| {
             let place = (op.target, op.feed);
             if !self.keys.0.contains_key(&place) {
                 return false;
             }
             let (table, print) = (plan.targets.get(op.target), self.known(op.target).print);
-            let keys = table.and_then(|table| keys_of(table, print, rows, op.op));
+            let keys = table.and_then(|table| keys_of(table, print, rows, op.op, &mut made));
             // A TRUNCATE has none and touches all.
-            keys.is_none_or(|keys| self.keys.has(place, &keys))
+            keys.is_none_or(|keys| self.keys.has(place, keys))
         })
     }
 

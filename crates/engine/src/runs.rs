@@ -98,6 +98,7 @@ pub(crate) fn fold_runs(
     }
     for part in &mut out {
         (part.brief, part.net) = (batch.brief, batch.net);
+        part.comes_again = batch.comes_again;
     }
     if let Some(last) = out.last_mut() {
         last.position = batch.position;
@@ -108,7 +109,7 @@ pub(crate) fn fold_runs(
 }
 
 /// Some operations of a batch as one of their own, folded.
-fn part(plan: &Plan, rows: &RowBatch, ops: &[TableOp], kept: Vec<usize>) -> ApplyBatch {
+pub(crate) fn part(plan: &Plan, rows: &RowBatch, ops: &[TableOp], kept: Vec<usize>) -> ApplyBatch {
     let mut part = ApplyBatch {
         kept,
         ..ApplyBatch::default()

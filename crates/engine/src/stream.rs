@@ -8,24 +8,27 @@
 //!
 //! Only what [`Applied::durable`] names is confirmed to the source, after it is named.
 
+mod again;
 mod between;
+mod open;
 mod queue;
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use thalweg_core::batch::{ApplyBatch, RowOp};
+use thalweg_core::batch::ApplyBatch;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
 use thalweg_core::checkpoint::Epoch;
 use thalweg_core::plan::{Fate, Plan};
 use thalweg_core::ports::{Applied, Inspect};
-use thalweg_core::position::{Layout, Position, Visibility};
-use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::schema::TableSchema;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result, Side};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::answers::{self, while_answering};
@@ -36,10 +39,13 @@ use crate::load::Phase;
 use crate::probe;
 use crate::quarantine::{Careful, Quarantine, Sieve};
 use crate::runs::fold_runs;
-use crate::status::{self, Read, Reporter, TaskPhase, Written, add_all};
+use crate::status::{self, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 use crate::turns::{self, Idle, Turn};
-use queue::{Held, Queue, is_large, read, reader_error};
+use again::Lot;
+pub(crate) use open::Gathered;
+use open::{More, Open, bytes_written};
+use queue::{Queue, is_large, read, reader_error};
 
 /// Why following the source ended without an error.
 pub(crate) enum End {
@@ -74,6 +80,8 @@ pub(crate) struct Streaming<'a> {
     pub(crate) keys_wait: Option<Error>,
     /// Operations of batches that were sifted; `None`: batches are not.
     pub(crate) sifted: Option<usize>,
+    /// What the batches that were closed and are not yet written are made of.
+    pub(crate) closed: VecDeque<Lot>,
     /// The last known place in the log, for who is told where a change lies.
     pub(crate) place: String,
 }
@@ -109,7 +117,7 @@ impl Streaming<'_> {
         let probes = probe::start(Arc::clone(&self.spec.source), followed, self.report.clone());
         let mut queue = Queue {
             receiver,
-            held: None,
+            back: VecDeque::new(),
             parts: false,
         };
         let mut open = Open::default();
@@ -162,7 +170,7 @@ impl Streaming<'_> {
             let done = loop {
                 tokio::select! {
                     biased;
-                    done = turn.done() => break done.map_err(|e| e.at(Side::Target))?,
+                    done = turn.done() => break done.map_err(|e| e.at(Side::Target)),
                     gone = &mut gone => return Err(gone),
                     () = idle.opened() => blocked = false,
                     // What is refused now is not known before this batch is written.
@@ -175,6 +183,17 @@ impl Streaming<'_> {
                             blocked = false;
                         }
                     }
+                }
+            };
+            let done = match done {
+                Ok(done) => done,
+                Err(error) => {
+                    // What was met when the next batch was made was not kept.
+                    next?;
+                    following = None;
+                    self.again(error, &mut queue, &mut open, &mut idle).await?;
+                    *sifts = true;
+                    continue;
                 }
             };
             idle.put(done.applier, done.gave_way);
@@ -272,7 +291,7 @@ impl Streaming<'_> {
             return Ok(false);
         };
         if open.taken > 0 && transaction.commit.is_none() {
-            queue.held = Some((transaction, held));
+            queue.put_back((transaction, held));
             open.full = true;
             return Ok(true);
         }
@@ -281,13 +300,13 @@ impl Streaming<'_> {
             let has_changes = !transaction.changes.changes.is_empty();
             let admits = || self.barrier.admits(&transaction.id, has_changes, self.spec);
             if self.barrier.halts() || !admits() {
-                queue.held = Some((transaction, held));
+                queue.put_back((transaction, held));
                 open.full = open.taken > 0;
                 return Ok(false);
             }
         }
         if self.halts() && !queue.parts {
-            queue.held = Some((transaction, held));
+            queue.put_back((transaction, held));
             open.full = open.taken > 0;
             return Ok(false);
         }
@@ -316,22 +335,25 @@ impl Streaming<'_> {
                 .push((table.name.clone(), change.layout.clone()));
         }
         let has_changes = !transaction.changes.changes.is_empty();
-        let Some(commit) = transaction.commit else {
-            queue.parts = true;
+        let commit = transaction.commit.clone();
+        let parts = std::mem::replace(&mut queue.parts, commit.is_none());
+        let alone = parts || verified || is_large(&transaction, self.limits);
+        self.keep(transaction, alone, open);
+        let Some(commit) = commit else {
             open.full = true;
             return Ok(true);
         };
         let written = &mut open.gathered.written;
         written.commit_us = commit.time_us.or(written.commit_us);
         // One without changes moves the position only.
-        let parts = std::mem::take(&mut queue.parts);
         let counts = u64::from(has_changes || parts);
         written.transactions += counts;
         open.batch.transactions += counts;
         open.batch.position = Some(commit.position);
         open.full = barrier
-            || open.batch.ordered.len() >= self.batch_ops()
-            || open.batch.rows.bytes() >= self.limits.batch_bytes;
+            || open.batch.ordered.len() >= self.limits.batch_ops
+            || open.batch.rows.bytes() >= self.limits.batch_bytes
+            || open.lot.bytes >= 2 * self.limits.batch_bytes;
         Ok(true)
     }
 
@@ -378,7 +400,7 @@ impl Streaming<'_> {
             let Some(next) = next else {
                 return Ok(More::Ended);
             };
-            queue.held = Some(next);
+            queue.put_back(next);
             while !open.full && self.take_one(queue, open)? {}
         }
         Ok(More::Some)
@@ -415,7 +437,7 @@ impl Streaming<'_> {
             }
             if queue.is_empty() {
                 match queue.next().await {
-                    Some(next) => queue.held = Some(next),
+                    Some(next) => queue.put_back(next),
                     None => return Ok(()),
                 }
             } else {
@@ -451,8 +473,10 @@ impl Streaming<'_> {
             batch,
             layouts,
             folded,
+            lot,
             ..
         } = std::mem::take(open);
+        self.closed.push_back(lot);
         let (batches, touched) = match folded {
             Some(folded) => folded,
             None => {
@@ -466,6 +490,10 @@ impl Streaming<'_> {
             }
         };
         gathered.batches = batches;
+        let kept = self.closed.back().is_some_and(Lot::comes_again);
+        for batch in &mut gathered.batches {
+            batch.comes_again = kept || gathered.sieve.is_some();
+        }
         if let Some(sieve) = &mut gathered.sieve {
             sieve.bound(&self.quarantine);
         }
@@ -533,8 +561,12 @@ impl Streaming<'_> {
                 let mut careful = Careful {
                     plan: &spec.plan,
                     quarantine: &mut self.quarantine,
-                    sieve: sifts.then(|| into.sieve.get_or_insert_default()),
+                    sieve: sifts.then(|| {
+                        let new = || Sieve::new(Arc::clone(&spec.plan));
+                        into.sieve.get_or_insert_with(new)
+                    }),
                     place: &self.place,
+                    made: Vec::new(),
                 };
                 careful.project(changes, &mut judge, batch)?
             }
@@ -587,44 +619,6 @@ fn kept(
     Ok(Some(kept))
 }
 
-/// A batch, in the parts it is applied in, and what it touches.
-type Folded = (Vec<ApplyBatch>, TouchedKeys);
-
-/// A batch that transactions are taken into.
-#[derive(Default)]
-struct Open {
-    batch: ApplyBatch,
-    gathered: Gathered,
-    layouts: Vec<(TableName, Layout)>,
-    /// Transactions, and parts of them, in it.
-    taken: usize,
-    /// Nothing more may come into it.
-    full: bool,
-    /// Its net effect on the way, begun when it was full; the batch itself is there then.
-    folding: Option<JoinHandle<Result<Folded>>>,
-    /// Its net effect, and what it touches.
-    folded: Option<Folded>,
-}
-
-impl Open {
-    /// Whether it may be begun while the batch before is being written.
-    fn may_begin(&self) -> bool {
-        let folded = self.folded.as_ref();
-        let may = folded.is_some_and(|(batches, _)| turns::may_go_ahead(batches));
-        self.full && self.gathered.again.is_empty() && may
-    }
-}
-
-/// What came.
-enum More {
-    /// At least one transaction.
-    Some,
-    /// The task is to stop.
-    Stopped,
-    /// The reader has ended.
-    Ended,
-}
-
 /// Emptied arenas that are kept: of the batches that are being written and begun.
 const SPARE_MAX: usize = 2;
 
@@ -646,32 +640,6 @@ fn linger(behind: Duration, ops: usize) -> Duration {
 /// A batch as small as this is no sign of a backlog.
 const LINGER_OPS_MIN: usize = 32;
 const LINGER_MAX: Duration = Duration::from_millis(100);
-
-/// A batch, in the parts it is applied in, and what is to be told of it.
-#[derive(Default)]
-pub(crate) struct Gathered {
-    pub(crate) batches: Vec<ApplyBatch>,
-    /// From which operation on which targets have what derived cascades do.
-    kept: Vec<(usize, Vec<usize>)>,
-    read: Read,
-    /// Its counts come from the applier.
-    pub(crate) written: Written,
-    /// Targets that are to be loaded again before any of this can be applied.
-    again: Vec<usize>,
-    /// The memory of what was large, until it is applied: the reader waits for it.
-    held: Vec<Held>,
-    /// If the batch is sifted.
-    pub(crate) sieve: Option<Sieve>,
-}
-
-/// Bytes of the row images that a batch brings to the target.
-fn bytes_written(batch: &ApplyBatch) -> u64 {
-    let rows = batch.ordered.iter().filter_map(|op| match op.op {
-        RowOp::Insert(row) | RowOp::Update { after: row, .. } => Some(row),
-        RowOp::Delete(_) | RowOp::Truncate => None,
-    });
-    rows.map(|row| batch.rows.row(row).bytes() as u64).sum()
-}
 
 #[cfg(test)]
 mod tests {

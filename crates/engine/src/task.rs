@@ -1,5 +1,6 @@
 //! One task, from the claim of its target to its end.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
@@ -195,6 +196,7 @@ async fn run_once(
         quarantine,
         keys_wait: None,
         sifted: sifts.then_some(0),
+        closed: VecDeque::new(),
         place: from.to_string(),
     }
     .run(from, budget, stop, sifts)

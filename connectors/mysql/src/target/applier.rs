@@ -2,7 +2,8 @@
 //!
 //! A folded batch goes by the bulk path behind a savepoint. If the server refuses a row on the way,
 //! which may be for the order of the rows only (two that swap a unique value), it is rolled back to
-//! the savepoint and the same changes are applied row by row in commit order.
+//! the savepoint and the same changes are applied row by row in commit order, unless a row was refused
+//! for its own values and all comes again in pieces.
 
 mod sift;
 
@@ -167,7 +168,9 @@ impl MySqlApplier {
                     }
                     return Ok(());
                 }
-                Err(error) if error.kind() == Kind::Data => {
+                Err(error)
+                    if error.kind() == Kind::Data && !(batch.comes_again && error.is_of_row()) =>
+                {
                     self.session.run("ROLLBACK TO SAVEPOINT thalweg").await?;
                     self.parking.reset();
                 }

@@ -263,6 +263,9 @@ const TABLE: &[(u16, Kind, &str)] = &[
     (4025, Kind::Data, RULE),
 ];
 
+/// Those of [`TABLE`] that are about the values of one row.
+const OF_ROW: &[u16] = &[1048, 1264, 1265, 1292, 1366, 1406, 3819, 4025];
+
 fn entry(errno: u16) -> Option<&'static (u16, Kind, &'static str)> {
     TABLE.iter().find(|(number, ..)| *number == errno)
 }
@@ -313,7 +316,10 @@ fn refused(server: &ServerError, what: &str, place: &str) -> Error {
             server.message
         ),
     };
-    let error = Error::new(kind_of(errno), message).at(Side::Target);
+    let mut error = Error::new(kind_of(errno), message).at(Side::Target);
+    if OF_ROW.contains(&errno) {
+        error = error.of_row();
+    }
     match entry(errno) {
         Some((.., hint)) if !hint.is_empty() => error.with_hint(*hint),
         _ => error,

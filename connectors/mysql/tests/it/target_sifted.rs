@@ -40,6 +40,15 @@ impl Aside {
 }
 
 impl Sift for Aside {
+    fn piece(&self, batch: &ApplyBatch, ops: Range<usize>) -> Result<ApplyBatch> {
+        Ok(ApplyBatch {
+            rows: batch.rows.clone(),
+            ordered: batch.ordered[ops].to_vec(),
+            kept: batch.kept.clone(),
+            ..ApplyBatch::default()
+        })
+    }
+
     fn waits(&self, op: &TableOp) -> bool {
         op.op != RowOp::Truncate && self.waiting.contains(&(op.feed, op.origin))
     }

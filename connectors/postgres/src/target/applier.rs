@@ -2,7 +2,10 @@
 //!
 //! A folded batch goes by the bulk path behind a savepoint. If it meets a constraint on the way,
 //! which may be the order of its rows only (two rows that swap a unique value), it is rolled back
-//! to the savepoint and the same changes are applied row by row in commit order.
+//! to the savepoint and the same changes are applied row by row in commit order, unless a row
+//! was refused for its own values and all comes again in pieces.
+
+mod sift;
 
 use std::sync::Arc;
 
@@ -14,7 +17,7 @@ use thalweg_core::position::{Layout, Position};
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
-use thalweg_core::{Error, Kind, Result};
+use thalweg_core::{Error, Result};
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
@@ -36,9 +39,6 @@ const BULK_BYTES_MIN: usize = 8 << 20;
 
 /// Tables whose staging tables are made in one transaction ahead of a batch.
 const PREPARED_AT_ONCE: usize = 64;
-
-/// Takes back what was done behind the savepoint of [`PostgresApplier::sift_rows`].
-const BACK: &str = "ROLLBACK TO SAVEPOINT thalweg_sift; RELEASE SAVEPOINT thalweg_sift";
 
 pub(super) struct PostgresApplier {
     connection: Connection,
@@ -196,8 +196,8 @@ impl PostgresApplier {
                 }
                 Err(BulkError {
                     retry_in_order: true,
-                    ..
-                }) => {
+                    error,
+                }) if !(batch.comes_again && error.is_of_row()) => {
                     // Released as well: the next part of a huge transaction sets its own.
                     self.sql("ROLLBACK TO SAVEPOINT thalweg; RELEASE SAVEPOINT thalweg")
                         .await?;
@@ -207,65 +207,6 @@ impl PostgresApplier {
         }
         self.apply_ordered(batch, batch.ordered.iter(), counts)
             .await
-    }
-
-    /// The same; what is refused is put aside. All at once if nothing is, otherwise one by one.
-    async fn sift_rows(
-        &mut self,
-        batch: &ApplyBatch,
-        sift: &mut dyn Sift,
-        counts: &mut Vec<TableCounts>,
-    ) -> Result<()> {
-        // What is made behind a savepoint goes with it.
-        self.prepare_stages(self.bulk(batch).unwrap_or_default())
-            .await?;
-        for op in &batch.ordered {
-            if self.plan.targets.get(op.target).is_some_and(|t| t.merged()) {
-                self.prepare_stage((op.target, op.feed)).await?;
-            }
-        }
-        if !batch.ordered.iter().any(|op| sift.waits(op)) {
-            self.sql("SAVEPOINT thalweg_sift").await?;
-            let mut all = counts.clone();
-            match self.apply_rows(batch, &mut all).await {
-                Ok(()) => {
-                    self.sql("RELEASE SAVEPOINT thalweg_sift").await?;
-                    batch.ordered.iter().for_each(|op| count(op, &mut all));
-                    *counts = all;
-                    let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
-                    truncates.for_each(|op| sift.emptied(op));
-                    return Ok(());
-                }
-                Err(error) if error.kind() == Kind::Data => self.sql(BACK).await?,
-                Err(error) => return Err(error),
-            }
-        }
-        for op in &batch.ordered {
-            if sift.waits(op) {
-                sift.defer(op)?;
-                continue;
-            }
-            self.sql("SAVEPOINT thalweg_sift").await?;
-            let mut more = counts.clone();
-            let one = std::iter::once(op);
-            match self.apply_ordered(batch, one, &mut more).await {
-                Ok(()) => {
-                    self.sql("RELEASE SAVEPOINT thalweg_sift").await?;
-                    count(op, &mut more);
-                    *counts = more;
-                }
-                Err(error) if error.kind() == Kind::Data => {
-                    self.sql(BACK).await?;
-                    sift.refused(op, error)?;
-                    continue;
-                }
-                Err(error) => return Err(error),
-            }
-            if op.op == RowOp::Truncate {
-                sift.emptied(op);
-            }
-        }
-        Ok(())
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.

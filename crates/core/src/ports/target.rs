@@ -1,5 +1,6 @@
 //! A system changes are written to.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -212,7 +213,13 @@ pub trait Loader: Send {
 }
 
 /// Decides about the operations of a batch in which the target refuses some.
+///
+/// The batch is tried in [`crate::batch::Pieces`], each behind a savepoint: one that is refused is rolled back
+/// and comes again in smaller ones, and what is refused by itself goes into quarantine. A piece of which
+/// something waits is not tried whole.
 pub trait Sift: Send {
+    /// These operations of a batch as a batch of their own, folded: for [`Applier::apply_sifted`] to try.
+    fn piece(&self, batch: &ApplyBatch, ops: Range<usize>) -> Result<ApplyBatch>;
     /// Whether an operation waits behind one that was refused.
     fn waits(&self, op: &TableOp) -> bool;
     /// Puts an operation that waits behind it.

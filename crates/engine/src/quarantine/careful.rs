@@ -8,7 +8,7 @@ use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Kind, Result};
 
-use super::sieve::{Candidate, NOBODY, Sieve};
+use super::sieve::{NOBODY, Sieve};
 use super::{OpKeys, PRINT, Place, Quarantine, key_text, keys_of, place_of, stays, text};
 use crate::status::{add_all, now_ms};
 
@@ -20,6 +20,8 @@ pub(crate) struct Careful<'a> {
     pub(crate) sieve: Option<&'a mut Sieve>,
     /// Where the changes lie in the log.
     pub(crate) place: &'a str,
+    /// Memory that keys are made in.
+    pub(crate) made: Vec<u8>,
 }
 
 /// What becomes of a change at a target.
@@ -35,7 +37,7 @@ impl Careful<'_> {
     ) -> Result<Projected> {
         let plan = self.plan;
         let mut all = Projected::default();
-        for change in &changes.changes {
+        for (index, change) in changes.changes.iter().enumerate() {
             let source = plan.sources.get(change.table);
             let source = source.ok_or_else(|| Error::bug("a change of no table of the plan"))?;
             for (at, route) in source.routes.iter().enumerate() {
@@ -69,7 +71,7 @@ impl Careful<'_> {
                     }
                 }
                 match batch.ordered.get(before).copied() {
-                    Some(op) if !self.passes(op, change, fate, changes, batch)? => {
+                    Some(op) if !self.passes(op, index, fate, changes, batch)? => {
                         batch.ordered.truncate(before);
                     }
                     _ => all.changed.merge(&projected.changed),
@@ -99,7 +101,7 @@ impl Careful<'_> {
     fn passes(
         &mut self,
         op: TableOp,
-        change: &Change,
+        index: usize,
         fate: Fate,
         changes: &ChangeBatch,
         batch: &mut ApplyBatch,
@@ -121,20 +123,22 @@ impl Careful<'_> {
         }
         // Of a table whose rows cannot wait none does.
         let known = self.quarantine.known(place.0);
-        let keys = keys_of(table, known.print, &batch.rows, op.op);
+        let mut made = std::mem::take(&mut self.made);
+        let keys = keys_of(table, known.print, &batch.rows, op.op, &mut made);
         let keys = keys.filter(|_| known.stays.is_none());
         let Some(keys) = keys else { return Ok(true) };
-        let waits = self.quarantine.keys.has(place, &keys);
+        let waits = self.quarantine.keys.has(place, keys);
         if waits {
-            let held = self.held(place, &keys, change, fate, changes, None)?;
-            self.put(place, &keys, held, batch)?;
-        } else if self.sieve.is_some() {
-            let held = self.held(place, &keys, change, fate, changes, None)?;
-            if let (Some(sieve), Some(last)) = (&mut self.sieve, batch.ordered.last_mut()) {
-                last.origin = u32::try_from(sieve.candidates.len()).unwrap_or(NOBODY);
-                sieve.candidates.push(Candidate { place, keys, held });
-            }
+            let change = changes.changes.get(index).ok_or_else(missing)?;
+            let held = self.held(place, keys, change, fate, changes, None)?;
+            self.put(place, keys, held, batch)?;
+        } else if let Some(sieve) = &mut self.sieve {
+            let number = self.quarantine.number();
+            let origin = sieve.pass(place, keys, (index, fate), number);
+            let last = batch.ordered.last_mut();
+            last.into_iter().for_each(|last| last.origin = origin);
         }
+        self.made = made;
         Ok(!waits)
     }
 
@@ -172,19 +176,20 @@ impl Careful<'_> {
             (ChangeKind::Delete, Some(row), _) => RowOp::Delete(row),
             _ => return Err(error),
         };
-        let Some(keys) = keys_of(table, known.print, &rows, op) else {
+        let mut made = Vec::new();
+        let Some(keys) = keys_of(table, known.print, &rows, op, &mut made) else {
             return Err(error);
         };
         // If it waits already, that is why it is there.
-        let why = (!self.quarantine.keys.has(place, &keys)).then(|| text(&error));
-        let held = self.held(place, &keys, change, fate, changes, why)?;
-        self.put(place, &keys, held, batch)
+        let why = (!self.quarantine.keys.has(place, keys)).then(|| text(&error));
+        let held = self.held(place, keys, change, fate, changes, why)?;
+        self.put(place, keys, held, batch)
     }
 
     fn put(
         &mut self,
         place: Place,
-        keys: &OpKeys,
+        keys: OpKeys<'_>,
         held: Held,
         batch: &mut ApplyBatch,
     ) -> Result<()> {
@@ -205,7 +210,7 @@ impl Careful<'_> {
     fn held(
         &mut self,
         place: Place,
-        keys: &OpKeys,
+        keys: OpKeys<'_>,
         change: &Change,
         fate: Fate,
         changes: &ChangeBatch,
@@ -222,18 +227,18 @@ impl Careful<'_> {
 }
 
 /// What changes in quarantine are made of.
-struct Made<'a> {
-    plan: &'a Plan,
-    place: Place,
+pub(super) struct Made<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) place: Place,
     /// Where in the log.
-    log: &'a str,
+    pub(super) log: &'a str,
 }
 
 impl Made<'_> {
-    fn held(
+    pub(super) fn held(
         &self,
         number: i64,
-        keys: &OpKeys,
+        keys: OpKeys<'_>,
         (change, images): (&Change, &RowBatch),
         fate: Fate,
         error: Option<String>,
@@ -246,9 +251,9 @@ impl Made<'_> {
             number,
             target: table.name.clone(),
             source: source.schema.name.clone(),
-            key: keys.key.clone(),
-            moved: keys.moved.clone(),
-            shown: key_text(table, &keys.key),
+            key: keys.key.to_vec(),
+            moved: keys.moved.map(<[u8]>::to_vec),
+            shown: key_text(table, keys.key),
             kind: change.kind,
             error,
             place: self.log.to_owned(),
@@ -273,7 +278,8 @@ pub(super) fn of_load(
     let Ok(key) = plan.project_key(place.0, place.1, images.row(row), &mut rows) else {
         return Err(why);
     };
-    let Some(keys) = keys_of(table, print, &rows, RowOp::Insert(key)) else {
+    let mut made = Vec::new();
+    let Some(keys) = keys_of(table, print, &rows, RowOp::Insert(key), &mut made) else {
         return Err(why);
     };
     let feed = table.feeds.get(place.1);
@@ -284,10 +290,10 @@ pub(super) fn of_load(
         after: Some(row),
         unchecked: false,
     };
-    let made = Made { plan, place, log };
-    made.held(
+    let of = Made { plan, place, log };
+    of.held(
         number,
-        &keys,
+        keys,
         (&change, images),
         Fate::Apply,
         Some(text(&why)),

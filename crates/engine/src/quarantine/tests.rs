@@ -43,12 +43,13 @@ fn changes_that_share_a_key_are_a_group_whatever_joins_them() {
 #[test]
 fn a_change_waits_if_either_of_its_keys_does() {
     let mut keys = Keys::default();
-    let of = |key: u8, moved: Option<u8>| OpKeys {
-        key: vec![key],
-        moved: moved.map(|key| vec![key]),
+    const BYTES: &[[u8; 1]] = &[[0], [1], [2], [3], [4], [5], [6], [7], [8]];
+    let of = |key: usize, moved: Option<usize>| OpKeys {
+        key: &BYTES[key],
+        moved: moved.map(|key| &BYTES[key][..]),
     };
-    assert!(!keys.has((0, 0), &of(1, None)));
-    keys.add((0, 0), &of(1, Some(2)));
+    assert!(!keys.has((0, 0), of(1, None)));
+    keys.add((0, 0), of(1, Some(2)));
     for (place, op, waits) in [
         ((0, 0), of(1, None), true),
         ((0, 0), of(2, None), true),
@@ -57,7 +58,7 @@ fn a_change_waits_if_either_of_its_keys_does() {
         ((0, 1), of(1, None), false),
         ((1, 0), of(1, None), false),
     ] {
-        assert_eq!(keys.has(place, &op), waits, "{place:?} {op:?}");
+        assert_eq!(keys.has(place, op), waits, "{place:?} {op:?}");
     }
 }
 

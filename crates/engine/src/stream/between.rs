@@ -19,7 +19,7 @@ use super::{Gathered, Streaming};
 use crate::answers::{self, while_answering};
 use crate::barrier::Repaired;
 use crate::batch::key_of;
-use crate::quarantine::{Quarantine, Request, SIFTED_OPS, Settled, Way, groups};
+use crate::quarantine::{Quarantine, Request, Settled, Way, groups};
 use crate::runs::fold_runs;
 use crate::turns::Idle;
 
@@ -44,16 +44,9 @@ impl Streaming<'_> {
         Ok(())
     }
 
-    /// Operations after which a batch closes.
-    pub(super) fn batch_ops(&self) -> usize {
-        match self.sifted {
-            None => self.limits.batch_ops,
-            Some(_) => SIFTED_OPS.min(self.limits.batch_ops),
-        }
-    }
-
     /// A batch is applied: what was put into quarantine of it is there.
     pub(super) fn settled(&mut self, gathered: &mut Gathered) {
+        self.closed.pop_front();
         let ops = gathered.batches.iter().map(|batch| batch.ordered.len());
         if let Some(sifted) = &mut self.sifted {
             *sifted += ops.sum::<usize>();

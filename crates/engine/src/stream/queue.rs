@@ -1,5 +1,7 @@
 //! What was read and waits for the applier.
 
+use std::collections::VecDeque;
+
 use thalweg_core::change::Transaction;
 use thalweg_core::ports::ChangeStream;
 use thalweg_core::{Error, Side};
@@ -11,11 +13,11 @@ use crate::limits::{Limits, MemoryBudget};
 /// A transaction and the memory it holds.
 pub(super) type Queued = (Transaction, Held);
 
-/// Of the task's own budget and of the process's.
-pub(super) type Held = [OwnedSemaphorePermit; 2];
+/// Of the task's own budget and of the process's; `None`: it was taken into a batch before.
+pub(super) type Held = Option<[OwnedSemaphorePermit; 2]>;
 
 /// What a transaction takes beside its changes: itself, its identity and its position.
-const WAITING_BYTES: usize = 512;
+pub(super) const WAITING_BYTES: usize = 512;
 
 /// Whether a transaction has a row of unusual size: its parts are smaller otherwise.
 pub(super) fn is_large(transaction: &Transaction, limits: &Limits) -> bool {
@@ -25,8 +27,8 @@ pub(super) fn is_large(transaction: &Transaction, limits: &Limits) -> bool {
 /// What waits for the applier.
 pub(super) struct Queue {
     pub(super) receiver: mpsc::Receiver<Queued>,
-    /// Taken out of the queue, not yet into a batch.
-    pub(super) held: Option<Queued>,
+    /// Taken out of the queue, not yet into a batch, or to be taken into one again; before what waits there.
+    pub(super) back: VecDeque<Queued>,
     /// Parts of a transaction were taken, its end was not.
     pub(super) parts: bool,
 }
@@ -34,18 +36,24 @@ pub(super) struct Queue {
 impl Queue {
     /// Waits for the next; `None` when the reader has ended. Cancel-safe.
     pub(super) async fn next(&mut self) -> Option<Queued> {
-        match self.held.take() {
-            Some(held) => Some(held),
+        match self.back.pop_front() {
+            Some(back) => Some(back),
             None => self.receiver.recv().await,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.held.is_none() && self.receiver.is_empty()
+        self.back.is_empty() && self.receiver.is_empty()
     }
 
     pub(super) fn ready(&mut self) -> Option<Queued> {
-        self.held.take().or_else(|| self.receiver.try_recv().ok())
+        let back = self.back.pop_front();
+        back.or_else(|| self.receiver.try_recv().ok())
+    }
+
+    /// Gives back what was taken last: it comes next.
+    pub(super) fn put_back(&mut self, last: Queued) {
+        self.back.push_front(last);
     }
 }
 
@@ -65,7 +73,7 @@ pub(super) async fn read(
         let bytes = transaction.changes.held_bytes() + WAITING_BYTES;
         let large = is_large(&transaction, &limits);
         // The own one first: a task that is far ahead must not hold what others wait for.
-        let held = [own.take(bytes).await, shared.take(bytes).await];
+        let held = Some([own.take(bytes).await, shared.take(bytes).await]);
         if sender.send((transaction, held)).await.is_err() {
             return Error::transient("the applier has ended");
         }

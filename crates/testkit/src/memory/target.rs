@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{ApplyBatch, Net, Pieces, RowOp, TableCounts, TableOp};
 use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
@@ -449,6 +449,9 @@ pub(super) fn waiting(target: TableName) -> TableCheckpoint {
     }
 }
 
+/// Operations of a piece that is not cut: few, so that pieces are cut in small lives too.
+const ALONE: usize = 2;
+
 struct MemoryApplier {
     target: MemoryTarget,
     epoch: Epoch,
@@ -499,6 +502,37 @@ impl MemoryApplier {
         }
         quarantine::check(&self.target.limits(), &store)?;
         Ok((store, counts))
+    }
+
+    /// Applies operations one by one, and puts aside what the target refuses.
+    fn sift_each(
+        &self,
+        (batch, ops): (&ApplyBatch, &[TableOp]),
+        sift: &mut dyn Sift,
+        store: &mut Store,
+        counts: &mut Vec<TableCounts>,
+    ) -> Result<()> {
+        for op in ops {
+            if sift.waits(op) {
+                sift.defer(op)?;
+                continue;
+            }
+            let (mut next, mut more) = (store.clone(), counts.clone());
+            let one = std::iter::once(op);
+            let applied = apply_ordered(&self.plan, batch, one, &mut next, &mut more);
+            match applied.and_then(|()| quarantine::check(&self.target.limits(), &next)) {
+                Ok(()) => (*store, *counts) = (next, more),
+                Err(error) if error.kind() == Kind::Data => {
+                    sift.refused(op, error)?;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if op.op == RowOp::Truncate {
+                sift.emptied(op);
+            }
+        }
+        Ok(())
     }
 
     /// Ends a batch whose rows are in `store`.
@@ -613,38 +647,31 @@ impl Applier for MemoryApplier {
 
     async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
         self.target.faults.step()?;
-        let open = self.open.clone();
-        if !batch.ordered.iter().any(|op| sift.waits(op)) {
-            match self.attempt(batch).await {
-                Err(error) if error.kind() == Kind::Data => self.open = open,
-                done => {
-                    let (store, counts) = done?;
-                    let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
-                    truncates.for_each(|op| sift.emptied(op));
-                    return self.finish(batch, store, counts, sift.take()).await;
-                }
-            }
-        }
         let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
-        for op in &batch.ordered {
-            if sift.waits(op) {
-                sift.defer(op)?;
-                continue;
-            }
-            let (mut next, mut more) = (store.clone(), counts.clone());
-            let one = std::iter::once(op);
-            let applied = apply_ordered(&self.plan, batch, one, &mut next, &mut more);
-            match applied.and_then(|()| quarantine::check(&self.target.limits(), &next)) {
-                Ok(()) => (store, counts) = (next, more),
-                Err(error) if error.kind() == Kind::Data => {
-                    sift.refused(op, error)?;
-                    continue;
+        let mut pieces = Pieces::new(batch.ordered.len(), ALONE);
+        while let Some(piece) = pieces.take() {
+            let ops = batch.ordered.get(piece.clone()).unwrap_or_default();
+            if !ops.iter().any(|op| sift.waits(op)) {
+                self.open = Some(store.clone());
+                let tried = match ops.len() == batch.ordered.len() {
+                    true => self.attempt(batch).await,
+                    false => self.attempt(&sift.piece(batch, piece.clone())?).await,
+                };
+                match tried {
+                    Ok((next, more)) => {
+                        store = next;
+                        counts.iter_mut().zip(&more).for_each(|(a, b)| a.add(b));
+                        let truncates = ops.iter().filter(|op| op.op == RowOp::Truncate);
+                        truncates.for_each(|op| sift.emptied(op));
+                        continue;
+                    }
+                    Err(error) if error.kind() == Kind::Data => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) => return Err(error),
             }
-            if op.op == RowOp::Truncate {
-                sift.emptied(op);
+            if !pieces.cut(piece) {
+                self.sift_each((batch, ops), sift, &mut store, &mut counts)?;
             }
         }
         let held = sift.take();

@@ -1,18 +1,20 @@
 //! Batches in which the target refuses rows, and what goes into quarantine.
 //!
-//! A batch that is sifted is applied as always, behind a savepoint of its own. If the server refuses a row
-//! even in commit order, all is rolled back to it and each operation is applied by itself behind one: what
-//! is refused then is refused for itself, and goes into quarantine. So rows that exchange a unique value
-//! pass each other only in a batch that is taken as a whole.
+//! A batch that is sifted is tried in pieces, each as always behind a savepoint of its own. One that is
+//! refused is rolled back to it and comes again in smaller pieces, until its operations are tried one by one:
+//! what is refused then is refused for itself, and goes into quarantine. So rows that exchange a unique value
+//! pass each other only in a piece that is taken as a whole.
 
-use thalweg_core::batch::{ApplyBatch, RowOp, TableCounts, TableOp};
+use std::ops::Range;
+
+use thalweg_core::batch::{ApplyBatch, Pieces, RowOp, TableCounts, TableOp};
 use thalweg_core::ports::Sift;
 use thalweg_core::quarantine::Held;
 use thalweg_core::{Error, Kind, Result};
 
 use super::super::park::Parked;
 use super::super::quarantine;
-use super::{MySqlApplier, count, missing};
+use super::{BULK_OPS_MIN, MySqlApplier, count, missing};
 
 impl MySqlApplier {
     /// Applies those operations of a batch that the target takes, in the open transaction.
@@ -23,42 +25,66 @@ impl MySqlApplier {
         counts: &mut [TableCounts],
     ) -> Result<()> {
         self.know_all(batch).await?;
-        self.session.run("SAVEPOINT thalweg_sifted").await?;
-        let waits = batch.ordered.iter().any(|op| sift.waits(op));
-        if waits || !self.apply_whole(batch, counts).await? {
-            self.apply_each(batch, sift, counts).await?;
-        } else {
-            let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
-            truncates.for_each(|op| sift.emptied(op));
+        let mut pieces = Pieces::new(batch.ordered.len(), BULK_OPS_MIN);
+        while let Some(piece) = pieces.take() {
+            let ops = batch.ordered.get(piece.clone()).unwrap_or_default();
+            let waits = ops.iter().any(|op| sift.waits(op));
+            let done = !waits && self.apply_whole(batch, piece.clone(), sift, counts).await?;
+            if !done && !pieces.cut(piece) {
+                self.apply_each(batch, ops, sift, counts).await?;
+            }
         }
-        self.session.run("RELEASE SAVEPOINT thalweg_sifted").await
+        // What a part before has left parked has to be back by the end of the transaction.
+        match batch.position {
+            Some(_) => self.settle_all().await,
+            None => Ok(()),
+        }
     }
 
-    /// Applies all of a batch behind the savepoint; `false`: the target refuses a row, and nothing is
-    /// applied.
+    /// Applies all of a piece behind a savepoint that takes the place of the one before; `false`: the target
+    /// refuses something of it, and nothing is applied.
     async fn apply_whole(
         &mut self,
         batch: &ApplyBatch,
+        piece: Range<usize>,
+        sift: &mut dyn Sift,
         counts: &mut [TableCounts],
     ) -> Result<bool> {
+        let made;
+        let whole = piece.len() == batch.ordered.len();
+        let batch = match whole {
+            true => batch,
+            false => {
+                made = sift.piece(batch, piece)?;
+                &made
+            }
+        };
+        self.session.run("SAVEPOINT thalweg_sifted").await?;
         let (mut tried, parked) = (counts.to_vec(), self.parking.parked().to_vec());
-        let applied = self.apply_rows(batch, &mut tried).await;
+        let mut applied = self.apply_rows(batch, &mut tried).await;
+        // Whom it waits for may be refused.
+        if applied.is_ok() && !whole && self.parking.parked().len() > parked.len() {
+            applied = self.settle_all().await;
+        }
         if self.back_if_refused(applied, parked).await?.is_some() {
             return Ok(false);
         }
         count(&batch.ordered, &mut tried);
         counts.copy_from_slice(&tried);
+        let truncates = batch.ordered.iter().filter(|op| op.op == RowOp::Truncate);
+        truncates.for_each(|op| sift.emptied(op));
         Ok(true)
     }
 
-    /// Applies the operations of a batch one by one.
+    /// Applies operations one by one.
     async fn apply_each(
         &mut self,
         batch: &ApplyBatch,
+        ops: &[TableOp],
         sift: &mut dyn Sift,
         counts: &mut [TableCounts],
     ) -> Result<()> {
-        for op in &batch.ordered {
+        for op in ops {
             if sift.waits(op) {
                 sift.defer(op)?;
                 continue;
@@ -69,11 +95,7 @@ impl MySqlApplier {
                 None => {}
             }
         }
-        // What a part before has left parked has to be back by the end of the transaction.
-        match batch.position {
-            Some(_) => self.settle_all().await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     /// Applies one operation behind a savepoint that takes the place of the one before; gives why the

@@ -2,8 +2,9 @@
 //! transaction.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use thalweg_core::batch::{RowOp, TableOp};
+use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
 use thalweg_core::change::ChangeKind;
 use thalweg_core::checkpoint::{LoadedChunk, TaskKey};
 use thalweg_core::mapping::ExistingRows;
@@ -53,6 +54,15 @@ impl Aside {
 }
 
 impl Sift for Aside {
+    fn piece(&self, batch: &ApplyBatch, ops: Range<usize>) -> Result<ApplyBatch> {
+        Ok(ApplyBatch {
+            rows: batch.rows.clone(),
+            ordered: batch.ordered[ops].to_vec(),
+            kept: batch.kept.clone(),
+            ..ApplyBatch::default()
+        })
+    }
+
     fn waits(&self, op: &TableOp) -> bool {
         op.op != RowOp::Truncate && self.waiting.contains(&self.row(op))
     }
