@@ -126,6 +126,22 @@ async fn all_applied(world: &World) -> Result<(), String> {
     ))
 }
 
+/// Whether the status comes to say how many changes wait.
+async fn is_told(world: &World, status: &watch::Receiver<TaskStatus>) -> Result<(), String> {
+    let told = || {
+        let tables = &status.borrow().tables;
+        tables.iter().map(|table| table.quarantined).sum::<u64>()
+    };
+    for _ in 0..100 {
+        if told() == world.target.now().held().len() as u64 {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let held = world.target.now().held().len();
+    Err(format!("{held} changes wait, {} are told of", told()))
+}
+
 /// Asks until it is answered: a connection may break meanwhile.
 async fn ask(world: &World, way: Way, rows: Option<Vec<i64>>) -> Result<Settled, String> {
     for _ in 0..100 {
@@ -172,7 +188,11 @@ async fn intervene(
     Ok(())
 }
 
-async fn play(world: &World, rng: &mut SmallRng) -> Result<(), String> {
+async fn play(
+    world: &World,
+    rng: &mut SmallRng,
+    status: &watch::Receiver<TaskStatus>,
+) -> Result<(), String> {
     let mut stale = BTreeSet::new();
     for _ in 0..rng.random_range(1..60) {
         match rng.random_range(0..12) {
@@ -185,6 +205,7 @@ async fn play(world: &World, rng: &mut SmallRng) -> Result<(), String> {
     }
     world.faults.revive();
     all_applied(world).await?;
+    is_told(world, status).await?;
     wrong(world, &stale)?;
     // Nothing has changed at the target: who is still bad stays, the others are as at the source.
     let settled = ask(world, Way::Release, None).await?;
@@ -240,8 +261,8 @@ async fn live(seed: u64) -> Result<(), String> {
     let table = world.plan.targets[0].name.clone();
     world.target.limit(&table, 1, Some(BELOW));
     let mut ended = Ok(());
-    let body = async { ended = play(&world, &mut rng).await };
-    let (status, _) = watch::channel(TaskStatus::default());
+    let (status, told) = watch::channel(TaskStatus::default());
+    let body = async { ended = play(&world, &mut rng, &told).await };
     let source = Arc::new(world.source.clone());
     let run = world.run_while(source, status, body).await;
     ended.and(run.map_err(|error| error.chain()))
