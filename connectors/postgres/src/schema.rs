@@ -378,31 +378,6 @@ pub(crate) fn codec(base: u32, ty: &ColumnType) -> Codec {
     }
 }
 
-/// How values of a system type `was` are read where the column is of type `is` by now, each a number and
-/// a modifier; `None`: not every value of the one is the same value of the other.
-pub(crate) fn widened(was: (u32, i32), is: (u32, i32)) -> Option<Codec> {
-    let ((old, old_mod), (new, new_mod)) = (was, is);
-    let limit = |modifier: i32| if modifier < 0 { i32::MAX } else { modifier };
-    let wider = match (old, new) {
-        (21, 23 | 20) | (23, 20) => true,
-        // character varying, to text and to longer ones; bit varying; digits of times.
-        (1043 | 25, 25) => true,
-        (25, 1043) => new_mod < 0,
-        (1043, 1043) | (1562, 1562) | (1083, 1083) | (1114, 1114) | (1184, 1184) => {
-            limit(new_mod) >= limit(old_mod)
-        }
-        (1700, 1700) if new_mod < 0 => true,
-        (1700, 1700) => {
-            // Precision and scale above and below 16 bits, with 4 added.
-            let digits = |modifier: i32| ((modifier - 4) >> 16, (modifier - 4) & 0x7ff);
-            let ((p, s), (wide_p, wide_s)) = (digits(old_mod), digits(new_mod));
-            old_mod >= 0 && s < 0x400 && wide_s < 0x400 && wide_s >= s && wide_p - wide_s >= p - s
-        }
-        _ => false,
-    };
-    wider.then(|| codec(old, &ColumnType::Bool))
-}
-
 /// Which unique indexes are keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Keys {

@@ -1,6 +1,7 @@
 //! Rows that the target refuses, among others that it takes.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};

@@ -6,8 +6,9 @@ use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
+use crate::bridge;
 use crate::layout::Layout;
-use crate::schema::{self, Attribute};
+use crate::schema::Attribute;
 use crate::wire::Malformed;
 use crate::wire::cells::{Codec, Form, Reader};
 use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
@@ -231,9 +232,9 @@ pub(super) fn compare(
                         let before = known.layout.column(column.name).map(|before| before.ty);
                         before
                             .filter(|before| {
-                                *before == ty || schema::widened(*before, ty).is_some()
+                                *before == ty || bridge::widened(*before, ty).is_some()
                             })
-                            .and_then(|_| schema::widened(ty, (how.ty, how.typmod)))
+                            .and_then(|_| bridge::widened(ty, (how.ty, how.typmod)))
                     }
                 };
                 let Some(codec) = codec else {

@@ -6,6 +6,7 @@
 //! is atomic and records every state it ever committed, so that an oracle can look for half
 //! transactions. Both go through one [`Faults`], which lets the process "die" at any step.
 
+mod applier;
 mod compare;
 mod faults;
 mod loader;
