@@ -205,9 +205,9 @@ pub async fn refused_rows_are_left_out(goal: &Goal) {
     let refused: Vec<_> = aside
         .refused
         .iter()
-        .map(|(id, error)| (*id, error.kind()))
+        .map(|(id, error)| (*id, error.kind(), error.is_of_row()))
         .collect();
-    assert_eq!(refused, [(2_042, Kind::Data), (2, Kind::Data)]);
+    assert_eq!(refused, [(2_042, Kind::Data, true), (2, Kind::Data, true)]);
     assert_eq!(aside.deferred, [2_042]);
     assert_eq!(goal.sql("SELECT count(*) FROM t WHERE id >= 2000"), "99");
     let few = goal.sql("SELECT id, v FROM t WHERE id < 5 ORDER BY id");
