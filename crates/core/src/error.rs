@@ -61,7 +61,7 @@ pub enum Side {
 pub struct Error {
     kind: Kind,
     side: Option<Side>,
-    table: Option<TableName>,
+    table: Option<Box<TableName>>,
     message: String,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -124,13 +124,13 @@ impl Error {
     /// Adds the table it is about, unless one is known already.
     #[must_use]
     pub fn about(mut self, table: &TableName) -> Self {
-        self.table.get_or_insert_with(|| table.clone());
+        self.table.get_or_insert_with(|| Box::new(table.clone()));
         self
     }
 
     /// The table it is about, where one alone is.
     pub fn table(&self) -> Option<&TableName> {
-        self.table.as_ref()
+        self.table.as_deref()
     }
 
     /// Says that a row was refused for its own values, whatever other rows there are and in whatever order they

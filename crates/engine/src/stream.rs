@@ -191,7 +191,8 @@ impl Streaming<'_> {
                     // What was met when the next batch was made was not kept.
                     next?;
                     following = None;
-                    self.again(error, &mut queue, &mut open, &mut idle).await?;
+                    let again = self.again(error, &mut queue, &mut open, &mut idle);
+                    Box::pin(again).await?;
                     *sifts = true;
                     continue;
                 }
@@ -562,8 +563,8 @@ impl Streaming<'_> {
                     plan: &spec.plan,
                     quarantine: &mut self.quarantine,
                     sieve: sifts.then(|| {
-                        let new = || Sieve::new(Arc::clone(&spec.plan));
-                        into.sieve.get_or_insert_with(new)
+                        let new = || Box::new(Sieve::new(Arc::clone(&spec.plan)));
+                        &mut **into.sieve.get_or_insert_with(new)
                     }),
                     place: &self.place,
                     made: Vec::new(),

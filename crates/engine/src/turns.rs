@@ -219,7 +219,7 @@ async fn write(
             None => applier.apply(batch).await?,
             Some(sieve) => {
                 sieve.last(at + 1 == parts);
-                applier.apply_sifted(batch, sieve).await?
+                applier.apply_sifted(batch, sieve.as_mut()).await?
             }
         };
         applied.durable = part.durable;

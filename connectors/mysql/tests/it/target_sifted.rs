@@ -44,7 +44,7 @@ impl Sift for Aside {
     fn piece(&self, batch: &ApplyBatch, ops: Range<usize>) -> Result<ApplyBatch> {
         Ok(ApplyBatch {
             rows: batch.rows.clone(),
-            ordered: batch.ordered[ops].to_vec(),
+            ordered: batch.ordered.get(ops).unwrap_or_default().to_vec(),
             kept: batch.kept.clone(),
             ..ApplyBatch::default()
         })

@@ -267,7 +267,7 @@ impl Supervisor {
                 quarantine,
                 follows: Arc::clone(&self.follows),
             };
-            run.drive().await;
+            Box::pin(run.drive()).await;
         });
     }
 }

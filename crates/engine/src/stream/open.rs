@@ -67,7 +67,7 @@ pub(crate) struct Gathered {
     /// The memory of what was large, until it is applied: the reader waits for it.
     pub(super) held: Vec<Held>,
     /// If the batch is sifted.
-    pub(crate) sieve: Option<Sieve>,
+    pub(crate) sieve: Option<Box<Sieve>>,
 }
 
 /// Bytes of the row images that a batch brings to the target.

@@ -51,9 +51,8 @@ fn running(from: System, to: System, options: &serde_json::Value) -> Result<(Lab
 fn equal(lab: &Lab, task: &str, tables: &[&str]) -> Result<()> {
     let until = Instant::now() + PATIENCE;
     loop {
-        let unequal = match lab.judge().all_equal(tables) {
-            Ok(_) => return Ok(()),
-            Err(unequal) => unequal,
+        let Err(unequal) = lab.judge().all_equal(tables) else {
+            return Ok(());
         };
         let status = lab.status(task)?;
         if Instant::now() > until {
@@ -109,13 +108,11 @@ fn follows(from: System, to: System) -> Result<()> {
     equal(&lab, &task, &["t", "other"])?;
     // Several at once while it is down, and one that comes and goes.
     lab.client.stop_task(&task)?;
-    sql(&format!(
-        "INSERT INTO t (id, a, b) VALUES (20, 20, 'down'); \
+    sql("INSERT INTO t (id, a, b) VALUES (20, 20, 'down'); \
          ALTER TABLE t ADD d VARCHAR(20) DEFAULT 'it''s'; \
          INSERT INTO t (id, a, d) VALUES (21, 21, 'mine'); \
          ALTER TABLE t ADD gone INT; INSERT INTO t (id, gone) VALUES (22, 1); \
-         ALTER TABLE t DROP gone; INSERT INTO t (id, d) VALUES (23, NULL); DELETE FROM t WHERE id = 10"
-    ))?;
+         ALTER TABLE t DROP gone; INSERT INTO t (id, d) VALUES (23, NULL); DELETE FROM t WHERE id = 10")?;
     lab.client.run_task(&task)?;
     equal(&lab, &task, &["t", "other"])?;
     // By which the server writes all rows anew, and rows that were there get values of their own: they are
