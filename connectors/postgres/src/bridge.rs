@@ -15,7 +15,7 @@ use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
 use crate::error::asking;
-use crate::layout::{self, Layout};
+use crate::layout::{self, Layout, Young};
 use crate::schema::{self, Attribute, neutral};
 use crate::wire::cells::{Codec, Form, Reader};
 use crate::{slot, source};
@@ -50,9 +50,15 @@ pub(crate) async fn bridge(
             )));
         }
     }
+    let read = table.columns.iter().map(|column| column.name.as_str());
+    if let Some(name) = layout.made_anew(read, &layout::numbers(attributes)) {
+        return Ok(Bridge::Closed(format!(
+            "column {name} is another one by now, made anew or of another name before"
+        )));
+    }
     layout
         .young
-        .retain(|(name, _)| table.columns.iter().any(|c| c.name == *name));
+        .retain(|young| table.column(&young.name).is_some());
     let mut doubt = rewritten && !retyped.is_empty();
     let mut begun = Vec::with_capacity(added.len());
     let mut fills = Vec::with_capacity(added.len());
@@ -68,7 +74,12 @@ pub(crate) async fn bridge(
             return Ok(Bridge::Unread);
         }
         let attribute = attributes.iter().find(|a| a.column.name == column.name);
-        if attribute.is_some_and(|a| a.number <= layout.last) {
+        let number = attribute.map_or(0, |a| a.number);
+        if layout
+            .columns
+            .iter()
+            .any(|c| c.number == number && number != 0)
+        {
             return Ok(Bridge::Closed(format!(
                 "column {} is one that was there and has another name now",
                 column.name
@@ -80,11 +91,16 @@ pub(crate) async fn bridge(
         };
         doubt |= constant.is_none();
         let fill = constant.unwrap_or_else(|| Bound::new(CellRef::Null).raw().to_vec());
-        layout.young.push((column.name.clone(), fill.clone()));
+        layout.young.push(Young {
+            name: column.name.clone(),
+            number,
+            fill: fill.clone(),
+        });
         fills.push(fill);
     }
-    layout.files = files;
-    layout.last = layout::last_of(attributes);
+    // What is rewritten meanwhile keeps no constants.
+    layout.files = source::files(client, &[oid]).await?.concat();
+    doubt |= layout.files != files && !added.is_empty();
     Ok(Bridge::Open {
         layout: layout.stored(),
         fills,

@@ -20,6 +20,19 @@ pub(crate) struct Column {
     pub(crate) name: String,
     /// The number of its type and its modifier, as the log tells them.
     pub(crate) ty: (u32, i32),
+    /// Its own number (`attnum`), which it keeps whatever it is called, and no other column gets; 0: it came
+    /// and went unseen.
+    pub(crate) number: i16,
+}
+
+/// A column that the log does not have yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Young {
+    pub(crate) name: String,
+    /// As of a [`Column`].
+    pub(crate) number: i16,
+    /// The encoded cell that it has in rows until then.
+    pub(crate) fill: Vec<u8>,
 }
 
 /// What is kept.
@@ -27,26 +40,25 @@ pub(crate) struct Column {
 pub(crate) struct Layout {
     /// The table's files ([`crate::source::files`]).
     pub(crate) files: String,
-    /// The largest number of a column when the table was asked about (`attnum`). One that comes later has
-    /// a larger one; another name is no other number.
-    pub(crate) last: i16,
     /// The columns that the log has, in their order.
     pub(crate) columns: Vec<Column>,
-    /// Columns that the log does not have yet, each with the encoded cell it has in rows until then.
-    pub(crate) young: Vec<(String, Vec<u8>)>,
+    /// Columns that the log does not have yet.
+    pub(crate) young: Vec<Young>,
 }
 
 impl Layout {
-    /// As it is stored: a line of its version, one of the files, and one for each column with its type, or of
-    /// a young one with its cell.
+    /// As it is stored: a line of its version, one of the files, and one for each column with its number and
+    /// its type, or of a young one with its cell.
     pub(crate) fn stored(&self) -> position::Layout {
-        let mut text = format!("1\n{}\t{}", escaped(&self.files), self.last);
-        for Column { name, ty } in &self.columns {
-            text.push_str(&format!("\n{}\t{} {}", escaped(name), ty.0, ty.1));
+        let mut text = format!("1\n{}", escaped(&self.files));
+        for Column { name, ty, number } in &self.columns {
+            text.push_str(&format!("\n{}\t{number} {} {}", escaped(name), ty.0, ty.1));
         }
-        for (name, fill) in &self.young {
-            text.push_str(&format!("\n{}\t=", escaped(name)));
-            fill.iter()
+        for young in &self.young {
+            text.push_str(&format!("\n{}\t{} =", escaped(&young.name), young.number));
+            young
+                .fill
+                .iter()
                 .for_each(|byte| text.push_str(&format!("{byte:02x}")));
         }
         position::Layout::new(text)
@@ -58,23 +70,23 @@ impl Layout {
         if lines.next() != Some("1") {
             return None;
         }
-        let (files, last) = lines.next()?.split_once('\t')?;
         let mut layout = Layout {
-            files: unescaped(files)?,
-            last: last.parse().ok()?,
+            files: unescaped(lines.next()?)?,
             ..Layout::default()
         };
         for line in lines {
             let (name, rest) = line.split_once('\t')?;
             let name = unescaped(name)?;
+            let (number, rest) = rest.split_once(' ')?;
+            let number = number.parse().ok()?;
             if let Some(fill) = rest.strip_prefix('=') {
                 let fill = octets(fill)?;
                 decode_raw(&fill)?;
-                layout.young.push((name, fill));
+                layout.young.push(Young { name, number, fill });
             } else {
                 let (ty, modifier) = rest.split_once(' ')?;
                 let ty = (ty.parse().ok()?, modifier.parse().ok()?);
-                layout.columns.push(Column { name, ty });
+                layout.columns.push(Column { name, ty, number });
             }
         }
         Some(layout)
@@ -96,9 +108,38 @@ impl Layout {
 
     /// What a column that the log may not have yet is in its rows.
     pub(crate) fn fill(&self, name: &str) -> Option<&[u8]> {
-        let found = self.young.iter().find(|(young, _)| young == name);
-        found.map(|(_, fill)| fill.as_slice())
+        let found = self.young.iter().find(|young| young.name == name);
+        found.map(|young| young.fill.as_slice())
     }
+
+    /// The number that the column of a name has; `None`: it is not known.
+    pub(crate) fn number(&self, name: &str) -> Option<i16> {
+        let columns = self.columns.iter().map(|c| (&c.name, c.number));
+        let young = self.young.iter().map(|y| (&y.name, y.number));
+        let mut all = columns.chain(young).filter(|(_, number)| *number != 0);
+        all.find(|(of, _)| *of == name).map(|(_, number)| number)
+    }
+
+    /// The first of these columns that is another one by now, though it has its name: nothing in the log
+    /// says so.
+    pub(crate) fn made_anew<'a>(
+        &self,
+        names: impl Iterator<Item = &'a str>,
+        now: &[(String, i16)],
+    ) -> Option<&'a str> {
+        let mut names = names;
+        names.find(|name| {
+            let is = now.iter().find(|(of, _)| of == name).map(|(_, n)| *n);
+            let was = self.number(name);
+            was.zip(is).is_some_and(|(was, is)| was != is)
+        })
+    }
+}
+
+/// The names and numbers of columns.
+pub(crate) fn numbers(attributes: &[Attribute]) -> Vec<(String, i16)> {
+    let numbers = attributes.iter().map(|a| (a.column.name.clone(), a.number));
+    numbers.collect()
 }
 
 /// Puts into tables, as they are described now, how they lie in the log now. Those that are gone by now are
@@ -122,7 +163,6 @@ pub(crate) async fn describe(
             .filter(|a| table.column(&a.column.name).is_some());
         let present = Layout {
             files: files.next().unwrap_or_default(),
-            last: last_of(attributes),
             columns: logged.map(Column::of).collect(),
             young: Vec::new(),
         };
@@ -134,16 +174,12 @@ pub(crate) async fn describe(
     Ok(out)
 }
 
-/// The largest number of a column that is there.
-pub(crate) fn last_of(attributes: &[Attribute]) -> i16 {
-    attributes.iter().map(|a| a.number).max().unwrap_or(0)
-}
-
 impl Column {
     fn of(attribute: &Attribute) -> Self {
         Column {
             name: attribute.column.name.clone(),
             ty: (attribute.ty, attribute.typmod),
+            number: attribute.number,
         }
     }
 }
@@ -184,43 +220,57 @@ mod tests {
     use thalweg_core::range::Bound;
     use thalweg_core::value::CellRef;
 
+    fn layout() -> Layout {
+        let young = |name: &str, number, cell| Young {
+            name: name.to_owned(),
+            number,
+            fill: Bound::new(cell).raw().to_vec(),
+        };
+        let column = |name: &str, number, ty| Column {
+            name: name.to_owned(),
+            number,
+            ty,
+        };
+        Layout {
+            files: "16384,\\1".to_owned(),
+            columns: vec![column("id", 1, (23, -1)), column("a\tb", 0, (1043, 14))],
+            young: vec![
+                young("a\tb\nc", 4, CellRef::Null),
+                young("", 5, CellRef::Text("x")),
+            ],
+        }
+    }
+
     #[test]
     fn a_layout_comes_back() {
-        let young = |name: &str, cell| (name.to_owned(), Bound::new(cell).raw().to_vec());
-        let layout = Layout {
-            files: "16384,\\1".to_owned(),
-            last: 7,
-            columns: vec![
-                Column {
-                    name: "id".to_owned(),
-                    ty: (23, -1),
-                },
-                Column {
-                    name: "a\tb".to_owned(),
-                    ty: (1043, 14),
-                },
-            ],
-            young: vec![
-                young("a\tb\nc", CellRef::Null),
-                young("", CellRef::Text("x")),
-            ],
-        };
-        assert_eq!(Layout::parse(&layout.stored()), Some(layout.clone()));
-        let text = layout.stored().as_str().to_owned();
+        let layout = layout();
+        assert_eq!(Layout::parse(&layout.stored()), Some(layout));
         for wrong in [
             "",
-            "2\nx\t1",
+            "2\nx",
             "1",
-            "1\nx",
-            "1\nx\ty",
-            "1\nx\t1\ny",
-            "1\nx\t1\ny\t=zz",
-            "1\nx\t1\ny\t=ff",
-            "1\nx\t1\ny\t5",
+            "1\nx\ny",
+            "1\nx\ny\t1",
+            "1\nx\ny\t1 =zz",
+            "1\nx\ny\t1 =ff",
+            "1\nx\ny\t1 5",
+            "1\nx\ny\t5 -1",
         ] {
             let parsed = Layout::parse(&position::Layout::new(wrong));
             assert_eq!(parsed, None, "{wrong:?}");
         }
-        assert_eq!(Layout::parse(&position::Layout::new(text)), Some(layout));
+    }
+
+    #[test]
+    fn a_column_is_known_by_its_number() {
+        let layout = layout();
+        let now = |numbers: &[(&str, i16)]| -> Option<&str> {
+            let now: Vec<_> = numbers.iter().map(|(n, i)| ((*n).to_owned(), *i)).collect();
+            layout.made_anew(["id", "a\tb", "", "new"].into_iter(), &now)
+        };
+        assert_eq!(now(&[("id", 1), ("a\tb", 7), ("", 5), ("new", 8)]), None);
+        assert_eq!(now(&[("a\tb", 7)]), None, "what is gone is told elsewhere");
+        assert_eq!(now(&[("id", 9), ("", 5)]), Some("id"));
+        assert_eq!(now(&[("id", 1), ("", 6)]), Some(""));
     }
 }

@@ -286,6 +286,33 @@ pub(crate) async fn found(client: &Client, tables: &[TableName]) -> Result<Vec<O
     Ok(oids)
 }
 
+/// Of those of the tables that are there, the oid and the names and numbers of the columns.
+pub(crate) async fn columns(
+    client: &Client,
+    tables: &[TableName],
+) -> Result<Vec<Option<(u32, Vec<(String, i16)>)>>> {
+    let (schemas, names) = wanted(tables);
+    let found = format!(
+        "SELECT w.place, c.oid, array_agg(a.attname::text), array_agg(a.attnum) FROM {WANTED} \
+         LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE c.relkind IN ('r', 'p') GROUP BY w.place, c.oid"
+    );
+    let rows = client.query(&found, &[&schemas, &names]).await;
+    let mut out = vec![None; tables.len()];
+    for row in rows.map_err(asking)? {
+        let place: i64 = row.get(0);
+        let at = usize::try_from(place - 1).ok();
+        let names: Vec<Option<String>> = row.get(2);
+        let numbers: Vec<Option<i16>> = row.get(3);
+        let columns = names.into_iter().zip(numbers);
+        let columns = columns.filter_map(|(name, number)| Some((name?, number?)));
+        if let Some(slot) = at.and_then(|at| out.get_mut(at)) {
+            *slot = Some((row.get(1), columns.collect()));
+        }
+    }
+    Ok(out)
+}
+
 /// Which of the tables the publication does not cover. One that is a member of it and no partition is
 /// covered; only where there is another the server is asked to list all that are.
 pub(crate) async fn uncovered(

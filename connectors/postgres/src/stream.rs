@@ -23,7 +23,7 @@ use futures_util::FutureExt as _;
 use thalweg_core::change::Transaction;
 use thalweg_core::ports::{ChangeStream, DataSourceConfig, StreamLimits};
 use thalweg_core::position::Position;
-use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::schema::TableSchema;
 use thalweg_core::{Error, Result, Side};
 use tokio_postgres::Client;
 
@@ -31,7 +31,7 @@ use self::assembly::Assembly;
 use self::feedback::{Confirmed, Feedback};
 use self::relation::Known;
 pub(crate) use self::relation::{KnownColumn, match_columns};
-use crate::config::connect_source;
+use crate::config::{Connection as Asking, connect_source};
 use crate::error::{asking, lost, refused};
 use crate::position::{Origin, Place};
 use crate::source::PostgresSource;
@@ -65,9 +65,9 @@ pub(crate) struct Stream {
     pid: i32,
     feedback: Feedback,
     assembly: Assembly,
-    /// What the server calls the tables.
-    tables: Vec<(TableName, u32)>,
     looked: Instant,
+    /// An idle connection for the questions asked meanwhile.
+    asking: Option<Asking>,
     last_empty: Instant,
     pace: Pace,
 }
@@ -134,8 +134,6 @@ pub(crate) async fn open(
         && known
             .iter()
             .all(|table| table.columns.iter().all(|column| column.codec.binary()));
-    let names = tables.iter().map(|table| table.name.clone());
-    let tables = names.zip(known.iter().map(|known| known.oid)).collect();
     let command = format!(
         "START_REPLICATION SLOT {name} LOGICAL {} (proto_version '1', publication_names '{name}'{})",
         place.lsn,
@@ -152,8 +150,8 @@ pub(crate) async fn open(
         pid,
         feedback,
         assembly: Assembly::new(known, asked, place, limits),
-        tables,
         looked: Instant::now(),
+        asking: None,
         last_empty: Instant::now(),
         pace: Pace::new(),
     };
@@ -326,22 +324,52 @@ impl Stream {
         self.assembly.empty()
     }
 
-    /// Whether the tables still are those that are read, as far as the server can be asked.
+    /// Whether the tables still are those that are read, and their columns: asked now and then of all, and
+    /// of one that was described, before its rows are handed out.
     async fn look(&mut self) -> Result<()> {
-        self.looked = Instant::now();
-        let names: Vec<_> = self.tables.iter().map(|(name, _)| name.clone()).collect();
-        let ask = async {
-            let connection = connect_source(&self.config).await?;
-            slot::found(&connection.client, &names).await
+        let (told, known) = self.assembly.told();
+        let all = told.is_empty();
+        let asked: Vec<&Known> = match all {
+            true if self.looked.elapsed() < LOOK => return Ok(()),
+            true => known.iter().collect(),
+            false => told.iter().filter_map(|at| known.get(*at)).collect(),
         };
-        let asked = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
-        // Whether it answers is found out elsewhere.
-        let Ok(Ok(found)) = asked else { return Ok(()) };
-        for ((name, oid), now) in self.tables.iter().zip(found) {
-            if now != Some(*oid) {
-                return Err(relation::other_table(name));
+        let names: Vec<_> = asked
+            .iter()
+            .map(|known| known.schema.name.clone())
+            .collect();
+        let connection = self.asking.take();
+        let ask = async {
+            let connection = match connection {
+                Some(connection) if !connection.client.is_closed() => connection,
+                _ => connect_source(&self.config).await?,
+            };
+            let found = slot::columns(&connection.client, &names).await?;
+            Ok::<_, Error>((connection, found))
+        };
+        let answer = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
+        self.looked = Instant::now();
+        let found = match answer {
+            Ok(Ok((connection, found))) => {
+                self.asking = Some(connection);
+                found
+            }
+            // Whether it answers is found out elsewhere; but these rows wait.
+            _ if all => return Ok(()),
+            Ok(Err(error)) => return Err(error),
+            Err(_) => {
+                return Err(Error::transient("the source did not answer in time").at(Side::Source));
+            }
+        };
+        for (known, now) in asked.into_iter().zip(found) {
+            match now {
+                Some((oid, numbers)) if oid == known.oid => {
+                    known.same_columns(&known.layout, &numbers)?;
+                }
+                _ => return Err(relation::other_table(&known.schema.name)),
             }
         }
+        self.assembly.looked();
         Ok(())
     }
 
@@ -374,11 +402,9 @@ impl Stream {
 impl ChangeStream for Stream {
     async fn next(&mut self) -> Result<Transaction> {
         loop {
+            self.look().await?;
             if let Some(transaction) = self.ready() {
                 return Ok(transaction);
-            }
-            if self.looked.elapsed() >= LOOK {
-                self.look().await?;
             }
             // What has arrived needs no timer.
             if let Some(handled) = self.step().now_or_never() {

@@ -44,14 +44,27 @@ pub(super) fn statements(
                 format!("ALTER TABLE {table} ADD COLUMN {name} {native}{rest}")
             }
             Alteration::Retype(column) => {
+                let moment = matches!(column.ty, ColumnType::Instant { .. });
+                if !column.nullable && (column.has_default || moment) {
+                    return Err(format!(
+                        "column {} has a default or numbers rows at the target, which another type \
+                         would take from it",
+                        column.name
+                    ));
+                }
                 let null = if column.nullable {
                     " NULL"
                 } else {
                     " NOT NULL"
                 };
                 let (name, native) = (quote(&column.name), &column.native);
-                format!("ALTER TABLE {table} MODIFY COLUMN {name} {native}{null}")
+                let comment = match column.comment.as_str() {
+                    "" => String::new(),
+                    comment => format!(" COMMENT {}", text(comment)),
+                };
+                format!("ALTER TABLE {table} MODIFY COLUMN {name} {native}{null}{comment}")
             }
+            Alteration::Remake => format!("DROP TABLE IF EXISTS {table}"),
             Alteration::Drop(name) => format!("ALTER TABLE {table} DROP COLUMN {}", quote(name)),
         })
     };

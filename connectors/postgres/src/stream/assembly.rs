@@ -53,6 +53,8 @@ pub(crate) struct Assembly {
     /// The end of the log when the tables were asked about.
     asked: Lsn,
     relations: Relations,
+    /// Tables that were described behind that place, since somebody asked ([`Assembly::told`]).
+    told: Vec<usize>,
     /// What the open transaction has shown of tables.
     schema: Vec<SchemaChange>,
     reader: cells::Reader,
@@ -78,6 +80,7 @@ impl Assembly {
             known,
             asked,
             relations: Relations::default(),
+            told: Vec::new(),
             schema: Vec::new(),
             reader: cells::Reader::new(limits.row_bytes_max),
             place,
@@ -101,6 +104,16 @@ impl Assembly {
     /// Whether the place has moved, and is between two transactions.
     pub(super) fn moved(&self) -> bool {
         self.moved && self.open.is_none()
+    }
+
+    /// Tables that may have been altered since they were asked about, and what is known of all.
+    pub(super) fn told(&self) -> (&[usize], &[Known]) {
+        (&self.told, &self.known)
+    }
+
+    /// Those are as they were.
+    pub(super) fn looked(&mut self) {
+        self.told.clear();
     }
 
     /// What is finished.
@@ -231,6 +244,7 @@ impl Assembly {
             if let Some(table) = table.filter(|_| self.stretch.is_none()) {
                 self.shown(table, &relation);
             }
+            self.told.extend(table.filter(|_| news));
             return Ok(());
         }
         let mut rows = Rows {
@@ -272,15 +286,20 @@ impl Assembly {
         if known.schema.layout.is_none() || now.eq(before) {
             return;
         }
+        let number = |name: &str| {
+            let asked = known.numbers.iter().find(|(of, _)| of == name);
+            layout.number(name).or(asked.map(|(_, number)| *number))
+        };
         let column = |column: &pgoutput::Column<'_>| Column {
             name: column.name.to_owned(),
             ty: (column.ty, column.typmod),
+            number: number(column.name).unwrap_or(0),
         };
         layout.columns = columns.map(column).collect();
         let there = &layout.columns;
         layout
             .young
-            .retain(|(young, _)| there.iter().all(|column| column.name != *young));
+            .retain(|young| there.iter().all(|column| column.name != young.name));
         self.schema.retain(|change| change.table != table);
         self.schema.push(SchemaChange {
             table,

@@ -7,7 +7,7 @@ use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Result, Side};
 
 use crate::bridge;
-use crate::layout::Layout;
+use crate::layout::{self, Layout};
 use crate::schema::Attribute;
 use crate::wire::Malformed;
 use crate::wire::cells::{Codec, Form, Reader};
@@ -22,6 +22,8 @@ pub(crate) struct Known {
     pub(super) columns: Vec<KnownColumn>,
     /// Which columns the log does not have yet where it is read.
     pub(super) layout: Layout,
+    /// The numbers of all its columns when it was asked about.
+    pub(super) numbers: Vec<(String, i16)>,
 }
 
 /// How a column's values come.
@@ -106,22 +108,27 @@ impl Known {
                 .at(Side::Source)
             })?,
         };
-        // Nothing in the log says so.
-        let anew = |a: &&Attribute| {
-            let name = &a.column.name;
-            let known = schema.layout.is_some() && schema.column(name).is_some();
-            known && a.number > layout.last && layout.fill(name).is_none()
-        };
-        if let Some(attribute) = attributes.iter().find(anew) {
-            let how = format!("column {} was made anew", attribute.column.name);
-            return Err(changed(&schema.name, &how));
-        }
-        Ok(Known {
+        let known = Known {
             columns,
             oid,
             layout,
+            numbers: layout::numbers(attributes),
             schema: schema.clone(),
-        })
+        };
+        known.same_columns(&known.layout, &known.numbers)?;
+        Ok(known)
+    }
+
+    /// A `Schema` error if a column that is read is another one by now than that of a layout.
+    pub(super) fn same_columns(&self, layout: &Layout, now: &[(String, i16)]) -> Result<()> {
+        let read = self.schema.columns.iter().map(|c| c.name.as_str());
+        match layout.made_anew(read, now) {
+            None => Ok(()),
+            Some(column) => {
+                let how = format!("column {column} was made anew");
+                Err(changed(&self.schema.name, &how))
+            }
+        }
     }
 }
 

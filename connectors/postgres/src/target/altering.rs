@@ -39,6 +39,7 @@ pub(super) fn statements(
                 quote(&column.name),
                 column.native
             ),
+            Alteration::Remake => format!("DROP TABLE IF EXISTS {table}"),
             Alteration::Drop(name) => {
                 format!("ALTER TABLE {table} DROP COLUMN IF EXISTS {}", quote(name))
             }

@@ -130,7 +130,7 @@ async fn another_table_of_the_same_name_is_not_taken_for_it() {
         origin.sql("INSERT INTO a VALUES (1)");
         let (seen, error) = origin.stops(&at, &tables).await;
         assert_eq!(seen, [], "{made}: {sql}");
-        says(&error, Kind::PositionLost, &["does not cover public.a"]);
+        says(&error, Kind::Schema, &["public.a", "made anew"]);
     }
     // While it is read, and by a publication that takes whatever there is.
     origin.sql("DROP TABLE b; CREATE PUBLICATION thalweg_all FOR ALL TABLES");

@@ -15,7 +15,7 @@ use thalweg_core::plan::{Pair, Plan, TablePair, Verdict, source_fingerprints};
 use thalweg_core::ports::{Alteration, Bridge, Following, Source, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{ColumnSchema, Drift, TableName, TableSchema, drifts};
-use thalweg_core::value::{CellRef, RowBatch, decode_raw};
+use thalweg_core::value::RowBatch;
 use thalweg_core::{Result, Side};
 
 use crate::catalog::now_ms;
@@ -69,7 +69,7 @@ pub(super) async fn look(
     };
     let mut halts: Vec<(TableName, Halt)> = Vec::new();
     for index in 0..pairs.len() {
-        let Some((known, before)) = known_of(&outline.tables, pairs, index) else {
+        let Some((known, before)) = known_of(outline, pairs, index) else {
             continue;
         };
         let Some(pair) = pairs.get_mut(index) else {
@@ -88,19 +88,26 @@ pub(super) async fn look(
             halts.push((pair.mapping.target.clone(), halt));
         }
     }
-    halt(&mut out, pairs, halts);
+    halt(&mut out, pairs, halts, operations.insert);
     Ok(out)
 }
 
 /// What is stored of a pair's target table, and the fingerprint of its source table; `None`: the table is to
 /// be loaded anyway, or is mapped in another way than it was.
 fn known_of<'a>(
-    tables: &'a [Outlined],
+    outline: &'a Outline,
     pairs: &[TablePair],
     index: usize,
 ) -> Option<(&'a Outlined, &'a str)> {
-    let target = &pairs.get(index)?.mapping.target;
-    let known = tables.iter().find(|table| table.target == *target)?;
+    let mapping = &pairs.get(index)?.mapping;
+    let target = &mapping.target;
+    let mut tables = outline.tables.iter();
+    let known = tables.find(|table| table.target == *target)?;
+    // Another one may be mapped now.
+    let mut followed = outline.layouts.iter();
+    if followed.all(|(source, _)| *source != mapping.source) {
+        return None;
+    }
     let feeds = source_fingerprints(&known.fingerprint);
     let to_it = |pair: &&TablePair| pair.mapping.target == *target;
     if pairs.iter().filter(to_it).count() != feeds.len() {
@@ -111,10 +118,11 @@ fn known_of<'a>(
 }
 
 /// Takes the tables that halt out of the task, or says why it cannot go on.
-fn halt(out: &mut Drifted, pairs: &mut Vec<TablePair>, halts: Vec<(TableName, Halt)>) {
+/// Without inserts nothing would load a table again that was paused.
+fn halt(out: &mut Drifted, pairs: &mut Vec<TablePair>, halts: Vec<(TableName, Halt)>, loads: bool) {
     let halted = |pair: &TablePair| halts.iter().find(|(name, _)| *name == pair.mapping.target);
-    let stops =
-        halts.iter().any(|(_, halt)| halt.stops) || pairs.iter().all(|p| halted(p).is_some());
+    let stops = halts.iter().any(|(_, halt)| halt.stops || !loads)
+        || pairs.iter().all(|p| halted(p).is_some());
     if stops {
         for (name, halt) in &halts {
             out.findings.push(Finding::error(
@@ -229,7 +237,9 @@ impl Ask<'_> {
         Ok(followed.map_err(|why| {
             let how = self.reason(&now.name, &why);
             let fix =
-                "make the target table fit, and resume the table: it is loaded again".to_owned();
+                "make the target table fit; then resume the table, or reset the task, so that it \
+                       is loaded as it is now"
+                    .to_owned();
             halt_by(OnChange::Pause, how, fix)
         }))
     }
@@ -246,7 +256,7 @@ impl Ask<'_> {
         if source_fingerprints(&self.known.fingerprint).len() > 1 {
             return Ok(Err("a table of several sources is not followed".to_owned()));
         }
-        let Some(mut table) = pair.target.clone().filter(|_| !pair.create) else {
+        let Some(mut table) = pair.target.clone() else {
             return Ok(Ok(()));
         };
         let place = |name: &String| now.column_index(name);
@@ -255,38 +265,42 @@ impl Ask<'_> {
         let retyped: Vec<(usize, String)> = retyped
             .filter_map(|(name, was)| Some((place(name)?, was.clone())))
             .collect();
+        // Another target of the table may have been bridged to already.
+        let mut bridged = out.following.layouts.iter().chain(self.layouts);
+        let then = bridged.find(|(name, _)| *name == now.name);
+        let then = then.map(|(_, layout)| layout);
+        let bridge = self.source.bridge(now, then, &added, &retyped).await;
+        let (layout, fills, doubt, begun) = match bridge.map_err(|e| e.at(Side::Source))? {
+            Bridge::Closed(why) => return Ok(Err(why)),
+            // The table is loaded again.
+            Bridge::Unread => return Ok(Ok(())),
+            Bridge::Open {
+                layout,
+                fills,
+                doubt,
+                begun,
+            } => (layout, fills, doubt, begun),
+        };
+        let layouts = &mut out.following.layouts;
+        layouts.retain(|(name, _)| *name != now.name);
+        layouts.push((now.name.clone(), layout));
+        if pair.create {
+            // Made by the task, and still being loaded: it is made anew.
+            let remade = self.target.alter(&table.name, &[Alteration::Remake]);
+            out.following.statements.extend(remade.unwrap_or_default());
+            out.following.again.push(table.name.clone());
+            out.followed.push(table.name);
+            return Ok(Ok(()));
+        }
         // What a verification repairs.
         let repairable = !now.primary_key.is_empty() && self.writes_all;
-        let mut fills = Vec::new();
-        let mut begun = Vec::new();
-        if !added.is_empty() || !retyped.is_empty() {
-            let then = self.layouts.iter().find(|(name, _)| *name == now.name);
-            let then = then.map(|(_, layout)| layout);
-            let bridge = self.source.bridge(now, then, &added, &retyped).await;
-            match bridge.map_err(|e| e.at(Side::Source))? {
-                Bridge::Closed(why) => return Ok(Err(why)),
-                // The table is loaded again.
-                Bridge::Unread => return Ok(Ok(())),
-                Bridge::Open {
-                    layout,
-                    fills: told,
-                    doubt,
-                    begun: again,
-                } => {
-                    out.following.layouts.push((now.name.clone(), layout));
-                    (fills, begun) = (told, again);
-                    if doubt && !repairable {
-                        return Ok(Err(
-                            "rows that were there may have got values of their own, and \
-                             they cannot be compared and repaired"
-                                .to_owned(),
-                        ));
-                    }
-                    if doubt {
-                        out.doubted.push(table.name.clone());
-                    }
-                }
-            }
+        if doubt && !repairable {
+            let why = "rows that were there may have got values of their own, and they cannot be \
+                       compared and repaired";
+            return Ok(Err(why.to_owned()));
+        }
+        if doubt {
+            out.doubted.push(table.name.clone());
         }
         let wanted = pair.mapping.pairs(now);
         let proposed = match self.target.propose(now, &table.name, &wanted) {
@@ -301,8 +315,17 @@ impl Ask<'_> {
             let Some(from) = now.columns.get(*index) else {
                 continue;
             };
-            if let Err(why) = add(&mut table, from, &proposed, (fill, begun), &mut steps) {
-                return Ok(Err(why));
+            match add(&mut table, from, &proposed, (fill, begun), &mut steps) {
+                Ok(false) => {}
+                Ok(true) if repairable => out.doubted.push(table.name.clone()),
+                Ok(true) => {
+                    return Ok(Err(format!(
+                        "column {} came, and the target has one of that name already, whose values \
+                         cannot be compared and repaired",
+                        from.name
+                    )));
+                }
+                Err(why) => return Ok(Err(why)),
             }
         }
         for (index, _) in &retyped {
@@ -325,6 +348,15 @@ impl Ask<'_> {
                 steps.push(Alteration::Drop(name.clone()));
                 table = table.with_columns(|other| other != name);
             }
+        }
+        let stays = |name: &&String| {
+            let column = table.column(name);
+            column.is_some_and(|column| !column.nullable && !column.has_default)
+        };
+        if let Some(name) = columns.dropped.iter().find(stays) {
+            return Ok(Err(format!(
+                "column {name} is gone, and the target takes no row without a value in it"
+            )));
         }
         let statements = match self.target.alter(&table.name, &steps) {
             Ok(statements) => statements,
@@ -388,24 +420,18 @@ impl Ask<'_> {
     }
 }
 
-/// A column that came comes to the target table, too.
+/// A column that came comes to the target table, too. Whether its values are in doubt, because a column of
+/// that name was there already.
 fn add(
     table: &mut TableSchema,
     from: &ColumnSchema,
     proposed: &TableSchema,
     (fill, begun): (&[u8], bool),
     steps: &mut Vec<Alteration>,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<bool, String> {
     let name = &from.name;
-    if let Some(there) = table.column(name) {
-        let null = matches!(decode_raw(fill), Some(CellRef::Null)) && !there.has_default;
-        return match begun || null {
-            true => Ok(()),
-            false => Err(format!(
-                "column {name} came, and the target has a column of that name already: whether its rows \
-                 have what the source's have is not known"
-            )),
-        };
+    if table.column(name).is_some() {
+        return Ok(!begun);
     }
     let column = proposed.column(name);
     let column = column.ok_or_else(|| format!("column {name} has no counterpart"))?;
@@ -427,7 +453,7 @@ fn add(
     column.has_default = true;
     table.columns.push(column.clone());
     steps.push(Alteration::Add { column, fill });
-    Ok(())
+    Ok(false)
 }
 
 /// A column that got a wider type gets one in the target table, too, unless that holds all values already.
@@ -460,6 +486,8 @@ fn retype(
     }
     let wide = ColumnSchema {
         nullable: there.nullable,
+        has_default: there.has_default,
+        comment: there.comment.clone(),
         ..wide.clone()
     };
     *there = wide.clone();

@@ -153,17 +153,30 @@ impl Run {
         let Some(table) = error.table() else {
             return false;
         };
-        let shown = &self.task.shown;
         let fed = |mapping: &&Mapping| mapping.source == *table;
         let targets: Vec<&TableName> = mappings.iter().filter(fed).map(|m| &m.target).collect();
         let of_it = |mapping: &&Mapping| targets.contains(&&mapping.target);
-        let paused: Vec<_> = mappings.iter().filter(of_it).collect();
-        if shown.options.on_changes.other != OnChange::Pause || paused.len() == mappings.len() {
+        let paused: Vec<_> = mappings.iter().filter(of_it).cloned().collect();
+        let fix = error.hint().unwrap_or_default().to_owned();
+        self.pause_all(error, fix, &paused, mappings).await
+    }
+
+    /// Pauses tables for an error, if the task's options say so and others are left.
+    async fn pause_all(
+        &self,
+        error: &CoreError,
+        fix: String,
+        paused: &[Mapping],
+        mappings: &[Mapping],
+    ) -> bool {
+        let shown = &self.task.shown;
+        let pauses = shown.options.on_changes.other == OnChange::Pause && shown.operations.insert;
+        if !pauses || paused.len() == mappings.len() {
             return false;
         }
         let pause = Paused {
             reason: error.chain(),
-            fix: error.hint().unwrap_or_default().to_owned(),
+            fix,
             since_ms: now_ms(),
         };
         let paused: Vec<_> = paused
@@ -172,7 +185,9 @@ impl Run {
             .collect();
         match self.inner.catalog.mappings_pause(&shown.id, &paused).await {
             Ok(()) => {
-                warn!(task = %shown.id, %table, error = %error.chain(), "a table is paused");
+                let tables: Vec<_> = paused.iter().map(|(id, _)| id.as_str()).collect();
+                let tables = tables.join(" ");
+                warn!(task = %shown.id, %tables, error = %error.chain(), "tables are paused");
                 !paused.is_empty()
             }
             Err(error) => {
@@ -378,7 +393,19 @@ impl Run {
                     return Ok(Err(refused(error.to_string())));
                 }
                 let followed = ends.target.follow(&ends.key, following).await;
-                followed.map_err(|e| e.at(Side::Target))?;
+                if let Err(error) = followed {
+                    let error = error.at(Side::Target);
+                    let refused = !matches!(error.kind(), Kind::Transient | Kind::Fenced);
+                    let ours =
+                        |m: &&Mapping| following.fingerprints.iter().any(|(t, _)| *t == m.target);
+                    let tables: Vec<_> = ends.mappings.iter().filter(ours).cloned().collect();
+                    let fix = following.statements.join("; ");
+                    if !refused || !self.pause_all(&error, fix, &tables, &ends.mappings).await {
+                        return Err(error);
+                    }
+                    let stays = |mapping: &Mapping| tables.iter().all(|m| m.id != mapping.id);
+                    ends.mappings.retain(stays);
+                }
                 continue;
             }
             match &found.plan {

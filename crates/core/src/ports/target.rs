@@ -43,6 +43,8 @@ pub enum Alteration {
     Retype(ColumnSchema),
     /// A column goes.
     Drop(String),
+    /// The table goes, with all that is in it, to be created anew by [`Target::prepare`].
+    Remake,
 }
 
 /// What is to be done at a target so that tables of a task follow their source tables.
