@@ -278,22 +278,7 @@ async fn start(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<Position> {
 fn as_of(plan: &Plan, checkpoint: &Checkpoint) -> Vec<TableSchema> {
     let mut tables = plan.source_schemas();
     if checkpoint.applied.is_some() {
-        let followed = |source: &TableName| {
-            let feeds = |known: &&TableCheckpoint| {
-                let target = plan.target_index(&known.target);
-                let table = target.and_then(|target| plan.targets.get(target));
-                let mut feeds = table.into_iter().flat_map(|table| &table.feeds);
-                feeds.any(|feed| {
-                    let source_of = plan.sources.get(feed.source);
-                    source_of.is_some_and(|of| of.schema.name == *source)
-                })
-            };
-            let known = checkpoint.tables.iter().filter(feeds);
-            known.clone().count() == 0 || known.clone().any(|k| k.phase != TablePhase::Waiting)
-        };
-        // Of one that is loaded first the present layout is as good as any, and fits.
-        let layouts = |table: &&mut TableSchema| table.layout.is_some() && followed(&table.name);
-        for table in tables.iter_mut().filter(layouts) {
+        for table in tables.iter_mut().filter(|table| table.layout.is_some()) {
             let mut stored = checkpoint.layouts.iter();
             let stored = stored.find(|(name, _)| *name == table.name);
             table.layout = stored.map_or(table.layout.take(), |(_, layout)| Some(layout.clone()));
