@@ -300,7 +300,11 @@ async fn still(spec: &TaskSpec, names: &[TableName]) -> Result<()> {
         return Ok(());
     }
     let now = layouts(&spec.source.describe(names).await?);
-    match planned.iter().find(|layout| !now.contains(layout)) {
+    let same = |(table, layout): &&(TableName, Layout)| {
+        let is = now.iter().find(|(name, _)| name == table);
+        is.is_some_and(|(_, is)| spec.source.lies_same(layout, is))
+    };
+    match planned.iter().find(|planned| !same(planned)) {
         None => Ok(()),
         Some((table, _)) => Err(Error::schema(format!(
             "table {table} was changed while the task started"

@@ -155,6 +155,11 @@ pub trait Source: Inspect {
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)>;
 
+    /// Whether a table lies in the log in the same way by two layouts.
+    fn lies_same(&self, a: &Layout, b: &Layout) -> bool {
+        a == b
+    }
+
     /// Whether changes of `table`, described now, can be read from the place of the layout `then` on
     /// (`None`: none is stored). By then its columns `added` (indexes) had not been there, and its
     /// columns `retyped` had been of the types given (as the system writes them). Columns that went
