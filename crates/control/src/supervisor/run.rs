@@ -360,6 +360,7 @@ impl Run {
                 return Ok(Err(refused(error.to_string())));
             }
         }
+        let begun = self.task.begun || self.status.borrow().applied.is_some();
         let mut rounds = 0;
         let mut found = loop {
             let found = self.preflight(&ends).await?;
@@ -409,6 +410,8 @@ impl Run {
                 continue;
             }
             match &found.plan {
+                // A table that goes between two questions is no table that was never there.
+                None if begun && rounds == 1 => {}
                 Some(plan) if ends.target.set_aside(&ends.key, plan).await? => {}
                 _ => break found,
             }
