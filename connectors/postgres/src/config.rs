@@ -44,7 +44,8 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
              SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings \
                WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
-             SET enable_material = off; SET jit = off",
+             SET enable_material = off; SET jit = off; \
+             SET plan_cache_mode = force_generic_plan",
         )
         .await
         .map_err(convert)?;

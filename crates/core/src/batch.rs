@@ -77,6 +77,11 @@ pub struct FoldedTable {
 }
 
 impl FoldedTable {
+    /// How many rows it is about.
+    pub fn rows(&self) -> usize {
+        self.deletes.len() + self.updates.len() + self.inserts.len()
+    }
+
     /// The rows that stand apart from the batch before, and the others; each in the same order.
     pub fn split(&self, apart: &Apart) -> (FoldedTable, FoldedTable) {
         let at = |all: usize, part: usize| part.min(all);

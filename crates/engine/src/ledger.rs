@@ -56,6 +56,8 @@ pub struct Ledger {
     parts: Vec<Part>,
     /// Each visibility once.
     seen: Vec<Seen>,
+    /// [`Self::grows`].
+    grows: bool,
 }
 
 /// The chunks of one source table.
@@ -134,6 +136,12 @@ impl Ledger {
         }
     }
 
+    /// Says whether what is missing is loaded beside the stream, by chunks that contain the transactions
+    /// that were judged before they were begun ([`crate::beside`]).
+    pub fn grows(&mut self, grows: bool) {
+        self.grows = grows;
+    }
+
     /// What of a source table is not loaded yet, in key order; `None` in it: all of the table.
     pub fn gaps(&self, source: usize) -> Vec<Option<KeyRange>> {
         let part = self.parts.iter().find(|part| part.source == source);
@@ -161,11 +169,12 @@ impl Ledger {
         contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
     ) -> Result<Fate> {
         let Some(part) = self.parts.iter().find(|part| part.source == change.table) else {
-            return Ok(Fate::Apply);
+            return Ok(fate(self.grows, None));
         };
+        let grows = self.grows;
         let mut contains = |chunk: Option<usize>| match chunk.and_then(|at| self.seen.get_mut(at)) {
-            // What was never loaded contains nothing.
-            None => Ok(false),
+            // What will never be loaded contains nothing.
+            None => Ok(grows),
             Some(seen) if seen.passed => Ok(false),
             Some(seen) => match seen.contains {
                 Some(known) => Ok(known),
@@ -180,7 +189,9 @@ impl Ledger {
             ChangeKind::Delete => (change.before, None),
             ChangeKind::Update => (change.before, change.after),
             ChangeKind::Truncate => {
-                let mut all = part.chunks.iter().map(|chunk| contains(Some(chunk.seen)));
+                let missing = (grows && !part.gaps().is_empty()).then_some(None);
+                let chunks = part.chunks.iter().map(|chunk| Some(chunk.seen));
+                let mut all = chunks.chain(missing).map(&mut contains);
                 let first = all.next().unwrap_or(Ok(false))?;
                 for other in all {
                     if other? != first {
@@ -205,12 +216,15 @@ impl Ledger {
         Ok(fate(in_old, in_new))
     }
 
-    /// Whether any of its chunks contains the transaction at hand; `contains` as for
-    /// [`fate`](Self::fate).
+    /// Whether any of its chunks contains the transaction at hand, or one that is missing will; `contains`
+    /// as for [`fate`](Self::fate).
     pub fn contains_any(
         &mut self,
         contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
     ) -> Result<bool> {
+        if self.grows {
+            return Ok(true);
+        }
         for seen in self.seen.iter_mut().filter(|seen| !seen.passed) {
             let known = match seen.contains {
                 Some(known) => known,
@@ -229,7 +243,7 @@ impl Ledger {
         for seen in &mut self.seen {
             seen.passed = seen.passed || passed(&seen.visibility)?;
         }
-        Ok(self.seen.iter().all(|seen| seen.passed))
+        Ok(!self.grows && self.seen.iter().all(|seen| seen.passed))
     }
 }
 

@@ -3,6 +3,7 @@
 mod answers;
 mod barrier;
 pub mod batch;
+mod beside;
 pub mod ledger;
 pub mod limits;
 mod load;

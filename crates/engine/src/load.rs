@@ -17,11 +17,12 @@ use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Cell, Changed, Plan};
-use thalweg_core::ports::{Chunk, Loader};
+use thalweg_core::ports::{Chunk, ChunkReader, Gate, Loader};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::quarantine::Held;
 use thalweg_core::range::KeyRange;
@@ -30,6 +31,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::beside::Beside;
 use crate::ledger::{Ledger, tiles};
 use crate::limits::{Limits, MemoryBudget};
 use crate::quarantine::Quarantine;
@@ -55,18 +57,27 @@ pub(crate) async fn load(
     budget: &MemoryBudget,
     report: &Reporter,
 ) -> Result<Vec<Phase>> {
-    let desk = Desk {
-        spec: spec.clone(),
-        checkpoint: checkpoint.clone(),
-        from: from.clone(),
-        limits: *limits,
-        budget: budget.clone(),
-        report: report.clone(),
-        jobs: Mutex::default(),
-        idle: Mutex::default(),
-        quarantine: Mutex::default(),
-    };
+    let desk = Desk::new(spec, checkpoint, from, limits, budget, report);
     desk.run().await
+}
+
+/// Loads what is missing beside a stream ([`crate::beside`]), which begins at `from`. Dropping the
+/// future is as a crash.
+pub(crate) async fn load_beside(
+    spec: &TaskSpec,
+    checkpoint: &Checkpoint,
+    from: &Position,
+    (limits, budget): (&Limits, &MemoryBudget),
+    report: &Reporter,
+    beside: Arc<Beside>,
+) -> Result<()> {
+    let mut desk = Desk::new(spec, checkpoint, from, limits, budget, report);
+    desk.beside = Some(Arc::clone(&beside));
+    desk.run().await?;
+    for target in 0..spec.plan.targets.len() {
+        beside.complete(target);
+    }
+    Ok(())
 }
 
 /// A chunk to be loaded.
@@ -99,15 +110,46 @@ struct Desk {
     idle: Mutex<Vec<Box<dyn Loader>>>,
     /// Where rows go that the target refuses, if they do.
     quarantine: Mutex<Quarantine>,
+    /// Where a stream is met that goes on meanwhile.
+    beside: Option<Arc<Beside>>,
+}
+
+/// Lets a snapshot be taken at once.
+struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn close(&self) {}
 }
 
 impl Desk {
+    fn new(
+        spec: &TaskSpec,
+        checkpoint: &Checkpoint,
+        from: &Position,
+        limits: &Limits,
+        budget: &MemoryBudget,
+        report: &Reporter,
+    ) -> Self {
+        Desk {
+            spec: spec.clone(),
+            checkpoint: checkpoint.clone(),
+            from: from.clone(),
+            limits: *limits,
+            budget: budget.clone(),
+            report: report.clone(),
+            jobs: Mutex::default(),
+            idle: Mutex::default(),
+            quarantine: Mutex::default(),
+            beside: None,
+        }
+    }
+
     async fn run(self) -> Result<Vec<Phase>> {
         let workers = usize::from(self.plan().options.workers.clamp(1, 16));
         let (mut tables, mut jobs) = self.prepare(workers).await?;
         if quarantines(self.plan()) && !jobs.is_empty() {
-            let (target, key) = (&*self.spec.target, &self.spec.key);
-            let quarantine = Quarantine::read(self.plan(), target, key).await?;
+            let quarantine = Quarantine::read(&self.spec).await?;
             *self
                 .quarantine
                 .lock()
@@ -227,6 +269,8 @@ impl Desk {
             TablePhase::Loading(chunks) => Some(chunks),
         };
         let shared = self.spec.source.shared_snapshot();
+        // One that was taken when the task began has not seen what was streamed since.
+        let shared = shared.filter(|_| self.beside.is_none());
         let moments = loose && takes_moments(plan, target);
         let whole = known.is_some_and(|known| known.whole);
         let there = match there {
@@ -237,6 +281,9 @@ impl Desk {
         };
         let begun = there.is_some();
         let chunks = there.unwrap_or_default();
+        if let Some(beside) = &self.beside {
+            beside.decided(target, &chunks);
+        }
         let ledger = Ledger::new(plan, &chunks)?;
         let mut jobs = Vec::new();
         for (feed, source) in feeds(plan, target) {
@@ -335,6 +382,20 @@ impl Desk {
         })
     }
 
+    /// Opens a chunk at the source.
+    async fn open(&self, target: usize, chunk: &Chunk) -> Result<Box<dyn ChunkReader>> {
+        let source = &self.spec.source;
+        let limits = self.limits.stream(self.plan().options.row_bytes_max);
+        let Some(beside) = &self.beside else {
+            return source.read(chunk, &self.from, limits).await;
+        };
+        let range = chunk.range.as_ref();
+        let from = beside.begin(target, chunk.table, range).await;
+        let reader = source.read_now(chunk, &from, limits, &Open).await?;
+        beside.sees(target, chunk.table, range, reader.visibility());
+        Ok(reader)
+    }
+
     /// Begins the load of a table that is cut.
     async fn empty(&self, target: usize, feed: usize, existing: ExistingRows) -> Result<()> {
         let mut loader = self.loader().await?;
@@ -407,9 +468,7 @@ impl Desk {
         let (target, feed, source) = (job.target, job.feed, job.source);
         let at_source = |error: Error| error.at(Side::Source);
         let chunk = self.as_chunk(source, job.range)?;
-        let limits = self.limits.stream(plan.options.row_bytes_max);
-        let reader = self.spec.source.read(&chunk, &self.from, limits).await;
-        let mut reader = reader.map_err(at_source)?;
+        let mut reader = self.open(target, &chunk).await.map_err(at_source)?;
         let mut loader = self.loader().await?;
         loader.begin(target, feed).await?;
         if let Some(existing) = job.existing {
@@ -471,9 +530,7 @@ impl Desk {
         let (target, source) = (job.target, job.source);
         let at_source = |error: Error| error.at(Side::Source);
         let chunk = self.as_chunk(source, job.range)?;
-        let limits = self.limits.stream(plan.options.row_bytes_max);
-        let reader = self.spec.source.read(&chunk, &self.from, limits).await;
-        let mut reader = reader.map_err(at_source)?;
+        let mut reader = self.open(target, &chunk).await.map_err(at_source)?;
         let mut loader = self.loader().await?;
         loader.begin(target, job.feed).await?;
         if let Some(existing) = job.existing {
@@ -535,6 +592,7 @@ impl Desk {
                 Error::transient("the snapshot that the load shares has ended").at(Side::Source),
             );
         }
+        let source = chunk.table;
         let chunk = LoadedChunk {
             source: chunk.schema.name,
             range: chunk.range,
@@ -543,6 +601,9 @@ impl Desk {
         };
         loader.commit(Some(&chunk), held).await?;
         self.put_back(loader);
+        if let Some(beside) = &self.beside {
+            beside.there(target, source, &chunk, !held.is_empty());
+        }
         self.report.table(target, |status| {
             status.chunks_loaded += 1;
             if status.chunks_loaded >= status.chunks {

@@ -37,9 +37,9 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use thalweg_core::batch::{RowOp, TableOp};
-use thalweg_core::checkpoint::TaskKey;
+
 use thalweg_core::plan::{Plan, TargetTable};
-use thalweg_core::ports::Target;
+
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, fnv1a};
 use thalweg_core::value::{RowBatch, decode_raw, split_raw};
@@ -47,6 +47,7 @@ use thalweg_core::{Error, Result, Side};
 
 use crate::batch::{add_key, is_exact};
 use crate::status::now_us;
+use crate::task::TaskSpec;
 use crate::verify::shown;
 
 pub(crate) use careful::Careful;
@@ -189,8 +190,10 @@ fn print_of(table: &TargetTable) -> [u8; PRINT] {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Quarantine {
     keys: Keys,
-    /// The number of the next change.
-    next: i64,
+    /// No number is below.
+    lowest: i64,
+    /// Who gives the numbers, of the stream and of a load beside it.
+    ward: Ward,
     /// Changes in it, those not yet committed included.
     counts: FxHashMap<Place, u64>,
     /// Per target of the plan.
@@ -201,8 +204,9 @@ pub(crate) struct Quarantine {
 
 impl Quarantine {
     /// As it is at the target.
-    pub(crate) async fn read(plan: &Plan, target: &dyn Target, task: &TaskKey) -> Result<Self> {
-        let held = target.held(task, false).await;
+    pub(crate) async fn read(spec: &TaskSpec) -> Result<Self> {
+        let (plan, target) = (&*spec.plan, &spec.target);
+        let held = target.held(&spec.key, false).await;
         let held = held.map_err(|error| error.at(Side::Target))?;
         let exact = target.capabilities().refuses_equal_keys;
         let known = plan
@@ -217,7 +221,8 @@ impl Quarantine {
             known: Arc::new(known.collect()),
             max: plan.options.quarantine_max,
             // A number that was seen once is never that of another change.
-            next: held.last().map_or(1, |last| last.number + 1).max(now_us()),
+            lowest: held.last().map_or(1, |last| last.number + 1).max(now_us()),
+            ward: spec.quarantine.clone(),
             ..Quarantine::default()
         };
         for held in held {
@@ -251,8 +256,7 @@ impl Quarantine {
 
     /// The number of the next change.
     pub(crate) fn number(&mut self) -> i64 {
-        self.next += 1;
-        self.next - 1
+        self.ward.number(self.lowest)
     }
 
     /// Changes in it, per target.

@@ -10,6 +10,7 @@
 
 mod again;
 mod between;
+mod loading;
 mod open;
 mod queue;
 
@@ -34,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::answers::{self, while_answering};
 use crate::barrier::{Barrier, Meeting, Taken};
 use crate::batch::TouchedKeys;
+use crate::beside::Beside;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
 use crate::probe;
@@ -43,6 +45,7 @@ use crate::status::{self, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 use crate::turns::{self, Idle, Turn};
 use again::Lot;
+use loading::{loaded, news};
 pub(crate) use open::Gathered;
 use open::{More, Open, bytes_written};
 use queue::{Queue, is_large, read, reader_error};
@@ -62,6 +65,14 @@ pub(crate) struct Streaming<'a> {
     pub(crate) spec: &'a TaskSpec,
     pub(crate) epoch: Epoch,
     pub(crate) phases: Vec<Phase>,
+    /// Tables that are loaded meanwhile, until all are live.
+    pub(crate) beside: Option<Arc<Beside>>,
+    /// Who loads them.
+    pub(crate) load: JoinSet<Result<()>>,
+    /// The version of `beside` that `phases` are of.
+    pub(crate) known: u64,
+    /// The next transaction waits for a chunk that is on its way.
+    pub(crate) waits: bool,
     /// The source tables, with their layouts at the place to begin.
     pub(crate) tables: Vec<TableSchema>,
     pub(crate) limits: &'a Limits,
@@ -126,6 +137,7 @@ impl Streaming<'_> {
         // The batch after the one that is being written, begun already.
         let mut following: Option<Turn> = None;
         loop {
+            self.load_goes_on()?;
             let (mut turn, whole) = match following.take() {
                 Some(turn) => (turn, true),
                 None => {
@@ -151,7 +163,8 @@ impl Streaming<'_> {
                     if !gathered.again.is_empty() {
                         // Whatever part of a huge transaction is open is rolled back.
                         drop(idle);
-                        let mut idle = Idle::open(self.spec, self.epoch).await?;
+                        let epoch = self.end_load().await?;
+                        let mut idle = Idle::open(self.spec, epoch).await?;
                         let again = idle.any()?.load_again(&gathered.again).await;
                         again.map_err(|e| e.at(Side::Target))?;
                         return Ok(End::Again);
@@ -255,6 +268,7 @@ impl Streaming<'_> {
 
     /// Marks all tables Live once the stream has passed every load; says whether they are.
     async fn go_live(&mut self, at: &Position, idle: &mut Idle) -> Result<bool> {
+        self.learn()?;
         let source = &self.spec.source;
         let mut all = true;
         for phase in &mut self.phases {
@@ -273,6 +287,7 @@ impl Streaming<'_> {
             self.no_keys(error, idle).await?;
             return Ok(false);
         }
+        self.beside = None;
         for (target, phase) in self.phases.iter_mut().enumerate() {
             *phase = Phase::Live;
             self.report
@@ -311,6 +326,11 @@ impl Streaming<'_> {
             open.full = open.taken > 0;
             return Ok(false);
         }
+        if !queue.parts && !self.may_judge(&transaction)? {
+            queue.put_back((transaction, held));
+            open.full = open.taken > 0;
+            return Ok(false);
+        }
         let before = open.batch.ordered.len();
         self.add(&transaction, &mut open.batch, &mut open.gathered)?;
         open.taken += 1;
@@ -338,6 +358,9 @@ impl Streaming<'_> {
         let has_changes = !transaction.changes.changes.is_empty();
         let commit = transaction.commit.clone();
         let parts = std::mem::replace(&mut queue.parts, commit.is_none());
+        if let (Some(beside), Some(commit), true) = (&self.beside, &commit, parts) {
+            beside.ended(&commit.position);
+        }
         let alone = parts || verified || is_large(&transaction, self.limits);
         self.keep(transaction, alone, open);
         let Some(commit) = commit else {
@@ -370,6 +393,10 @@ impl Streaming<'_> {
     ) -> Result<More> {
         idle.close_spare();
         while open.taken == 0 {
+            self.load_goes_on()?;
+            if !queue.parts {
+                self.learn_held().await?;
+            }
             if self.halts() && !queue.parts {
                 self.settle(&at, idle).await?;
                 continue;
@@ -392,7 +419,15 @@ impl Streaming<'_> {
                 () = self.barrier.news() => continue,
                 () = self.spec.quarantine.came() => continue,
                 () = between::until(stands) => continue,
-                next = queue.next(), if stands.is_none() => next,
+                () = news(self.beside.as_deref()) => {
+                    self.waits = false;
+                    continue;
+                }
+                Some(ended) = self.load.join_next() => {
+                    loaded(ended)?;
+                    continue;
+                }
+                next = queue.next(), if stands.is_none() && !self.waits => next,
                 () = tokio::time::sleep(turns::SPARE_KEPT), if idle.has_spare() => {
                     idle.close_spare();
                     continue;
@@ -425,6 +460,15 @@ impl Streaming<'_> {
                     () = self.barrier.news() => {}
                     () = tokio::time::sleep_until(until) => {}
                 }
+                continue;
+            }
+            if self.waits {
+                if open.taken > 0 {
+                    open.full = true;
+                    break;
+                }
+                news(self.beside.as_deref()).await;
+                self.waits = false;
                 continue;
             }
             // Not too many at a time: the batch before is written meanwhile.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::mapping::OnBadRow;
-use thalweg_core::plan::{Plan, source_difference};
+use thalweg_core::plan::{Plan, TargetTable, source_difference};
 use thalweg_core::ports::{Inspect, Source, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -18,8 +18,9 @@ use tracing::{info, warn};
 use crate::answers::while_answering;
 use crate::barrier::Barrier;
 use crate::batch::TouchedKeys;
+use crate::beside::Beside;
 use crate::limits::{Limits, MemoryBudget};
-use crate::load::load;
+use crate::load::{load, load_beside};
 use crate::quarantine::{Quarantine, Ward};
 use crate::retry::{Action, action};
 use crate::status::{Reporter, TaskPhase, TaskStatus};
@@ -165,14 +166,19 @@ async fn run_once(
         let from = start(spec, &checkpoint).await?;
         let tables = as_of(&spec.plan, &checkpoint);
         report.start(&from);
-        report.phase(TaskPhase::Loading);
-        let phases = load(spec, &checkpoint, &from, limits, budget, report)
-            .await
-            .map_err(target)?;
-        let quarantine = Quarantine::read(&spec.plan, &*spec.target, &spec.key).await?;
-        Ok::<_, Error>((checkpoint.epoch, from, phases, tables, quarantine))
+        let beside = beside(&spec.plan, &checkpoint, &from);
+        let phases = match &beside {
+            Some(beside) => beside.phases(&spec.plan)?,
+            None => {
+                report.phase(TaskPhase::Loading);
+                let loaded = load(spec, &checkpoint, &from, limits, budget, report).await;
+                loaded.map_err(target)?
+            }
+        };
+        let quarantine = Quarantine::read(spec).await?;
+        Ok::<_, Error>((checkpoint, from, (phases, beside), tables, quarantine))
     };
-    let (epoch, from, phases, tables, quarantine) = tokio::select! {
+    let (checkpoint, from, (phases, beside), tables, quarantine) = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(End::Stopped),
         ready = while_answering(before_stream, &systems, || report.moved()) => ready?,
@@ -181,10 +187,29 @@ async fn run_once(
     let apart = spec.target.capabilities().apart;
     spec.quarantine.tell(&quarantine.changes());
     report.quarantined(&quarantine.changes());
+    // Ends with the stream.
+    let mut load = JoinSet::new();
+    if let Some(beside) = &beside {
+        let (spec, from, checkpoint) = (spec.clone(), from.clone(), checkpoint.clone());
+        let (limits, budget, report) = (*limits, budget.clone(), report.clone());
+        let beside = Arc::clone(beside);
+        load.spawn(async move {
+            let systems: [(Side, &dyn Inspect); 2] =
+                [(Side::Source, &*spec.source), (Side::Target, &*spec.target)];
+            let of = (&limits, &budget);
+            let load = load_beside(&spec, &checkpoint, &from, of, &report, beside);
+            let load = async { load.await.map_err(|error| error.at(Side::Target)) };
+            while_answering(load, &systems, || report.moved()).await
+        });
+    }
     let streamed = Streaming {
         spec,
-        epoch,
+        epoch: checkpoint.epoch,
         phases,
+        beside,
+        load,
+        known: 0,
+        waits: false,
         tables,
         limits,
         report,
@@ -208,6 +233,28 @@ async fn run_once(
         }
         other => other.map_err(of_the_log),
     }
+}
+
+/// The tables that are loaded beside the stream; `None`: it waits for all, because there is none yet that it
+/// could keep equal meanwhile.
+fn beside(plan: &Plan, checkpoint: &Checkpoint, from: &Position) -> Option<Arc<Beside>> {
+    let phase = |table: &TargetTable| {
+        let mut known = checkpoint.tables.iter();
+        let known = known.find(|known| known.target == table.name);
+        known.map_or(&TablePhase::Waiting, |known| &known.phase)
+    };
+    let is_live = |phase: &TablePhase| *phase == TablePhase::Live;
+    let phases: Vec<_> = plan.targets.iter().map(phase).collect();
+    let live = phases.iter().filter(|phase| is_live(phase)).count();
+    if !plan.operations.insert || live == 0 || live == phases.len() {
+        return None;
+    }
+    let missing = phases.into_iter().map(|phase| match phase {
+        TablePhase::Live => None,
+        TablePhase::Waiting => Some(Vec::new()),
+        TablePhase::Loading(chunks) => Some(chunks.clone()),
+    });
+    Some(Arc::new(Beside::new(missing.collect(), from.clone())))
 }
 
 /// Whether rows that the target refuses go into quarantine.

@@ -6,6 +6,7 @@
 //! was refused for its own values and all comes again in pieces.
 
 mod sift;
+mod staged;
 
 use std::sync::Arc;
 
@@ -18,7 +19,6 @@ use thalweg_core::quarantine::Held;
 use thalweg_core::schema::TableName;
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Error, Result};
-use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
 use super::bulk::{Bulk, BulkError};
@@ -30,15 +30,18 @@ use super::{Owner, checkpoint, layouts, ledger, quarantine};
 use crate::config::Connection;
 use crate::error::{convert, of_table};
 use crate::schema::wanted;
+use staged::{Staged, Way, in_turn};
 
-/// Below this many operations one statement each is faster than staging.
-const BULK_OPS_MIN: usize = 50;
+/// Below this many operations one statement each is faster.
+const BULK_OPS_MIN: usize = 8;
 /// Rows of so many bytes are staged however few they are: as a parameter of a statement a value is
 /// copied three times more, and the connection keeps the last of the copies.
-const BULK_BYTES_MIN: usize = 8 << 20;
+pub(super) const BULK_BYTES_MIN: usize = 8 << 20;
 
 /// Tables whose staging tables are made in one transaction ahead of a batch.
 const PREPARED_AT_ONCE: usize = 64;
+/// Tables whose statements are on their way to the server at once, with their rows if those come as arrays.
+const SENT_AT_ONCE: usize = 64;
 
 pub(super) struct PostgresApplier {
     connection: Connection,
@@ -53,72 +56,6 @@ pub(super) struct PostgresApplier {
     open: bool,
     /// The rows of the open batch are staged.
     ahead: bool,
-}
-
-/// A target table, or the part of it that one source fills, with its staging table.
-struct Staged {
-    way: Way,
-    /// The staging table was filled in the open transaction.
-    filled: bool,
-}
-
-enum Way {
-    /// Its only source.
-    Plain(Bulk),
-    /// One source of several, and what is staged of it.
-    Merged(Arc<Merged>, Ops),
-}
-
-impl Staged {
-    async fn stage(
-        &mut self,
-        client: &Client,
-        rows: &RowBatch,
-        table: &FoldedTable,
-    ) -> Result<(), BulkError> {
-        let reused = std::mem::replace(&mut self.filled, true);
-        match &mut self.way {
-            Way::Plain(bulk) => bulk.stage(client, rows, table, reused).await,
-            Way::Merged(merged, ops) => {
-                *ops = merged.stage(client, rows, table, reused).await?;
-                Ok(())
-            }
-        }
-    }
-
-    async fn stage_all(&mut self, client: &Client) -> Result<(), BulkError> {
-        let reused = std::mem::replace(&mut self.filled, true);
-        if let Way::Merged(merged, ops) = &mut self.way {
-            *ops = merged.stage_all(client, reused).await?;
-        }
-        Ok(())
-    }
-
-    async fn delete(
-        &self,
-        client: &Client,
-        table: &FoldedTable,
-        counts: &mut TableCounts,
-    ) -> Result<(), BulkError> {
-        match &self.way {
-            Way::Plain(bulk) => bulk.delete(client, table, counts).await,
-            Way::Merged(merged, ops) => merged.delete(client, *ops, counts).await,
-        }
-    }
-
-    async fn write(
-        &self,
-        client: &Client,
-        rows: &RowBatch,
-        table: &FoldedTable,
-        may_insert: bool,
-        counts: &mut TableCounts,
-    ) -> Result<(), BulkError> {
-        match &self.way {
-            Way::Plain(bulk) => bulk.write(client, rows, table, may_insert, counts).await,
-            Way::Merged(merged, ops) => merged.write(client, *ops, may_insert, counts).await,
-        }
-    }
 }
 
 impl PostgresApplier {
@@ -180,7 +117,7 @@ impl PostgresApplier {
     async fn apply_rows(&mut self, batch: &ApplyBatch, counts: &mut [TableCounts]) -> Result<()> {
         let staged = std::mem::take(&mut self.ahead);
         if let Some(nets) = self.bulk(batch) {
-            self.prepare_stages(nets).await?;
+            self.prepare_stages(&batch.rows, nets).await?;
             self.sql("SAVEPOINT thalweg").await?;
             let mut bulk_counts = vec![TableCounts::default(); counts.len()];
             match self
@@ -210,10 +147,10 @@ impl PostgresApplier {
     }
 
     /// Staging tables are made outside the savepoint, so that a rollback to it keeps them.
-    async fn prepare_stages(&mut self, nets: &[Net]) -> Result<()> {
+    async fn prepare_stages(&mut self, rows: &RowBatch, nets: &[Net]) -> Result<()> {
         for net in nets {
             match net {
-                Net::Folded(table) => self.prepare_stage((table.target, table.feed)).await?,
+                Net::Folded(table) => self.prepare_table(rows, table).await?,
                 Net::InOrder(target) => {
                     let table = self.plan.targets.get(*target).filter(|t| t.merged());
                     for feed in 0..table.map_or(0, |table| table.feeds.len()) {
@@ -244,6 +181,18 @@ impl PostgresApplier {
             *slot = Some(Staged { way, filled: false });
         }
         Ok(())
+    }
+
+    /// Makes all that the rows of a table need.
+    async fn prepare_table(&mut self, rows: &RowBatch, table: &FoldedTable) -> Result<()> {
+        self.prepare_stage((table.target, table.feed)).await?;
+        let staged = stage_of(&mut self.staged, table);
+        let staged = staged.ok_or_else(|| Error::bug("a folded table without staging"))?;
+        let prepared = staged.prepare(&self.connection.client, rows, table).await;
+        prepared.map_err(|error| match self.plan.targets.get(table.target) {
+            Some(table) => of_table(error, &table.name),
+            None => error,
+        })
     }
 
     /// Ends a batch whose rows are written: quarantine, position, commit.
@@ -300,7 +249,78 @@ impl PostgresApplier {
             let staged = slot.stage(client, &batch.rows, table).await;
             staged.map_err(|error| error.of(&plan, table.target))?;
         }
+        let plain = |table: &FoldedTable| {
+            let feeds = self.staged.get(table.target)?.get(table.feed)?.as_ref()?;
+            Some(matches!(feeds.way, Way::Plain(_)))
+        };
+        match self.follower.is_none() && folded(nets).all(|table| plain(table) == Some(true)) {
+            true => self.write_at_once(batch, nets, counts).await?,
+            false => self.write_by_table(batch, nets, counts).await?,
+        }
+        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
+        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
+            .await?;
+        Ok(())
+    }
+
+    /// Writes folded tables, those that go first. The statements of many tables are on their way at once, in the
+    /// order in which they are done.
+    async fn write_at_once(
+        &self,
+        batch: &ApplyBatch,
+        nets: &[Net],
+        counts: &mut [TableCounts],
+    ) -> Result<(), BulkError> {
+        let (client, rows) = (&self.connection.client, &batch.rows);
+        let may_insert = self.plan.operations.insert;
+        let missing = || Error::bug("a folded table without staging");
+        let staged = |table: &FoldedTable| self.staged.get(table.target)?.get(table.feed)?.as_ref();
+        let tables: Vec<&FoldedTable> = folded(nets).collect();
         // Children before parents when rows go, parents before children when they come.
+        for some in tables.rchunks(SENT_AT_ONCE) {
+            let deletes = some.iter().rev().map(async |table| {
+                let staged = staged(table).ok_or_else(missing)?;
+                staged.delete(client, rows, table).await
+            });
+            let done = in_turn(deletes).await;
+            self.add(some.iter().rev().copied().zip(done), counts)?;
+        }
+        for some in tables.chunks(SENT_AT_ONCE) {
+            let writes = some.iter().map(async |table| {
+                let staged = staged(table).ok_or_else(missing)?;
+                staged.write(client, rows, table, may_insert).await
+            });
+            let done = in_turn(writes).await;
+            self.add(some.iter().copied().zip(done), counts)?;
+        }
+        Ok(())
+    }
+
+    /// Adds what was counted of tables; the first error, if one was refused.
+    fn add<'b>(
+        &self,
+        done: impl Iterator<Item = (&'b FoldedTable, Result<TableCounts, BulkError>)>,
+        counts: &mut [TableCounts],
+    ) -> Result<(), BulkError> {
+        for (table, done) in done {
+            let done = done.map_err(|error| error.of(&self.plan, table.target))?;
+            let sum = counts.get_mut(table.target);
+            sum.ok_or_else(|| Error::bug("a table the plan does not know"))?
+                .add(&done);
+        }
+        Ok(())
+    }
+
+    /// The same, one statement after the other, with the derived cascades.
+    async fn write_by_table(
+        &mut self,
+        batch: &ApplyBatch,
+        nets: &[Net],
+        counts: &mut [TableCounts],
+    ) -> Result<(), BulkError> {
+        let client = &self.connection.client;
+        let plan = Arc::clone(&self.plan);
+        let missing = || Error::bug("a folded table without staging");
         for table in folded(nets).rev() {
             let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
@@ -312,16 +332,15 @@ impl PostgresApplier {
                 });
                 follower.follow(client, batch, target, gone).await?;
             }
-            let deleted = staged.delete(client, table, counts).await;
-            deleted.map_err(|error| error.of(&plan, table.target))?;
+            let deleted = staged.delete(client, &batch.rows, table).await;
+            counts.add(&deleted.map_err(|error| error.of(&plan, table.target))?);
         }
         let may_insert = self.plan.operations.insert;
         for table in folded(nets) {
             let staged = stage_of(&mut self.staged, table).ok_or_else(missing)?;
             let counts = counts.get_mut(table.target).ok_or_else(missing)?;
-            let written = staged.write(client, &batch.rows, table, may_insert, counts);
-            let written = written.await;
-            written.map_err(|error| error.of(&plan, table.target))?;
+            let written = staged.write(client, &batch.rows, table, may_insert).await;
+            counts.add(&written.map_err(|error| error.of(&plan, table.target))?);
             if let Some(follower) = &mut self.follower {
                 let (rows, target) = (&batch.rows, table.target);
                 let update = |&(before, after): &(usize, usize)| {
@@ -333,9 +352,6 @@ impl PostgresApplier {
                 follower.follow(client, batch, target, changed).await?;
             }
         }
-        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
-            .await?;
         Ok(())
     }
 
@@ -418,9 +434,10 @@ impl PostgresApplier {
             RowOp::Truncate => staged.stage_all(client).await?,
             _ => staged.stage(client, rows, &one).await?,
         }
-        staged.delete(client, &one, counts).await?;
+        counts.add(&staged.delete(client, rows, &one).await?);
         let may_insert = self.plan.operations.insert;
-        staged.write(client, rows, &one, may_insert, counts).await
+        counts.add(&staged.write(client, rows, &one, may_insert).await?);
+        Ok(())
     }
 }
 
@@ -515,17 +532,17 @@ impl Applier for PostgresApplier {
         let Some(nets) = self.bulk(batch) else {
             return Ok(());
         };
-        let is_new = |of: &(usize, usize)| {
-            let feeds = self.staged.get(of.0);
-            feeds.is_some_and(|feeds| matches!(feeds.get(of.1), Some(None)))
+        let is_new = |table: &&FoldedTable| {
+            let feeds = self.staged.get(table.target);
+            let staged = feeds.and_then(|feeds| feeds.get(table.feed)?.as_ref());
+            staged.is_none_or(|staged| !staged.is_prepared(&batch.rows, table))
         };
-        let all = folded(nets).map(|table| (table.target, table.feed));
-        let new: Vec<(usize, usize)> = all.filter(is_new).collect();
+        let new: Vec<&FoldedTable> = folded(nets).filter(is_new).collect();
         for some in new.chunks(PREPARED_AT_ONCE) {
             // Each commit empties all staging tables there are.
             self.sql("BEGIN").await?;
-            for of in some {
-                self.prepare_stage(*of).await?;
+            for table in some {
+                self.prepare_table(&batch.rows, table).await?;
             }
             self.sql("COMMIT").await?;
         }

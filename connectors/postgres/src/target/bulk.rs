@@ -1,17 +1,26 @@
-//! The bulk path: the net effect of a batch per table, by `COPY` into a staging table and a few
-//! statements.
+//! The bulk path: the net effect of a batch per table, by a few statements.
 //!
-//! The staging table is temporary, one per target table and session. A row of it says what to do
-//! (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`, `c1` …). Of an
-//! update that leaves columns out, `sent` has a character per column: 1 if it is there.
+//! Many rows come by `COPY` into a staging table, which is temporary, one per target table and session. A row
+//! of it says what to do (`op`), under which key the row is found (`o0`, `o1` …), and what it is to be (`c0`,
+//! `c1` …). Of an update that leaves columns out, `sent` has a character per column: 1 if it is there.
+//!
+//! A few rows of a table come as the statements' parameters, an array for each of the same columns
+//! ([`arrays`]): where a batch has rows of a thousand tables, as many staging tables would cost far more
+//! than the rows, because each commit of the server empties all that the session has.
+
+mod arrays;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use thalweg_core::batch::{FoldedTable, TableCounts};
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::value::{RowBatch, RowRef, is_present};
 use thalweg_core::{Error, Result};
+use tokio::sync::OnceCell;
 use tokio_postgres::{Client, Statement};
 
+use super::applier::BULK_BYTES_MIN;
 use super::encode::{HEADER, RowEncoder, TRAILER};
 use super::stage::Stage;
 use super::{FIELDS_BYTES, column_list, send};
@@ -27,20 +36,67 @@ const INSERT: i16 = 3;
 /// An update with some of the columns.
 const PATCH: i16 = 4;
 
-/// What the bulk path needs of one table, prepared once.
+/// Up to so many rows of a table come as arrays.
+const ARRAYS_MAX: usize = 256;
+
+/// How the rows of a folded table come to the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// `COPY` into a staging table.
+    Staging,
+    /// As parameters of each statement, an array for each column.
+    Arrays,
+}
+
+/// What is done with rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Do {
+    Delete,
+    Update,
+    /// An update with some of the columns.
+    Patch,
+    Insert,
+    /// An insert over the row that has the key.
+    Overwrite,
+    /// An insert of rows that were to be updated.
+    Repair,
+}
+
+impl Do {
+    const COUNT: usize = 6;
+
+    /// What stands in `op` of the rows it is done with.
+    fn op(self) -> i16 {
+        match self {
+            Do::Delete => DELETE,
+            Do::Update | Do::Repair => UPDATE,
+            Do::Patch => PATCH,
+            Do::Insert | Do::Overwrite => INSERT,
+        }
+    }
+
+    /// Whether it looks at the old key, and at the new row.
+    fn reads(self) -> (bool, bool) {
+        match self {
+            Do::Delete => (true, false),
+            Do::Update | Do::Patch => (true, true),
+            Do::Insert | Do::Overwrite | Do::Repair => (false, true),
+        }
+    }
+}
+
+/// What the bulk path needs of one table, each made when it is first needed.
 pub(super) struct Bulk {
-    key: Vec<usize>,
+    plan: Arc<Plan>,
+    target: usize,
     /// [`thalweg_core::plan::Plan::is_echoed`].
     echoed: bool,
     encoder: RowEncoder,
-    copy: Statement,
-    truncate: String,
-    delete: Statement,
-    update: Statement,
-    patch: Statement,
-    insert: Statement,
-    overwrite: Statement,
-    repair: Statement,
+    types: Stage,
+    /// The statement that fills the staging table, which is there then.
+    copy: OnceCell<Statement>,
+    from_staging: [OnceCell<Statement>; Do::COUNT],
+    from_arrays: [OnceCell<Statement>; Do::COUNT],
 }
 
 /// An error and whether the same changes in commit order may succeed.
@@ -82,91 +138,204 @@ impl From<Error> for BulkError {
 }
 
 impl Bulk {
-    /// Creates the staging table and prepares the statements. The table has a key.
-    pub(super) async fn new(client: &Client, plan: &Plan, target: usize) -> Result<Self> {
+    /// Of a table with a key.
+    pub(super) async fn new(client: &Client, plan: &Arc<Plan>, target: usize) -> Result<Self> {
         let table = plan.targets.get(target);
         let table = table.ok_or_else(|| Error::bug("no such target"))?;
-        let encoder = RowEncoder::new(table);
-        let types = Stage::of(client, table).await?;
-        let stage = format!("pg_temp.thalweg_stage_{target}");
-        let keys = || {
-            let column = |k: &usize| table.columns.get(*k).map(|column| (*k, column));
-            table.key.iter().filter_map(column).enumerate()
-        };
-        let columns = || table.columns.iter().enumerate();
-        let mut fields = vec!["op smallint".to_owned(), "sent text".to_owned()];
-        fields.extend(keys().map(|(n, (k, _))| format!("o{n} {}", types.staged(k))));
-        fields.extend(columns().map(|(n, _)| format!("c{n} {}", types.staged(n))));
-        let create = format!(
-            "CREATE TEMP TABLE thalweg_stage_{target} ({}) ON COMMIT DELETE ROWS",
-            fields.join(", ")
-        );
-        client.batch_execute(&create).await.map_err(convert)?;
-
-        let name = quote_table(&table.name);
-        let staged = |n: usize| types.value(n, &format!("s.c{n}"));
-        let same: Vec<_> = keys()
-            .map(|(n, (k, c))| {
-                let staged = types.value(k, &format!("s.o{n}"));
-                format!("t.{} = {staged}", quote(&c.name))
-            })
-            .collect();
-        let same = same.join(" AND ");
-        let set: Vec<_> = columns()
-            .map(|(n, c)| format!("{} = {}", quote(&c.name), staged(n)))
-            .collect();
-        // A value that stays where it is out of line is not read.
-        let patch: Vec<_> = columns()
-            .map(|(n, c)| {
-                let (name, place, value) = (quote(&c.name), n + 1, staged(n));
-                format!("{name} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN {value} ELSE t.{name} END")
-            })
-            .collect();
-        let list = column_list(table.columns.iter(), "");
-        let values: Vec<_> = columns().map(|(n, _)| staged(n)).collect();
-        let values = values.join(", ");
-        let key_list = super::ddl::names(table, &table.key);
-        let excluded: Vec<_> = columns()
-            .map(|(_, c)| format!("{0} = excluded.{0}", quote(&c.name)))
-            .collect();
-        let insert = |op: i16, conflict: &str| {
-            format!(
-                "INSERT INTO {name} ({list}) OVERRIDING SYSTEM VALUE SELECT {values} FROM {stage} s \
-                 WHERE s.op = {op} ON CONFLICT ({key_list}) {conflict}"
-            )
-        };
-        let prepare = async |sql: String| client.prepare(&sql).await.map_err(convert);
         Ok(Bulk {
-            key: table.key.clone(),
+            plan: Arc::clone(plan),
+            target,
             echoed: plan.is_echoed(target),
-            copy: prepare(format!("COPY {stage} FROM STDIN (FORMAT binary)")).await?,
-            truncate: format!("TRUNCATE {stage}"),
-            delete: prepare(format!(
-                "DELETE FROM {name} t USING {stage} s WHERE s.op = {DELETE} AND {same}"
-            ))
-            .await?,
-            update: prepare(format!(
-                "UPDATE {name} t SET {} FROM {stage} s WHERE s.op = {UPDATE} AND {same}",
-                set.join(", ")
-            ))
-            .await?,
-            patch: prepare(format!(
-                "UPDATE {name} t SET {} FROM {stage} s WHERE s.op = {PATCH} AND {same}",
-                patch.join(", ")
-            ))
-            .await?,
-            insert: prepare(insert(INSERT, "DO NOTHING")).await?,
-            overwrite: prepare(insert(
-                INSERT,
-                &format!("DO UPDATE SET {}", excluded.join(", ")),
-            ))
-            .await?,
-            repair: prepare(insert(UPDATE, "DO NOTHING")).await?,
-            encoder,
+            encoder: RowEncoder::new(table),
+            types: Stage::of(client, table).await?,
+            copy: OnceCell::new(),
+            from_staging: Default::default(),
+            from_arrays: Default::default(),
         })
     }
 
-    /// Copies a folded table into staging. `reused`: staging was filled before in this
+    fn table(&self) -> Result<&TargetTable> {
+        let table = self.plan.targets.get(self.target);
+        table.ok_or_else(|| Error::bug("no such target"))
+    }
+
+    /// The same for one batch whenever it is asked.
+    fn by(rows: &RowBatch, folded: &FoldedTable) -> By {
+        match folded.rows() <= ARRAYS_MAX && rows.bytes() < BULK_BYTES_MIN {
+            true => By::Arrays,
+            false => By::Staging,
+        }
+    }
+
+    /// What is done first with the rows there are.
+    fn needs(rows: &RowBatch, folded: &FoldedTable) -> impl Iterator<Item = Do> {
+        let updates = folded.updates.iter();
+        let patches = updates.filter(|(_, row)| update(rows, *row) == PATCH);
+        let patches = patches.count();
+        [
+            (Do::Delete, folded.deletes.len()),
+            (Do::Patch, patches),
+            (Do::Update, folded.updates.len() - patches),
+            (Do::Insert, folded.inserts.len()),
+        ]
+        .into_iter()
+        .filter_map(|(what, rows)| (rows > 0).then_some(what))
+    }
+
+    /// Whether [`Self::prepare`] has nothing to do.
+    pub(super) fn is_prepared(&self, rows: &RowBatch, folded: &FoldedTable) -> bool {
+        let by = Self::by(rows, folded);
+        let there = |what| self.cell(what, by).is_some_and(OnceCell::initialized);
+        (by == By::Arrays || self.copy.initialized()) && Self::needs(rows, folded).all(there)
+    }
+
+    /// Makes the staging table if it is needed, and prepares the statements that are.
+    pub(super) async fn prepare(
+        &self,
+        client: &Client,
+        rows: &RowBatch,
+        folded: &FoldedTable,
+    ) -> Result<()> {
+        let by = Self::by(rows, folded);
+        if by == By::Staging {
+            self.copy(client).await?;
+        }
+        for what in Self::needs(rows, folded) {
+            self.statement(client, what, by).await?;
+        }
+        Ok(())
+    }
+
+    fn stage_name(&self) -> String {
+        format!("pg_temp.thalweg_stage_{}", self.target)
+    }
+
+    async fn copy(&self, client: &Client) -> Result<&Statement> {
+        let make = async || {
+            let table = self.table()?;
+            let fields = self.fields(table, (true, true)).into_iter();
+            let fields = [("op", "smallint".to_owned()), ("sent", "text".to_owned())]
+                .map(|(name, ty)| (name.to_owned(), ty))
+                .into_iter()
+                .chain(fields);
+            let fields: Vec<_> = fields.map(|(name, ty)| format!("{name} {ty}")).collect();
+            let create = format!(
+                "CREATE TEMP TABLE thalweg_stage_{} ({}) ON COMMIT DELETE ROWS",
+                self.target,
+                fields.join(", ")
+            );
+            client.batch_execute(&create).await.map_err(convert)?;
+            let copy = format!("COPY {} FROM STDIN (FORMAT binary)", self.stage_name());
+            client.prepare(&copy).await.map_err(convert)
+        };
+        self.copy.get_or_try_init(make).await
+    }
+
+    /// Names and types of what is staged of the old key and of the new row.
+    fn fields(&self, table: &TargetTable, (old, new): (bool, bool)) -> Vec<(String, String)> {
+        let field = |name: String, column: usize| (name, self.types.staged(column).to_owned());
+        let olds = table.key.iter().enumerate().filter(|_| old);
+        let news = (0..table.columns.len()).filter(|_| new);
+        olds.map(|(n, column)| field(format!("o{n}"), *column))
+            .chain(news.map(|n| field(format!("c{n}"), n)))
+            .collect()
+    }
+
+    fn cell(&self, what: Do, by: By) -> Option<&OnceCell<Statement>> {
+        let all = match by {
+            By::Staging => &self.from_staging,
+            By::Arrays => &self.from_arrays,
+        };
+        all.get(what as usize)
+    }
+
+    async fn statement(&self, client: &Client, what: Do, by: By) -> Result<&Statement> {
+        let cell = self.cell(what, by);
+        let cell = cell.ok_or_else(|| Error::bug("no such statement"))?;
+        let prepare = async || {
+            let sql = self.sql(self.table()?, what, by);
+            client.prepare(&sql).await.map_err(convert)
+        };
+        cell.get_or_try_init(prepare).await
+    }
+
+    fn sql(&self, table: &TargetTable, what: Do, by: By) -> String {
+        let name = quote_table(&table.name);
+        let columns = || table.columns.iter().enumerate();
+        let staged = |n: usize| self.types.value(n, &format!("s.c{n}"));
+        let (from, only) = match by {
+            By::Staging => (
+                format!("{} s", self.stage_name()),
+                format!("s.op = {}", what.op()),
+            ),
+            By::Arrays => {
+                let mut fields = self.fields(table, what.reads());
+                if what == Do::Patch {
+                    fields.insert(0, ("sent".to_owned(), "text".to_owned()));
+                }
+                let types = fields.iter().enumerate();
+                let types: Vec<_> = types
+                    .map(|(n, (_, ty))| format!("${}::{ty}[]", n + 1))
+                    .collect();
+                let names: Vec<_> = fields.into_iter().map(|(name, _)| name).collect();
+                let (types, names) = (types.join(", "), names.join(", "));
+                (format!("unnest({types}) s ({names})"), "true".to_owned())
+            }
+        };
+        let same = || {
+            let keys = table.key.iter().enumerate();
+            let same = keys.filter_map(|(n, k)| {
+                let column = quote(&table.columns.get(*k)?.name);
+                Some(format!(
+                    "t.{column} = {}",
+                    self.types.value(*k, &format!("s.o{n}"))
+                ))
+            });
+            same.collect::<Vec<_>>().join(" AND ")
+        };
+        let list = |each: &dyn Fn(usize, &str) -> String| {
+            let each = columns().map(|(n, column)| each(n, &quote(&column.name)));
+            each.collect::<Vec<_>>().join(", ")
+        };
+        let updated = |set: String| {
+            format!(
+                "UPDATE {name} t SET {set} FROM {from} WHERE {only} AND {}",
+                same()
+            )
+        };
+        let inserted = |met: String| {
+            format!(
+                "INSERT INTO {name} ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {from} \
+                 WHERE {only} ON CONFLICT ({}) {met}",
+                column_list(table.columns.iter(), ""),
+                list(&|n, _| staged(n)),
+                super::ddl::names(table, &table.key),
+            )
+        };
+        match what {
+            Do::Delete => {
+                format!(
+                    "DELETE FROM {name} t USING {from} WHERE {only} AND {}",
+                    same()
+                )
+            }
+            Do::Update => updated(list(&|n, column| format!("{column} = {}", staged(n)))),
+            // A value that stays where it is out of line is not read.
+            Do::Patch => updated(list(&|n, column| {
+                let (place, value) = (n + 1, staged(n));
+                format!(
+                    "{column} = CASE substr(s.sent, {place}, 1) WHEN '1' THEN {value} ELSE t.{column} END"
+                )
+            })),
+            Do::Insert | Do::Repair => inserted("DO NOTHING".to_owned()),
+            Do::Overwrite => {
+                let set = list(&|_, column| format!("{column} = excluded.{column}"));
+                inserted(format!("DO UPDATE SET {set}"))
+            }
+        }
+    }
+
+    /// Copies a folded table into staging, if it comes so. `reused`: staging was filled before in this
     /// transaction.
     pub(super) async fn stage(
         &self,
@@ -174,15 +343,21 @@ impl Bulk {
         rows: &RowBatch,
         folded: &FoldedTable,
         reused: bool,
-    ) -> Result<(), BulkError> {
-        if reused {
-            client.batch_execute(&self.truncate).await?;
+    ) -> Result<bool, BulkError> {
+        if Self::by(rows, folded) == By::Arrays {
+            return Ok(false);
         }
-        let sink = client.copy_in::<_, Bytes>(&self.copy).await?;
+        let copy = self.copy(client).await?;
+        if reused {
+            let truncate = format!("TRUNCATE {}", self.stage_name());
+            client.batch_execute(&truncate).await?;
+        }
+        let key = &self.table()?.key;
+        let sink = client.copy_in::<_, Bytes>(copy).await?;
         let mut sink = Box::pin(sink);
         let mut bytes = HEADER.to_vec();
         for op in ops(rows, folded) {
-            put(&self.encoder, &self.key, rows, op, &mut bytes)?;
+            put(&self.encoder, key, rows, op, &mut bytes)?;
             if bytes.len() >= CHUNK_BYTES {
                 send(&mut sink, std::mem::take(&mut bytes)).await?;
             }
@@ -190,7 +365,28 @@ impl Bulk {
         bytes.extend_from_slice(TRAILER);
         send(&mut sink, bytes).await?;
         sink.as_mut().finish().await?;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Does something with those rows of a folded table that it is for; how many rows of the target that
+    /// were.
+    async fn execute(
+        &self,
+        client: &Client,
+        rows: &RowBatch,
+        folded: &FoldedTable,
+        what: Do,
+    ) -> Result<u64, BulkError> {
+        let by = Self::by(rows, folded);
+        let statement = self.statement(client, what, by).await?;
+        let mut params = Vec::new();
+        if by == By::Arrays {
+            let ops = ops(rows, folded).filter(|(op, ..)| *op == what.op());
+            let parts = (what == Do::Patch, what.reads());
+            let key = &self.table()?.key;
+            params = arrays::of(&self.encoder, key, rows, ops, parts, statement)?;
+        }
+        Ok(client.execute_raw(statement, &params).await?)
     }
 
     /// A row that is not there may have been moved by a foreign key of the target already: one by
@@ -205,43 +401,54 @@ impl Bulk {
         })
     }
 
-    /// Removes the staged deletes.
+    /// Removes the rows that go.
     pub(super) async fn delete(
         &self,
         client: &Client,
+        rows: &RowBatch,
         folded: &FoldedTable,
-        counts: &mut TableCounts,
-    ) -> Result<(), BulkError> {
-        if folded.deletes.is_empty() {
-            return Ok(());
+    ) -> Result<TableCounts, BulkError> {
+        let mut counts = TableCounts::default();
+        if !folded.deletes.is_empty() {
+            let found = self.execute(client, rows, folded, Do::Delete).await?;
+            if !self.echoed {
+                counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
+            }
         }
-        let found = client.execute(&self.delete, &[]).await?;
-        if !self.echoed {
-            counts.missing += (folded.deletes.len() as u64).saturating_sub(found);
-        }
-        Ok(())
+        Ok(counts)
     }
 
-    /// Writes the staged updates and inserts.
+    /// Writes the rows that change and come. All that is done whatever is found is sent at once, when the
+    /// future is first polled.
     pub(super) async fn write(
         &self,
         client: &Client,
         rows: &RowBatch,
         folded: &FoldedTable,
         may_insert: bool,
-        counts: &mut TableCounts,
-    ) -> Result<(), BulkError> {
+    ) -> Result<TableCounts, BulkError> {
+        let mut counts = TableCounts::default();
         let patches = folded.updates.iter().map(|(_, row)| update(rows, *row));
         let patches = patches.filter(|op| *op == PATCH).count();
-        if patches > 0 {
-            let found = client.execute(&self.patch, &[]).await?;
-            let lacking = (patches as u64).saturating_sub(found);
+        let whole = folded.updates.len() - patches;
+        let execute = async |what: Do, of: usize| match of {
+            0 => Ok(0),
+            _ => self.execute(client, rows, folded, what).await,
+        };
+        let (patched, updated, inserted) = tokio::join!(
+            biased;
+            execute(Do::Patch, patches),
+            execute(Do::Update, whole),
+            execute(Do::Insert, folded.inserts.len()),
+        );
+        let lacking = (patches as u64).saturating_sub(patched?);
+        if lacking > 0 {
             self.echo(lacking)?;
             let fills = |&(before, row): &(usize, usize)| {
                 let (old, new) = (rows.row(before), rows.row(row));
                 !new.is_whole() && new.is_whole_over(old)
             };
-            if lacking > 0 && may_insert && folded.updates.iter().any(fills) {
+            if may_insert && folded.updates.iter().any(fills) {
                 return Err(BulkError {
                     error: Error::bug("a row that is put together one by one"),
                     retry_in_order: true,
@@ -249,27 +456,22 @@ impl Bulk {
             }
             counts.missing += lacking;
         }
-        let whole = folded.updates.len() - patches;
-        if whole > 0 {
-            let found = client.execute(&self.update, &[]).await?;
-            let lacking = (whole as u64).saturating_sub(found);
+        let lacking = (whole as u64).saturating_sub(updated?);
+        if lacking > 0 {
             self.echo(lacking)?;
-            if lacking > 0 && may_insert {
-                counts.repaired += client.execute(&self.repair, &[]).await?;
+            if may_insert {
+                counts.repaired += self.execute(client, rows, folded, Do::Repair).await?;
             } else {
                 counts.missing += lacking;
             }
         }
-        if !folded.inserts.is_empty() {
-            // An insert that meets its own key is drift: the source's row wins and it is counted.
-            let new = client.execute(&self.insert, &[]).await?;
-            let met = (folded.inserts.len() as u64).saturating_sub(new);
-            if met > 0 {
-                client.execute(&self.overwrite, &[]).await?;
-                counts.repaired += met;
-            }
+        // An insert that meets its own key is drift: the source's row wins and it is counted.
+        let met = (folded.inserts.len() as u64).saturating_sub(inserted?);
+        if met > 0 {
+            self.execute(client, rows, folded, Do::Overwrite).await?;
+            counts.repaired += met;
         }
-        Ok(())
+        Ok(counts)
     }
 }
 

@@ -392,7 +392,7 @@ impl RowEncoder {
 
     /// Appends one field: an encoded cell with its length.
     #[inline]
-    fn field(&self, index: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    pub(crate) fn field(&self, index: usize, raw: &[u8], out: &mut Vec<u8>) -> Result<()> {
         let encoder = self
             .columns
             .get(index)

@@ -1,7 +1,7 @@
 //! Where a running task is asked to let rows leave quarantine.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
@@ -50,6 +50,8 @@ struct Inner {
     any: AtomicBool,
     came: Notify,
     told: Mutex<Told>,
+    /// The number of the next change that goes into quarantine.
+    next: AtomicI64,
 }
 
 /// Of each target of the plan.
@@ -98,6 +100,16 @@ impl Ward {
         let mut requests = locked(&self.0.requests);
         requests.retain(|request| !request.answer.is_closed());
         requests.pop_front()
+    }
+
+    /// The number of the next change, at least `lowest`: no two are the same.
+    pub(crate) fn number(&self, lowest: i64) -> i64 {
+        let more = |next: i64| Some(next.max(lowest) + 1);
+        let next = self
+            .0
+            .next
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        next.unwrap_or_else(|next| next).max(lowest)
     }
 
     /// Waits for a request. Cancel-safe.

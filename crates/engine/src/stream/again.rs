@@ -85,9 +85,7 @@ impl Streaming<'_> {
         }
         *idle = self.guarded(Idle::open(self.spec, self.epoch)).await?;
         // Whatever the batches have put there is not.
-        let (plan, target) = (&self.spec.plan, &*self.spec.target);
-        let read = Quarantine::read(plan, target, &self.spec.key);
-        self.quarantine = self.guarded(read).await?;
+        self.quarantine = self.guarded(Quarantine::read(self.spec)).await?;
         self.touched = self.touched.as_ref().map(|_| Arc::new(TouchedKeys::any()));
         self.in_parts = false;
         self.sifted = Some(0);

@@ -69,7 +69,7 @@ impl Streaming<'_> {
         self.tell();
     }
 
-    fn tell(&self) {
+    pub(super) fn tell(&self) {
         let changes = self.quarantine.changes();
         self.spec.quarantine.tell(&changes);
         self.report.quarantined(&changes);
@@ -158,13 +158,7 @@ impl Streaming<'_> {
                     .map(|(number, group, _)| (number, group)),
             );
         }
-        self.quarantine = self
-            .guarded(Quarantine::read(
-                &self.spec.plan,
-                &*self.spec.target,
-                &self.spec.key,
-            ))
-            .await?;
+        self.quarantine = self.guarded(Quarantine::read(self.spec)).await?;
         self.tell();
         info!(task = %self.spec.key, ?way, rows = settled.rows, left = settled.refused.len(), "quarantine");
         // Who asked may have gone.

@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rand::Rng as _;
+use thalweg_core::checkpoint::TablePhase;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Inspect, Source, StreamLimits,
+    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source, StreamLimits,
 };
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::RowBatch;
 use thalweg_core::{Kind, Result};
 use thalweg_engine::status::TaskStatus;
-use thalweg_testkit::memory::{MemoryChange, MemorySource};
+use thalweg_testkit::memory::{Committed, MemoryChange, MemorySource};
 use tokio::sync::watch;
 
 use crate::vault::{Kind as Vaults, Vault};
@@ -42,6 +43,8 @@ struct Life {
     begun: u64,
     /// How often rows of a table stood apart in them.
     apart: u64,
+    /// Transactions that were applied while a table was loaded beside them.
+    beside: u64,
 }
 
 /// One life: transactions while it loads and streams; a fault at `step`, and restarts without help.
@@ -58,10 +61,20 @@ async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -
         vault.world.faults.die_at(step);
     }
     // The last of the runs has nothing new to follow: it must end equal.
-    for commits in [30, 20, 0] {
+    let runs: &[u32] = match kind.joins {
+        true => &[20, 30, 30, 0, 0],
+        false => &[30, 20, 0],
+    };
+    for (run, commits) in runs.iter().copied().enumerate() {
         let source = wrap(vault.world.source.clone());
         let (status, seen) = watch::channel(TaskStatus::default());
         let Vault { world, customers } = &mut vault;
+        let joins = kind.joins && (1..3).contains(&run) && world.target.now().live;
+        if joins {
+            let which = customers.rng.random_range(0..2);
+            world.target.forget_table(&world.plan.targets[which].name);
+        }
+        let before = world.target.history().len();
         let body = async {
             for _ in 0..commits {
                 for _ in 0..customers.rng.random_range(0..4) {
@@ -84,6 +97,12 @@ async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -
             life.lost = Some(error.chain());
             return life;
         }
+        if joins {
+            let history = world.target.history();
+            let since = history.get(before.saturating_sub(1)..).unwrap_or_default();
+            let steps = since.windows(2).filter(|two| goes_on_beside(two));
+            life.beside += steps.count() as u64;
+        }
         if life.happened {
             world.faults.revive();
         }
@@ -102,6 +121,16 @@ async fn live(kind: Vaults, seed: u64, step: u64, transient: bool, wrap: Wrap) -
     life
 }
 
+/// Whether a target has come on in the log while one of its tables was being loaded.
+fn goes_on_beside(states: &[Committed]) -> bool {
+    let [before, after] = states else {
+        return false;
+    };
+    let loads = |phase: &TablePhase| matches!(phase, TablePhase::Loading(_));
+    let is_live = |phase: &TablePhase| *phase == TablePhase::Live;
+    before.applied() != after.applied() && after.phases().any(loads) && after.phases().any(is_live)
+}
+
 /// Lives through faults at the steps there are, in `seeds` different worlds: at one step in four in
 /// one of them, or where all is proved at each step in ten times as many. Gives the lives that did
 /// not end well.
@@ -112,10 +141,11 @@ async fn every_step(
     wrap: Wrap,
 ) -> Vec<(u64, u64, String)> {
     let mut lost = Vec::new();
-    let (mut lives, mut again, mut begun, mut apart) = (0, 0, 0, 0);
+    let (mut lives, mut again, mut begun, mut apart, mut beside) = (0, 0, 0, 0, 0);
     let (seeds, stride) = match std::env::var_os("THALWEG_PROVE") {
         Some(_) => (seeds * 10, 1),
-        None => (seeds, seeds * 4),
+        // A life with joins is several times as long.
+        None => (seeds, seeds * if kind.joins { 16 } else { 4 }),
     };
     for seed in 0..seeds {
         let first = seed * 4 % stride;
@@ -125,6 +155,7 @@ async fn every_step(
             again += life.again;
             begun += life.begun;
             apart += life.apart;
+            beside += life.beside;
             lost.extend(life.lost.map(|why| (seed, step, why)));
             if !life.happened {
                 assert!(step > 40, "a life has more than {step} steps");
@@ -134,8 +165,9 @@ async fn every_step(
     }
     println!(
         "proof: {lives} lives of loads in chunks, each with a fault at another step, {seeds} seeds, {again} \
-         loads given up, {begun} batches begun ahead, rows apart in {apart}: {kind:?}"
+         loads given up, {begun} batches begun ahead, rows apart in {apart}, {beside} batches beside a load: {kind:?}"
     );
+    assert_eq!(beside > 0, kind.joins, "batches beside a load");
     assert!(begun > 0 && apart > 0, "no batch was begun ahead");
     let asked_for = kind.partial || kind.truncates;
     assert!(asked_for || again == 0, "loads given up for nothing");
@@ -164,6 +196,28 @@ async fn rows_that_move_between_chunks_without_all_their_cells_are_loaded_again(
     };
     let lost = every_step(kind, 5, false, honest).await;
     assert_eq!(lost, []);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_that_is_loaded_beside_the_stream_loses_nothing() {
+    for (partial, unique, truncates) in [
+        (false, None, false),
+        (false, Some(false), false),
+        (false, Some(true), true),
+        (true, None, true),
+    ] {
+        let kind = Vaults {
+            joins: true,
+            partial,
+            unique,
+            truncates,
+            ..Vaults::default()
+        };
+        let lost = every_step(kind, 3, false, honest).await;
+        assert_eq!(lost, [], "{kind:?}");
+        let lost = every_step(kind, 1, true, honest).await;
+        assert_eq!(lost, [], "{kind:?}, connections");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -337,6 +391,19 @@ impl ChunkReader for LyingReader {
     }
 }
 
+impl Liar {
+    fn lie(&self, reader: Box<dyn ChunkReader>) -> Box<dyn ChunkReader> {
+        if self.1 != Lie::SeenMore {
+            return reader;
+        }
+        let seen = reader.visibility().as_str();
+        let (last, but) = seen.split_once(' ').unwrap_or((seen, ""));
+        let more = last.parse::<u64>().unwrap() + 1;
+        let seen = Visibility::new(format!("{more} {but}").trim());
+        Box::new(LyingReader(reader, seen))
+    }
+}
+
 #[async_trait]
 impl Inspect for Liar {
     async fn probe(&self) -> Result<()> {
@@ -374,14 +441,19 @@ impl Source for Liar {
         let nothing = Position::new("0");
         let from = if self.1 == Lie::Eager { &nothing } else { from };
         let reader = self.0.read(chunk, from, limits).await?;
-        if self.1 != Lie::SeenMore {
-            return Ok(reader);
-        }
-        let seen = reader.visibility().as_str();
-        let (last, but) = seen.split_once(' ').unwrap_or((seen, ""));
-        let more = last.parse::<u64>().unwrap() + 1;
-        let seen = Visibility::new(format!("{more} {but}").trim());
-        Ok(Box::new(LyingReader(reader, seen)))
+        Ok(self.lie(reader))
+    }
+    async fn read_now(
+        &self,
+        chunk: &Chunk,
+        from: &Position,
+        limits: StreamLimits,
+        gate: &dyn Gate,
+    ) -> Result<Box<dyn ChunkReader>> {
+        let nothing = Position::new("0");
+        let from = if self.1 == Lie::Eager { &nothing } else { from };
+        let reader = self.0.read_now(chunk, from, limits, gate).await?;
+        Ok(self.lie(reader))
     }
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool> {
         self.0.contains(seen, tx)

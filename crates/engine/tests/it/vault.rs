@@ -28,6 +28,8 @@ pub(crate) struct Kind {
     pub(crate) one_snapshot: bool,
     /// Whether the source truncates now and then.
     pub(crate) truncates: bool,
+    /// Whether a table is to be loaded again before each later run, while the other one is there.
+    pub(crate) joins: bool,
 }
 
 /// The bank, and who makes transactions on it.

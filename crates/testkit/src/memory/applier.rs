@@ -28,6 +28,8 @@ pub(super) struct MemoryApplier {
     pub(super) plan: Arc<Plan>,
     /// Rows as the open transaction has them.
     pub(super) open: Option<Store>,
+    /// Rows, and what lies in quarantine, as they were when it began.
+    pub(super) base: Option<(Store, BTreeMap<i64, Held>)>,
     /// The position of a batch that was begun ahead of its turn, the rows as they were then, and as what
     /// stands apart has left them.
     pub(super) begun: Option<(Position, Store, Store)>,
@@ -37,12 +39,22 @@ pub(super) struct MemoryApplier {
 }
 
 impl MemoryApplier {
+    /// The rows as the open transaction has them, which begins if none is open.
+    fn begin(&mut self) -> Store {
+        let now = || {
+            let now = self.target.now();
+            (now.store, now.held)
+        };
+        let (store, _) = self.base.get_or_insert_with(now);
+        self.open.take().unwrap_or_else(|| store.clone())
+    }
+
     /// The rows as a batch leaves them, and what it did; an error if the target does not take them.
     async fn attempt(&mut self, batch: &ApplyBatch) -> Result<(Store, Vec<TableCounts>)> {
         let mut held = self.target.held.subscribe();
         let free = held.wait_for(|held| !held).await;
         free.map_err(|_| Error::bug("the target is gone"))?;
-        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
+        let mut store = self.begin();
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
         let mut folded = store.clone();
         let all = batch.ordered.iter();
@@ -114,19 +126,22 @@ impl MemoryApplier {
         more: Vec<Held>,
     ) -> Result<Applied> {
         tokio::task::yield_now().await;
-        let mut held = self.held.take().unwrap_or_else(|| self.target.now().held);
+        let base = self.base.take().unwrap_or_default();
+        let mut held = self.held.take().unwrap_or_else(|| base.1.clone());
         quarantine::settle(&mut held, &self.plan, batch, more)?;
         let Some(position) = batch.position.clone() else {
             self.open = Some(store);
             self.held = Some(held);
+            self.base = Some(base);
             return Ok(Applied {
                 durable: None,
                 counts,
             });
         };
         self.target.commit_as(self.epoch, |state| {
-            state.store = store;
-            state.held = held;
+            // A load may have committed meanwhile.
+            state.store.merge(&base.0, store)?;
+            quarantine::merge(&mut state.held, &base.1, held)?;
             state.applied = Some(position.clone());
             state.layouts.extend(batch.layouts.iter().cloned());
             Ok(())
@@ -217,7 +232,7 @@ impl Applier for MemoryApplier {
 
     async fn apply_sifted(&mut self, batch: &ApplyBatch, sift: &mut dyn Sift) -> Result<Applied> {
         self.target.faults.step()?;
-        let mut store = self.open.take().unwrap_or_else(|| self.target.now().store);
+        let mut store = self.begin();
         let mut counts = vec![TableCounts::default(); self.plan.targets.len()];
         let mut pieces = Pieces::new(batch.ordered.len(), ALONE);
         while let Some(piece) = pieces.take() {

@@ -38,6 +38,21 @@ pub(super) fn check(limits: &[Limit], store: &Store) -> Result<()> {
     }
 }
 
+/// Does to what lies in quarantine what was done to `base` to make it `next`.
+pub(super) fn merge(
+    there: &mut BTreeMap<i64, Held>,
+    base: &BTreeMap<i64, Held>,
+    next: BTreeMap<i64, Held>,
+) -> Result<()> {
+    there.retain(|number, _| next.contains_key(number) || !base.contains_key(number));
+    for (number, held) in next {
+        if !base.contains_key(&number) && there.insert(number, held).is_some() {
+            return Err(Error::bug("two changes in quarantine have one number"));
+        }
+    }
+    Ok(())
+}
+
 /// Does to what lies in quarantine what a batch says, and adds `more`.
 pub(super) fn settle(
     there: &mut BTreeMap<i64, Held>,

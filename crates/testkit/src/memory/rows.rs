@@ -3,7 +3,7 @@
 //! This is the plainest form of what [`thalweg_core::batch`] says, one row at a time; databases do
 //! the same with statements over many rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_core::batch::{FoldedTable, RowOp, TableCounts, TableOp};
 use thalweg_core::plan::{Plan, TargetTable};
@@ -41,6 +41,35 @@ impl PartialEq for Store {
     }
 }
 
+/// [`Store::merge`], of tables.
+fn merge<T: Clone + PartialEq>(
+    there: &mut BTreeMap<TableName, BTreeMap<Row, T>>,
+    base: &BTreeMap<TableName, BTreeMap<Row, T>>,
+    mut next: BTreeMap<TableName, BTreeMap<Row, T>>,
+) -> Result<()> {
+    let names: BTreeSet<TableName> = base.keys().chain(next.keys()).cloned().collect();
+    for name in names {
+        let none = BTreeMap::new();
+        let base = base.get(&name).unwrap_or(&none);
+        let next = next.remove(&name).unwrap_or_default();
+        let there = there.entry(name).or_default();
+        let keys: BTreeSet<Row> = base.keys().chain(next.keys()).cloned().collect();
+        for key in keys {
+            if base.get(&key) == next.get(&key) {
+                continue;
+            }
+            if there.get(&key) != base.get(&key) {
+                return Err(Error::bug("two writers have written one row at once"));
+            }
+            match next.get(&key) {
+                Some(row) => drop(there.insert(key, row.clone())),
+                None => drop(there.remove(&key)),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A table of the store as an operation of one source sees it.
 struct Part<'a> {
     table: &'a TargetTable,
@@ -65,6 +94,16 @@ impl Store {
         let tables = self.tables.iter().chain(&one.tables);
         let mut keys = tables.flat_map(|(name, rows)| rows.keys().map(move |key| (name, key)));
         keys.any(|(name, key)| changed(one, name, key) && changed(other, name, key))
+    }
+
+    /// Does to this state what was done to `base` to make it `next`; an error if a row is not as it was there.
+    pub(super) fn merge(&mut self, base: &Store, next: Store) -> Result<()> {
+        if *self == *base {
+            *self = next;
+            return Ok(());
+        }
+        merge(&mut self.tables, &base.tables, next.tables)?;
+        merge(&mut self.aside, &base.aside, next.aside)
     }
 
     /// Applies one operation.

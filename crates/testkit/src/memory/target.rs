@@ -52,6 +52,11 @@ impl Committed {
         self.applied.as_ref()
     }
 
+    /// The phases of the tables in the checkpoint.
+    pub fn phases(&self) -> impl Iterator<Item = &TablePhase> {
+        self.checkpoints.values().map(|table| &table.phase)
+    }
+
     /// Rows per table.
     pub fn tables(&self) -> &BTreeMap<TableName, Rows> {
         &self.store.tables
@@ -341,6 +346,7 @@ impl Target for MemoryTarget {
             epoch,
             plan,
             open: None,
+            base: None,
             begun: None,
             held: None,
             _counted: Arc::downgrade(&self.appliers),

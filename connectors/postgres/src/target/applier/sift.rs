@@ -57,7 +57,7 @@ impl PostgresApplier {
                 &made
             }
         };
-        self.prepare_stages(self.bulk(batch).unwrap_or_default())
+        self.prepare_stages(&batch.rows, self.bulk(batch).unwrap_or_default())
             .await?;
         self.sql("SAVEPOINT thalweg_sift").await?;
         let mut all = counts.clone();

@@ -1,0 +1,349 @@
+//! Loading tables while the stream of the others goes on.
+//!
+//! A table that is added to a running task, resumed or loaded again is loaded by [`crate::load`] as at the
+//! start of a task, but the stream does not wait for that: it applies what happens to the other tables, and
+//! of those that are being loaded what happens to chunks that are there already. Why nothing is lost or
+//! doubled is the argument of [`crate::ledger`], with one more case: a change of a transaction T to a key that
+//! is in no chunk of the ledger yet.
+//!
+//! - *No chunk that holds the key has been begun.* The change is dropped, because the chunk that will hold
+//!   the key has T: before it is judged, T's place becomes the *floor*, and whoever begins a chunk asks for a
+//!   snapshot that has seen all before the floor ([`thalweg_core::ports::Source::read`]). Judging and beginning
+//!   exclude each other, so a chunk is begun either before T is judged, which is the next case, or sees T. If
+//!   the task dies, the key is still in a gap, and the next run's chunks see all before the checkpoint.
+//! - *The chunk that holds it is on its way.* If its snapshot is known to contain T, the change is dropped: the
+//!   chunk will be there with it, or if the task dies, its key is in a gap again. Otherwise the stream waits, at
+//!   the begin of T, until the chunk is there and T can be judged as ever. Chunks never wait for the stream,
+//!   so this ends.
+//!
+//! Where a foreign key of the source changes rows below its log, the children's chunk is asked as if the
+//! change were one of all their keys. A table that several sources fill is treated likewise, since
+//! rows of one chunk may be those of another. While a transaction that comes in parts is open no chunk is on
+//! its way and none is begun: its place is not known before its end, and its target transaction should not
+//! be held open for a chunk.
+
+use std::sync::{Mutex, PoisonError};
+
+use thalweg_core::Result;
+use thalweg_core::change::{Change, ChangeKind, Transaction};
+use thalweg_core::checkpoint::LoadedChunk;
+use thalweg_core::plan::Plan;
+use thalweg_core::position::{Position, Visibility};
+use thalweg_core::range::KeyRange;
+use thalweg_core::value::RowBatch;
+use tokio::sync::Notify;
+
+use crate::ledger::Ledger;
+use crate::load::Phase;
+
+/// Where the load and the stream meet.
+#[derive(Debug)]
+pub(crate) struct Beside {
+    state: Mutex<State>,
+    /// Something has changed that the stream may wait for.
+    news: Notify,
+    /// Chunks may be begun again.
+    opened: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Per target of the plan; `None`: it is not loaded here.
+    tables: Vec<Option<Table>>,
+    /// What every snapshot that is taken from now on has to see.
+    floor: Position,
+    /// A transaction in parts is open, or waits to be.
+    closed: bool,
+    /// Grows whenever a ledger becomes another.
+    version: u64,
+}
+
+/// A table that is being loaded.
+#[derive(Debug, Default)]
+struct Table {
+    /// Whether it is decided which of its chunks can be kept.
+    decided: bool,
+    chunks: Vec<LoadedChunk>,
+    on_the_way: Vec<OnTheWay>,
+    /// Nothing is missing any more.
+    complete: bool,
+    /// Rows of it went into quarantine that the stream does not know of yet, with their chunks.
+    held: Vec<LoadedChunk>,
+}
+
+/// A chunk that was begun and is not there.
+#[derive(Debug)]
+struct OnTheWay {
+    source: usize,
+    range: Option<KeyRange>,
+    seen: Option<Visibility>,
+}
+
+impl Beside {
+    /// Tables that are to be loaded, per target of the plan (`Some`: with the chunks that are there), beside a
+    /// stream that begins at `from`.
+    pub(crate) fn new(tables: Vec<Option<Vec<LoadedChunk>>>, from: Position) -> Self {
+        let table = |chunks: Vec<LoadedChunk>| Table {
+            // What is not there cannot be given up.
+            decided: chunks.is_empty(),
+            chunks,
+            ..Table::default()
+        };
+        Beside {
+            state: Mutex::new(State {
+                tables: tables.into_iter().map(|chunks| chunks.map(table)).collect(),
+                floor: from,
+                closed: false,
+                version: 0,
+            }),
+            news: Notify::new(),
+            opened: Notify::new(),
+        }
+    }
+
+    fn with<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Changes a table, and tells the stream.
+    fn alter(&self, target: usize, change: impl FnOnce(&mut Table)) {
+        self.with(|state| {
+            if let Some(Some(table)) = state.tables.get_mut(target) {
+                change(table);
+                state.version += 1;
+            }
+        });
+        self.news.notify_one();
+    }
+
+    // What the load says.
+
+    /// Which chunks of a table are kept. What was given up is to be removed after this only.
+    pub(crate) fn decided(&self, target: usize, chunks: &[LoadedChunk]) {
+        self.alter(target, |table| {
+            table.decided = true;
+            table.chunks = chunks.to_vec();
+        });
+    }
+
+    /// Begins a chunk, once chunks may be; gives what its snapshot has to see.
+    pub(crate) async fn begin(
+        &self,
+        target: usize,
+        source: usize,
+        range: Option<&KeyRange>,
+    ) -> Position {
+        loop {
+            let mut opened = std::pin::pin!(self.opened.notified());
+            // From here on nothing is missed.
+            opened.as_mut().enable();
+            let floor = self.with(|state| {
+                if state.closed {
+                    return None;
+                }
+                if let Some(Some(table)) = state.tables.get_mut(target) {
+                    // It may be begun anew.
+                    table.on_the_way.retain(|begun| !begun.is(source, range));
+                    table.on_the_way.push(OnTheWay {
+                        source,
+                        range: range.cloned(),
+                        seen: None,
+                    });
+                }
+                Some(state.floor.clone())
+            });
+            match floor {
+                Some(floor) => return floor,
+                None => opened.await,
+            }
+        }
+    }
+
+    /// The snapshot of a chunk that was begun is known.
+    pub(crate) fn sees(
+        &self,
+        target: usize,
+        source: usize,
+        range: Option<&KeyRange>,
+        seen: &Visibility,
+    ) {
+        self.alter(target, |table| {
+            let mut begun = table.on_the_way.iter_mut();
+            if let Some(chunk) = begun.find(|chunk| chunk.is(source, range)) {
+                chunk.seen = Some(seen.clone());
+            }
+        });
+    }
+
+    /// A chunk is durably there; `held`: rows of it went into quarantine, so that it counts as being on its way
+    /// until the stream knows of them.
+    pub(crate) fn there(&self, target: usize, source: usize, chunk: &LoadedChunk, held: bool) {
+        self.alter(target, |table| {
+            if held {
+                table.held.push(chunk.clone());
+                return;
+            }
+            let is = |begun: &OnTheWay| begun.is(source, chunk.range.as_ref());
+            table.on_the_way.retain(|begun| !is(begun));
+            table.chunks.push(chunk.clone());
+        });
+    }
+
+    /// All chunks of a table are there.
+    pub(crate) fn complete(&self, target: usize) {
+        self.alter(target, |table| table.complete = true);
+    }
+
+    // What the stream asks.
+
+    /// Waits until something has changed.
+    pub(crate) async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    /// Grows with every change.
+    pub(crate) fn version(&self) -> u64 {
+        self.with(|state| state.version)
+    }
+
+    /// The phases of all tables as they are now.
+    pub(crate) fn phases(&self, plan: &Plan) -> Result<Vec<Phase>> {
+        let of = |target| {
+            let ledger = self.ledger(plan, target)?;
+            Ok(ledger.map_or(Phase::Live, Phase::Loaded))
+        };
+        (0..plan.targets.len()).map(of).collect()
+    }
+
+    /// The ledger of a table as it is now; `None`: it is not loaded here.
+    fn ledger(&self, plan: &Plan, target: usize) -> Result<Option<Ledger>> {
+        self.with(|state| {
+            let Some(Some(table)) = state.tables.get(target) else {
+                return Ok(None);
+            };
+            let mut ledger = Ledger::new(plan, &table.chunks)?;
+            let done = table.complete && table.on_the_way.is_empty();
+            ledger.grows(!done);
+            Ok(Some(ledger))
+        })
+    }
+
+    /// Whether there are rows in quarantine that the stream does not know of.
+    pub(crate) fn has_held(&self) -> bool {
+        self.with(|state| {
+            let mut tables = state.tables.iter().flatten();
+            tables.any(|table| !table.held.is_empty())
+        })
+    }
+
+    /// The stream is about to read what lies in quarantine: from then on the chunks whose rows lie there count.
+    pub(crate) fn take_held(&self, plan: &Plan) {
+        self.with(|state| {
+            for table in state.tables.iter_mut().flatten() {
+                for chunk in std::mem::take(&mut table.held) {
+                    let of = |begun: &OnTheWay| {
+                        let source = plan.sources.get(begun.source);
+                        let same = source.is_some_and(|s| s.schema.name == chunk.source);
+                        same && begun.range == chunk.range
+                    };
+                    table.on_the_way.retain(|begun| !of(begun));
+                    table.chunks.push(chunk);
+                }
+            }
+            state.version += 1;
+        });
+    }
+
+    /// Whether a transaction, or the first part of one, can be judged now. If not, it can after some
+    /// [`Self::news`].
+    pub(crate) fn admits(
+        &self,
+        plan: &Plan,
+        transaction: &Transaction,
+        mut contains: impl FnMut(&Visibility) -> Result<bool>,
+    ) -> Result<bool> {
+        self.with(|state| {
+            let loads = state.tables.iter().flatten();
+            let Some(commit) = &transaction.commit else {
+                state.closed = true;
+                return Ok(loads.map(|t| t.on_the_way.len()).sum::<usize>() == 0
+                    && state.tables.iter().flatten().all(|table| table.decided));
+            };
+            let mut touches = false;
+            for change in &transaction.changes.changes {
+                for (target, all) in touched(plan, change) {
+                    let Some(Some(table)) = state.tables.get(target) else {
+                        continue;
+                    };
+                    touches = true;
+                    if !table.decided {
+                        return Ok(false);
+                    }
+                    let all = all || plan.targets.get(target).is_some_and(|t| t.merged());
+                    let change = (!all).then_some(change);
+                    for chunk in &table.on_the_way {
+                        if chunk.may_hold(plan, change, &transaction.changes.rows)
+                            && !chunk.seen.as_ref().map_or(Ok(false), &mut contains)?
+                        {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            if touches {
+                state.floor = commit.position.clone();
+            }
+            Ok(true)
+        })
+    }
+
+    /// The last part of a transaction was judged.
+    pub(crate) fn ended(&self, at: &Position) {
+        self.with(|state| {
+            state.floor = at.clone();
+            state.closed = false;
+        });
+        self.opened.notify_waiters();
+    }
+}
+
+impl OnTheWay {
+    fn is(&self, source: usize, range: Option<&KeyRange>) -> bool {
+        self.source == source && self.range.as_ref() == range
+    }
+
+    /// Whether a change may be about a row of the chunk; `None`: one of all rows.
+    fn may_hold(&self, plan: &Plan, change: Option<&Change>, rows: &RowBatch) -> bool {
+        let (Some(change), Some(range)) = (change, &self.range) else {
+            return true;
+        };
+        if change.kind == ChangeKind::Truncate || plan.sources.get(change.table).is_none() {
+            return true;
+        }
+        if change.table != self.source {
+            return false;
+        }
+        // A key that is not in the image did not change.
+        let inside = |row: Option<usize>| {
+            let cell = rows.row(row?).cell(range.column)?;
+            cell.is_present().then(|| range.contains(cell))
+        };
+        [change.before, change.after]
+            .into_iter()
+            .filter_map(inside)
+            .any(|inside| inside != Some(false))
+    }
+}
+
+/// The targets whose rows a change touches; `true`: perhaps all of them.
+fn touched(plan: &Plan, change: &Change) -> impl Iterator<Item = (usize, bool)> {
+    let source = plan.sources.get(change.table).into_iter();
+    let routes = source.flat_map(|source| &source.routes).map(|r| r.target);
+    let writes = !matches!(change.kind, ChangeKind::Insert);
+    let derived = || plan.cascades.iter().filter(|cascade| cascade.derived);
+    let fires = move |target: &usize| writes && derived().any(|c| c.parent == *target);
+    // What one of them does may make another one act.
+    let below = routes.clone().any(|target| fires(&target));
+    let children = derived().filter(move |_| below).map(|c| (c.child, true));
+    routes.map(|target| (target, false)).chain(children)
+}
