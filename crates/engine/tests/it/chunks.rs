@@ -215,7 +215,7 @@ async fn a_table_that_is_loaded_beside_the_stream_loses_nothing() {
         };
         let lost = every_step(kind, 3, false, honest).await;
         assert_eq!(lost, [], "{kind:?}");
-        let lost = every_step(kind, 1, true, honest).await;
+        let lost = every_step(kind, 2, true, honest).await;
         assert_eq!(lost, [], "{kind:?}, connections");
     }
 }
