@@ -347,3 +347,62 @@ fn touched(plan: &Plan, change: &Change) -> impl Iterator<Item = (usize, bool)> 
     let children = derived().filter(move |_| below).map(|c| (c.child, true));
     routes.map(|target| (target, false)).chain(children)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use thalweg_core::change::ChangeBatch;
+    use thalweg_core::mapping::{Operations, TaskOptions};
+    use thalweg_core::position::TxId;
+    use thalweg_core::schema::TableName;
+
+    use super::*;
+
+    async fn begun(beside: &Beside) -> Option<Position> {
+        let begin = beside.begin(0, 0, None);
+        tokio::time::timeout(Duration::from_secs(1), begin)
+            .await
+            .ok()
+    }
+
+    fn part() -> Transaction {
+        Transaction {
+            id: TxId::new("5"),
+            changes: ChangeBatch::default(),
+            schema: Vec::new(),
+            commit: None,
+            log_bytes: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_chunk_is_on_its_way_beside_a_transaction_in_parts() {
+        let plan = Plan {
+            sources: Vec::new(),
+            targets: Vec::new(),
+            cascades: Vec::new(),
+            operations: Operations::ALL,
+            options: TaskOptions::default(),
+        };
+        let beside = Beside::new(vec![Some(Vec::new())], Position::new("1"));
+        let admits = || {
+            let admits = beside.admits(&plan, &part(), |_| Ok(false));
+            admits.expect("nothing is asked")
+        };
+        assert_eq!(begun(&beside).await, Some(Position::new("1")));
+        assert!(!admits(), "a chunk is on its way");
+        assert_eq!(begun(&beside).await, None, "the transaction waits");
+        let chunk = LoadedChunk {
+            source: TableName::new("a", "b"),
+            range: None,
+            seen: Visibility::new("1"),
+            rows: 0,
+        };
+        beside.there(0, 0, &chunk, false);
+        assert!(admits(), "it is there");
+        assert_eq!(begun(&beside).await, None, "the transaction is open");
+        beside.ended(&Position::new("7"));
+        assert_eq!(begun(&beside).await, Some(Position::new("7")));
+    }
+}

@@ -37,36 +37,36 @@ BEGIN
   END WHILE;
 END //
 
-CREATE PROCEDURE make_tables(many INT)
+CREATE PROCEDURE make_tables(first INT, many INT, rows_each INT)
 BEGIN
-  DECLARE n INT DEFAULT 0;
-  WHILE n < many DO
+  DECLARE n INT DEFAULT first;
+  WHILE n < first + many DO
     EXECUTE IMMEDIATE CONCAT('CREATE TABLE t', n,
       ' (id BIGINT PRIMARY KEY, a INT NOT NULL, b VARCHAR(40) NOT NULL)');
-    EXECUTE IMMEDIATE CONCAT('INSERT INTO t', n, ' SELECT seq, 0, CONCAT(''row '', seq) FROM seq_1_to_100');
+    EXECUTE IMMEDIATE CONCAT('INSERT INTO t', n, ' SELECT seq, 0, CONCAT(''row '', seq) FROM seq_1_to_', rows_each);
     SET n = n + 1;
   END WHILE;
 END //
 
 -- Ten updates a transaction, each in the next table.
-CREATE PROCEDURE robin(changes INT, many INT)
+CREATE PROCEDURE robin(changes INT, many INT, rows_each INT)
 BEGIN
   DECLARE n INT DEFAULT 0;
   WHILE n < changes DO
     IF n % 10 = 0 THEN START TRANSACTION; END IF;
-    EXECUTE IMMEDIATE CONCAT('UPDATE t', n % many, ' SET a = a + 1 WHERE id = ', 1 + FLOOR(RAND() * 100));
+    EXECUTE IMMEDIATE CONCAT('UPDATE t', n % many, ' SET a = a + 1 WHERE id = ', 1 + FLOOR(RAND() * rows_each));
     SET n = n + 1;
     IF n % 10 = 0 THEN COMMIT; END IF;
   END WHILE;
   COMMIT;
 END //
 
-CREATE PROCEDURE turns(changes INT, first INT, many INT)
+CREATE PROCEDURE turns(changes INT, first INT, many INT, rows_each INT)
 BEGIN
   DECLARE n INT DEFAULT 0;
   WHILE n < changes DO
     IF n % 10 = 0 THEN START TRANSACTION; END IF;
-    EXECUTE IMMEDIATE CONCAT('UPDATE t', first + n DIV 10 % many, ' SET a = a + 1 WHERE id = ', 1 + FLOOR(RAND() * 100));
+    EXECUTE IMMEDIATE CONCAT('UPDATE t', first + n DIV 10 % many, ' SET a = a + 1 WHERE id = ', 1 + FLOOR(RAND() * rows_each));
     SET n = n + 1;
     IF n % 10 = 0 THEN COMMIT; END IF;
   END WHILE;

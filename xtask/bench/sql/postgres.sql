@@ -32,29 +32,29 @@ BEGIN
   END LOOP;
 END $$;
 
-CREATE PROCEDURE make_tables(many int) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE make_tables(first int, many int, rows_each int) LANGUAGE plpgsql AS $$
 BEGIN
-  FOR n IN 0 .. many - 1 LOOP
+  FOR n IN first .. first + many - 1 LOOP
     EXECUTE 'CREATE TABLE t' || n || ' (id bigint PRIMARY KEY, a int NOT NULL, b varchar(40) NOT NULL)';
-    EXECUTE 'INSERT INTO t' || n || ' SELECT id, 0, ''row '' || id FROM generate_series(1, 100) id';
+    EXECUTE 'INSERT INTO t' || n || ' SELECT id, 0, ''row '' || id FROM generate_series(1, ' || rows_each || ') id';
     COMMIT;
   END LOOP;
 END $$;
 
 -- Ten updates a transaction, each in the next table.
-CREATE PROCEDURE robin(changes int, many int) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE robin(changes int, many int, rows_each int) LANGUAGE plpgsql AS $$
 BEGIN
   FOR n IN 0 .. changes - 1 LOOP
-    EXECUTE 'UPDATE t' || n % many || ' SET a = a + 1 WHERE id = ' || 1 + floor(random() * 100)::int;
+    EXECUTE 'UPDATE t' || n % many || ' SET a = a + 1 WHERE id = ' || 1 + floor(random() * rows_each)::int;
     IF n % 10 = 9 THEN COMMIT; END IF;
   END LOOP;
 END $$;
 
 -- The same, but each transaction in one table; they take turns from the one numbered `first` on.
-CREATE PROCEDURE turns(changes int, first int, many int) LANGUAGE plpgsql AS $$
+CREATE PROCEDURE turns(changes int, first int, many int, rows_each int) LANGUAGE plpgsql AS $$
 BEGIN
   FOR n IN 0 .. changes - 1 LOOP
-    EXECUTE 'UPDATE t' || first + n / 10 % many || ' SET a = a + 1 WHERE id = ' || 1 + floor(random() * 100)::int;
+    EXECUTE 'UPDATE t' || first + n / 10 % many || ' SET a = a + 1 WHERE id = ' || 1 + floor(random() * rows_each)::int;
     IF n % 10 = 9 THEN COMMIT; END IF;
   END LOOP;
 END $$;

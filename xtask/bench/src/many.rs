@@ -14,7 +14,7 @@ use crate::measure::{Cost, Span};
 use crate::report::{Entry, Idle};
 use crate::rounds;
 use crate::shell::Shell;
-use crate::workload::{Sized, TASKS};
+use crate::workload::{ROWS_EACH, Sized, TASKS};
 use crate::world::{Contender, World};
 
 /// What is no longer needed is given back to the system meanwhile.
@@ -161,7 +161,8 @@ pub(crate) fn run(world: &mut World, sized: Sized, system: System) -> Result<Vec
         for ((crowd, other), rounds) in [(&one, &all), (&all, &one)].into_iter().zip(&mut rounds) {
             let start = crowd.drain(world, next())?;
             let (amount, many) = (sized.amount(), crowd.tasks.len());
-            let backlog = format!("CALL turns({amount}, {}, {many})", crowd.first);
+            let rows = ROWS_EACH * TASKS / many as u64;
+            let backlog = format!("CALL turns({amount}, {}, {many}, {rows})", crowd.first);
             world.source.sql(&backlog)?;
             let whole = crowd.drain(world, next())?;
             println!(

@@ -11,6 +11,9 @@ use crate::world::DATABASE;
 const MANY: u64 = 1000;
 /// How many tasks `tasks` has, each with the table of its number; the next is of the task beside them.
 pub(crate) const TASKS: u64 = 100;
+/// Rows in each of many tables. One table that stands beside them has as many as all of them together, so that
+/// it is the same rows that change.
+pub(crate) const ROWS_EACH: u64 = 100;
 /// Tables of sysbench, and rows in each.
 const SBTEST: (u64, u64) = (4, 100_000);
 /// pgbench's scale: rows of its largest table in units of 100,000.
@@ -78,7 +81,7 @@ pub(crate) const ALL: &[(Workload, &str, &str)] = &[
     (
         Workload::Single,
         "single",
-        "backlog of 500,000 updates in transactions of ten in one small table",
+        "backlog of 500,000 updates in transactions of ten in one table of 100,000 rows",
     ),
     (
         Workload::Tables,
@@ -265,9 +268,15 @@ impl Sized {
                     }
                 },
             ),
-            Workload::Single => "CALL make_tables(1)".to_owned(),
-            Workload::Tables => format!("CALL make_tables({MANY})"),
-            Workload::Tasks => format!("CALL make_tables({})", TASKS + 1),
+            Workload::Single => format!("CALL make_tables(0, 1, {})", MANY * ROWS_EACH),
+            Workload::Tables => format!("CALL make_tables(0, {MANY}, {ROWS_EACH})"),
+            Workload::Tasks => {
+                source.sql(&format!(
+                    "CALL make_tables({TASKS}, 1, {})",
+                    TASKS * ROWS_EACH
+                ))?;
+                format!("CALL make_tables(0, {TASKS}, {ROWS_EACH})")
+            }
             Workload::Latency => String::new(),
             Workload::Tpcb => {
                 let scale = TPCB.to_string();
@@ -303,8 +312,8 @@ impl Sized {
                 self.workload == Workload::Zipf
             ),
             Workload::Huge => "UPDATE item SET a = a + 1".to_owned(),
-            Workload::Single => format!("CALL robin({amount}, 1)"),
-            Workload::Tables => format!("CALL robin({amount}, {MANY})"),
+            Workload::Single => format!("CALL robin({amount}, 1, {})", MANY * ROWS_EACH),
+            Workload::Tables => format!("CALL robin({amount}, {MANY}, {ROWS_EACH})"),
             Workload::Text => format!("CALL rewrite({amount}, {})", self.rows()),
             Workload::Tpcb => {
                 let each = (amount / 16).to_string();

@@ -346,6 +346,52 @@ async fn a_chunk_shows_all_that_was_streamed_before() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_others_go_on_while_a_table_is_loaded() {
+    let vault = Vault::new(Vaults::default(), 1);
+    let world = &vault.world;
+    world.run(honest(world.source.clone())).await.unwrap();
+    world.target.forget_table(&world.plan.targets[0].name);
+    let (status, _) = watch::channel(TaskStatus::default());
+    let row = |table: usize, nth: usize| {
+        let rows = world.source.rows(table);
+        rows.into_values().nth(nth).unwrap()
+    };
+    let arrives = async |table: usize| {
+        for _ in 0..50 {
+            let there = world.target.now().tables()[&world.plan.targets[1].name].clone();
+            if there == world.source.rows(table) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        false
+    };
+    let with = |mut row: Vec<i64>, amount: i64| {
+        row[1] = amount;
+        Ok(row)
+    };
+    let body = async {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        world.source.commit(&[(1, with(row(1, 0), 17))]);
+        assert!(arrives(1).await, "another table");
+        world
+            .source
+            .commit(&[(0, with(row(0, 8), 18)), (1, with(row(1, 0), 19))]);
+        assert!(arrives(1).await, "with a row that no chunk has come to");
+        world
+            .source
+            .commit(&[(0, with(row(0, 0), 20)), (1, with(row(1, 0), 21))]);
+        assert!(
+            !arrives(1).await,
+            "with a row of a chunk that is on its way"
+        );
+        assert!(!world.target.now().live);
+    };
+    let stuck = Arc::new(Liar(world.source.clone(), Lie::Stuck));
+    world.run_while(stuck, status, body).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn chunks_that_do_not_make_up_the_table_are_refused() {
     let life = live(Vaults::default(), 1, u64::MAX, false, |source| {
         Arc::new(Liar(source, Lie::Hole))
@@ -375,6 +421,21 @@ enum Lie {
     Eager,
     /// The chunks leave out a range.
     Hole,
+    /// Snapshots of the present give no rows.
+    Stuck,
+}
+
+/// Never comes to its rows.
+struct StuckReader(Box<dyn ChunkReader>);
+
+#[async_trait]
+impl ChunkReader for StuckReader {
+    fn visibility(&self) -> &Visibility {
+        self.0.visibility()
+    }
+    async fn next(&mut self, _into: &mut RowBatch) -> Result<bool> {
+        std::future::pending().await
+    }
 }
 
 struct Liar(MemorySource, Lie);
@@ -393,8 +454,10 @@ impl ChunkReader for LyingReader {
 
 impl Liar {
     fn lie(&self, reader: Box<dyn ChunkReader>) -> Box<dyn ChunkReader> {
-        if self.1 != Lie::SeenMore {
-            return reader;
+        match self.1 {
+            Lie::SeenMore => {}
+            Lie::Stuck => return Box::new(StuckReader(reader)),
+            _ => return reader,
         }
         let seen = reader.visibility().as_str();
         let (last, but) = seen.split_once(' ').unwrap_or((seen, ""));
