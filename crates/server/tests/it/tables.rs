@@ -40,6 +40,16 @@ fn killed_from_mariadb_to_postgres() {
     killed(System::MariaDb, System::Postgres).unwrap();
 }
 
+#[test]
+fn others_go_on_from_postgres_to_mariadb() {
+    others_go_on(System::Postgres, System::MariaDb).unwrap();
+}
+
+#[test]
+fn others_go_on_from_mariadb_to_postgres() {
+    others_go_on(System::MariaDb, System::Postgres).unwrap();
+}
+
 /// A table is paused while another one is loaded: the chunks of that one that are in stay in.
 #[test]
 fn chunks_of_a_load_stay_in() {
@@ -242,6 +252,44 @@ fn one_by_one(from: System, to: System) -> Result<()> {
     );
     ensure!(away < MOMENT, "table b was not Live for {away:?}");
     Ok(())
+}
+
+/// While the load of a table stands still, changes of the others arrive, also those of transactions that
+/// have changed that table too.
+fn others_go_on(from: System, to: System) -> Result<()> {
+    const HELD: u64 = 12;
+    let world = World::start(from, to)?;
+    let sleep = match to {
+        System::MariaDb => format!("SELECT SLEEP({HELD})"),
+        System::Postgres => format!("SELECT pg_sleep({HELD})"),
+    };
+    let hold =
+        format!("BEGIN; SELECT count(*) FROM (SELECT * FROM c FOR UPDATE) r; {sleep}; COMMIT");
+    thread::scope(|scope| {
+        let holder = scope.spawn(|| world.lab.target.sql(&hold));
+        // What it has to lock is locked at once.
+        thread::sleep(Duration::from_secs(1));
+        world.call("reload", "c")?;
+        let c = world.lab.target.table("c");
+        let away = |status: &Status| {
+            let mut tables = status.0["tables"].as_array().into_iter().flatten();
+            tables.any(|table| table["target"] == c && table["phase"] != "Live")
+        };
+        world.lab.wait(&world.task, "c is loaded", away)?;
+        world.arrives("a", 900_001)?;
+        let both = "BEGIN; INSERT INTO c VALUES (900002, 1); UPDATE c SET v = v + 1 WHERE id < 900; \
+                    INSERT INTO a VALUES (900002, 1); COMMIT";
+        world.lab.source.sql(both)?;
+        world.arrives("b", 900_003)?;
+        let there = world.lab.target.sql("SELECT count(*) FROM a WHERE id = 900002")?;
+        ensure!(there.trim() == "1", "it came before the row of b");
+        ensure!(!holder.is_finished(), "the load stood still all along");
+        holder.join().expect("the holder does not panic").map(drop)
+    })
+    .with_context(|| world.lab.logs())?;
+    world.live(&["a", "b", "c"])?;
+    world.arrives("c", 900_004)?;
+    world.lab.judge().all_equal(&["a", "b", "c"]).map(drop)
 }
 
 /// What users do with the tables.
