@@ -96,6 +96,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("verify", Run::Pairs),
     ("quarantine", Run::Pairs),
     ("tables", Run::Server),
+    ("schema_changes", Run::Pairs),
     ("faults", Run::Pairs),
     ("soak", Run::Server),
     ("demo", Run::Demos),

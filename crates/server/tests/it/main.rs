@@ -13,6 +13,10 @@ macro_rules! pairs {
         pairs!($body, #[cfg(all())]);
     };
     ($body:ident, #[$postgres:meta] $(,)?) => {
+        pairs!($body, #[$postgres], #[cfg(all())]);
+    };
+    // The last is for pairs of one system, each half of which is half of another pair too.
+    ($body:ident, #[$postgres:meta], #[$same:meta] $(,)?) => {
         #[test]
         fn mariadb_to_postgres() {
             $body(System::MariaDb, System::Postgres);
@@ -20,6 +24,7 @@ macro_rules! pairs {
 
         #[test]
         #[$postgres]
+        #[$same]
         fn postgres_to_postgres() {
             $body(System::Postgres, System::Postgres);
         }
@@ -31,6 +36,7 @@ macro_rules! pairs {
         }
 
         #[test]
+        #[$same]
         fn mariadb_to_mariadb() {
             $body(System::MariaDb, System::MariaDb);
         }

@@ -17,7 +17,6 @@ use super::world::World;
 const PAUSE: Duration = Duration::from_secs(4);
 
 #[test]
-#[ignore = "two minutes that the gate does not have yet: make prove soak, twenty minutes"]
 fn all_pairs_survive_random_faults() {
     let full = std::env::var_os("THALWEG_PROVE").is_some();
     let time = Duration::from_secs(if full { 1_200 } else { 120 });
