@@ -168,9 +168,7 @@ impl MySqlApplier {
                     }
                     return Ok(());
                 }
-                Err(error)
-                    if error.kind() == Kind::Data && !(batch.comes_again && error.is_of_row()) =>
-                {
+                Err(error) if in_order(batch, &error) => {
                     self.session.run("ROLLBACK TO SAVEPOINT thalweg").await?;
                     self.parking.reset();
                 }
@@ -422,6 +420,12 @@ fn folded(nets: &[Net]) -> impl DoubleEndedIterator<Item = &FoldedTable> {
     })
 }
 
+/// Whether a batch that was refused is tried in commit order: not if a row was refused for its own values, and
+/// all comes again in pieces.
+fn in_order(batch: &ApplyBatch, error: &Error) -> bool {
+    error.kind() == Kind::Data && !(batch.comes_again && error.is_of_row())
+}
+
 /// Operations as the source did them.
 fn count(ops: &[TableOp], counts: &mut [TableCounts]) {
     for op in ops {
@@ -513,7 +517,7 @@ impl Applier for MySqlApplier {
         match self.write_apart(batch, &apart, &mut counts).await {
             Ok(()) => self.ahead = Some(counts),
             // In its turn all of the batch is tried, and row by row if need be.
-            Err(error) if error.kind() == Kind::Data => self.take_back().await?,
+            Err(error) if in_order(batch, &error) => self.take_back().await?,
             Err(error) => return Err(explain(&mut self.session, &self.plan, error).await),
         }
         Ok(())
