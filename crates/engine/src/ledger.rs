@@ -11,7 +11,8 @@
 //! - A chunk's rows commit at the target together with its entry in the ledger: its range and what
 //!   its snapshot had seen (its *visibility*), or not at all. After a crash exactly the chunks of the
 //!   ledger are there; what lies between them is a gap, and gaps are cut anew. The stream does not
-//!   begin before there is none, so every key lies in exactly one chunk.
+//!   begin before there is none, so every key lies in exactly one chunk. (Where other tables are followed
+//!   already it does begin, and there is one case more: [`crate::beside`].)
 //! - Look at one key k of chunk C and at the transactions that change the row under it, in commit
 //!   order. C's snapshot shows the row as those that it contains left it. The others are applied, in
 //!   commit order. So the row under k goes through the rest of its history from a state it really
