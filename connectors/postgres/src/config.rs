@@ -45,7 +45,8 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
                WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
              SET enable_material = off; SET jit = off; \
-             SET plan_cache_mode = force_generic_plan",
+             SELECT set_config(name, 'force_generic_plan', false) FROM pg_catalog.pg_settings \
+               WHERE name = 'plan_cache_mode'",
         )
         .await
         .map_err(convert)?;

@@ -43,7 +43,7 @@ pub(crate) struct PostgresSource {
     /// The session that made the slot, and with it the snapshot it exported: alive until the stream
     /// begins.
     held: Lock<Option<Held>>,
-    /// Held while a table joins the publication.
+    /// Held while a table joins the publication, or some leave it.
     joining: Mutex<()>,
     /// How often the slot could not be made for transactions that ran.
     slot_tries: AtomicU32,
@@ -87,6 +87,12 @@ impl PostgresSource {
             slot::joined(client, &self.name, table).await?;
         }
         Ok(())
+    }
+
+    /// Leaves only these tables in the publication.
+    pub(crate) async fn retain(&self, client: &Client, oids: &[u32]) -> Result<()> {
+        let _one = self.joining.lock().await;
+        slot::retain(client, &self.name, oids).await
     }
 
     /// Puts a question on a connection of its own, within the timeout.

@@ -178,7 +178,7 @@ async fn covered(client: &Client, source: &PostgresSource, tables: &[TableSchema
     }
     let members = publication.ours.iter().flatten();
     if members.clone().any(|member| !now.contains(&member.oid)) {
-        slot::retain(client, name, &now).await?;
+        source.retain(client, &now).await?;
     }
     Ok(())
 }

@@ -17,10 +17,10 @@
 //!   so this ends.
 //!
 //! Where a foreign key of the source changes rows below its log, the children's chunk is asked as if the
-//! change were one of all their keys. A table that several sources fill is treated likewise, since
-//! rows of one chunk may be those of another. While a transaction that comes in parts is open no chunk is on
-//! its way and none is begun: its place is not known before its end, and its target transaction should not
-//! be held open for a chunk.
+//! change were one of all their keys. A table that several sources fill is left alone by the stream from its first
+//! chunk to its last: what one source does to a row takes several statements, between which a chunk of another must
+//! not come. While a transaction that comes in parts is open no chunk is on its way and none is begun: its place is
+//! not known before its end, and its target transaction should not be held open for a chunk.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -34,7 +34,7 @@ use thalweg_core::value::RowBatch;
 use tokio::sync::Notify;
 
 use crate::ledger::Ledger;
-use crate::load::Phase;
+use crate::load::{Phase, feeds};
 
 /// Where the load and the stream meet.
 #[derive(Debug)]
@@ -56,17 +56,21 @@ struct State {
     closed: bool,
     /// Grows whenever a ledger becomes another.
     version: u64,
+    /// The load has ended with an error.
+    failed: bool,
 }
 
 /// A table that is being loaded.
 #[derive(Debug, Default)]
 struct Table {
+    /// Index of the target.
+    target: usize,
     /// Whether it is decided which of its chunks can be kept.
     decided: bool,
     chunks: Vec<LoadedChunk>,
     on_the_way: Vec<OnTheWay>,
-    /// Nothing is missing any more.
-    complete: bool,
+    /// When its chunks became others the last time.
+    version: u64,
     /// Rows of it went into quarantine that the stream does not know of yet, with their chunks.
     held: Vec<LoadedChunk>,
 }
@@ -83,18 +87,22 @@ impl Beside {
     /// Tables that are to be loaded, per target of the plan (`Some`: with the chunks that are there), beside a
     /// stream that begins at `from`.
     pub(crate) fn new(tables: Vec<Option<Vec<LoadedChunk>>>, from: Position) -> Self {
-        let table = |chunks: Vec<LoadedChunk>| Table {
-            // What is not there cannot be given up.
-            decided: chunks.is_empty(),
-            chunks,
-            ..Table::default()
+        let table = |(target, chunks): (usize, Option<Vec<LoadedChunk>>)| {
+            chunks.map(|chunks| Table {
+                target,
+                // What is not there cannot be given up.
+                decided: chunks.is_empty(),
+                chunks,
+                ..Table::default()
+            })
         };
         Beside {
             state: Mutex::new(State {
-                tables: tables.into_iter().map(|chunks| chunks.map(table)).collect(),
+                tables: tables.into_iter().enumerate().map(table).collect(),
                 floor: from,
                 closed: false,
                 version: 0,
+                failed: false,
             }),
             news: Notify::new(),
             opened: Notify::new(),
@@ -111,6 +119,7 @@ impl Beside {
             if let Some(Some(table)) = state.tables.get_mut(target) {
                 change(table);
                 state.version += 1;
+                table.version = state.version;
             }
         });
         self.news.notify_one();
@@ -167,12 +176,14 @@ impl Beside {
         range: Option<&KeyRange>,
         seen: &Visibility,
     ) {
-        self.alter(target, |table| {
-            let mut begun = table.on_the_way.iter_mut();
+        self.with(|state| {
+            let tables = state.tables.iter_mut().skip(target).take(1).flatten();
+            let mut begun = tables.flat_map(|table| &mut table.on_the_way);
             if let Some(chunk) = begun.find(|chunk| chunk.is(source, range)) {
                 chunk.seen = Some(seen.clone());
             }
         });
+        self.news.notify_one();
     }
 
     /// A chunk is durably there; `held`: rows of it went into quarantine, so that it counts as being on its way
@@ -189,9 +200,9 @@ impl Beside {
         });
     }
 
-    /// All chunks of a table are there.
-    pub(crate) fn complete(&self, target: usize) {
-        self.alter(target, |table| table.complete = true);
+    /// The load has ended with an error, which is none of the stream.
+    pub(crate) fn fail(&self) {
+        self.with(|state| state.failed = true);
     }
 
     // What the stream asks.
@@ -201,30 +212,35 @@ impl Beside {
         self.news.notified().await;
     }
 
-    /// Grows with every change.
-    pub(crate) fn version(&self) -> u64 {
-        self.with(|state| state.version)
+    /// Whether the load has ended with an error.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.with(|state| state.failed)
     }
 
     /// The phases of all tables as they are now.
     pub(crate) fn phases(&self, plan: &Plan) -> Result<Vec<Phase>> {
-        let of = |target| {
-            let ledger = self.ledger(plan, target)?;
-            Ok(ledger.map_or(Phase::Live, Phase::Loaded))
-        };
-        (0..plan.targets.len()).map(of).collect()
+        self.with(|state| {
+            let phase = |table: &Option<Table>| match table {
+                Some(table) => Ok(Phase::Loaded(table.ledger(plan)?)),
+                None => Ok(Phase::Live),
+            };
+            state.tables.iter().map(phase).collect()
+        })
     }
 
-    /// The ledger of a table as it is now; `None`: it is not loaded here.
-    fn ledger(&self, plan: &Plan, target: usize) -> Result<Option<Ledger>> {
+    /// Renews the phases of tables that have changed since the version `known`, which becomes that of now.
+    pub(crate) fn renew(&self, plan: &Plan, phases: &mut [Phase], known: &mut u64) -> Result<()> {
         self.with(|state| {
-            let Some(Some(table)) = state.tables.get(target) else {
-                return Ok(None);
-            };
-            let mut ledger = Ledger::new(plan, &table.chunks)?;
-            let done = table.complete && table.on_the_way.is_empty();
-            ledger.grows(!done);
-            Ok(Some(ledger))
+            if state.version == *known {
+                return Ok(());
+            }
+            for (table, phase) in state.tables.iter().zip(phases) {
+                if let Some(table) = table.as_ref().filter(|table| table.version > *known) {
+                    *phase = Phase::Loaded(table.ledger(plan)?);
+                }
+            }
+            *known = state.version;
+            Ok(())
         })
     }
 
@@ -248,9 +264,10 @@ impl Beside {
                     };
                     table.on_the_way.retain(|begun| !of(begun));
                     table.chunks.push(chunk);
+                    state.version += 1;
+                    table.version = state.version;
                 }
             }
-            state.version += 1;
         });
     }
 
@@ -279,7 +296,10 @@ impl Beside {
                     if !table.decided {
                         return Ok(false);
                     }
-                    let all = all || plan.targets.get(target).is_some_and(|t| t.merged());
+                    let merged = plan.targets.get(target).is_some_and(|t| t.merged());
+                    if merged && table.is_begun() && table.ledger(plan)?.grows() {
+                        return Ok(false);
+                    }
                     let change = (!all).then_some(change);
                     for chunk in &table.on_the_way {
                         if chunk.may_hold(plan, change, &transaction.changes.rows)
@@ -304,6 +324,21 @@ impl Beside {
             state.closed = false;
         });
         self.opened.notify_waiters();
+    }
+}
+
+impl Table {
+    fn is_begun(&self) -> bool {
+        !self.chunks.is_empty() || !self.on_the_way.is_empty()
+    }
+
+    /// The ledger as it is now.
+    fn ledger(&self, plan: &Plan) -> Result<Ledger> {
+        let mut ledger = Ledger::new(plan, &self.chunks)?;
+        let mut sources = feeds(plan, self.target);
+        let gap = sources.any(|(_, source)| !ledger.gaps(source).is_empty());
+        ledger.grow(gap || !self.decided || !self.on_the_way.is_empty());
+        Ok(ledger)
     }
 }
 
@@ -353,11 +388,67 @@ mod tests {
     use std::time::Duration;
 
     use thalweg_core::change::ChangeBatch;
-    use thalweg_core::mapping::{Operations, TaskOptions};
+    use thalweg_core::mapping::{Mapping, Operations, TaskOptions};
+    use thalweg_core::plan::{TablePair, resolve};
     use thalweg_core::position::TxId;
     use thalweg_core::schema::TableName;
 
     use super::*;
+
+    /// A plan of two tables that are loaded.
+    fn plan() -> Plan {
+        let named = |schema: &str| {
+            ["a", "b"].map(|name| thalweg_testkit::memory::table(schema, name, &["id", "v"]))
+        };
+        let pairs = named("s")
+            .into_iter()
+            .zip(named("t"))
+            .map(|(source, target)| TablePair {
+                mapping: Mapping {
+                    id: source.name.name.clone(),
+                    source: source.name.clone(),
+                    target: target.name.clone(),
+                    columns: Vec::new(),
+                },
+                source: Some(source),
+                target: Some(target),
+                create: false,
+            });
+        let plan = resolve(pairs.collect(), Operations::ALL, TaskOptions::default()).plan;
+        plan.expect("two tables can be planned")
+    }
+
+    fn chunk(name: &str) -> LoadedChunk {
+        LoadedChunk {
+            source: TableName::new("s", name),
+            range: None,
+            seen: Visibility::new("1"),
+            rows: 0,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_table_that_is_there_does_not_grow_because_another_one_does() {
+        let plan = plan();
+        let from = Position::new("1");
+        let beside = Beside::new(vec![Some(Vec::new()), Some(Vec::new())], from);
+        let grow = || {
+            let phases = beside.phases(&plan).expect("ledgers");
+            let grows = |phase: &Phase| matches!(phase, Phase::Loaded(ledger) if ledger.grows());
+            phases.iter().map(grows).collect::<Vec<_>>()
+        };
+        assert_eq!(grow(), [true, true]);
+        beside.begin(0, 0, None).await;
+        assert_eq!(grow(), [true, true], "its chunk is on its way");
+        beside.there(0, 0, &chunk("a"), false);
+        assert_eq!(grow(), [false, true]);
+        beside.begin(1, 1, None).await;
+        beside.there(1, 1, &chunk("b"), true);
+        assert_eq!(grow(), [false, true], "its refused rows are not known");
+        assert!(beside.has_held());
+        beside.take_held(&plan);
+        assert_eq!(grow(), [false, false]);
+    }
 
     async fn begun(beside: &Beside) -> Option<Position> {
         let begin = beside.begin(0, 0, None);
@@ -378,13 +469,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_chunk_is_on_its_way_beside_a_transaction_in_parts() {
-        let plan = Plan {
-            sources: Vec::new(),
-            targets: Vec::new(),
-            cascades: Vec::new(),
-            operations: Operations::ALL,
-            options: TaskOptions::default(),
-        };
+        let plan = plan();
         let beside = Beside::new(vec![Some(Vec::new())], Position::new("1"));
         let admits = || {
             let admits = beside.admits(&plan, &part(), |_| Ok(false));
@@ -393,13 +478,7 @@ mod tests {
         assert_eq!(begun(&beside).await, Some(Position::new("1")));
         assert!(!admits(), "a chunk is on its way");
         assert_eq!(begun(&beside).await, None, "the transaction waits");
-        let chunk = LoadedChunk {
-            source: TableName::new("a", "b"),
-            range: None,
-            seen: Visibility::new("1"),
-            rows: 0,
-        };
-        beside.there(0, 0, &chunk, false);
+        beside.there(0, 0, &chunk("a"), false);
         assert!(admits(), "it is there");
         assert_eq!(begun(&beside).await, None, "the transaction is open");
         beside.ended(&Position::new("7"));

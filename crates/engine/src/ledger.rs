@@ -43,6 +43,7 @@
 
 use std::cmp::Ordering;
 
+use rustc_hash::FxHashMap;
 use thalweg_core::change::{Change, ChangeKind};
 use thalweg_core::checkpoint::LoadedChunk;
 use thalweg_core::plan::{Fate, Plan};
@@ -57,7 +58,7 @@ pub struct Ledger {
     parts: Vec<Part>,
     /// Each visibility once.
     seen: Vec<Seen>,
-    /// [`Self::grows`].
+    /// [`Self::grow`].
     grows: bool,
 }
 
@@ -93,13 +94,22 @@ impl Ledger {
     /// `Bug` error if some overlap.
     pub fn new(plan: &Plan, chunks: &[LoadedChunk]) -> Result<Self> {
         let mut ledger = Ledger::default();
+        let mut known = FxHashMap::default();
         for chunk in chunks {
             let source = plan
                 .sources
                 .iter()
                 .position(|source| source.schema.name == chunk.source);
             if let Some(source) = source {
-                ledger.add(source, chunk);
+                let seen = *known.entry(&chunk.seen).or_insert_with(|| {
+                    ledger.seen.push(Seen {
+                        visibility: chunk.seen.clone(),
+                        contains: None,
+                        passed: false,
+                    });
+                    ledger.seen.len() - 1
+                });
+                ledger.add(source, chunk, seen);
             }
         }
         for part in &mut ledger.parts {
@@ -113,16 +123,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn add(&mut self, source: usize, chunk: &LoadedChunk) {
-        let known = |seen: &Seen| seen.visibility == chunk.seen;
-        let seen = self.seen.iter().position(known).unwrap_or_else(|| {
-            self.seen.push(Seen {
-                visibility: chunk.seen.clone(),
-                contains: None,
-                passed: false,
-            });
-            self.seen.len() - 1
-        });
+    fn add(&mut self, source: usize, chunk: &LoadedChunk, seen: usize) {
         let loaded = Loaded {
             range: chunk.range.clone(),
             seen,
@@ -137,10 +138,15 @@ impl Ledger {
         }
     }
 
-    /// Says whether what is missing is loaded beside the stream, by chunks that contain the transactions
-    /// that were judged before they were begun ([`crate::beside`]).
-    pub fn grows(&mut self, grows: bool) {
+    /// Says whether something is missing that is loaded beside the stream, by chunks that contain the
+    /// transactions that were judged before they were begun ([`crate::beside`]).
+    pub fn grow(&mut self, grows: bool) {
         self.grows = grows;
+    }
+
+    /// Whether something is missing that is loaded beside the stream.
+    pub fn grows(&self) -> bool {
+        self.grows
     }
 
     /// What of a source table is not loaded yet, in key order; `None` in it: all of the table.

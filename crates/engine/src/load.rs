@@ -67,18 +67,19 @@ pub(crate) async fn load_beside(
     spec: &TaskSpec,
     checkpoint: &Checkpoint,
     from: &Position,
-    (limits, budget): (&Limits, &MemoryBudget),
+    limits: &Limits,
     report: &Reporter,
     beside: Arc<Beside>,
 ) -> Result<()> {
-    let mut desk = Desk::new(spec, checkpoint, from, limits, budget, report);
-    desk.beside = Some(Arc::clone(&beside));
-    desk.run().await?;
-    for target in 0..spec.plan.targets.len() {
-        beside.complete(target);
-    }
-    Ok(())
+    // Its own: what waits for the stream holds the others', and the stream may wait for a chunk.
+    let budget = MemoryBudget::new(BESIDE_BYTES);
+    let mut desk = Desk::new(spec, checkpoint, from, limits, &budget, report);
+    desk.beside = Some(beside);
+    desk.run().await.map(drop)
 }
+
+/// Rows that a load beside a stream has under way.
+const BESIDE_BYTES: u64 = 16 << 20;
 
 /// A chunk to be loaded.
 #[derive(Clone)]
@@ -642,7 +643,7 @@ impl Desk {
 }
 
 /// The feeds of a target: index and source table.
-fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, usize)> {
     let table = plan.targets.get(target).into_iter();
     let sources = table.flat_map(|table| table.feeds.iter().map(|feed| feed.source));
     sources.enumerate()

@@ -10,6 +10,7 @@
 
 mod again;
 mod between;
+mod kept;
 mod loading;
 mod open;
 mod queue;
@@ -20,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_core::batch::ApplyBatch;
-use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Transaction};
+use thalweg_core::change::{Change, Transaction};
 use thalweg_core::checkpoint::Epoch;
-use thalweg_core::plan::{Fate, Plan};
+use thalweg_core::plan::Fate;
 use thalweg_core::ports::{Applied, Inspect};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::schema::TableSchema;
@@ -45,6 +46,7 @@ use crate::status::{self, Reporter, TaskPhase, Written, add_all};
 use crate::task::TaskSpec;
 use crate::turns::{self, Idle, Turn};
 use again::Lot;
+use kept::kept;
 use loading::{loaded, news};
 pub(crate) use open::Gathered;
 use open::{More, Open, bytes_written};
@@ -270,7 +272,11 @@ impl Streaming<'_> {
     async fn go_live(&mut self, at: &Position, idle: &mut Idle) -> Result<bool> {
         self.learn()?;
         let source = &self.spec.source;
-        let mut all = true;
+        let grows = |phase: &Phase| matches!(phase, Phase::Loaded(ledger) if ledger.grows());
+        let mut all = !self.phases.iter().any(grows);
+        if !all {
+            return Ok(false);
+        }
         for phase in &mut self.phases {
             if let Phase::Loaded(ledger) = phase {
                 all &= ledger.passed(|seen| source.passed(at, seen))?;
@@ -288,6 +294,7 @@ impl Streaming<'_> {
             return Ok(false);
         }
         self.beside = None;
+        self.waits = false;
         for (target, phase) in self.phases.iter_mut().enumerate() {
             *phase = Phase::Live;
             self.report
@@ -321,7 +328,7 @@ impl Streaming<'_> {
                 return Ok(false);
             }
         }
-        if self.halts() && !queue.parts {
+        if (self.halts() || self.has_held()) && !queue.parts {
             queue.put_back((transaction, held));
             open.full = open.taken > 0;
             return Ok(false);
@@ -446,7 +453,7 @@ impl Streaming<'_> {
     /// early when nothing more can come. Cancel-safe: what was taken stays in the batch.
     async fn fill(&mut self, queue: &mut Queue, open: &mut Open) -> Result<()> {
         while !open.full {
-            if self.halts() && !queue.parts && open.taken == 0 {
+            if (self.halts() || self.has_held()) && !queue.parts && open.taken == 0 {
                 // Its turn comes when nothing is under way.
                 std::future::pending::<()>().await;
             }
@@ -626,42 +633,6 @@ impl Streaming<'_> {
         into.read.bytes += transaction.log_bytes;
         Ok(())
     }
-}
-
-/// The targets whose rows have what derived cascades of a transaction do; `None` if it can have none.
-/// A table that lacks what the rows of its parent have is to be loaded `again`.
-fn kept(
-    plan: &Plan,
-    changes: &ChangeBatch,
-    phases: &mut [Phase],
-    contains: &mut dyn FnMut(&Visibility) -> Result<bool>,
-    again: &mut Vec<usize>,
-) -> Result<Option<Vec<usize>>> {
-    let derived = || plan.cascades.iter().filter(|cascade| cascade.derived);
-    let fires = |change: &Change| {
-        let writes = !matches!(change.kind, ChangeKind::Insert);
-        let source = plan.sources.get(change.table);
-        let mut routes = source.into_iter().flat_map(|source| &source.routes);
-        writes && routes.any(|route| derived().any(|c| c.parent == route.target))
-    };
-    if derived().next().is_none() || !changes.changes.iter().any(fires) {
-        return Ok(None);
-    }
-    let mut has = |target: usize| match phases.get_mut(target) {
-        Some(Phase::Loaded(ledger)) => ledger.contains_any(contains),
-        _ => Ok(false),
-    };
-    let mut kept = Vec::new();
-    for cascade in derived() {
-        let child = has(cascade.child)?;
-        if child && !kept.contains(&cascade.child) {
-            kept.push(cascade.child);
-        }
-        if !child && has(cascade.parent)? && !again.contains(&cascade.child) {
-            again.push(cascade.child);
-        }
-    }
-    Ok(Some(kept))
 }
 
 /// Emptied arenas that are kept: of the batches that are being written and begun.

@@ -191,22 +191,23 @@ async fn run_once(
     let mut load = JoinSet::new();
     if let Some(beside) = &beside {
         let (spec, from, checkpoint) = (spec.clone(), from.clone(), checkpoint.clone());
-        let (limits, budget, report) = (*limits, budget.clone(), report.clone());
+        let (limits, report) = (*limits, report.clone());
         let beside = Arc::clone(beside);
         load.spawn(async move {
             let systems: [(Side, &dyn Inspect); 2] =
                 [(Side::Source, &*spec.source), (Side::Target, &*spec.target)];
-            let of = (&limits, &budget);
-            let load = load_beside(&spec, &checkpoint, &from, of, &report, beside);
+            let meeting = Arc::clone(&beside);
+            let load = load_beside(&spec, &checkpoint, &from, &limits, &report, meeting);
             let load = async { load.await.map_err(|error| error.at(Side::Target)) };
-            while_answering(load, &systems, || report.moved()).await
+            let loaded = while_answering(load, &systems, || report.moved()).await;
+            loaded.inspect_err(|_| beside.fail())
         });
     }
     let streamed = Streaming {
         spec,
         epoch: checkpoint.epoch,
         phases,
-        beside,
+        beside: beside.clone(),
         load,
         known: 0,
         waits: false,
@@ -227,6 +228,8 @@ async fn run_once(
     .run(from, budget, stop, sifts)
     .await;
     match streamed {
+        // What is refused is no change of the log.
+        Err(error) if beside.is_some_and(|beside| beside.has_failed()) => Err(error),
         Err(error) if error.kind() == Kind::Data && !*sifts && quarantines(&spec.plan) => {
             *sifts = true;
             Ok(End::Refused(error))

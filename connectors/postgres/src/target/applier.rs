@@ -134,6 +134,7 @@ impl PostgresApplier {
                 Err(BulkError {
                     retry_in_order: true,
                     error,
+                    ..
                 }) if !(batch.comes_again && error.is_of_row()) => {
                     // Released as well: the next part of a huge transaction sets its own.
                     self.sql("ROLLBACK TO SAVEPOINT thalweg; RELEASE SAVEPOINT thalweg")
@@ -296,19 +297,27 @@ impl PostgresApplier {
         Ok(())
     }
 
-    /// Adds what was counted of tables; the first error, if one was refused.
+    /// Adds what was counted of tables; if some were refused, the first error that does not follow from another.
     fn add<'b>(
         &self,
         done: impl Iterator<Item = (&'b FoldedTable, Result<TableCounts, BulkError>)>,
         counts: &mut [TableCounts],
     ) -> Result<(), BulkError> {
+        let mut refused: Option<BulkError> = None;
         for (table, done) in done {
-            let done = done.map_err(|error| error.of(&self.plan, table.target))?;
-            let sum = counts.get_mut(table.target);
-            sum.ok_or_else(|| Error::bug("a table the plan does not know"))?
-                .add(&done);
+            match done {
+                Ok(done) => {
+                    let sum = counts.get_mut(table.target);
+                    sum.ok_or_else(|| Error::bug("a table the plan does not know"))?
+                        .add(&done);
+                }
+                Err(error) if refused.as_ref().is_none_or(|first| first.follows) => {
+                    refused = Some(error.of(&self.plan, table.target));
+                }
+                Err(_) => {}
+            }
         }
-        Ok(())
+        refused.map_or(Ok(()), Err)
     }
 
     /// The same, one statement after the other, with the derived cascades.

@@ -18,6 +18,7 @@ use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::value::{RowBatch, RowRef, is_present};
 use thalweg_core::{Error, Result};
 use tokio::sync::OnceCell;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Statement};
 
 use super::applier::BULK_BYTES_MIN;
@@ -104,6 +105,8 @@ pub(super) struct Bulk {
 pub(super) struct BulkError {
     pub(super) error: Error,
     pub(super) retry_in_order: bool,
+    /// It comes of another one: the transaction has failed before.
+    pub(super) follows: bool,
 }
 
 impl BulkError {
@@ -122,9 +125,11 @@ impl BulkError {
 impl From<tokio_postgres::Error> for BulkError {
     fn from(error: tokio_postgres::Error) -> Self {
         let retry_in_order = crate::error::is_order_dependent(&error);
+        let follows = error.code() == Some(&SqlState::IN_FAILED_SQL_TRANSACTION);
         BulkError {
             error: convert(error),
             retry_in_order,
+            follows,
         }
     }
 }
@@ -134,6 +139,7 @@ impl From<Error> for BulkError {
         BulkError {
             error,
             retry_in_order: false,
+            follows: false,
         }
     }
 }
@@ -399,6 +405,7 @@ impl Bulk {
         Err(BulkError {
             error: Error::bug("rows that were moved already"),
             retry_in_order: true,
+            follows: false,
         })
     }
 
@@ -442,7 +449,9 @@ impl Bulk {
             execute(Do::Update, whole),
             execute(Do::Insert, folded.inserts.len()),
         );
-        let lacking = (patches as u64).saturating_sub(patched?);
+        // Before anything is sent that would only be told that the transaction has failed.
+        let (patched, updated, inserted) = (patched?, updated?, inserted?);
+        let lacking = (patches as u64).saturating_sub(patched);
         if lacking > 0 {
             self.echo(lacking)?;
             let fills = |&(before, row): &(usize, usize)| {
@@ -453,11 +462,12 @@ impl Bulk {
                 return Err(BulkError {
                     error: Error::bug("a row that is put together one by one"),
                     retry_in_order: true,
+                    follows: false,
                 });
             }
             counts.missing += lacking;
         }
-        let lacking = (whole as u64).saturating_sub(updated?);
+        let lacking = (whole as u64).saturating_sub(updated);
         if lacking > 0 {
             self.echo(lacking)?;
             if may_insert {
@@ -467,7 +477,7 @@ impl Bulk {
             }
         }
         // An insert that meets its own key is drift: the source's row wins and it is counted.
-        let met = (folded.inserts.len() as u64).saturating_sub(inserted?);
+        let met = (folded.inserts.len() as u64).saturating_sub(inserted);
         if met > 0 {
             self.execute(client, rows, folded, Do::Overwrite).await?;
             counts.repaired += met;

@@ -77,7 +77,10 @@ impl Streaming<'_> {
 
     /// At the end of a transaction: whether the next batches are sifted still.
     pub(super) fn goes_on_sifting(&mut self) -> bool {
-        self.sifted = self.sifted.filter(|ops| *ops < self.limits.batch_ops);
+        // A row that is refused later would end the load too.
+        let goes_on = self.beside.is_some();
+        let few = |ops: &usize| goes_on || *ops < self.limits.batch_ops;
+        self.sifted = self.sifted.filter(few);
         self.sifted.is_some()
     }
 

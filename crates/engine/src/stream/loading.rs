@@ -29,12 +29,12 @@ impl Streaming<'_> {
         let Some(beside) = &self.beside else {
             return Ok(());
         };
-        let version = beside.version();
-        if version != self.known {
-            self.phases = beside.phases(&self.spec.plan)?;
-            self.known = version;
-        }
-        Ok(())
+        beside.renew(&self.spec.plan, &mut self.phases, &mut self.known)
+    }
+
+    /// Whether the load has put rows into quarantine that are not known here.
+    pub(super) fn has_held(&self) -> bool {
+        self.beside.as_ref().is_some_and(|beside| beside.has_held())
     }
 
     /// Learns of rows that the load has put into quarantine. Nothing is under way.
