@@ -8,6 +8,8 @@ mod book;
 mod record;
 mod release;
 pub(crate) mod run;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod verify;
 
 use std::collections::HashMap;
