@@ -138,7 +138,6 @@ impl MemoryApplier {
                 counts,
             });
         };
-        let plan = Arc::clone(&self.plan);
         self.target.commit_as(self.epoch, |state| {
             // A load may have committed meanwhile.
             state.store.merge(&base.0, store)?;

@@ -648,6 +648,7 @@ impl Source for MemorySource {
             at: from,
             sent: 0,
             part_changes,
+            tells: state.altered,
         };
         Ok((Box::new(stream), Box::new(Forget(Arc::clone(&self.shared)))))
     }

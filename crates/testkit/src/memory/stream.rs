@@ -1,6 +1,7 @@
 //! The stream of a source in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, SchemaChange, Transaction};
@@ -216,9 +217,28 @@ pub(super) struct Stream {
     /// Changes of the transaction after `at` that were delivered in parts.
     pub(super) sent: usize,
     pub(super) part_changes: usize,
+    /// Whether times without changes come as empty transactions.
+    pub(super) tells: bool,
 }
 
+/// After so long without changes an empty transaction comes.
+const STILL: Duration = Duration::from_secs(1);
+
 impl Stream {
+    fn nothing(&self) -> Transaction {
+        let at = self.at.to_string();
+        Transaction {
+            id: TxId::new(at.clone()),
+            changes: ChangeBatch::default(),
+            schema: Vec::new(),
+            commit: Some(Commit {
+                position: Position::new(at),
+                time_us: None,
+            }),
+            log_bytes: 0,
+        }
+    }
+
     /// The next transaction or part, if the log has one.
     fn take(&mut self) -> Result<Option<Transaction>> {
         let state = self.shared.state();
@@ -283,7 +303,14 @@ impl ChangeStream for Stream {
             if let Some(transaction) = self.take()? {
                 return Ok(transaction);
             }
-            more.await;
+            match self.tells {
+                false => more.await,
+                true => {
+                    if tokio::time::timeout(STILL, more).await.is_err() {
+                        return Ok(self.nothing());
+                    }
+                }
+            }
         }
     }
 }
