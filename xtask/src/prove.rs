@@ -36,6 +36,8 @@ const PROOFS: &[(&str, Run)] = &[
             "--release",
             "-p",
             "thalweg-engine",
+            "-p",
+            "thalweg-control",
             "--",
             "--nocapture",
         ]),

@@ -113,8 +113,10 @@ pub async fn preflight(
         return Ok(out);
     }
     let ends = (source, target);
-    let outline = outline.as_ref();
-    let mut drifted = drift::look(ends, outline, &mut pairs, (operations, options)).await?;
+    let made = known.iter().filter(|table| pending.contains(&table.name));
+    let made: Vec<TableSchema> = made.cloned().collect();
+    let before = (outline.as_ref(), made.as_slice());
+    let mut drifted = drift::look(ends, before, &mut pairs, (operations, options)).await?;
     out.add(Side::Source, std::mem::take(&mut drifted.findings));
     out.paused = std::mem::take(&mut drifted.paused);
     out.doubted = std::mem::take(&mut drifted.doubted);
@@ -125,10 +127,10 @@ pub async fn preflight(
     let Some(plan) = resolution.plan else {
         return Ok(out);
     };
-    match drifted.followed.is_empty() {
+    match drifted.follows() {
         // What it would find is another thing once the target has followed.
-        false => out.following = Some(drifted.following(&plan)),
-        true => out.add(
+        true => out.following = Some(drifted.following(&plan)),
+        false => out.add(
             Side::Target,
             target.check(key, &plan).await.map_err(at_target)?,
         ),

@@ -111,7 +111,9 @@ impl Tables {
         Ok(self.filling(target).map(reload).collect())
     }
 
-    /// `Mapping` if its tables are mapped to each other already, `Conflict` if its target table is paused.
+    /// It is loaded, also if the task has loaded it before and did not run since it was removed: that its rows
+    /// were in doubt was forgotten with its mapping. `Mapping` if its tables are mapped to each other already,
+    /// `Conflict` if its target table is paused.
     pub(crate) fn add(&self, new: &Named) -> Result<Vec<MappingChange>> {
         let Named { source, target, .. } = new;
         let same = |one: &Named| one.source == *source && one.target == *target;
@@ -125,7 +127,10 @@ impl Tables {
                 "table {target} is filled from other tables, too, and is paused: resume it first"
             )));
         }
-        Ok(vec![MappingChange::Add(new.mapping.clone())])
+        Ok(vec![MappingChange::Add(TableMapping {
+            reload: true,
+            ..new.mapping.clone()
+        })])
     }
 
     /// `Conflict` if nothing would be left to a task that runs.

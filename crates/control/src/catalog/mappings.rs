@@ -110,8 +110,8 @@ async fn change(tx: &mut Transaction<'_, Any>, task: &str, change: &MappingChang
 async fn insert(tx: &mut Transaction<'_, Any>, task: &str, new: &TableMapping) -> Result<()> {
     sqlx::query(
         "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
-         target_columns, links, status, percent, updated_ms) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+         target_columns, links, status, percent, updated_ms, reload) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
     )
     .bind(new.id.clone())
     .bind(task.to_owned())
@@ -123,6 +123,7 @@ async fn insert(tx: &mut Transaction<'_, Any>, task: &str, new: &TableMapping) -
     .bind(new.status.as_str().to_owned())
     .bind(i64::from(new.percent))
     .bind(new.updated_ms)
+    .bind(i64::from(new.reload))
     .execute(&mut **tx)
     .await
     .map_err(|error| taken(error, new))?;

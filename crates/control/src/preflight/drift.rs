@@ -33,6 +33,11 @@ pub(super) struct Drifted {
 }
 
 impl Drifted {
+    /// Whether anything is to be done at the target.
+    pub(super) fn follows(&self) -> bool {
+        !self.followed.is_empty() || !self.following.statements.is_empty()
+    }
+
     /// What is to be done at the target, with the fingerprints of the plan that holds then.
     pub(super) fn following(self, plan: &Plan) -> Following {
         let mut following = self.following;
@@ -55,15 +60,19 @@ struct Halt {
 }
 
 /// Compares the source tables with what the target's checkpoint says of them. Pairs whose target table
-/// follows get that table as it will be; those of paused tables go.
+/// follows get that table as it will be; those of paused tables go. `made`: target tables that the task has
+/// made and not finished.
 pub(super) async fn look(
     (source, target): (&dyn Source, &dyn Target),
-    outline: Option<&Outline>,
+    (outline, made): (Option<&Outline>, &[TableSchema]),
     pairs: &mut Vec<TablePair>,
     (operations, options): (Operations, &TaskOptions),
 ) -> Result<Drifted> {
     let writes_all = operations == Operations::ALL;
     let mut out = Drifted::default();
+    let loaded = |name: &TableName| outline.is_some_and(|outline| outline.has(name));
+    let made = made.iter().filter(|there| !loaded(&there.name));
+    remake(target, made, pairs, &mut out);
     let Some(outline) = outline else {
         return Ok(out);
     };
@@ -90,6 +99,37 @@ pub(super) async fn look(
     }
     halt(&mut out, pairs, halts, operations.insert);
     Ok(out)
+}
+
+/// Tables that were `made` for source tables as they were then, and are not loaded yet, are made anew.
+fn remake<'a>(
+    target: &dyn Target,
+    made: impl Iterator<Item = &'a TableSchema>,
+    pairs: &[TablePair],
+    out: &mut Drifted,
+) {
+    for there in made {
+        let wanted = pairs
+            .iter()
+            .filter(|pair| pair.mapping.target == there.name);
+        let wanted: Vec<&TableSchema> = wanted
+            .filter_map(|pair| pair.target.as_ref().filter(|_| pair.create))
+            .collect();
+        let takes = |column: &ColumnSchema| {
+            let known = there.column(&column.name);
+            known.is_some_and(|known| holds(column, known))
+        };
+        let fits = wanted.iter().all(|table| table.columns.iter().all(takes));
+        let fills = |column: &ColumnSchema| {
+            let mut columns = wanted.iter().filter_map(|table| table.column(&column.name));
+            column.nullable || column.has_default || columns.next().is_some()
+        };
+        if wanted.is_empty() || fits && there.columns.iter().all(fills) {
+            continue;
+        }
+        let remade = target.alter(&there.name, &[Alteration::Remake]);
+        out.following.statements.extend(remade.unwrap_or_default());
+    }
 }
 
 /// What is stored of a pair's target table, and the fingerprint of its source table; `None`: the table is to
@@ -465,20 +505,14 @@ fn retype(
     follows: bool,
     steps: &mut Vec<Alteration>,
 ) -> std::result::Result<(), String> {
-    let keeps = |a: &ColumnSchema, b: &ColumnSchema| {
-        matches!(
-            Pair::of(&a.ty, &b.ty).verdict,
-            Verdict::Exact | Verdict::Widening
-        )
-    };
     let there = table.columns.iter_mut().find(|column| column.name == name);
     let there = there.ok_or_else(|| format!("the target has no column {name}"))?;
-    if !follows || keeps(from, there) {
+    if !follows || holds(from, there) {
         return Ok(());
     }
     let wide = proposed.column(name);
     let wide = wide.ok_or_else(|| format!("column {name} has no counterpart"))?;
-    if !keeps(there, wide) {
+    if !holds(there, wide) {
         return Err(format!(
             "column {name} is {} at the target, which {} does not hold",
             there.native, wide.native
@@ -493,6 +527,12 @@ fn retype(
     *there = wide.clone();
     steps.push(Alteration::Retype(wide));
     Ok(())
+}
+
+/// Whether a column holds every value of another one.
+fn holds(from: &ColumnSchema, to: &ColumnSchema) -> bool {
+    let verdict = Pair::of(&from.ty, &to.ty).verdict;
+    matches!(verdict, Verdict::Exact | Verdict::Widening)
 }
 
 fn halt_by(policy: OnChange, reason: String, fix: String) -> Halt {

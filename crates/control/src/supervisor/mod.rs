@@ -4,9 +4,12 @@
 //! hint and a timer wake it. A start, a restart of the process and a person's "stop" are the same code
 //! path, so none of them can be forgotten in another.
 
+mod book;
 mod record;
 mod release;
 pub(crate) mod run;
+#[cfg(test)]
+mod simulation;
 pub(crate) mod verify;
 
 use std::collections::HashMap;
@@ -255,7 +258,6 @@ impl Supervisor {
                 }
             };
             let run = run::Run {
-                inner: Arc::clone(&self.inner),
                 budget: self.budget.clone(),
                 ending: self.ending.clone(),
                 task,
@@ -265,9 +267,9 @@ impl Supervisor {
                 tables: tables_in,
                 orders,
                 quarantine,
-                follows: Arc::clone(&self.follows),
             };
-            Box::pin(run.drive()).await;
+            let (inner, follows) = (Arc::clone(&self.inner), Arc::clone(&self.follows));
+            Box::pin(run.drive(inner, follows)).await;
         });
     }
 }

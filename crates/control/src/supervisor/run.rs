@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use rand::Rng as _;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, Mapping, OnChange};
@@ -23,8 +22,9 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use super::book::{Book, Catalogued};
 use super::record::{End, Failure, Record};
-use super::verify::{self, Follows};
+use super::verify::Follows;
 use crate::app::Inner;
 use crate::catalog::{StoredDataSource, StoredTask, now_ms};
 use crate::error::{Error, Result};
@@ -40,7 +40,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 
 /// One run.
 pub(super) struct Run {
-    pub(super) inner: Arc<Inner>,
     pub(super) budget: MemoryBudget,
     pub(super) ending: CancellationToken,
     pub(super) task: StoredTask,
@@ -50,7 +49,6 @@ pub(super) struct Run {
     pub(super) tables: watch::Sender<Vec<(String, String)>>,
     pub(super) orders: Orders,
     pub(super) quarantine: Ward,
-    pub(super) follows: Arc<Follows>,
 }
 
 /// Both ends of the task, ready to be asked.
@@ -68,16 +66,22 @@ pub(crate) struct Ends {
 
 impl Run {
     /// Runs until it is stopped or fails, and writes how it ended.
-    pub(super) async fn drive(self) {
+    pub(super) async fn drive(self, inner: Arc<Inner>, follows: Arc<Follows>) {
         let id = self.task.shown.id.clone();
         let Some(execution) = self.task.shown.execution.clone() else {
             error!(task = %id, "a task that should run has no execution");
             return;
         };
         info!(task = %id, "task starts");
-        let mut record = Record::open(Arc::clone(&self.inner), &self.task, execution);
+        let mut record = Record::open(Arc::clone(&inner), &self.task, execution);
         record.begin().await;
-        let work = AssertUnwindSafe(self.work(&mut record)).catch_unwind();
+        let mut book = Catalogued {
+            inner,
+            follows,
+            task: self.task.clone(),
+            record,
+        };
+        let work = AssertUnwindSafe(self.work(&mut book)).catch_unwind();
         let end = match work.await {
             Ok(end) => end,
             Err(_) => End::Failed(Failure {
@@ -93,16 +97,17 @@ impl Run {
             error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
         }
         let last = self.status.borrow().clone();
-        record.end(end, &last).await;
+        book.record.end(end, &last).await;
     }
 
-    async fn work(&self, record: &mut Record) -> End {
+    /// Plans, and runs the plan, until it is stopped or fails.
+    pub(super) async fn work(&self, book: &mut impl Book) -> End {
         let mut forgets = self.task.forget;
         let mut expects_checkpoint = self.task.begun && !forgets;
         let mut last_try = None;
         loop {
             let ready = tokio::select! {
-                ready = self.prepare(record, &mut forgets) => ready,
+                ready = self.prepare(book, &mut forgets) => ready,
                 () = self.stop.cancelled() => return self.stopped(),
             };
             let (ends, plan) = match ready {
@@ -119,14 +124,14 @@ impl Run {
                 orders: self.orders.clone(),
                 quarantine: self.quarantine.clone(),
             };
-            let streamed = self.stream(spec, record, &doubt).await;
+            let streamed = self.stream(spec, book, &doubt).await;
             let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
             expects_checkpoint |= this_try.0.is_some();
             let error = match streamed {
                 Ok(()) if self.stop.is_cancelled() => return self.stopped(),
                 Ok(()) => {
                     info!(task = %self.task.shown.id, "task is planned again: its tables are others");
-                    self.plans_again(record);
+                    self.plans_again(book);
                     continue;
                 }
                 Err(error) => error,
@@ -135,21 +140,20 @@ impl Run {
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
             let again = last_try.as_ref() == Some(&this_try);
-            if !changed || again && !self.pause(&error, &mappings).await {
+            if !changed || again && !self.pause(book, &error, &mappings).await {
                 return End::Failed(failure(&error, false));
             }
             info!(task = %self.task.shown.id, error = %error.chain(), "task is planned again");
-            record
-                .remark(&format!("planned again: {}", error.chain()))
+            book.remark(&format!("planned again: {}", error.chain()))
                 .await;
-            self.plans_again(record);
+            self.plans_again(book);
             last_try = Some(this_try);
-            self.plans_again(record);
+            self.plans_again(book);
         }
     }
 
     /// Pauses the table that an error is about, if the task's options say so and others are left.
-    async fn pause(&self, error: &CoreError, mappings: &[Mapping]) -> bool {
+    async fn pause(&self, book: &mut impl Book, error: &CoreError, mappings: &[Mapping]) -> bool {
         let Some(table) = error.table() else {
             return false;
         };
@@ -158,16 +162,16 @@ impl Run {
         let of_it = |mapping: &&Mapping| targets.contains(&&mapping.target);
         let paused: Vec<_> = mappings.iter().filter(of_it).cloned().collect();
         let fix = error.hint().unwrap_or_default().to_owned();
-        self.pause_all(error, fix, &paused, mappings).await
+        self.pause_all(book, error, fix, (&paused, mappings)).await
     }
 
     /// Pauses tables for an error, if the task's options say so and others are left.
     async fn pause_all(
         &self,
+        book: &mut impl Book,
         error: &CoreError,
         fix: String,
-        paused: &[Mapping],
-        mappings: &[Mapping],
+        (paused, mappings): (&[Mapping], &[Mapping]),
     ) -> bool {
         let shown = &self.task.shown;
         let pauses = shown.options.on_changes.other == OnChange::Pause && shown.operations.insert;
@@ -183,7 +187,7 @@ impl Run {
             .iter()
             .map(|mapping| (mapping.id.clone(), pause.clone()))
             .collect();
-        match self.inner.catalog.mappings_pause(&shown.id, &paused).await {
+        match book.pause(&paused).await {
             Ok(()) => {
                 let tables: Vec<_> = paused.iter().map(|(id, _)| id.as_str()).collect();
                 let tables = tables.join(" ");
@@ -198,8 +202,8 @@ impl Run {
     }
 
     /// The figures of its tables begin anew with the next plan.
-    fn plans_again(&self, record: &mut Record) {
-        record.carry(&self.status.borrow().clone());
+    fn plans_again(&self, book: &mut impl Book) {
+        book.carry(&self.status.borrow().clone());
         self.status.send_modify(|status| {
             status.tables.clear();
             status.sources.clear();
@@ -214,7 +218,7 @@ impl Run {
     async fn stream(
         &self,
         spec: TaskSpec,
-        record: &mut Record,
+        book: &mut impl Book,
         doubt: &[(String, TableName)],
     ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
@@ -236,35 +240,10 @@ impl Run {
         };
         tokio::select! {
             outcome = run => outcome,
-            () = record.follow(self.status.subscribe()) => Ok(()),
-            () = self.verify(doubt) => Ok(()),
+            () = book.meanwhile(self.status.subscribe(), &self.orders, doubt) => Ok(()),
             () = replan => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
-        }
-    }
-
-    /// Repairs tables in doubt; then verifies in the background, if the task's options say so.
-    async fn verify(&self, doubt: &[(String, TableName)]) {
-        let shown = &self.task.shown;
-        if !doubt.is_empty() {
-            let tables = doubt.iter().map(|(_, table)| table.clone()).collect();
-            verify::repair(&self.inner, &self.follows, &self.orders, &shown.id, tables).await;
-            let ids: Vec<_> = doubt.iter().map(|(id, _)| id.clone()).collect();
-            if let Err(error) = self
-                .inner
-                .catalog
-                .mappings_doubt(&shown.id, &ids, false)
-                .await
-            {
-                warn!(task = %shown.id, error = %error, "the catalogue could not be written");
-            }
-        }
-        match shown.options.verify_rows_per_second {
-            Some(rate) => {
-                verify::background(&self.inner, &self.follows, &self.orders, &shown.id, rate).await;
-            }
-            None => std::future::pending().await,
         }
     }
 
@@ -278,14 +257,14 @@ impl Run {
     /// Preflight, tried again as long as a system cannot be asked.
     async fn prepare(
         &self,
-        record: &mut Record,
+        book: &mut impl Book,
         forgets: &mut bool,
     ) -> Result<(Ends, Plan), Failure> {
         let limits = Limits::default();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.try_prepare(record, forgets).await {
+            let error = match self.try_prepare(book, forgets).await {
                 Ok(ready) => return ready,
                 Err(error) => error,
             };
@@ -293,8 +272,7 @@ impl Run {
                 return Err(failure(&error, true));
             };
             warn!(task = %self.task.shown.id, attempt, error = %error.chain(), "task waits");
-            record
-                .remark(&format!("waiting, try {attempt}: {}", told(&error)))
+            book.remark(&format!("waiting, try {attempt}: {}", told(&error)))
                 .await;
             self.waits(&error, attempt);
             tokio::time::sleep(wait).await;
@@ -320,12 +298,12 @@ impl Run {
     /// One try: `Err` if a system could not be asked, `Ok(Err)` if the task is refused.
     async fn try_prepare(
         &self,
-        record: &mut Record,
+        book: &mut impl Book,
         forgets: &mut bool,
     ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
         // What was decided until now is stored, and in this plan.
         self.replan.notified().now_or_never();
-        let mut ends = match self.ends().await {
+        let mut ends = match book.ends().await {
             Ok(ends) => ends,
             Err(error) => return Ok(Err(refused(error.to_string()))),
         };
@@ -339,7 +317,7 @@ impl Run {
                 .forget(&ends.key)
                 .await
                 .map_err(|e| e.at(Side::Target))?;
-            if let Err(error) = self.inner.catalog.task_forgotten(id).await {
+            if let Err(error) = book.forgotten().await {
                 return Ok(Err(refused(error.to_string())));
             }
             *forgets = false;
@@ -356,7 +334,7 @@ impl Run {
                 followed.map_err(|e| e.at(Side::Target))?;
             }
             let ids: Vec<_> = ends.reload.iter().map(|(id, _)| id.clone()).collect();
-            if let Err(error) = self.inner.catalog.mappings_reloaded(id, &ids).await {
+            if let Err(error) = book.reloaded(&ids).await {
                 return Ok(Err(refused(error.to_string())));
             }
         }
@@ -370,11 +348,11 @@ impl Run {
                 return Err(CoreError::transient(why));
             }
             if !found.paused.is_empty() {
-                record.remark(&listed(&found)).await;
+                book.remark(&listed(&found)).await;
                 for (mapping, paused) in &found.paused {
                     warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
                 }
-                if let Err(error) = self.inner.catalog.mappings_pause(id, &found.paused).await {
+                if let Err(error) = book.pause(&found.paused).await {
                     return Ok(Err(refused(error.to_string())));
                 }
                 let stays =
@@ -383,14 +361,14 @@ impl Run {
             }
             if let Some(following) = &found.following {
                 info!(task = %id, statements = %following.statements.join("; "), "the target follows");
-                record.remark(&listed(&found)).await;
+                book.remark(&listed(&found)).await;
                 let doubted = ends.mappings.iter();
                 let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
                 ends.doubt
                     .extend(doubted.map(|m| (m.id.clone(), m.target.clone())));
                 let ids: Vec<_> = ends.doubt.iter().map(|(id, _)| id.clone()).collect();
                 // First: it must not be forgotten.
-                if let Err(error) = self.inner.catalog.mappings_doubt(id, &ids, true).await {
+                if let Err(error) = book.doubt(&ids, true).await {
                     return Ok(Err(refused(error.to_string())));
                 }
                 let followed = ends.target.follow(&ends.key, following).await;
@@ -401,7 +379,8 @@ impl Run {
                         |m: &&Mapping| following.fingerprints.iter().any(|(t, _)| *t == m.target);
                     let tables: Vec<_> = ends.mappings.iter().filter(ours).cloned().collect();
                     let fix = following.statements.join("; ");
-                    if !refused || !self.pause_all(&error, fix, &tables, &ends.mappings).await {
+                    let all = (tables.as_slice(), ends.mappings.as_slice());
+                    if !refused || !self.pause_all(book, &error, fix, all).await {
                         return Err(error);
                     }
                     let stays = |mapping: &Mapping| tables.iter().all(|m| m.id != mapping.id);
@@ -424,7 +403,7 @@ impl Run {
                 text: listed(&found),
             }));
         };
-        record.remark(&listed(&found)).await;
+        book.remark(&listed(&found)).await;
         let name = |table: &thalweg_core::plan::TargetTable| {
             let sources = table
                 .feeds
@@ -435,7 +414,7 @@ impl Run {
         };
         self.tables
             .send_replace(plan.targets.iter().map(name).collect());
-        if let Err(error) = self.inner.catalog.mappings_used(id).await {
+        if let Err(error) = book.used().await {
             warn!(task = %id, error = %error, "the catalogue could not be written");
         }
         Ok(Ok((ends, plan)))
@@ -451,24 +430,6 @@ impl Run {
             &self.task.shown.options,
         )
         .await
-    }
-
-    async fn ends(&self) -> Result<Ends> {
-        let server_id = self.server_id().await?;
-        ends(&self.inner, &self.task, Some(server_id)).await
-    }
-
-    /// The replica id: as given, or drawn once and kept.
-    async fn server_id(&self) -> Result<u32> {
-        if let Some(id) = self.task.shown.server_id {
-            return Ok(id);
-        }
-        let drawn = rand::rng().random_range(1 << 30..=u32::MAX);
-        self.inner
-            .catalog
-            .task_server_id_set(&self.task.shown.id, drawn)
-            .await?;
-        Ok(drawn)
     }
 }
 
@@ -496,22 +457,36 @@ pub(crate) async fn ends_of(
     );
     let failed = |e: CoreError| Error::Start(told(&e));
     let tables = Tables::of(mappings, &schemas)?;
-    let marked = |marked: fn(&Tables, &TableName) -> bool| {
-        let marked = tables.active().filter(|one| marked(&tables, &one.target));
-        let marked = marked.map(|one| (one.mapping.id.clone(), one.target.clone()));
-        marked.collect()
+    let key = TaskKey {
+        server: inner.server.clone(),
+        task: task.shown.id.clone(),
     };
-    Ok(Ends {
-        reload: marked(Tables::reload),
-        doubt: marked(Tables::doubt),
-        key: TaskKey {
-            server: inner.server.clone(),
-            task: task.shown.id.clone(),
-        },
-        source: from.source(&from_config).map_err(failed)?,
-        target: to.target(&to_config).map_err(failed)?,
-        mappings: tables.active().map(core_mapping).collect(),
-    })
+    let source = from.source(&from_config).map_err(failed)?;
+    let target = to.target(&to_config).map_err(failed)?;
+    Ok(Ends::of(key, (source, target), &tables))
+}
+
+impl Ends {
+    /// Those of these tables.
+    pub(super) fn of(
+        key: TaskKey,
+        (source, target): (Arc<dyn Source>, Arc<dyn Target>),
+        tables: &Tables,
+    ) -> Self {
+        let marked = |marked: fn(&Tables, &TableName) -> bool| {
+            let marked = tables.active().filter(|one| marked(tables, &one.target));
+            let marked = marked.map(|one| (one.mapping.id.clone(), one.target.clone()));
+            marked.collect()
+        };
+        Ends {
+            key,
+            source,
+            target,
+            mappings: tables.active().map(core_mapping).collect(),
+            reload: marked(Tables::reload),
+            doubt: marked(Tables::doubt),
+        }
+    }
 }
 
 /// The schemas of tables that are named without one.

@@ -16,7 +16,7 @@ use thalweg_core::{Error, Kind, Result};
 
 use super::quarantine::{self};
 use super::rows::Store;
-use super::target::{MemoryTarget, name_of, waiting};
+use super::target::{Committed, MemoryTarget, name_of, waiting};
 
 /// Operations of a piece that is not cut: few, so that pieces are cut in small lives too.
 const ALONE: usize = 2;
@@ -42,8 +42,8 @@ impl MemoryApplier {
     /// The rows as the open transaction has them, which begins if none is open.
     fn begin(&mut self) -> Store {
         let now = || {
-            let now = self.target.now();
-            (now.store, now.held)
+            let look = |now: &Committed| (now.store.clone(), now.held.clone());
+            self.target.look(look)
         };
         let (store, _) = self.base.get_or_insert_with(now);
         self.open.take().unwrap_or_else(|| store.clone())
@@ -222,7 +222,7 @@ impl Applier for MemoryApplier {
                 return Err(Error::bug("another batch than the one that was begun"));
             }
             // What is apart from the batch before changes no row that it has changed.
-            if before.meets(&after, &self.target.now().store) {
+            if before.meets(&after, &self.target.store()) {
                 return Err(Error::bug("what is apart met the batch before"));
             }
         }
@@ -264,11 +264,17 @@ impl Applier for MemoryApplier {
     }
 
     async fn go_live(&mut self) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
         self.target.commit_as(self.epoch, |state| {
             state.live = true;
-            for table in state.checkpoints.values_mut() {
-                table.phase = TablePhase::Live;
-                table.whole = false;
+            for table in &plan.targets {
+                if state.tables.pending.contains(&table.name) {
+                    Arc::make_mut(&mut state.tables).pending.remove(&table.name);
+                }
+                if let Some(known) = state.checkpoints.get_mut(&table.name) {
+                    known.phase = TablePhase::Live;
+                    known.whole = false;
+                }
             }
             Ok(())
         })

@@ -56,8 +56,8 @@ impl Faults {
         self.steps() > self.die_at.load(Ordering::SeqCst)
     }
 
-    /// One step.
-    pub(super) fn step(&self) -> Result<()> {
+    /// One step: an error if the fault is here, or the process is dead.
+    pub fn step(&self) -> Result<()> {
         if self.dead.load(Ordering::SeqCst) {
             return Err(Error::bug("the simulated process is dead"));
         }

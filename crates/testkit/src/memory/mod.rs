@@ -6,6 +6,8 @@
 //! is atomic and records every state it ever committed, so that an oracle can look for half
 //! transactions. Both go through one [`Faults`], which lets the process "die" at any step.
 
+mod alter;
+mod altering;
 mod applier;
 mod compare;
 mod faults;
@@ -13,12 +15,15 @@ mod loader;
 mod quarantine;
 mod rows;
 mod source;
+mod stream;
 mod target;
 
 use std::collections::BTreeMap;
 
+pub use alter::{Alter, Given, Lie};
+pub use altering::Slip;
 pub use faults::Faults;
-pub use source::{MemoryChange, MemorySource};
+pub use source::{MemoryChange, MemorySource, Moment};
 pub use target::{Committed, MemoryTarget};
 
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};

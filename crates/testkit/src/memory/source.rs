@@ -5,19 +5,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use thalweg_core::change::{Change, ChangeBatch, ChangeKind, Commit, Transaction};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source, StreamLimits,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source,
+    StreamLimits,
 };
-use thalweg_core::position::{Position, TxId, Visibility};
+use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::range::{Bound, KeyRange};
-use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::schema::{ColumnSchema, TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
-use thalweg_core::{Error, Kind, Result};
+use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::Notify;
 
-use super::{Faults, NULL, Row, Rows};
+use super::alter::{Alter, Definition, Lie, Step, bits};
+use super::stream::{Forget, Stream, Wanted, push};
+use super::{Faults, Row, Rows};
 
 /// One change of a committed transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,23 +41,61 @@ pub struct MemorySource {
     /// Whether all chunks are read in the snapshot in which the place to begin was secured, as long
     /// as this value lives.
     pub one_snapshot: bool,
+    /// What rows of before have in a column that came is guessed by its present default; the stream ends
+    /// where it comes to be wrong.
+    pub guesses: bool,
+    /// What it says wrongly.
+    pub lie: Lie,
 }
 
 #[derive(Debug)]
-struct Shared {
+pub(super) struct Shared {
     state: Mutex<State>,
-    more: Notify,
-    faults: Arc<Faults>,
+    pub(super) more: Notify,
+    pub(super) faults: Arc<Faults>,
     silent: AtomicBool,
 }
 
+impl Shared {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("no test panics while it holds the state")
+    }
+}
+
+/// One transaction of the log.
 #[derive(Debug)]
-struct State {
+pub(super) struct Entry {
+    pub(super) changes: Vec<MemoryChange>,
+    /// The bits of each column of each table, as far as tables are altered.
+    pub(super) shapes: Arc<Vec<Vec<u8>>>,
+    /// The statement that it is, and its table.
+    pub(super) step: Option<(usize, Step)>,
+}
+
+/// A table of the source behind a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// Names of its columns, and numbers that no other column of the table ever has.
+    pub columns: Vec<(String, u32)>,
+    /// Its rows.
+    pub rows: Rows,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
     schemas: Vec<TableSchema>,
+    definitions: Vec<Definition>,
+    shapes: Arc<Vec<Vec<u8>>>,
     tables: Vec<Rows>,
+    /// What the tables were behind each transaction, from the first on, if they are altered.
+    moments: Vec<Vec<Moment>>,
+    /// Whether they are.
+    altered: bool,
     /// Committed transactions; the first has number `forgotten + 1`.
-    log: VecDeque<Vec<MemoryChange>>,
-    forgotten: u64,
+    pub(super) log: VecDeque<Entry>,
+    pub(super) forgotten: u64,
     /// Transactions that are in the log and that no snapshot sees yet, as a commit is for a moment.
     unseen: Vec<(u64, Vec<MemoryChange>)>,
     /// The snapshot that was shared when the place to begin was secured.
@@ -65,6 +105,36 @@ struct State {
 impl State {
     fn head(&self) -> u64 {
         self.forgotten + self.log.len() as u64
+    }
+
+    fn push(&mut self, changes: Vec<MemoryChange>, step: Option<(usize, Step)>) {
+        if self.altered {
+            let shape = |d: &Definition| d.columns.iter().map(|c| c.bits).collect();
+            if step.is_some() || self.shapes.is_empty() {
+                self.shapes = Arc::new(self.definitions.iter().map(shape).collect());
+            }
+            self.note();
+        }
+        self.log.push_back(Entry {
+            changes,
+            shapes: Arc::clone(&self.shapes),
+            step,
+        });
+    }
+
+    /// Keeps what the tables are now.
+    fn note(&mut self) {
+        let tables = self.definitions.iter().zip(&self.tables);
+        let moment = tables.map(|(definition, rows)| Moment {
+            columns: definition
+                .columns
+                .iter()
+                .map(|column| (column.name.clone(), column.number))
+                .collect(),
+            rows: rows.clone(),
+        });
+        let moment = moment.collect();
+        self.moments.push(moment);
     }
 
     /// What a snapshot taken now has seen, and the rows it shows.
@@ -104,6 +174,10 @@ impl MemorySource {
     pub fn new(schemas: Vec<TableSchema>, faults: Arc<Faults>) -> Self {
         let tables = schemas.iter().map(|_| Rows::new()).collect();
         let state = State {
+            definitions: schemas.iter().map(Definition::of).collect(),
+            shapes: Arc::default(),
+            moments: Vec::new(),
+            altered: false,
             schemas,
             tables,
             log: VecDeque::new(),
@@ -121,7 +195,73 @@ impl MemorySource {
             shared: Arc::new(shared),
             part_changes: usize::MAX,
             one_snapshot: false,
+            guesses: false,
+            lie: Lie::None,
         }
+    }
+
+    /// The same with tables that may be altered ([`MemorySource::alter`]): each comes with how its rows lie
+    /// in the log.
+    pub fn altered(schemas: Vec<TableSchema>, faults: Arc<Faults>) -> Self {
+        let source = MemorySource::new(schemas, faults);
+        let mut state = source.state();
+        state.altered = true;
+        let State {
+            schemas,
+            definitions,
+            ..
+        } = &mut *state;
+        for (schema, definition) in schemas.iter_mut().zip(definitions) {
+            definition.describe(schema);
+        }
+        state.note();
+        drop(state);
+        source
+    }
+
+    /// Alters a table, in a transaction of its own; it waits until all others are visible. `false`: it cannot
+    /// be done.
+    ///
+    /// # Panics
+    /// If there is no such table.
+    pub fn alter(&self, table: usize, alter: &Alter) -> bool {
+        let mut state = self.state();
+        state.unseen.clear();
+        let State {
+            schemas,
+            definitions,
+            tables,
+            ..
+        } = &mut *state;
+        let rows = tables.get_mut(table).expect("a table of the source");
+        let definition = definitions.get_mut(table).expect("a table of the source");
+        let schema = schemas.get_mut(table).expect("a table of the source");
+        let Some(step) = definition.alter(alter, rows) else {
+            return false;
+        };
+        definition.describe(schema);
+        state.push(Vec::new(), Some((table, step)));
+        drop(state);
+        self.shared.more.notify_waiters();
+        true
+    }
+
+    /// What the tables were behind each transaction, and before the first.
+    pub fn moments(&self) -> Vec<Vec<Moment>> {
+        self.state().moments.clone()
+    }
+
+    /// A table as it is now.
+    ///
+    /// # Panics
+    /// If there is no such table.
+    pub fn table(&self, table: usize) -> TableSchema {
+        let state = self.state();
+        state
+            .schemas
+            .get(table)
+            .expect("a table of the source")
+            .clone()
     }
 
     /// Commits a transaction on tables whose key is the first column: writes these rows (`Ok`) and
@@ -150,7 +290,7 @@ impl MemorySource {
                 after,
             });
         }
-        state.log.push_back(changes);
+        state.push(changes, None);
         drop(state);
         self.shared.more.notify_waiters();
     }
@@ -195,7 +335,7 @@ impl MemorySource {
                 assert_eq!(old, None, "the row after a change has a place");
             }
         }
-        state.log.push_back(changes.clone());
+        state.push(changes.clone(), None);
         if !visible {
             let number = state.head();
             state.unseen.push((number, changes));
@@ -233,10 +373,7 @@ impl MemorySource {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.shared
-            .state
-            .lock()
-            .expect("no test panics while it holds the state")
+        self.shared.state()
     }
 
     fn step(&self) -> Result<()> {
@@ -270,6 +407,15 @@ impl MemorySource {
         let mut schemas = state.schemas.iter().zip(tables);
         let found = schemas.find(|(schema, _)| schema.name == chunk.schema.name);
         let (schema, rows) = found.ok_or_else(|| Error::schema("no such table"))?;
+        let same = |asked: &ColumnSchema| {
+            let there = schema.column(&asked.name);
+            there.is_some_and(|there| bits(there) == bits(asked))
+        };
+        if !chunk.schema.columns.iter().all(same) {
+            let name = &schema.name;
+            let changed = Error::schema(format!("table {name} has changed while it was read"));
+            return Err(changed.at(Side::Source).about(name));
+        }
         let columns = columns(schema, &chunk.schema);
         let rows = rows.into_values().map(|row| picked(&row, &columns));
         let within = |row: &Row| {
@@ -310,7 +456,8 @@ fn place(schema: &TableSchema, rows: &Rows, row: &Row, free: bool) -> Row {
     schema.primary_key.iter().map(cell).collect()
 }
 
-fn number(text: &str) -> Result<u64> {
+/// The number a position or a transaction is.
+pub(super) fn number(text: &str) -> Result<u64> {
     text.parse()
         .map_err(|_| Error::bug("a position this source did not make"))
 }
@@ -484,15 +631,15 @@ impl Source for MemorySource {
                 "the log was forgotten too early",
             ));
         }
-        let wanted = state
-            .schemas
-            .iter()
-            .map(|schema| {
-                let index = tables.iter().position(|table| table.name == schema.name)?;
-                let columns = columns(schema, tables.get(index)?);
-                Some((index, columns, schema.old_image.clone()))
-            })
-            .collect();
+        let there = state.schemas.iter().zip(&state.definitions);
+        let wanted = there.map(|(schema, definition)| {
+            let mut asked = tables.iter().enumerate();
+            let asked = asked.find(|(_, table)| table.name == schema.name);
+            let known = state.altered.then_some((definition, self.lie));
+            let wanted = asked.map(|asked| Wanted::new(asked, schema, known, state.head()));
+            wanted.transpose()
+        });
+        let wanted = wanted.collect::<Result<_>>()?;
         let shared = Arc::clone(&self.shared);
         let part_changes = self.part_changes.max(1);
         let stream = Stream {
@@ -501,8 +648,24 @@ impl Source for MemorySource {
             at: from,
             sent: 0,
             part_changes,
+            tells: state.altered,
         };
         Ok((Box::new(stream), Box::new(Forget(Arc::clone(&self.shared)))))
+    }
+
+    async fn bridge(
+        &self,
+        table: &TableSchema,
+        then: Option<&Layout>,
+        added: &[usize],
+        retyped: &[(usize, String)],
+    ) -> Result<Bridge> {
+        self.step()?;
+        let state = self.state();
+        let mut all = state.schemas.iter().zip(&state.definitions);
+        let found = all.find(|(schema, _)| schema.name == table.name);
+        let (_, definition) = found.ok_or_else(|| Error::schema("no such table"))?;
+        definition.bridge(table, then, added, retyped, (self.guesses, self.lie))
     }
 
     async fn release(&self) -> Result<()> {
@@ -532,153 +695,4 @@ impl ChunkReader for Snapshot {
         }
         Ok(!into.is_empty())
     }
-}
-
-/// The index of a table in the task, the columns that are asked for, and those whose old values are
-/// logged.
-type Wanted = (usize, Vec<usize>, Option<Vec<usize>>);
-
-struct Stream {
-    shared: Arc<Shared>,
-    /// Per table of the source.
-    wanted: Vec<Option<Wanted>>,
-    at: u64,
-    /// Changes of the transaction after `at` that were delivered in parts.
-    sent: usize,
-    part_changes: usize,
-}
-
-impl Stream {
-    /// The next transaction or part, if the log has one.
-    fn take(&mut self) -> Result<Option<Transaction>> {
-        let state = self
-            .shared
-            .state
-            .lock()
-            .expect("no test panics while it holds the state");
-        let Some(index) = self.at.checked_sub(state.forgotten) else {
-            return Err(Error::new(
-                Kind::PositionLost,
-                "the log was forgotten too early",
-            ));
-        };
-        let index = usize::try_from(index).expect("a log in memory is short");
-        let Some(all) = state.log.get(index) else {
-            return Ok(None);
-        };
-        let id = self.at + 1;
-        let mut changes = ChangeBatch::default();
-        for change in all.iter().skip(self.sent).take(self.part_changes) {
-            self.sent += 1;
-            let Some(Some((table, columns, logged))) = self.wanted.get(change.table) else {
-                continue;
-            };
-            let (table, rows) = (*table, &mut changes.rows);
-            let before = change.before.as_ref().map(|row| {
-                let row = &picked(row, columns);
-                let place = |c: usize| columns.get(c).copied().unwrap_or(c);
-                let sent = |c: usize| {
-                    logged
-                        .as_ref()
-                        .is_none_or(|logged| logged.contains(&place(c)))
-                };
-                image(rows, row, sent, CellRef::Absent)
-            });
-            let after = change.after.as_ref().map(|row| {
-                let old = change.before.as_ref().filter(|_| logged.is_some());
-                let (row, old) = (&picked(row, columns), old.map(|old| picked(old, columns)));
-                let sent = |c: usize| old.as_ref().is_none_or(|old| old.get(c) != row.get(c));
-                image(rows, row, sent, CellRef::Unchanged)
-            });
-            let kind = match (before, after) {
-                (None, None) => ChangeKind::Truncate,
-                (None, _) => ChangeKind::Insert,
-                (_, None) => ChangeKind::Delete,
-                _ => ChangeKind::Update,
-            };
-            changes.changes.push(Change {
-                table,
-                kind,
-                before,
-                after,
-                unchecked: false,
-            });
-        }
-        let commit = (self.sent >= all.len()).then(|| Commit {
-            position: Position::new(id.to_string()),
-            // Recognisable: the number of the transaction, in seconds.
-            time_us: i64::try_from(id).ok().map(|id| id * 1_000_000),
-        });
-        if commit.is_some() {
-            self.at = id;
-            self.sent = 0;
-        }
-        let log_bytes = changes.bytes() as u64;
-        Ok(Some(Transaction {
-            id: TxId::new(id.to_string()),
-            changes,
-            schema: Vec::new(),
-            commit,
-            log_bytes,
-        }))
-    }
-}
-
-#[async_trait]
-impl ChangeStream for Stream {
-    async fn next(&mut self) -> Result<Transaction> {
-        self.shared.faults.step()?;
-        let shared = Arc::clone(&self.shared);
-        loop {
-            // Registered before looking, so that a commit in between is not missed.
-            let more = shared.more.notified();
-            tokio::pin!(more);
-            more.as_mut().enable();
-            if let Some(transaction) = self.take()? {
-                return Ok(transaction);
-            }
-            more.await;
-        }
-    }
-}
-
-struct Forget(Arc<Shared>);
-
-#[async_trait]
-impl Confirm for Forget {
-    async fn confirm(&mut self, durable: &Position) -> Result<()> {
-        self.0.faults.step()?;
-        let durable = number(durable.as_str())?;
-        let mut state = self
-            .0
-            .state
-            .lock()
-            .expect("no test panics while it holds the state");
-        while state.forgotten < durable && state.log.pop_front().is_some() {
-            state.forgotten += 1;
-        }
-        drop(state);
-        self.0.faults.step()
-    }
-}
-
-fn push(rows: &mut RowBatch, row: &[i64]) -> usize {
-    image(rows, row, |_| true, CellRef::Absent)
-}
-
-/// Appends a row; cells that are not `sent` as `left_out`.
-fn image(
-    rows: &mut RowBatch,
-    row: &[i64],
-    sent: impl Fn(usize) -> bool,
-    left_out: CellRef<'static>,
-) -> usize {
-    for (column, cell) in row.iter().enumerate() {
-        rows.push(match *cell {
-            _ if !sent(column) => left_out,
-            NULL => CellRef::Null,
-            cell => CellRef::I64(cell),
-        });
-    }
-    rows.end_row()
 }

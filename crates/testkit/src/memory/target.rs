@@ -1,6 +1,6 @@
 //! A target in memory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
-use thalweg_core::plan::Plan;
+use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::ports::{
     Alteration, Applier, Capabilities, Comparer, Following, Inspect, Loader, Target,
 };
@@ -18,6 +18,7 @@ use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Error, Kind, Result};
 use tokio::sync::watch;
 
+use super::altering::{self, Slip, Tables};
 use super::applier::MemoryApplier;
 use super::compare::MemoryComparer;
 use super::loader::MemoryLoader;
@@ -39,9 +40,27 @@ pub struct Committed {
     pub(super) layouts: BTreeMap<TableName, Layout>,
     /// What lies in quarantine, by number.
     pub(super) held: BTreeMap<i64, Held>,
+    /// The definitions of tables, if they are kept.
+    pub(super) tables: Arc<Tables>,
 }
 
 impl Committed {
+    /// Whether every transaction is applied whole to a table.
+    pub fn is_live(&self, table: &TableName) -> bool {
+        let known = self.checkpoints.get(table);
+        known.is_some_and(|known| known.phase == TablePhase::Live)
+    }
+
+    /// The columns that the rows of a table have, in their order; `None`: that is not kept.
+    pub fn columns(&self, table: &TableName) -> Option<&[String]> {
+        self.tables.columns.get(table).map(Vec::as_slice)
+    }
+
+    /// The definition of a table; `None`: there is none, or it is not kept.
+    pub fn definition(&self, table: &TableName) -> Option<&TableSchema> {
+        self.tables.schemas.get(table)
+    }
+
     /// What lies in quarantine, by number.
     pub fn held(&self) -> &BTreeMap<i64, Held> {
         &self.held
@@ -77,6 +96,12 @@ pub struct MemoryTarget {
     pub(super) damaged: Arc<AtomicBool>,
     /// Says of every table that rows of several moments can lie in it, whether or not that is so.
     pub says_loose: bool,
+    /// Each statement that alters a table commits by itself.
+    pub statements_commit: bool,
+    /// What it does wrong when it follows a source.
+    pub slip: Slip,
+    /// Whether definitions of tables are kept.
+    keeps: bool,
 }
 
 /// A column of which no two rows of a table have one value.
@@ -108,7 +133,33 @@ impl MemoryTarget {
             appliers: Arc::default(),
             damaged: Arc::default(),
             says_loose: false,
+            statements_commit: false,
+            slip: Slip::None,
+            keeps: false,
         }
+    }
+
+    /// A target that keeps the definitions of its tables, so that they can be altered and made.
+    pub fn defined(tables: Vec<TableSchema>, faults: Arc<Faults>) -> Self {
+        let names: Vec<_> = tables.iter().map(|table| table.name.clone()).collect();
+        let mut target = MemoryTarget::new(&names, faults);
+        target.keeps = true;
+        for state in target.states().iter_mut() {
+            state.store = Store::default();
+            for table in &tables {
+                altering::make(state, table.clone());
+            }
+        }
+        target
+    }
+
+    /// Somebody makes a table as this one, behind the task's back: rows keep the cells of the columns that
+    /// stay.
+    pub fn define(&self, table: &TableSchema) {
+        let mut states = self.states();
+        let mut next = states.last().expect("there is a first state").clone();
+        altering::define(&mut next, table);
+        states.push(next);
     }
 
     /// From now on no two rows of a table may have one value in the column of this index; with
@@ -193,6 +244,21 @@ impl MemoryTarget {
             .clone()
     }
 
+    /// The present rows.
+    pub(super) fn store(&self) -> Store {
+        self.look(|now| now.store.clone())
+    }
+
+    /// Looks at the present state.
+    pub fn look<R>(&self, at: impl FnOnce(&Committed) -> R) -> R {
+        at(self.states().last().expect("there is a first state"))
+    }
+
+    /// Looks at every state ever committed, oldest first.
+    pub fn look_back<R>(&self, at: impl FnOnce(&[Committed]) -> R) -> R {
+        at(&self.states())
+    }
+
     /// Every state ever committed, oldest first.
     pub fn history(&self) -> Vec<Committed> {
         self.states().clone()
@@ -241,6 +307,7 @@ impl MemoryTarget {
             let mut next = states.last().expect("there is a first state").clone();
             change(&mut next)?;
             self.check_unique(&next)?;
+            altering::check(&next)?;
             states.push(next);
         }
         self.faults.step()
@@ -269,11 +336,18 @@ impl Inspect for MemoryTarget {
 
     async fn tables(&self) -> Result<Vec<TableName>> {
         self.faults.step()?;
-        Ok(self.now().store.tables.into_keys().collect())
+        Ok(self.look(|now| now.tables().keys().cloned().collect()))
     }
 
-    async fn describe(&self, _tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        Err(Error::config("the memory target keeps no schemas"))
+    async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
+        if !self.keeps {
+            return Err(no_definitions());
+        }
+        self.faults.step()?;
+        Ok(self.look(|now| {
+            let found = tables.iter().filter_map(|name| now.definition(name));
+            found.cloned().collect()
+        }))
     }
 }
 
@@ -291,12 +365,15 @@ impl Target for MemoryTarget {
         &self,
         source: &TableSchema,
         name: &TableName,
-        _columns: &[ColumnPair],
+        columns: &[ColumnPair],
     ) -> std::result::Result<TableSchema, Vec<Finding>> {
-        Ok(TableSchema {
-            name: name.clone(),
-            ..source.clone()
-        })
+        let mut proposed = source.clone();
+        if self.keeps {
+            proposed = proposed.with_columns(|name| columns.iter().any(|c| c.source == name));
+            proposed.layout = None;
+        }
+        proposed.name = name.clone();
+        Ok(proposed)
     }
 
     async fn ddl(&self, _plan: &Plan) -> Result<Vec<String>> {
@@ -308,8 +385,14 @@ impl Target for MemoryTarget {
         Ok(Vec::new())
     }
 
-    async fn prepare(&self, _task: &TaskKey, _plan: &Plan) -> Result<()> {
-        self.faults.step()
+    async fn prepare(&self, _task: &TaskKey, plan: &Plan) -> Result<()> {
+        if !self.keeps {
+            return self.faults.step();
+        }
+        if self.look(|now| altering::is_prepared(now, plan)) {
+            return self.faults.step();
+        }
+        self.commit(|state| altering::prepare(state, plan))
     }
 
     async fn claim(&self, _task: &TaskKey) -> Result<Checkpoint> {
@@ -370,7 +453,7 @@ impl Target for MemoryTarget {
 
     async fn held(&self, _task: &TaskKey, changes: bool) -> Result<Vec<Held>> {
         self.faults.step()?;
-        let mut held: Vec<_> = self.now().held.into_values().collect();
+        let mut held: Vec<_> = self.look(|now| now.held.values().cloned().collect());
         if !changes {
             held.iter_mut().for_each(|held| held.change.clear());
         }
@@ -380,7 +463,7 @@ impl Target for MemoryTarget {
     async fn outline(&self, _task: &TaskKey) -> Result<Option<Outline>> {
         self.faults.step()?;
         let now = self.now();
-        Ok(Some(Outline {
+        Ok((now.epoch > 0).then(|| Outline {
             applied: now.applied,
             tables: now
                 .checkpoints
@@ -393,14 +476,26 @@ impl Target for MemoryTarget {
 
     fn alter(
         &self,
-        _table: &TableName,
-        _steps: &[Alteration],
+        table: &TableName,
+        steps: &[Alteration],
     ) -> std::result::Result<Vec<String>, String> {
-        Err("the memory target keeps no schemas".to_owned())
+        match self.keeps {
+            true => altering::statements(table, steps),
+            false => Err(no_definitions().to_string()),
+        }
     }
 
-    async fn follow(&self, _task: &TaskKey, _following: &Following) -> Result<()> {
-        Err(Error::config("the memory target keeps no schemas"))
+    async fn follow(&self, _task: &TaskKey, following: &Following) -> Result<()> {
+        if !self.keeps {
+            return Err(no_definitions());
+        }
+        let steps = altering::steps(following, self.slip);
+        if !self.statements_commit {
+            return self.commit(|state| steps.iter().try_for_each(|step| step.take(state)));
+        }
+        steps
+            .iter()
+            .try_for_each(|step| self.commit(|state| step.take(state)))
     }
 
     async fn forget(&self, _task: &TaskKey) -> Result<()> {
@@ -418,11 +513,32 @@ impl Target for MemoryTarget {
 
     async fn pending(&self, _task: &TaskKey) -> Result<Vec<TableName>> {
         self.faults.step()?;
-        Ok(Vec::new())
+        Ok(self.look(|now| now.tables.pending.iter().cloned().collect()))
     }
 
-    async fn set_aside(&self, _task: &TaskKey, _plan: &Plan) -> Result<bool> {
-        Ok(false)
+    async fn set_aside(&self, _task: &TaskKey, plan: &Plan) -> Result<bool> {
+        let stale: BTreeSet<TableName> = {
+            let now = self.now();
+            let stays = |known: &TableCheckpoint| {
+                let target = plan.target_index(&known.target);
+                target.is_some_and(|at| same_mapping(&known.fingerprint, &plan.fingerprint(at)))
+            };
+            let loaded = now.checkpoints.into_values();
+            let loaded = loaded.filter(|known| known.phase != TablePhase::Waiting);
+            loaded
+                .filter(|known| !stays(known))
+                .map(|known| known.target)
+                .collect()
+        };
+        if stale.is_empty() {
+            self.faults.step()?;
+            return Ok(false);
+        }
+        self.commit(|state| {
+            altering::wait_for_load(state, stale.iter());
+            Ok(())
+        })?;
+        Ok(true)
     }
 
     async fn release(&self, _task: &TaskKey) -> Result<()> {
@@ -435,6 +551,10 @@ impl Target for MemoryTarget {
             Ok(())
         })
     }
+}
+
+fn no_definitions() -> Error {
+    Error::config("this memory target keeps no definitions of tables")
 }
 
 pub(super) fn name_of(plan: &Plan, target: usize) -> Result<TableName> {
