@@ -38,6 +38,7 @@ fn why(reason: &str) -> Paused {
 /// What is decided, a word for each change.
 fn told(changes: Result<Vec<MappingChange>>) -> Vec<String> {
     let word = |change: MappingChange| match change {
+        MappingChange::Add(new) if new.reload => format!("add and load {}", new.id),
         MappingChange::Add(new) => format!("add {}", new.id),
         MappingChange::Pause(id, why) => format!("pause {id} {}", why.reason),
         MappingChange::Resume(id) => format!("resume {id}"),
@@ -97,9 +98,9 @@ fn mappings_of_one_target_table_go_together() {
 fn a_pair_of_tables_is_added_once_and_not_beside_a_pause() {
     let known = tables(&["1 a a", "2 b all !"]);
     let add = |text: &str| told(known.add(&tables(&[text]).all[0]));
-    assert_eq!(add("9 c c"), ["add 9"]);
+    assert_eq!(add("9 c c"), ["add and load 9"]);
     assert_eq!(add("9 shop.a public.a"), ["mapping"]);
-    assert_eq!(add("9 other.a a"), ["add 9"]);
+    assert_eq!(add("9 other.a a"), ["add and load 9"]);
     assert_eq!(add("9 c all"), ["conflict"]);
 }
 
