@@ -177,7 +177,7 @@ impl PostgresApplier {
                 let merged = Merged::new(client, &self.owner.task, &self.plan, (target, feed));
                 Way::Merged(Arc::new(merged.await?), Ops::default())
             } else {
-                Way::Plain(Bulk::new(client, &self.plan, target).await?)
+                Way::Plain(Box::new(Bulk::new(client, &self.plan, target).await?))
             };
             *slot = Some(Staged { way, filled: false });
         }

@@ -21,7 +21,7 @@ pub(super) struct Staged {
 
 pub(super) enum Way {
     /// Its only source.
-    Plain(Bulk),
+    Plain(Box<Bulk>),
     /// One source of several, and what is staged of it.
     Merged(Arc<Merged>, Ops),
 }
