@@ -226,6 +226,7 @@ impl Script {
         let paused = all.iter().find(|one| one.paused.is_some());
         let gone = (0..TABLES.len()).find(|at| all.iter().all(|one| of(one) != *at));
         if let Some(at) = gone
+            && !world.uses(at)
             && self.rng.random_bool(0.6)
         {
             self.made += 1;
@@ -234,6 +235,7 @@ impl Script {
             return;
         }
         if let Some(one) = paused
+            && !world.uses(of(one))
             && self.rng.random_bool(0.6)
         {
             self.fit(world, of(one));

@@ -55,6 +55,8 @@ pub(super) struct Stored {
     pub(super) mappings: Vec<TableMapping>,
     begun: bool,
     pub(super) forget: bool,
+    /// The tables that the process that runs may be writing to.
+    used: Vec<usize>,
     /// How often tables were paused, and were in doubt.
     pub(super) pauses: u64,
     pub(super) doubts: u64,
@@ -314,6 +316,11 @@ impl World {
         other
     }
 
+    /// Whether the process that runs may be writing to a table: nobody alters it under its hands.
+    pub(super) fn uses(&self, at: usize) -> bool {
+        self.stored.lock().unwrap().used.contains(&at)
+    }
+
     /// Says what happens, if one life alone is looked at.
     pub(super) fn tell(&self, what: impl FnOnce() -> String) {
         if self.told {
@@ -392,6 +399,8 @@ impl Book for MemoryBook {
         self.step()?;
         let mappings = self.stored.lock().unwrap().mappings.clone();
         let tables = Tables::of(mappings, &schemas())?;
+        let used = tables.active().map(|one| of(&one.mapping)).collect();
+        self.stored.lock().unwrap().used = used;
         let ends = (Arc::clone(&self.source), Arc::clone(&self.target));
         Ok(Ends::of(key(), ends, &tables))
     }
@@ -409,6 +418,8 @@ impl Book for MemoryBook {
             stored.pauses += paused.len() as u64;
             for (id, why) in paused {
                 MappingChange::Pause(id.clone(), why.clone()).apply(&mut stored.mappings);
+                let left = stored.mappings.iter().find(|one| one.id == *id).map(of);
+                stored.used.retain(|at| Some(*at) != left);
             }
         })
     }
