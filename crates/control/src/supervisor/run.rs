@@ -1,5 +1,6 @@
 //! One run of one task, from its preflight to its end.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -391,6 +392,22 @@ impl Run {
             match &found.plan {
                 // A table that goes between two questions is no table that was never there.
                 None if begun && rounds == 1 => {}
+                // While a task runs, a table that has yet to join it does not stop the others.
+                None if self.status.borrow().applied.is_some() => {
+                    let hindering = self.hindering(&ends).await?;
+                    if hindering.is_empty() {
+                        break found;
+                    }
+                    for (mapping, paused) in &hindering {
+                        warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
+                    }
+                    book.remark(&listed(&found)).await;
+                    if let Err(error) = book.pause(&hindering).await {
+                        return Ok(Err(refused(error.to_string())));
+                    }
+                    let stays = |m: &Mapping| hindering.iter().all(|(id, _)| *id != m.id);
+                    ends.mappings.retain(stays);
+                }
                 Some(plan) if ends.target.set_aside(&ends.key, plan).await? => {}
                 _ => break found,
             }
@@ -421,15 +438,58 @@ impl Run {
     }
 
     async fn preflight(&self, ends: &Ends) -> thalweg_core::Result<Preflight> {
+        self.preflight_of(ends, &ends.mappings).await
+    }
+
+    async fn preflight_of(
+        &self,
+        ends: &Ends,
+        mappings: &[Mapping],
+    ) -> thalweg_core::Result<Preflight> {
         preflight(
             ends.source.as_ref(),
             ends.target.as_ref(),
             &ends.key,
-            &ends.mappings,
+            mappings,
             self.task.shown.operations,
             &self.task.shown.options,
         )
         .await
+    }
+
+    /// The mappings without which the tables that are there already could go on, each with what stands in its way;
+    /// none if these could not either.
+    async fn hindering(&self, ends: &Ends) -> thalweg_core::Result<Vec<(String, Paused)>> {
+        let outline = ends.target.outline(&ends.key).await;
+        let outline = outline.map_err(|error| error.at(Side::Target))?;
+        let there = |m: &&Mapping| outline.as_ref().is_some_and(|o| o.has(&m.target));
+        let (mut all, joining): (Vec<_>, Vec<_>) =
+            ends.mappings.iter().cloned().partition(|m| there(&m));
+        if all.is_empty() || self.preflight_of(ends, &all).await?.refused_at.is_some() {
+            return Ok(Vec::new());
+        }
+        let mut hindering = Vec::new();
+        let targets: BTreeSet<&TableName> = joining.iter().map(|m| &m.target).collect();
+        for target in targets {
+            let some = joining.iter().filter(|m| m.target == *target);
+            let before = all.len();
+            all.extend(some.clone().cloned());
+            let found = self.preflight_of(ends, &all).await?;
+            if found.refused_at.is_none() {
+                continue;
+            }
+            all.truncate(before);
+            let mut errors = found.findings.iter().filter(|finding| finding.refuses());
+            if let Some(finding) = errors.next() {
+                let paused = Paused {
+                    reason: format!("{}: {}", finding.subject, finding.message),
+                    fix: finding.fix.clone(),
+                    since_ms: now_ms(),
+                };
+                hindering.extend(some.map(|m| (m.id.clone(), paused.clone())));
+            }
+        }
+        Ok(hindering)
     }
 }
 
