@@ -125,7 +125,7 @@ fn added(api: &mut Api, task: &str) -> String {
     let id = text(&made["mapping_id"]);
     let expected = json!({
         "mapping_id": id, "source_table": "shop.item", "target_table": "public.item",
-        "paused": null, "reload": false, "status": null,
+        "paused": null, "reload": true, "status": null,
     });
     api.same("made", &made, &expected);
     let page = api.bare("GET", &path(api, task, "?limit=1&offset=1"), Want::Ok(200));
@@ -141,7 +141,7 @@ fn added(api: &mut Api, task: &str) -> String {
 fn stopped(api: &mut Api, task: &str, second: &str) {
     let call = |api: &Api, id: &str, way: &str| path(api, task, &format!("/{id}/{way}"));
     let first = id_of(api, task, "shop.account");
-    let again = api.bare("POST", &call(api, second, "reload"), Want::Ok(200));
+    let again = api.bare("POST", &call(api, &first, "reload"), Want::Ok(200));
     api.same("noted", &again["reload"], &json!(true));
     for id in [&first, second] {
         let paused = api.bare("POST", &call(api, id, "pause"), Want::Ok(200));
