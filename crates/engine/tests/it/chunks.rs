@@ -143,6 +143,7 @@ async fn every_step(
     let mut lost = Vec::new();
     let (mut lives, mut again, mut begun, mut apart, mut beside) = (0, 0, 0, 0, 0);
     let (seeds, stride) = match std::env::var_os("THALWEG_PROVE") {
+        Some(_) if kind.joins => (seeds * 2, 1),
         Some(_) => (seeds * 10, 1),
         // A life with joins is several times as long.
         None => (seeds, seeds * if kind.joins { 16 } else { 4 }),
