@@ -22,8 +22,10 @@
 //! not come. While a transaction that comes in parts is open no chunk is on its way and none is begun: its place is
 //! not known before its end, and its target transaction should not be held open for a chunk.
 
+use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
+use rustc_hash::FxHashMap;
 use thalweg_core::Result;
 use thalweg_core::change::{Change, ChangeKind, Transaction};
 use thalweg_core::checkpoint::LoadedChunk;
@@ -287,6 +289,8 @@ impl Beside {
                     && state.tables.iter().flatten().all(|table| table.decided));
             };
             let mut touches = false;
+            // Merged targets, and whether something of them is missing.
+            let mut merged = FxHashMap::default();
             for change in &transaction.changes.changes {
                 for (target, all) in touched(plan, change) {
                     let Some(Some(table)) = state.tables.get(target) else {
@@ -296,9 +300,14 @@ impl Beside {
                     if !table.decided {
                         return Ok(false);
                     }
-                    let merged = plan.targets.get(target).is_some_and(|t| t.merged());
-                    if merged && table.is_begun() && table.ledger(plan)?.grows() {
-                        return Ok(false);
+                    if plan.targets.get(target).is_some_and(|t| t.merged()) {
+                        let lacks = match merged.entry(target) {
+                            Entry::Occupied(known) => *known.get(),
+                            Entry::Vacant(new) => *new.insert(table.ledger(plan)?.grows()),
+                        };
+                        if lacks && table.is_begun() {
+                            return Ok(false);
+                        }
                     }
                     let change = (!all).then_some(change);
                     for chunk in &table.on_the_way {

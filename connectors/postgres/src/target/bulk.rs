@@ -174,15 +174,12 @@ impl Bulk {
         }
     }
 
-    /// What is done first with the rows there are.
-    fn needs(rows: &RowBatch, folded: &FoldedTable) -> impl Iterator<Item = Do> {
-        let updates = folded.updates.iter();
-        let patches = updates.filter(|(_, row)| update(rows, *row) == PATCH);
-        let patches = patches.count();
+    /// What is done first with the rows there are. Whether an update has all columns is not asked here, since that
+    /// is a look at each row.
+    fn needs(folded: &FoldedTable) -> impl Iterator<Item = Do> {
         [
             (Do::Delete, folded.deletes.len()),
-            (Do::Patch, patches),
-            (Do::Update, folded.updates.len() - patches),
+            (Do::Update, folded.updates.len()),
             (Do::Insert, folded.inserts.len()),
         ]
         .into_iter()
@@ -193,7 +190,7 @@ impl Bulk {
     pub(super) fn is_prepared(&self, rows: &RowBatch, folded: &FoldedTable) -> bool {
         let by = Self::by(rows, folded);
         let there = |what| self.cell(what, by).is_some_and(OnceCell::initialized);
-        (by == By::Arrays || self.copy.initialized()) && Self::needs(rows, folded).all(there)
+        (by == By::Arrays || self.copy.initialized()) && Self::needs(folded).all(there)
     }
 
     /// Makes the staging table if it is needed, and prepares the statements that are.
@@ -207,7 +204,7 @@ impl Bulk {
         if by == By::Staging {
             self.copy(client).await?;
         }
-        for what in Self::needs(rows, folded) {
+        for what in Self::needs(folded) {
             self.statement(client, what, by).await?;
         }
         Ok(())
@@ -443,6 +440,11 @@ impl Bulk {
             0 => Ok(0),
             _ => self.execute(client, rows, folded, what).await,
         };
+        if patches > 0 {
+            // There already but for the first time.
+            self.statement(client, Do::Patch, Self::by(rows, folded))
+                .await?;
+        }
         let (patched, updated, inserted) = tokio::join!(
             biased;
             execute(Do::Patch, patches),

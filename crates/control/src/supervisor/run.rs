@@ -469,9 +469,11 @@ impl Run {
             return Ok(Vec::new());
         }
         let mut hindering = Vec::new();
-        let targets: BTreeSet<&TableName> = joining.iter().map(|m| &m.target).collect();
-        for target in targets {
-            let some = joining.iter().filter(|m| m.target == *target);
+        let targets: BTreeSet<TableName> = joining.iter().map(|m| m.target.clone()).collect();
+        // Halved, so that one of a thousand is found by some twenty looks at both systems.
+        let mut parts = vec![Vec::from_iter(targets)];
+        while let Some(part) = parts.pop() {
+            let some = joining.iter().filter(|m| part.contains(&m.target));
             let before = all.len();
             all.extend(some.clone().cloned());
             let found = self.preflight_of(ends, &all).await?;
@@ -479,6 +481,11 @@ impl Run {
                 continue;
             }
             all.truncate(before);
+            if part.len() > 1 {
+                let (one, other) = part.split_at(part.len() / 2);
+                parts.extend([other.to_vec(), one.to_vec()]);
+                continue;
+            }
             let mut errors = found.findings.iter().filter(|finding| finding.refuses());
             if let Some(finding) = errors.next() {
                 let paused = Paused {
