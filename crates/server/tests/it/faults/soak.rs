@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, anyhow};
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
 use thalweg_testkit::servers::System;
@@ -68,7 +68,9 @@ fn soak(pair: [System; 2], seed: u64, time: Duration) -> Result<String> {
         world.equal()
     };
     let outcome = run(&mut world, &mut struck, &mut random);
-    let rows = outcome.with_context(|| format!("after {struck:?}\n{}", world.lab.logs()))?;
+    // The reason first: of a long message the end is what gets lost.
+    let rows =
+        outcome.map_err(|error| anyhow!("{error:#}\nafter {struck:?}\n{}", world.lab.logs()))?;
     Ok(format!(
         "{} faults in {} s; {rows} rows compared: 0 lost, 0 extra, 0 different; {} sums of the bank seen, each right",
         struck.len(),
