@@ -2,6 +2,8 @@
 
 mod drift;
 
+use std::collections::BTreeSet;
+
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
@@ -72,9 +74,13 @@ pub async fn preflight(
     out.add(Side::Source, source.check(&asked).await.map_err(at_source)?);
     let known = target.describe(&targets).await.map_err(at_target)?;
     let pending = target.pending(key).await.map_err(at_target)?;
+    let tables = outline.iter().flat_map(|outline| &outline.tables);
+    let live: BTreeSet<&TableName> = tables.filter(|t| t.live).map(|t| &t.target).collect();
+    let rekeyed = |name: &TableName| pending.contains(name) && live.contains(name);
     // A table that this task made and has not finished (its keys are still to come) is planned
     // as one to be made, so that nothing is left out after a crash.
-    let found = |name: &TableName| named(&known, name).filter(|t| !pending.contains(&t.name));
+    let unfinished = |name: &TableName| pending.contains(name) && !live.contains(name);
+    let found = |name: &TableName| named(&known, name).filter(|t| !unfinished(&t.name));
     let creates = options.create_tables == CreateTables::Missing;
     let propose = |mapping: &Mapping| {
         let from = named(&there, &mapping.source);
@@ -105,6 +111,7 @@ pub async fn preflight(
             mapping: mapping.clone(),
             source: from,
             create: create && to.is_some(),
+            rekey: rekeyed(&mapping.target),
             target: to,
         });
     }
@@ -113,7 +120,7 @@ pub async fn preflight(
         return Ok(out);
     }
     let ends = (source, target);
-    let made = known.iter().filter(|table| pending.contains(&table.name));
+    let made = known.iter().filter(|table| unfinished(&table.name));
     let made: Vec<TableSchema> = made.cloned().collect();
     let before = (outline.as_ref(), made.as_slice());
     let mut drifted = drift::look(ends, before, &mut pairs, (operations, options)).await?;

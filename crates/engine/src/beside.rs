@@ -422,6 +422,7 @@ mod tests {
                 source: Some(source),
                 target: Some(target),
                 create: false,
+                rekey: false,
             });
         let plan = resolve(pairs.collect(), Operations::ALL, TaskOptions::default()).plan;
         plan.expect("two tables can be planned")

@@ -168,6 +168,7 @@ fn plan(table: &Table, source: &str, target: &str) -> Result<Plan> {
         source: Some(from),
         target: Some(to),
         create: true,
+        rekey: false,
     };
     let resolution = resolve(vec![pair], Operations::ALL, TaskOptions::default());
     let findings = resolution.findings;

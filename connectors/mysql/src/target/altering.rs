@@ -117,9 +117,8 @@ pub(super) async fn follow(
     for statement in &following.statements {
         session.run(statement).await?;
     }
-    for table in &following.again {
-        checkpoint::wait_for_load(session, &place, task, table, Again::AsBefore).await?;
-    }
+    let again: Vec<TableName> = following.again.iter().cloned().collect();
+    checkpoint::wait_for_load(session, &place, task, &again, Again::AsBefore).await?;
     let note = format!(
         "UPDATE {} SET fingerprint = ? WHERE server = ? AND task = ? AND target_schema = ? \
          AND target_table = ?",

@@ -562,9 +562,11 @@ impl Applier for MySqlApplier {
         // What follows commits. An older owner that comes here late makes keys that the newer one
         // makes as well.
         make_keys(session, &self.place, &task, &self.plan).await?;
-        let created = self.plan.targets.iter().filter(|table| table.create);
-        let created: Vec<TableName> = created.map(|table| table.name.clone()).collect();
-        checkpoint::note_relations(session, &self.place, &task, &created).await?;
+        let targets = self.plan.targets.iter();
+        let keyed = targets.filter(|table| table.create || table.rekey);
+        let keyed: Vec<TableName> = keyed.map(|table| table.name.clone()).collect();
+        checkpoint::note_relations(session, &self.place, &task, &keyed).await?;
+        let away = checkpoint::keys_away(session, &self.place, &task).await?;
         session.run("START TRANSACTION").await?;
         self.owner.lock(session, &self.place, "FOR UPDATE").await?;
         let live = format!(
@@ -573,6 +575,9 @@ impl Applier for MySqlApplier {
             self.place.tables()
         );
         session.exec(&live, (&task.server, &task.task)).await?;
+        for table in away {
+            checkpoint::note_keys_away(session, &self.place, &task, &table).await?;
+        }
         ledger::drop_live(session, &self.place, &task).await?;
         session.run("COMMIT").await?;
         self.tables.fill_with(|| None);
@@ -582,12 +587,13 @@ impl Applier for MySqlApplier {
     async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
         let session = &mut self.session;
         for target in targets {
-            let name = &self.plan.targets.get(*target).ok_or_else(missing)?.name;
+            let table = self.plan.targets.get(*target).ok_or_else(missing)?;
+            let name = [table.name.clone()];
             // Dropping a foreign key commits, so that each table is a step of its own.
             session.run("START TRANSACTION").await?;
             self.owner.lock(session, &self.place, "FOR UPDATE").await?;
             let task = &self.owner.task;
-            checkpoint::wait_for_load(session, &self.place, task, name, Again::Whole).await?;
+            checkpoint::wait_for_load(session, &self.place, task, &name, Again::Whole).await?;
         }
         Ok(())
     }

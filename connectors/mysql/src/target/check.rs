@@ -15,7 +15,7 @@ use thalweg_core::{Error, Kind, Result};
 use super::ddl::create_sql;
 use super::error::convert;
 use super::place::{self, Place};
-use super::rules::Rules;
+use super::rules::{Rules, children};
 use super::session::{Session, quote};
 use super::table::{Table, is_empty, quote_table};
 use crate::schema::NAMES;
@@ -35,6 +35,7 @@ pub(super) async fn check(
     itself(plan, &mut findings);
     let known = place::find(session, task).await?;
     let looked = Looked::at(session, plan, task, known.as_ref()).await?;
+    referenced(session, plan, &looked, &mut findings).await?;
     for (table, rules) in plan.targets.iter().zip(&looked.rules) {
         let subject = table.name.to_string();
         if let Err(error) = Table::new(table, session.facts.flavor) {
@@ -58,7 +59,7 @@ pub(super) async fn check(
             (looked.engine(&table.name), rules),
             &mut findings,
         );
-        let (ours, live) = looked.stored.get(&table.name).copied().unwrap_or_default();
+        let Stored { ours, live, .. } = looked.stored_of(table);
         // Once Live, every transaction is applied whole and the key is kept as at the source; the
         // task makes such keys itself on tables it has created.
         if !live
@@ -99,8 +100,8 @@ struct Looked {
     engines: BTreeMap<TableName, Vec<(Option<String>,)>>,
     /// Column and collation.
     collations: BTreeMap<TableName, Vec<(String, Option<String>)>>,
-    /// Of the tables that the task knows, whether it has loaded them before, and whether they are Live.
-    stored: BTreeMap<TableName, (bool, bool)>,
+    /// Of the tables that the task knows.
+    stored: BTreeMap<TableName, Stored>,
     /// Whether the server keeps names in lower case.
     lower: bool,
 }
@@ -127,6 +128,10 @@ impl Looked {
             },
             lower: lower == Some(1),
         })
+    }
+
+    fn stored_of(&self, table: &TargetTable) -> Stored {
+        self.stored.get(&table.name).copied().unwrap_or(UNKNOWN)
     }
 
     fn engine(&self, table: &TableName) -> &str {
@@ -474,21 +479,80 @@ fn form(
     }
 }
 
-/// Of each table the task knows, whether it has loaded it before, and whether it is Live.
+/// What the checkpoint says of a table.
+#[derive(Clone, Copy)]
+struct Stored {
+    /// The task has loaded it before.
+    ours: bool,
+    live: bool,
+    /// Nothing of it is there yet, or it is to be loaded again.
+    waits: bool,
+}
+
+/// Of a table that the checkpoint does not know.
+const UNKNOWN: Stored = Stored {
+    ours: false,
+    live: false,
+    waits: true,
+};
+
 async fn stored(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
-) -> Result<BTreeMap<TableName, (bool, bool)>> {
+) -> Result<BTreeMap<TableName, Stored>> {
     let read = format!(
-        "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase = 'live' FROM {} \
+        "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase FROM {} \
          WHERE server = ? AND task = ?",
         place.tables()
     );
-    type Row = (String, String, bool, bool);
+    type Row = (String, String, bool, String);
     let found: Vec<Row> = session.ask(&read, (&task.server, &task.task)).await?;
-    let stored = |(schema, name, ours, live)| (TableName::new(schema, name), (ours, live));
+    let stored = |(schema, name, ours, phase): Row| {
+        let stored = Stored {
+            ours,
+            live: phase == "live",
+            waits: phase == "waiting",
+        };
+        (TableName::new(schema, name), stored)
+    };
     Ok(found.into_iter().map(stored).collect())
+}
+
+/// Tables whose rows are about to be deleted, and whose children would refuse it or go with them.
+async fn referenced(
+    session: &mut Session,
+    plan: &Plan,
+    looked: &Looked,
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let replaces = plan.options.existing_rows == ExistingRows::Replace;
+    let emptied = plan.targets.iter().filter(|table| {
+        let stored = looked.stored_of(table);
+        stored.waits && (stored.ours || replaces) && looked.engines.contains_key(&table.name)
+    });
+    let emptied: BTreeSet<&TableName> = emptied.map(|table| &table.name).collect();
+    if emptied.is_empty()
+        || !plan.operations.insert
+        || plan.options.foreign_keys != ForeignKeys::Enforce
+    {
+        return Ok(());
+    }
+    for (child, key, parent) in children(session).await? {
+        if child != parent && emptied.contains(&parent) {
+            let (of, key) = (quote_table(&child), quote(&key));
+            findings.push(Finding::error(
+                "foreign_key_during_load",
+                parent.to_string(),
+                format!("{child} references it by the foreign key {key}, and its rows are deleted before it is loaded"),
+                format!(
+                    "ALTER TABLE {of} DROP FOREIGN KEY {key}, and make it again when the task is \
+                     Live; or set the task's option foreign_keys to replica"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// An error that stops the task, with the exact statements in its hint if rights are missing. An

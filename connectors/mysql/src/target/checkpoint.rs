@@ -425,10 +425,9 @@ pub(super) async fn forget(session: &mut Session, task: &TaskKey) -> Result<()> 
         return Ok(());
     };
     session.run("COMMIT").await?;
-    for (table, ..) in known(session, &place, task).await? {
-        wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
-    }
-    Ok(())
+    let known = known(session, &place, task).await?;
+    let all: Vec<TableName> = known.into_iter().map(|(table, ..)| table).collect();
+    wait_for_load(session, &place, task, &all, Again::AsBefore).await
 }
 
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the
@@ -437,7 +436,7 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
     let Some(place) = find(session, task).await? else {
         return Ok(false);
     };
-    let mut any = false;
+    let (mut any, mut stale) = (false, Vec::new());
     let known = known(session, &place, task).await?;
     let names: Vec<TableName> = known.iter().map(|(name, ..)| name.clone()).collect();
     let created = created(session, &names).await?;
@@ -459,12 +458,13 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
             quarantine::clear(session, &place, task, &table).await?;
             session.run("COMMIT").await?;
         } else if target.is_none_or(|t| !same_mapping(&fingerprint, &plan.fingerprint(t))) {
-            wait_for_load(session, &place, task, &table, Again::AsBefore).await?;
+            stale.push(table);
         } else {
             continue;
         }
         any = true;
     }
+    wait_for_load(session, &place, task, &stale, Again::AsBefore).await?;
     Ok(any)
 }
 
@@ -495,46 +495,129 @@ pub(super) enum Again {
     Whole,
 }
 
-/// Marks a table as not loaded. The foreign keys that this task made go, because tables are loaded
-/// independently; they come back when the tables go Live.
+/// Marks tables as not loaded. The foreign keys that this task made from them and to them go, because
+/// tables are loaded independently; they come back when the tables go Live.
 pub(super) async fn wait_for_load(
     session: &mut Session,
     place: &Place,
     task: &TaskKey,
-    table: &TableName,
+    tables: &[TableName],
     again: Again,
 ) -> Result<()> {
-    let tables = place.tables();
-    let of = "WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ?";
-    let key = || (&task.server, &task.task, &table.schema, &table.name);
-    let read = format!("SELECT foreign_keys FROM {tables} {of}");
-    let found: Vec<String> = session.ask(&read, key()).await?;
-    let made = listed(found.first().map_or("", String::as_str));
-    if !made.is_empty() {
-        // First, so that they are made again whatever happens in between.
-        let pending = format!("UPDATE {tables} SET keys_pending = 1, relation = NULL {of}");
-        session.exec(&pending, key()).await?;
-        session.run("COMMIT").await?;
-        let there = "SELECT constraint_name FROM information_schema.table_constraints \
-                     WHERE table_schema = ? AND table_name = ? AND constraint_type = 'FOREIGN KEY'";
-        let there: Vec<String> = session.ask(there, (&table.schema, &table.name)).await?;
-        for name in made.iter().filter(|name| there.contains(name)) {
-            let table = quote_table(table);
-            let drop = format!("ALTER TABLE {table} DROP FOREIGN KEY {}", quote(name));
-            session.run(&drop).await?;
-        }
-    }
+    drop_keys(session, place, task, tables).await?;
     let whole = match again {
         Again::AsBefore => "whole",
         Again::Whole => "1",
     };
-    let waiting =
-        format!("UPDATE {tables} SET phase = 'waiting', foreign_keys = '', whole = {whole} {of}");
-    session.exec(&waiting, key()).await?;
-    ledger::clear(session, place, task, table).await?;
-    quarantine::clear(session, place, task, table).await?;
-    session.run("COMMIT").await
+    let waiting = format!(
+        "UPDATE {} SET phase = 'waiting', whole = {whole} {OF}",
+        place.tables()
+    );
+    for table in tables {
+        let key = (&task.server, &task.task, &table.schema, &table.name);
+        session.exec(&waiting, key).await?;
+        ledger::clear(session, place, task, table).await?;
+        quarantine::clear(session, place, task, table).await?;
+        session.run("COMMIT").await?;
+    }
+    Ok(())
 }
+
+/// Drops the foreign keys that this task made from tables, or to them from others. They stay listed.
+async fn drop_keys(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    tables: &[TableName],
+) -> Result<()> {
+    let tables: BTreeSet<&TableName> = tables.iter().collect();
+    for (owner, _, there) in keys_made(session, place, task, "").await? {
+        let goes = |(_, parent): &(&String, &TableName)| {
+            tables.contains(&owner) || tables.contains(parent)
+        };
+        let gone: Vec<&String> = there.iter().filter(goes).map(|(name, _)| name).collect();
+        if gone.is_empty() {
+            continue;
+        }
+        // First, so that they are made again whatever happens in between.
+        note_keys_away(session, place, task, &owner).await?;
+        unnote_relation(session, place, task, &owner).await?;
+        session.run("COMMIT").await?;
+        for name in gone {
+            let (owner, name) = (quote_table(&owner), quote(name));
+            session
+                .run(&format!("ALTER TABLE {owner} DROP FOREIGN KEY {name}"))
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+/// A table, the names of the foreign keys that were made for it, and those that are there, each with the
+/// table that it leads to.
+type KeysMade = (TableName, Vec<String>, BTreeMap<String, TableName>);
+
+/// Of the tables for which this task made foreign keys, and to which a condition applies.
+async fn keys_made(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    condition: &str,
+) -> Result<Vec<KeysMade>> {
+    let read = format!(
+        "SELECT target_schema, target_table, foreign_keys FROM {} \
+         WHERE server = ? AND task = ? AND foreign_keys <> '' {condition}",
+        place.tables()
+    );
+    let made: Vec<(String, String, String)> =
+        session.ask(&read, (&task.server, &task.task)).await?;
+    let made: Vec<(TableName, Vec<String>)> = made
+        .into_iter()
+        .map(|(schema, name, keys)| (TableName::new(schema, name), listed(&keys)))
+        .collect();
+    let owners: Vec<TableName> = made.iter().map(|(owner, _)| owner.clone()).collect();
+    let keys = "SELECT constraint_name, unique_constraint_schema, referenced_table_name, {names} \
+                FROM information_schema.referential_constraints WHERE {of}";
+    let of = ("constraint_schema", "table_name");
+    let mut there: BTreeMap<TableName, Vec<(String, String, String)>> =
+        session.ask_of(&owners, of, keys).await?;
+    let keys = made.into_iter().map(|(owner, made)| {
+        let there = there.remove(&owner).into_iter().flatten();
+        let there = there.filter(|(name, ..)| made.contains(name));
+        let there = there.map(|(name, schema, parent)| (name, TableName::new(schema, parent)));
+        let there = there.collect();
+        (owner, made, there)
+    });
+    Ok(keys.collect())
+}
+
+/// The tables that wait for foreign keys which this task made and dropped, and which are not there yet.
+pub(super) async fn keys_away(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+) -> Result<Vec<TableName>> {
+    let pending = keys_made(session, place, task, "AND keys_pending").await?;
+    let away = pending
+        .into_iter()
+        .filter(|(_, made, there)| made.len() > there.len());
+    Ok(away.map(|(table, ..)| table).collect())
+}
+
+/// Notes that a table waits for keys, in the open transaction.
+pub(super) async fn note_keys_away(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+    table: &TableName,
+) -> Result<()> {
+    let pending = format!("UPDATE {} SET keys_pending = 1 {OF}", place.tables());
+    let key = (&task.server, &task.task, &table.schema, &table.name);
+    session.exec(&pending, key).await.map(drop)
+}
+
+/// The row of a table.
+const OF: &str = "WHERE server = ? AND task = ? AND target_schema = ? AND target_table = ?";
 
 /// Names of foreign keys as `foreign_keys` lists them: a NUL, which no name has, between them.
 fn listed(list: &str) -> Vec<String> {

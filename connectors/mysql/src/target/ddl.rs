@@ -161,7 +161,8 @@ pub(super) async fn make_keys(
             there.push(columns);
         }
     }
-    for table in created() {
+    let keyed = |table: &&TargetTable| table.create || table.rekey;
+    for table in plan.targets.iter().filter(keyed) {
         for key in &table.foreign_keys {
             if foreign_there(session, &table.name, key).await? {
                 continue;

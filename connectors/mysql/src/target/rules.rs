@@ -118,21 +118,30 @@ async fn cascading(session: &mut Session) -> Result<BTreeSet<TableName>> {
     Ok(found.into_iter().map(name).collect())
 }
 
-/// The tables that foreign keys lead from or to; asked of all, as in [`cascading`].
+/// The tables that foreign keys lead from or to.
 pub(super) async fn joined(session: &mut Session) -> Result<BTreeSet<TableName>> {
-    let found: Vec<(String, String, String, String)> = session
+    let keys = children(session).await?.into_iter();
+    Ok(keys
+        .flat_map(|(child, _, parent)| [child, parent])
+        .collect())
+}
+
+/// All foreign keys: from which table, their names, to which table. Asked of all, as in [`cascading`].
+pub(super) async fn children(
+    session: &mut Session,
+) -> Result<BTreeSet<(TableName, String, TableName)>> {
+    type Key = (String, String, String, String, String);
+    let found: Vec<Key> = session
         .ask(
-            "SELECT DISTINCT table_schema, table_name, referenced_table_schema, \
+            "SELECT DISTINCT table_schema, table_name, constraint_name, referenced_table_schema, \
              referenced_table_name FROM information_schema.key_column_usage \
              WHERE referenced_table_name IS NOT NULL",
             (),
         )
         .await?;
-    let names = |(schema, name, parents, parent): (String, String, String, String)| {
-        [
-            TableName::new(schema, name),
-            TableName::new(parents, parent),
-        ]
+    let key = |(schema, name, key, parents, parent): Key| {
+        let child = TableName::new(schema, name);
+        (child, key, TableName::new(parents, parent))
     };
-    Ok(found.into_iter().flat_map(names).collect())
+    Ok(found.into_iter().map(key).collect())
 }

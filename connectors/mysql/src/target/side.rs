@@ -126,7 +126,8 @@ async fn make(session: &mut Session, task: &TaskKey, plan: &Plan) -> Result<()> 
             continue;
         }
         // First, so that the table is loaded again whatever happens in between.
-        checkpoint::wait_for_load(session, &place, task, &table.name, Again::AsBefore).await?;
+        let name = [table.name.clone()];
+        checkpoint::wait_for_load(session, &place, task, &name, Again::AsBefore).await?;
         let side = quoted(&place, task, &table.name);
         session.run(&format!("DROP TABLE IF EXISTS {side}")).await?;
         session

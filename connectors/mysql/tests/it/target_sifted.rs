@@ -343,6 +343,7 @@ async fn merged(goal: &Goal) -> Arc<Plan> {
             source: Some(from),
             target: Some(target.clone()),
             create: false,
+            rekey: false,
         }
     });
     planned(pairs.into(), TaskOptions::default())

@@ -141,6 +141,7 @@ impl Goal {
                 source: Some(source),
                 target: Some(target),
                 create: false,
+                rekey: false,
             });
         }
         planned(pairs, options)
@@ -197,6 +198,7 @@ pub(crate) fn plan_at(to: &dyn Target, sources: Vec<TableSchema>) -> Arc<Plan> {
             source: Some(source),
             target: Some(target),
             create: true,
+            rekey: false,
         }
     });
     planned(pairs.collect(), TaskOptions::default())

@@ -605,8 +605,14 @@ impl Applier for PostgresApplier {
         make_keys(client, task, &self.plan).await?;
         client
             .execute(
-                "UPDATE thalweg.checkpoint_table SET phase = 'live', visibility = NULL, \
-                 whole = false, keys_pending = false \
+                // A key to a table that is away comes back with it.
+                "UPDATE thalweg.checkpoint_table c SET phase = 'live', visibility = NULL, \
+                 whole = false, keys_pending = keys_pending AND EXISTS ( \
+                   SELECT FROM unnest(c.foreign_keys) f (name) WHERE NOT EXISTS ( \
+                     SELECT FROM pg_constraint k JOIN pg_class o ON o.oid = k.conrelid \
+                     JOIN pg_namespace s ON s.oid = o.relnamespace \
+                     WHERE k.contype = 'f' AND k.conname = f.name \
+                       AND s.nspname = c.target_schema AND o.relname = c.target_table)) \
                  WHERE server = $1 AND task = $2 AND phase <> 'waiting'",
                 &[&task.server, &task.task],
             )

@@ -64,6 +64,19 @@ pub(super) const OF: &str = "\
     WHERE server = $1 AND task = $2 \
     AND (target_schema, target_table) IN (SELECT * FROM unnest($3::text[], $4::text[]))";
 
+/// Of the checkpoint `c` of a task ($1, $2), the foreign keys `f` that it made from tables ($3, $4), or to
+/// them from others.
+const KEYS_OF: &str = "\
+    FROM thalweg.checkpoint_table c, unnest(c.foreign_keys) f (name) \
+    WHERE c.server = $1 AND c.task = $2 AND ( \
+      (c.target_schema, c.target_table) IN (SELECT * FROM unnest($3::text[], $4::text[])) \
+      OR EXISTS (SELECT FROM pg_constraint k \
+        JOIN pg_class o ON o.oid = k.conrelid JOIN pg_namespace s ON s.oid = o.relnamespace \
+        JOIN pg_class t ON t.oid = k.confrelid JOIN pg_namespace n ON n.oid = t.relnamespace \
+        WHERE k.contype = 'f' AND k.conname = f.name \
+          AND s.nspname = c.target_schema AND o.relname = c.target_table \
+          AND (n.nspname, t.relname) IN (SELECT * FROM unnest($3::text[], $4::text[]))))";
+
 /// The oid of the checkpoint table, of which `relation` begins.
 const OWN: &str = "'thalweg.checkpoint_table'::regclass::oid";
 
@@ -342,8 +355,8 @@ async fn known(
     Ok(rows.iter().map(row).collect())
 }
 
-/// Marks tables as not loaded. The foreign keys that this task made go, because tables are loaded
-/// independently; they come back when the tables go Live.
+/// Marks tables as not loaded. The foreign keys that this task made from them and to them go, because
+/// tables are loaded independently; they come back when the tables go Live.
 async fn wait_for_load(
     transaction: &Transaction<'_>,
     task: &TaskKey,
@@ -353,26 +366,28 @@ async fn wait_for_load(
     transaction.batch_execute(wait).await.map_err(convert)?;
     let (schemas, names) = wanted(tables);
     let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
-    let made = format!(
-        "SELECT target_schema, target_table, foreign_keys FROM thalweg.checkpoint_table c {OF} \
-         FOR UPDATE"
-    );
+    let made = format!("SELECT c.target_schema, c.target_table, f.name {KEYS_OF} FOR UPDATE OF c");
     let made = transaction.query(&made, &of).await.map_err(convert)?;
-    let wait = format!(
-        "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
-         keys_pending = keys_pending OR foreign_keys <> '{{}}', foreign_keys = '{{}}' {OF}"
-    );
+    let wait =
+        format!("UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL {OF}");
     transaction.execute(&wait, &of).await.map_err(convert)?;
     for row in made {
         let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
-        for key in row.get::<_, Vec<String>>(2) {
-            let drop = format!(
-                "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
-                quote_table(&table),
-                quote(&key)
-            );
-            transaction.batch_execute(&drop).await.map_err(convert)?;
-        }
+        let key: &str = row.get(2);
+        transaction
+            .execute(
+                "UPDATE thalweg.checkpoint_table SET keys_pending = true \
+                 WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+                &[&task.server, &task.task, &table.schema, &table.name],
+            )
+            .await
+            .map_err(convert)?;
+        let drop = format!(
+            "ALTER TABLE IF EXISTS {} DROP CONSTRAINT IF EXISTS {}",
+            quote_table(&table),
+            quote(key)
+        );
+        transaction.batch_execute(&drop).await.map_err(convert)?;
     }
     Ok(())
 }
@@ -387,7 +402,8 @@ pub(super) async fn note_foreign_key(
     client
         .execute(
             "UPDATE thalweg.checkpoint_table SET foreign_keys = array_append(foreign_keys, $5) \
-             WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4",
+             WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4 \
+             AND $5 <> ALL (foreign_keys)",
             &[&task.server, &task.task, &table.schema, &table.name, &key],
         )
         .await
@@ -417,7 +433,7 @@ pub(super) async fn note_pending(
     Ok(())
 }
 
-/// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
+/// Tables created by the task that wait for keys; none if there are no checkpoint tables.
 pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<TableName>> {
     let rows = client
         .query(

@@ -47,7 +47,10 @@ pub(super) fn statements(plan: &Plan) -> Vec<String> {
     let created = plan.targets.iter().filter(|table| table.create);
     let tables = created.flat_map(|table| [vec![create_sql(table)], comments(table)].concat());
     let keys = keys(plan).into_iter();
-    let keys = keys.flat_map(|key| std::iter::once(key.sql).chain(key.index));
+    let keys = keys.flat_map(|key| {
+        let index = key.index();
+        std::iter::once(key.sql).chain(index)
+    });
     tables.chain(keys).collect()
 }
 
@@ -102,14 +105,30 @@ pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> R
         if !there.insert((key.table.clone(), key.kind.clone())) {
             continue;
         }
-        for sql in std::iter::once(&key.sql).chain(&key.index) {
-            client.batch_execute(sql).await.map_err(convert)?;
+        client.batch_execute(&key.sql).await.map_err(convert)?;
+        if let Some(index) = key.index()
+            && !indexed(client, &key.table, &key.lookup).await?
+        {
+            client.batch_execute(&index).await.map_err(convert)?;
         }
         if let KeyKind::Foreign(name) = &key.kind {
             checkpoint::note_foreign_key(client, task, &key.table, name).await?;
         }
     }
     Ok(())
+}
+
+/// Whether an index of a table begins with these columns, as one does whose foreign key went and came.
+async fn indexed(client: &Client, table: &TableName, columns: &[String]) -> Result<bool> {
+    let begins = "SELECT EXISTS (SELECT FROM pg_index i \
+         WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL \
+         AND ARRAY(SELECT a.attname::text \
+           FROM unnest(i.indkey::int2[]) WITH ORDINALITY u (number, place) \
+           JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = u.number \
+           WHERE u.place <= cardinality($2::text[]) ORDER BY u.place) = $2)";
+    let of = quote_table(table);
+    let found = client.query_one(begins, &[&of, &columns]).await;
+    Ok(found.map_err(convert)?.get(0))
 }
 
 /// The constraints that the tables of these keys have: unique ones, whatever they are called, and foreign
@@ -140,8 +159,17 @@ struct Key {
     table: TableName,
     kind: KeyKind,
     sql: String,
-    /// Of the referencing columns.
-    index: Option<String>,
+    /// The columns by which its children are looked for.
+    lookup: Vec<String>,
+}
+
+impl Key {
+    /// Makes the index by which its children are looked for.
+    fn index(&self) -> Option<String> {
+        let columns: Vec<String> = self.lookup.iter().map(|name| quote(name)).collect();
+        let (table, columns) = (quote_table(&self.table), columns.join(", "));
+        (!self.lookup.is_empty()).then(|| format!("CREATE INDEX ON {table} ({columns})"))
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -157,8 +185,7 @@ enum KeyKind {
 /// The keys that created tables wait for: unique keys first, then foreign keys.
 fn keys(plan: &Plan) -> Vec<Key> {
     let mut statements = Vec::new();
-    let created = || plan.targets.iter().filter(|table| table.create);
-    for table in created() {
+    for table in plan.targets.iter().filter(|table| table.create) {
         for key in &table.unique_keys {
             statements.push(Key {
                 table: table.name.clone(),
@@ -174,11 +201,12 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     quote_table(&table.name),
                     names(table, &key.columns)
                 ),
-                index: None,
+                lookup: Vec::new(),
             });
         }
     }
-    for table in created() {
+    let keyed = |table: &&TargetTable| table.create || table.rekey;
+    for table in plan.targets.iter().filter(keyed) {
         for key in &table.foreign_keys {
             let list = |names: &[String]| {
                 names
@@ -189,10 +217,10 @@ fn keys(plan: &Plan) -> Vec<Key> {
             };
             // Whatever follows such a key looks for its children.
             let acts = [key.on_delete, key.on_update] != [ReferenceAction::Refuse; 2];
-            let index = acts.then(|| {
-                let (table, columns) = (quote_table(&table.name), list(&key.columns));
-                format!("CREATE INDEX ON {table} ({columns})")
-            });
+            let lookup = match acts {
+                true => key.columns.clone(),
+                false => Vec::new(),
+            };
             statements.push(Key {
                 table: table.name.clone(),
                 kind: KeyKind::Foreign(
@@ -211,7 +239,7 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     action(" ON DELETE ", key.on_delete),
                     action(" ON UPDATE ", key.on_update),
                 ),
-                index,
+                lookup,
             });
         }
     }
@@ -317,13 +345,23 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
         true => stored(client, task).await?,
         false => BTreeMap::new(),
     };
+    let stored_of = |table: &TargetTable| stored.get(&table.name).copied().unwrap_or(UNKNOWN);
+    let emptied = plan.targets.iter().filter(|table| {
+        let stored = stored_of(table);
+        let replaces = plan.options.existing_rows == ExistingRows::Replace;
+        stored.waits && (stored.ours || replaces)
+    });
+    if plan.operations.insert && plan.options.foreign_keys == ForeignKeys::Enforce {
+        let emptied: Vec<&TableName> = emptied.map(|table| &table.name).collect();
+        referenced(client, &emptied, &mut findings).await?;
+    }
     for (table, rights) in plan.targets.iter().zip(&rights) {
         let subject = table.name.to_string();
         privileges(table, rights, &mut findings);
         if table.create {
             continue;
         }
-        let (ours, live) = stored.get(&table.name).copied().unwrap_or_default();
+        let Stored { ours, live, .. } = stored_of(table);
         // Once Live, every transaction is applied whole and the key is kept as at the source; the
         // task makes such keys itself on tables it has created.
         if !live
@@ -360,21 +398,71 @@ pub(super) async fn check(client: &Client, task: &TaskKey, plan: &Plan) -> Resul
     Ok(findings)
 }
 
-/// Of each table the task knows, whether it has loaded it before, and whether it is Live.
-async fn stored(client: &Client, task: &TaskKey) -> Result<BTreeMap<TableName, (bool, bool)>> {
+/// What the checkpoint says of a table.
+#[derive(Clone, Copy)]
+struct Stored {
+    /// The task has loaded it before.
+    ours: bool,
+    live: bool,
+    /// Nothing of it is there yet, or it is to be loaded again.
+    waits: bool,
+}
+
+/// Of a table that the checkpoint does not know.
+const UNKNOWN: Stored = Stored {
+    ours: false,
+    live: false,
+    waits: true,
+};
+
+async fn stored(client: &Client, task: &TaskKey) -> Result<BTreeMap<TableName, Stored>> {
     let rows = client
         .query(
-            "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase = 'live' \
-             FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
+            "SELECT target_schema, target_table, loaded_rows IS NOT NULL, phase = 'live', \
+             phase = 'waiting' FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2",
             &[&task.server, &task.task],
         )
         .await
         .map_err(convert)?;
     let stored = |row: &Row| {
         let name = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
-        (name, (row.get(2), row.get(3)))
+        let stored = Stored {
+            ours: row.get(2),
+            live: row.get(3),
+            waits: row.get(4),
+        };
+        (name, stored)
     };
     Ok(rows.iter().map(stored).collect())
+}
+
+/// Tables whose rows are about to be deleted, and whose children would refuse it or go with them.
+async fn referenced(
+    client: &Client,
+    emptied: &[&TableName],
+    findings: &mut Vec<Finding>,
+) -> Result<()> {
+    let (schemas, names) = wanted(emptied.iter().copied());
+    let children = format!(
+        "SELECT w.schema, w.name, k.conrelid::regclass::text, quote_ident(k.conname) \
+         FROM {WANTED} JOIN pg_constraint k ON k.confrelid = c.oid AND k.conrelid <> c.oid \
+         WHERE k.contype = 'f' AND k.conparentid = 0 ORDER BY 1, 2, 3, 4"
+    );
+    let rows = client.query(&children, &[&schemas, &names]).await;
+    for row in rows.map_err(convert)? {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        let (child, key): (&str, &str) = (row.get(2), row.get(3));
+        findings.push(Finding::error(
+            "foreign_key_during_load",
+            table.to_string(),
+            format!("{child} references it by the foreign key {key}, and its rows are deleted before it is loaded"),
+            format!(
+                "ALTER TABLE {child} DROP CONSTRAINT {key}, and make it again when the task is \
+                 Live; or set the task's option foreign_keys to replica"
+            ),
+        ));
+    }
+    Ok(())
 }
 
 async fn server(client: &Client, findings: &mut Vec<Finding>) -> Result<()> {

@@ -140,6 +140,7 @@ pub(crate) fn plan_at(to: &dyn Target, sources: Vec<TableSchema>) -> Arc<Plan> {
             source: Some(source),
             target: Some(target),
             create: true,
+            rekey: false,
         }
     });
     let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());

@@ -369,7 +369,8 @@ fn source_key(
     else {
         return;
     };
-    let created = plan.targets.get(child).is_some_and(|table| table.create);
+    let child_table = plan.targets.get(child);
+    let created = child_table.is_some_and(|table| table.create || table.rekey);
     let enforces = plan.options.foreign_keys == ForeignKeys::Enforce;
     let enforced = enforces && created && can_be_made(key);
     let mut cascade = Cascade {

@@ -98,10 +98,12 @@ pub struct TargetTable {
     /// Further unique keys of the table over mapped columns, as indexes into `columns`.
     pub unique_keys: Vec<UniqueKey>,
     /// Foreign keys to other targets of this plan (or to itself), in target names. For a table
-    /// with `create` they are to be made when the task goes live.
+    /// with `create` or `rekey` they are to be made when the task goes live.
     pub foreign_keys: Vec<ForeignKey>,
     /// Whether the table does not exist yet and is to be created.
     pub create: bool,
+    /// Whether the task made the table and then dropped foreign keys of it, which are to come back.
+    pub rekey: bool,
     /// Whether the table has columns that are not mapped.
     pub has_unmapped: bool,
     /// The sources that fill it, in the order of the mappings; never empty. No source stands twice.

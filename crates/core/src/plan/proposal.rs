@@ -104,6 +104,7 @@ mod tests {
             source: None,
             target: Some(proposal),
             create: true,
+            rekey: false,
         }
     }
 

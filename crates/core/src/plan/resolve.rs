@@ -19,6 +19,8 @@ pub struct TablePair {
     pub target: Option<TableSchema>,
     /// Whether `target` is a proposal.
     pub create: bool,
+    /// Whether the task made it and then dropped foreign keys of it, which are to come back.
+    pub rekey: bool,
 }
 
 impl Mapping {
@@ -142,14 +144,14 @@ fn resolve_group(
         let Some((source, target)) = exists(pair, findings) else {
             continue;
         };
-        there = Some((target, pair.create));
+        there = Some((target, pair));
         mapped.push(Mapped {
             mapping: &pair.mapping,
             source,
             cells: columns(&pair.mapping, source, target, findings),
         });
     }
-    let (target, create) = there?;
+    let (target, pair) = there?;
     let key = key::choose(target, &mapped, operations, findings);
     let owner = owner_of(&target.name, options);
     let row_owner = owner
@@ -222,7 +224,8 @@ fn resolve_group(
             key_is_primary: key.is_primary,
             unique_keys,
             foreign_keys: links.get(&target.name).cloned().unwrap_or_default(),
-            create,
+            create: pair.create,
+            rekey: pair.rekey,
             has_unmapped: columns.len() < target.columns.len(),
             feeds: sources.iter().map(feed).collect(),
             row_owner,
@@ -435,24 +438,22 @@ fn foreign_keys(
         let (Some(source), Some(target)) = (&pair.source, &pair.target) else {
             continue;
         };
-        let keys: Vec<ForeignKey> = if pair.create {
-            source
+        let mut keys: Vec<ForeignKey> = Vec::new();
+        if pair.create || pair.rekey {
+            let made = source
                 .foreign_keys
                 .iter()
                 .filter(|key| can_be_made(key))
                 .filter_map(|key| {
                     let mut parents = pairs.iter().filter(|p| p.mapping.source == key.parent);
                     parents.find_map(|parent| mapped_key(key, pair, source, parent, options))
-                })
-                .collect()
-        } else {
-            target
-                .foreign_keys
-                .iter()
-                .filter(|k| targets.contains(&k.parent))
-                .cloned()
-                .collect()
-        };
+                });
+            keys.extend(made);
+        }
+        if !pair.create {
+            let there = target.foreign_keys.iter();
+            keys.extend(there.filter(|k| targets.contains(&k.parent)).cloned());
+        }
         let known = links.entry(target.name.clone()).or_default();
         for key in keys {
             if !known.contains(&key) {

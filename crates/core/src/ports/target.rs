@@ -99,8 +99,9 @@ pub trait Target: Inspect {
     /// key; other keys follow at [`Applier::go_live`]). Repeatable.
     async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()>;
 
-    /// Tables that [`Target::prepare`] created for this task and whose keys are still to come
-    /// ([`Applier::go_live`] makes them). The next plan has to mark them `create` again.
+    /// Tables that [`Target::prepare`] created for this task and whose keys are still to come, or to come
+    /// back ([`Applier::go_live`] makes them). The next plan has to mark them `create` again, or `rekey` if
+    /// they are Live.
     async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>>;
 
     /// Becomes the owner: raises the epoch in the target (waiting for a transaction that an older

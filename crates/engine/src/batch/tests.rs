@@ -37,6 +37,7 @@ pub(crate) fn plan(key: Vec<usize>) -> Plan {
         unique_keys: Vec::new(),
         foreign_keys: Vec::new(),
         create: false,
+        rekey: false,
         has_unmapped: false,
         feeds: vec![Feed {
             source: 0,

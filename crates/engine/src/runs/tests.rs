@@ -37,6 +37,7 @@ fn table(name: &str) -> TargetTable {
         unique_keys: Vec::new(),
         foreign_keys: Vec::new(),
         create: false,
+        rekey: false,
         has_unmapped: false,
         feeds: vec![Feed {
             source: 0,

@@ -57,6 +57,7 @@ pub(crate) fn plan(
             source: Some(source.clone()),
             target: Some(target),
             create: false,
+            rekey: false,
         });
     let resolution = resolve(pairs.collect(), Operations::ALL, options);
     Arc::new(

@@ -177,6 +177,7 @@ async fn resolved(pair: &Pair, tables: &[&str], options: TaskOptions) -> Resolut
             source: Some(source),
             target: Some(target),
             create: false,
+            rekey: false,
         });
     resolve(pairs.collect(), Operations::ALL, options)
 }

@@ -213,6 +213,7 @@ async fn plan(
             source: Some(source),
             target: Some(proposal),
             create: true,
+            rekey: false,
         });
     }
     let resolution = resolve(pairs, Operations::ALL, TaskOptions::default());

@@ -125,6 +125,7 @@ impl Lab {
                 source: Some(source.clone()),
                 target: settled.into_iter().next().map(|(table, _)| table),
                 create: true,
+                rekey: false,
             });
         }
         let resolution = resolve(pairs, Operations::ALL, TaskOptions::default());

@@ -50,6 +50,16 @@ fn others_go_on_from_mariadb_to_postgres() {
     others_go_on(System::MariaDb, System::Postgres).unwrap();
 }
 
+#[test]
+fn a_parent_is_loaded_again_from_postgres_to_mariadb() {
+    parent_again(System::Postgres, System::MariaDb).unwrap();
+}
+
+#[test]
+fn a_parent_is_loaded_again_from_mariadb_to_postgres() {
+    parent_again(System::MariaDb, System::Postgres).unwrap();
+}
+
 /// A table is paused while another one is loaded: the chunks of that one that are in stay in.
 #[test]
 fn chunks_of_a_load_stay_in() {
@@ -290,6 +300,119 @@ fn others_go_on(from: System, to: System) -> Result<()> {
     world.live(&["a", "b", "c"])?;
     world.arrives("c", 900_004)?;
     world.lab.judge().all_equal(&["a", "b", "c"]).map(drop)
+}
+
+/// A table that others reference is loaded again while all are written to: its children stay, the stream
+/// goes on, and the foreign key comes back.
+fn parent_again(from: System, to: System) -> Result<()> {
+    let lab = Lab::between(from, to, |source| {
+        source.sql(
+            "CREATE TABLE p (id BIGINT PRIMARY KEY, v BIGINT NOT NULL); \
+             CREATE TABLE c (id BIGINT PRIMARY KEY, v BIGINT NOT NULL, p BIGINT, \
+               CONSTRAINT of_p FOREIGN KEY (p) REFERENCES p (id) ON DELETE CASCADE); \
+             CREATE TABLE r (id BIGINT PRIMARY KEY, v BIGINT NOT NULL, p BIGINT, \
+               CONSTRAINT r_of_p FOREIGN KEY (p) REFERENCES p (id)); \
+             INSERT INTO p VALUES (1, 1), (2, 2), (3, 3); \
+             INSERT INTO c VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3); \
+             INSERT INTO r VALUES (1, 1, 1), (2, 2, 2), (3, 3, 3)",
+        )?;
+        Ok(())
+    })?;
+    let task = lab.task("tables", &["p", "c", "r"])?;
+    lab.client.run_task(&task)?;
+    lab.wait(&task, "Live", |status| status.live(3))?;
+    let world = World { lab, task };
+    again_and_again(&world, to).with_context(|| world.lab.logs())
+}
+
+fn again_and_again(world: &World, to: System) -> Result<()> {
+    let keys = || {
+        let count = match to {
+            System::MariaDb => {
+                "SELECT count(*) FROM information_schema.referential_constraints \
+                 WHERE constraint_schema = database() AND referenced_table_name = 'p'"
+            }
+            System::Postgres => {
+                "SELECT count(*) + (SELECT 100 * count(*) FROM pg_index WHERE indrelid = 'c'::regclass) \
+                 FROM pg_constraint WHERE confrelid = 'p'::regclass"
+            }
+        };
+        world.lab.target.sql(count)
+    };
+    let before = keys()?;
+    ensure!(
+        before.trim().ends_with('2'),
+        "the keys are not there: {before}"
+    );
+    // What was loaded is there before they are.
+    let come_back = || {
+        let until = Instant::now() + PATIENCE;
+        while keys()? != before {
+            ensure!(
+                Instant::now() < until,
+                "{} keys instead of {before}",
+                keys()?
+            );
+            thread::sleep(LOOK);
+        }
+        Ok(())
+    };
+    for n in 10..12_u64 {
+        world.lab.target.sql("UPDATE p SET v = -5 WHERE id = 3")?;
+        world.call("reload", "p")?;
+        let write = format!(
+            "INSERT INTO p VALUES ({n}, {n}); INSERT INTO c VALUES ({n}, {n}, {n}); \
+             INSERT INTO r VALUES ({n}, {n}, {n}); UPDATE c SET v = v + 1; UPDATE p SET v = v + 1 WHERE id < 3"
+        );
+        world.lab.source.sql(&write)?;
+        world.live(&["p", "c", "r"])?;
+        world.arrives("p", 900_000 + n)?;
+        let damaged = world.lab.target.sql("SELECT v FROM p WHERE id = 3")?;
+        ensure!(damaged.trim() == "3", "it was not loaded again");
+        come_back()?;
+    }
+    let gone = "DELETE FROM r WHERE id = 2; DELETE FROM p WHERE id = 2";
+    world.lab.source.sql(gone)?;
+    world.arrives("p", 900_100)?;
+    world.lab.judge().all_equal(&["p", "c", "r"])?;
+    // Another's key from a table that the task does not have: the rows it leads to cannot be deleted.
+    let key = match to {
+        System::Postgres => "id BIGINT PRIMARY KEY REFERENCES p (id)",
+        System::MariaDb => "id BIGINT PRIMARY KEY, FOREIGN KEY (id) REFERENCES p (id)",
+    };
+    let theirs = format!("CREATE TABLE theirs ({key}); INSERT INTO theirs VALUES (1)");
+    world.lab.target.sql(&theirs)?;
+    world.call("reload", "p")?;
+    let client = &world.lab.client;
+    if world.lab.source.system() == System::Postgres {
+        let paused = |status: &Status| status.0["paused_tables"].to_string().contains("theirs");
+        world.lab.wait(&world.task, "p is paused", paused)?;
+        world.live(&["c", "r"])?;
+        world.lab.source.sql("INSERT INTO p VALUES (500, 5)")?;
+        world.lab.source.sql("INSERT INTO c VALUES (500, 5, 500)")?;
+        world.lab.target.sql("DROP TABLE theirs")?;
+        world.call("resume", "p")?;
+    } else {
+        // What its cascades do is not in the log: the others cannot go on without it.
+        let until = Instant::now() + PATIENCE;
+        let failed = loop {
+            let status = client.status(&world.task)?;
+            // Of a task that still ends there is the fact only.
+            if status["phase"] == "Failed" && status["last_error"]["kind"].is_null() {
+                break status;
+            }
+            ensure!(Instant::now() < until, "it goes on: {status}");
+            thread::sleep(LOOK);
+        };
+        let told = failed["last_error"]["message"].to_string();
+        ensure!(told.contains("theirs") && told.contains("DROP"), "{told}");
+        world.lab.target.sql("DROP TABLE theirs")?;
+        client.run_task(&world.task)?;
+    }
+    world.live(&["p", "c", "r"])?;
+    world.arrives("p", 900_200)?;
+    world.lab.judge().all_equal(&["p", "c", "r"])?;
+    come_back()
 }
 
 /// What users do with the tables.

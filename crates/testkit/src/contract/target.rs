@@ -110,6 +110,7 @@ impl Goal {
                 mapping,
                 source: Some(source),
                 create: true,
+                rekey: false,
             }
         });
         let resolution = resolve(pairs.collect(), Operations::ALL, TaskOptions::default());
@@ -132,6 +133,7 @@ impl Goal {
             source: found.first().cloned(),
             target: found.pop(),
             create: false,
+            rekey: false,
         };
         let resolution = resolve(vec![pair], operations, TaskOptions::default());
         let findings = resolution.findings;

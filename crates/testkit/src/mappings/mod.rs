@@ -123,6 +123,7 @@ impl Case {
             source: find(sources, &mapping.source),
             target: find(targets, &mapping.target),
             create: false,
+            rekey: false,
         });
         resolve(pairs.collect(), self.operations, self.options.clone())
     }

@@ -58,6 +58,7 @@ fn pair(source: &TableSchema, target: &TableSchema, columns: &[&str]) -> TablePa
         source: Some(source.clone()),
         target: Some(target.clone()),
         create: false,
+        rekey: false,
     }
 }
 

@@ -51,6 +51,7 @@ fn plan(policy: UnfitValues, keyed: bool) -> Plan {
         source: Some(table(64)),
         target: Some(table(16)),
         create: false,
+        rekey: false,
     };
     let options = TaskOptions {
         unfit_values: policy,

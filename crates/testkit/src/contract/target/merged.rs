@@ -102,6 +102,7 @@ async fn plan(goal: &Goal, owner: Option<usize>) -> Arc<Plan> {
             source: Some(source),
             target: target.first().cloned(),
             create: false,
+            rekey: false,
         }
     });
     let options = TaskOptions {
