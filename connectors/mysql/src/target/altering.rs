@@ -117,8 +117,7 @@ pub(super) async fn follow(
     for statement in &following.statements {
         session.run(statement).await?;
     }
-    let again: Vec<TableName> = following.again.iter().cloned().collect();
-    checkpoint::wait_for_load(session, &place, task, &again, Again::AsBefore).await?;
+    checkpoint::wait_for_load(session, &place, task, &following.again, Again::AsBefore).await?;
     let note = format!(
         "UPDATE {} SET fingerprint = ? WHERE server = ? AND task = ? AND target_schema = ? \
          AND target_table = ?",
