@@ -66,6 +66,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     of_row: bool,
+    of_joining: bool,
 }
 
 impl Error {
@@ -79,6 +80,7 @@ impl Error {
             hint: None,
             source: None,
             of_row: false,
+            of_joining: false,
         }
     }
 
@@ -144,6 +146,20 @@ impl Error {
     /// Whether [`Error::of_row`] was said of it.
     pub fn is_of_row(&self) -> bool {
         self.of_row
+    }
+
+    /// Says that it was met when a source table was loaded beside others that are Live, which can go on
+    /// without it. That is the table it is about, whatever was said before.
+    #[must_use]
+    pub fn of_joining(mut self, table: &TableName) -> Self {
+        self.table = Some(Box::new(table.clone()));
+        self.of_joining = true;
+        self
+    }
+
+    /// Whether [`Error::of_joining`] was said of it, and it is one of that table's rows, form or rights.
+    pub fn is_of_joining(&self) -> bool {
+        self.of_joining && matches!(self.kind, Kind::Data | Kind::Schema | Kind::Config)
     }
 
     /// Adds the cause.

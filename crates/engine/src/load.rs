@@ -18,7 +18,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
 use thalweg_core::plan::{Cell, Changed, Plan};
@@ -228,7 +228,8 @@ impl Desk {
         };
         let prepared = targets.map(|target| {
             let loose = loose.get(target).copied().unwrap_or(false);
-            self.prepare_table(target, loose)
+            let prepared = self.prepare_table(target, loose);
+            prepared.map_err(move |error| self.of(target, error))
         });
         let prepared: Vec<_> = stream::iter(prepared)
             .buffered(workers)
@@ -449,10 +450,21 @@ impl Desk {
                     self.report.table(again.target, |status| {
                         status.loaded_rows = status.loaded_rows.saturating_sub(reported);
                     });
-                    self.sift(again, &mut rows, &mut out).await?
+                    let target = again.target;
+                    let sifted = self.sift(again, &mut rows, &mut out).await;
+                    sifted.map_err(|error| self.of(target, error))?
                 }
-                copied => copied?,
+                copied => copied.map_err(|error| self.of(again.target, error))?,
             });
+        }
+    }
+
+    /// An error that the load of a table has met.
+    fn of(&self, target: usize, error: Error) -> Error {
+        let source = self.plan().source_of(target, 0);
+        match source.filter(|_| self.beside.is_some()) {
+            Some(source) => error.of_joining(&source.schema.name),
+            None => error,
         }
     }
 

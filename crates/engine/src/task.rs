@@ -106,7 +106,12 @@ pub async fn run(
         } else {
             1
         };
-        match action(error.kind(), attempt, &limits) {
+        let action = match action(error.kind(), attempt, &limits) {
+            // Whoever plans may leave the table out.
+            Action::Fail if error.is_of_joining() => Action::Plan,
+            action => action,
+        };
+        match action {
             Action::Retry(wait) => {
                 warn!(task = %spec.key, attempt, error = %error.chain(), "task waits");
                 report.error(TaskPhase::Waiting, &error, attempt);

@@ -141,7 +141,10 @@ impl Run {
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
             let again = last_try.as_ref() == Some(&this_try);
-            if !changed || again && !self.pause(book, &error, &mappings).await {
+            // Where only a table that was joining cannot go on, the others do.
+            let joining = error.is_of_joining();
+            let pauses = again || joining && !changed;
+            if !(changed || joining) || pauses && !self.pause(book, &error, &mappings).await {
                 return End::Failed(failure(&error, false));
             }
             info!(task = %self.task.shown.id, error = %error.chain(), "task is planned again");

@@ -194,16 +194,24 @@ pub(super) fn run_sql(mut command: Command, sql: &str, what: &str) -> Result<Str
     Ok(text)
 }
 
-/// A port of 127.0.0.1 on which nobody listens now.
+/// A port of 127.0.0.1 on which nobody listens now. It is this process's until it ends: no other test
+/// gets it while a server that was killed is down.
 ///
 /// # Errors
 /// When a few hundred random ports are all taken.
 pub(crate) fn free_port() -> Result<u16> {
+    static TAKEN: Mutex<Vec<File>> = Mutex::new(Vec::new());
+    let base = base_dir()?;
     for _ in 0..300 {
         let port = PORTS.start
             + u16::try_from(random() % u64::from(PORTS.end - PORTS.start))
                 .expect("below the range");
+        let Some(lock) = lock_file(&base.join(format!("port-{port}.lock")), false)? else {
+            continue;
+        };
         if TcpListener::bind(SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)).is_ok() {
+            let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+            taken.push(lock);
             return Ok(port);
         }
     }
