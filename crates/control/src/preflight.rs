@@ -2,7 +2,7 @@
 
 mod drift;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
@@ -65,22 +65,24 @@ pub async fn preflight(
     let there = source.describe(&sources).await.map_err(at_source)?;
     let outline = target.outline(key).await.map_err(at_target)?;
     // One that was loaded and is gone may pause.
-    let gone = |name: &&TableName| {
-        let mut fed = mappings.iter().filter(|m| m.source == **name);
-        let loaded = fed.any(|m| outline.as_ref().is_some_and(|o| o.has(&m.target)));
-        loaded && there.iter().all(|table| table.name != **name)
-    };
+    let tables = || outline.iter().flat_map(|outline| &outline.tables);
+    let outlined: BTreeSet<&TableName> = tables().map(|table| &table.target).collect();
+    let loaded = mappings.iter().filter(|m| outlined.contains(&m.target));
+    let loaded: BTreeSet<&TableName> = loaded.map(|m| &m.source).collect();
+    let there = by_name(&there);
+    let gone = |name: &&TableName| loaded.contains(name) && !there.contains_key(name);
     let asked: Vec<TableName> = sources.iter().filter(|s| !gone(s)).cloned().collect();
     out.add(Side::Source, source.check(&asked).await.map_err(at_source)?);
     let known = target.describe(&targets).await.map_err(at_target)?;
     let pending = target.pending(key).await.map_err(at_target)?;
-    let tables = outline.iter().flat_map(|outline| &outline.tables);
-    let live: BTreeSet<&TableName> = tables.filter(|t| t.live).map(|t| &t.target).collect();
+    let pending: BTreeSet<TableName> = pending.into_iter().collect();
+    let live: BTreeSet<&TableName> = tables().filter(|t| t.live).map(|t| &t.target).collect();
     let rekeyed = |name: &TableName| pending.contains(name) && live.contains(name);
     // A table that this task made and has not finished (its keys are still to come) is planned
     // as one to be made, so that nothing is left out after a crash.
     let unfinished = |name: &TableName| pending.contains(name) && !live.contains(name);
-    let found = |name: &TableName| named(&known, name).filter(|t| !unfinished(&t.name));
+    let known_by = by_name(&known);
+    let found = |name: &TableName| named(&known_by, name).filter(|t| !unfinished(&t.name));
     let creates = options.create_tables == CreateTables::Missing;
     let propose = |mapping: &Mapping| {
         let from = named(&there, &mapping.source);
@@ -180,15 +182,15 @@ fn planned(pair: &TablePair) -> PlannedTable {
 }
 
 fn distinct<'a>(names: impl Iterator<Item = &'a TableName>) -> Vec<TableName> {
-    let mut out: Vec<TableName> = Vec::new();
-    for name in names {
-        if !out.contains(name) {
-            out.push(name.clone());
-        }
-    }
-    out
+    let mut seen = BTreeSet::new();
+    names.filter(|name| seen.insert(*name)).cloned().collect()
 }
 
-fn named(tables: &[TableSchema], name: &TableName) -> Option<TableSchema> {
-    tables.iter().find(|table| table.name == *name).cloned()
+/// Of a thousand tables each is asked for several times.
+fn by_name(tables: &[TableSchema]) -> BTreeMap<&TableName, &TableSchema> {
+    tables.iter().map(|table| (&table.name, table)).collect()
+}
+
+fn named(tables: &BTreeMap<&TableName, &TableSchema>, name: &TableName) -> Option<TableSchema> {
+    tables.get(name).map(|table| (*table).clone())
 }

@@ -5,6 +5,7 @@
 //! a row has cells for the columns of its source ([`crate::plan::Feed::columns`]); the others are
 //! `Absent`. What an operation means there is said at [`TableOp`].
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -124,6 +125,16 @@ pub enum Net {
     /// foreign key joins it to another table of the batch, so when that is done among the others
     /// does not matter.
     InOrder(usize),
+}
+
+/// The targets of which the operations have to be applied in order, in a set: a batch may have ten thousands
+/// of operations on a thousand tables.
+pub fn unfolded(nets: &[Net]) -> BTreeSet<usize> {
+    let targets = nets.iter().filter_map(|net| match net {
+        Net::InOrder(target) => Some(*target),
+        Net::Folded(_) => None,
+    });
+    targets.collect()
 }
 
 /// How long a [`ApplyBatch::brief`] batch waits for a lock at most.

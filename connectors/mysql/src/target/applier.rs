@@ -14,7 +14,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use mysql_async::Value;
 use thalweg_core::batch::{
-    Apart, ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp,
+    Apart, ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp, unfolded,
 };
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Sift};
@@ -237,8 +237,8 @@ impl MySqlApplier {
                 followed.await?;
             }
         }
-        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-        let ops = batch.ordered.iter().filter(in_order);
+        let alone = unfolded(nets);
+        let ops = batch.ordered.iter().filter(|op| alone.contains(&op.target));
         let at_last = batch.position.is_some();
         self.apply_ordered(batch, ops, at_last, counts).await
     }

@@ -11,7 +11,9 @@ mod staged;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{
+    ApplyBatch, BRIEF_WAIT, FoldedTable, Net, RowOp, TableCounts, TableOp, unfolded,
+};
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::ports::{Applied, Applier, Sift};
 use thalweg_core::position::{Layout, Position};
@@ -258,9 +260,9 @@ impl PostgresApplier {
             true => self.write_at_once(batch, nets, counts).await?,
             false => self.write_by_table(batch, nets, counts).await?,
         }
-        let in_order = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-        self.apply_ordered(batch, batch.ordered.iter().filter(in_order), counts)
-            .await?;
+        let alone = unfolded(nets);
+        let ops = batch.ordered.iter().filter(|op| alone.contains(&op.target));
+        self.apply_ordered(batch, ops, counts).await?;
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! One proposal for a table that several sources are to fill.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::TablePair;
 use super::resolve::{is_named, owner_of};
 use crate::mapping::TaskOptions;
@@ -9,7 +11,11 @@ use crate::schema::{TableName, TableSchema, UniqueKey};
 /// first. A column outside the key allows NULL, because a row may come from another source, unless
 /// the row owner fills it.
 pub fn join_proposals(pairs: &mut [TablePair], options: &TaskOptions) {
-    let mut done: Vec<TableName> = Vec::new();
+    let mut done: BTreeSet<TableName> = BTreeSet::new();
+    let mut counts: BTreeMap<TableName, usize> = BTreeMap::new();
+    for pair in pairs.iter().filter(|pair| pair.create) {
+        *counts.entry(pair.mapping.target.clone()).or_default() += 1;
+    }
     for index in 0..pairs.len() {
         let name = match pairs.get(index) {
             Some(pair) if pair.create => pair.mapping.target.clone(),
@@ -19,7 +25,7 @@ pub fn join_proposals(pairs: &mut [TablePair], options: &TaskOptions) {
             continue;
         }
         let of = |pair: &&TablePair| pair.create && pair.mapping.target == name;
-        if pairs.iter().filter(of).count() > 1 {
+        if counts.get(&name).is_some_and(|count| *count > 1) {
             let joined = join(pairs.iter().filter(of), &name, options);
             for pair in pairs.iter_mut() {
                 if pair.create && pair.mapping.target == name {
@@ -27,7 +33,7 @@ pub fn join_proposals(pairs: &mut [TablePair], options: &TaskOptions) {
                 }
             }
         }
-        done.push(name);
+        done.insert(name);
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
-use thalweg_core::batch::{ApplyBatch, Net, Pieces, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{ApplyBatch, Net, Pieces, RowOp, TableCounts, TableOp, unfolded};
 use thalweg_core::checkpoint::{Epoch, TablePhase};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{Applied, Applier, Sift};
@@ -60,8 +60,8 @@ impl MemoryApplier {
         let all = batch.ordered.iter();
         apply_ordered(&self.plan, batch, all, &mut store, &mut counts)?;
         if let Some(nets) = &batch.folded {
-            let rest = |op: &&TableOp| nets.contains(&Net::InOrder(op.target));
-            let rest = batch.ordered.iter().filter(rest);
+            let alone = unfolded(nets);
+            let rest = batch.ordered.iter().filter(|op| alone.contains(&op.target));
             apply_ordered(&self.plan, batch, rest, &mut folded, &mut counts.clone())?;
             let tables = nets.iter().filter_map(|net| match net {
                 Net::Folded(table) => Some(table),
