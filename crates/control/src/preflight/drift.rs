@@ -8,6 +8,8 @@
 //! the rows around the change, with the value that all rows of before have; rows are applied in order as
 //! ever. What cannot be followed exactly pauses its table or stops the task, as the options say.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use thalweg_core::checkpoint::{Outline, Outlined};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{OnChange, OnChanges, Operations, TaskOptions};
@@ -70,15 +72,25 @@ pub(super) async fn look(
 ) -> Result<Drifted> {
     let writes_all = operations == Operations::ALL;
     let mut out = Drifted::default();
-    let loaded = |name: &TableName| outline.is_some_and(|outline| outline.has(name));
-    let made = made.iter().filter(|there| !loaded(&there.name));
-    remake(target, made, pairs, &mut out);
+    let mut feeding: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
+    for (index, pair) in pairs.iter().enumerate() {
+        let feeds = feeding.entry(pair.mapping.target.clone()).or_default();
+        feeds.push(index);
+    }
+    let outlined = outline.iter().flat_map(|outline| &outline.tables);
+    let outlined: BTreeMap<_, _> = outlined.map(|table| (&table.target, table)).collect();
+    let made = made.iter();
+    let made = made.filter(|there| !outlined.contains_key(&there.name));
+    remake(target, made, (pairs, &feeding), &mut out);
     let Some(outline) = outline else {
         return Ok(out);
     };
+    let followed = outline.layouts.iter().map(|(source, _)| source);
+    let followed: BTreeSet<&TableName> = followed.collect();
     let mut halts: Vec<(TableName, Halt)> = Vec::new();
     for index in 0..pairs.len() {
-        let Some((known, before)) = known_of(outline, pairs, index) else {
+        let Some((known, before)) = known_of((&outlined, &followed), (pairs, &feeding), index)
+        else {
             continue;
         };
         let Some(pair) = pairs.get_mut(index) else {
@@ -105,14 +117,13 @@ pub(super) async fn look(
 fn remake<'a>(
     target: &dyn Target,
     made: impl Iterator<Item = &'a TableSchema>,
-    pairs: &[TablePair],
+    (pairs, feeding): (&[TablePair], &BTreeMap<TableName, Vec<usize>>),
     out: &mut Drifted,
 ) {
     for there in made {
-        let wanted = pairs
-            .iter()
-            .filter(|pair| pair.mapping.target == there.name);
+        let wanted = feeding.get(&there.name).into_iter().flatten();
         let wanted: Vec<&TableSchema> = wanted
+            .filter_map(|index| pairs.get(*index))
             .filter_map(|pair| pair.target.as_ref().filter(|_| pair.create))
             .collect();
         let takes = |column: &ColumnSchema| {
@@ -135,25 +146,22 @@ fn remake<'a>(
 /// What is stored of a pair's target table, and the fingerprint of its source table; `None`: the table is to
 /// be loaded anyway, or is mapped in another way than it was.
 fn known_of<'a>(
-    outline: &'a Outline,
-    pairs: &[TablePair],
+    (outlined, followed): (&BTreeMap<&TableName, &'a Outlined>, &BTreeSet<&TableName>),
+    (pairs, feeding): (&[TablePair], &BTreeMap<TableName, Vec<usize>>),
     index: usize,
 ) -> Option<(&'a Outlined, &'a str)> {
     let mapping = &pairs.get(index)?.mapping;
-    let target = &mapping.target;
-    let mut tables = outline.tables.iter();
-    let known = tables.find(|table| table.target == *target)?;
+    let known = outlined.get(&mapping.target)?;
     // Another one may be mapped now.
-    let mut followed = outline.layouts.iter();
-    if followed.all(|(source, _)| *source != mapping.source) {
+    if !followed.contains(&mapping.source) {
         return None;
     }
     let feeds = source_fingerprints(&known.fingerprint);
-    let to_it = |pair: &&TablePair| pair.mapping.target == *target;
-    if pairs.iter().filter(to_it).count() != feeds.len() {
+    let now = feeding.get(&mapping.target)?;
+    if now.len() != feeds.len() {
         return None;
     }
-    let feed = pairs.iter().take(index).filter(to_it).count();
+    let feed = now.iter().position(|at| *at == index)?;
     Some((known, feeds.get(feed)?))
 }
 

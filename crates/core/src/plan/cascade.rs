@@ -17,12 +17,14 @@
 //! A derived change is carried over if both the parent's operation and the child's (a delete for
 //! `CASCADE` on delete, else an update) are among the task's operations.
 
+use std::collections::BTreeMap;
+
 use super::resolve::{TablePair, mapped_key};
 use super::{Plan, TargetTable};
 use crate::batch::RowOp;
 use crate::finding::Finding;
 use crate::mapping::ForeignKeys;
-use crate::schema::{ForeignKey, ReferenceAction, TableSchema};
+use crate::schema::{ForeignKey, ReferenceAction, TableName, TableSchema};
 use crate::value::{RowBatch, decode_raw};
 use crate::{Error, Side};
 
@@ -140,8 +142,12 @@ pub(super) fn cascades(pairs: &[TablePair], plan: &Plan) -> (Vec<Cascade>, Vec<F
     let mut out = Vec::new();
     let mut findings = Vec::new();
     let enforces = plan.options.foreign_keys == ForeignKeys::Enforce;
+    let mut fed: BTreeMap<&TableName, Vec<&TablePair>> = BTreeMap::new();
+    for pair in pairs {
+        fed.entry(&pair.mapping.target).or_default().push(pair);
+    }
     for (index, target) in plan.targets.iter().enumerate() {
-        let feeding = || pairs.iter().filter(|p| p.mapping.target == target.name);
+        let feeding = || fed.get(&target.name).into_iter().flatten().copied();
         let keys: Vec<Followed<'_>> = feeding()
             .flat_map(|child| followed(child, pairs, plan))
             .collect();

@@ -1,6 +1,6 @@
 //! Making a plan, or findings that say why not.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::cascade::{can_be_made, cascades};
 use super::{Cell, Converter, Feed, Pair, Plan, Route, SourceTable, TargetTable, Verdict, key};
@@ -60,13 +60,11 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
     owners(&pairs, &options, &mut findings);
     let links = foreign_keys(&pairs, &options);
     let mut groups: Vec<Vec<TablePair>> = Vec::new();
+    let mut group_of: BTreeMap<TableName, usize> = BTreeMap::new();
     for pair in pairs {
-        let same = |group: &&mut Vec<TablePair>| {
-            group
-                .iter()
-                .any(|p| p.mapping.target == pair.mapping.target)
-        };
-        match groups.iter_mut().find(same) {
+        let next = groups.len();
+        let group = group_of.entry(pair.mapping.target.clone()).or_insert(next);
+        match groups.get_mut(*group) {
             Some(group) => group.push(pair),
             None => groups.push(vec![pair]),
         }
@@ -91,12 +89,11 @@ pub fn resolve(pairs: Vec<TablePair>, operations: Operations, options: TaskOptio
     let pairs: Vec<TablePair> = groups.into_iter().flatten().collect();
     let (cascades, more) = cascades(&pairs, &plan);
     plan.cascades = cascades;
+    let whole = pairs.iter().filter(|pair| pair.mapping.columns.is_empty());
+    let whole: HashSet<&TableName> = whole.map(|pair| &pair.mapping.source).collect();
     for source in &mut plan.sources {
-        let mut wants = pairs
-            .iter()
-            .filter(|p| p.mapping.source == source.schema.name);
         source.schema.whole = plan.options.on_changes.add_column != OnChange::Ignore
-            && wants.any(|pair| pair.mapping.columns.is_empty());
+            && whole.contains(&source.schema.name);
         source.narrow();
     }
     findings.extend(more);
@@ -515,11 +512,13 @@ fn is_key(table: &TableSchema, names: &[String]) -> bool {
 }
 
 /// Puts parents before children and gives everything its index.
-fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOptions) -> Plan {
+fn assemble(tables: Vec<Resolved>, operations: Operations, options: TaskOptions) -> Plan {
     let mut sources: Vec<SourceTable> = Vec::new();
+    let mut source_of: BTreeMap<TableName, usize> = BTreeMap::new();
     let mut targets: Vec<TargetTable> = Vec::new();
-    while !tables.is_empty() {
-        let waiting: HashSet<TableName> = tables.iter().map(|t| t.target.name.clone()).collect();
+    let mut waiting: HashSet<TableName> = tables.iter().map(|t| t.target.name.clone()).collect();
+    let mut tables = VecDeque::from(tables);
+    loop {
         let free = tables.iter().position(|table| {
             let parents = table.target.foreign_keys.iter().map(|key| &key.parent);
             parents
@@ -527,10 +526,12 @@ fn assemble(mut tables: Vec<Resolved>, operations: Operations, options: TaskOpti
                 .all(|p| *p == table.target.name || !waiting.contains(p))
         });
         // A cycle has no order: the first of it goes, and the row-by-row path sorts it out.
-        let mut table = tables.remove(free.unwrap_or(0));
+        let Some(mut table) = tables.remove(free.unwrap_or(0)) else {
+            break;
+        };
+        waiting.remove(&table.target.name);
         for (index, (source, cells)) in table.sources.into_iter().enumerate() {
-            let known = sources.iter().position(|s| s.schema.name == source.name);
-            let known = known.unwrap_or_else(|| {
+            let known = *source_of.entry(source.name.clone()).or_insert_with(|| {
                 sources.push(SourceTable {
                     schema: source,
                     routes: Vec::new(),
