@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use thalweg_core::batch::TableCounts;
-use thalweg_core::plan::{Changed, Plan, TargetTable};
+use thalweg_core::plan::{Changed, Plan, ReadCounts, TargetTable};
 use thalweg_core::position::Position;
 use thalweg_core::{Error, Kind, Side};
 use tokio::sync::watch;
@@ -143,7 +143,7 @@ pub struct TaskStatus {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Read {
     /// Per source table, by kind.
-    pub(crate) changes: Vec<TableCounts>,
+    pub(crate) changes: ReadCounts,
     /// Bytes of log.
     pub(crate) bytes: u64,
 }
@@ -295,8 +295,10 @@ impl Reporter {
     /// A batch was applied; `durable` if something has become durable with it.
     pub(crate) fn batch(&self, read: &Read, durable: Option<(&Position, &Written)>) {
         self.0.send_modify(|status| {
-            for (source, counts) in status.sources.iter_mut().zip(&read.changes) {
-                source.read.add(counts);
+            for (table, counts) in read.changes.iter() {
+                if let Some(source) = status.sources.get_mut(table) {
+                    source.read.add(counts);
+                }
             }
             status.bytes_read += read.bytes;
             let Some((position, written)) = durable else {

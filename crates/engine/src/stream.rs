@@ -42,7 +42,7 @@ use crate::load::Phase;
 use crate::probe;
 use crate::quarantine::{Careful, Quarantine, Sieve};
 use crate::runs::fold_runs;
-use crate::status::{self, Reporter, TaskPhase, Written, add_all};
+use crate::status::{self, Reporter, TaskPhase, Written};
 use crate::task::TaskSpec;
 use crate::turns::{self, Idle, Turn};
 use again::Lot;
@@ -628,7 +628,7 @@ impl Streaming<'_> {
                 into.again.push(target);
             }
         }
-        add_all(&mut into.read.changes, &projected.read);
+        into.read.changes.add(&projected.read);
         into.written.changed.merge(&projected.changed);
         into.read.bytes += transaction.log_bytes;
         Ok(())

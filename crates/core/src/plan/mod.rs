@@ -15,7 +15,7 @@ mod unfit;
 
 pub use cascade::{Cascade, no_old_value};
 pub use convert::{ConvertError, Converter, Form, Pair, Verdict};
-pub use project::{Fate, Projected};
+pub use project::{Fate, Projected, ReadCounts};
 pub use proposal::join_proposals;
 pub use resolve::{Resolution, TablePair, resolve};
 pub use unfit::{Changed, ChangedCells};

@@ -1,5 +1,7 @@
 //! From source changes to target operations.
 
+use std::collections::BTreeMap;
+
 use super::{Cell, Changed, Plan, Route, TargetTable};
 use crate::batch::{RowOp, TableCounts, TableOp};
 use crate::change::{Change, ChangeKind};
@@ -9,14 +11,42 @@ use crate::value::{CellRef, RowBatch, RowRef, is_present};
 /// Figures of one projection.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Projected {
-    /// Changes read per index of [`Plan::sources`], by kind (`repaired`, `missing` unused),
-    /// whether selected or not.
-    pub read: Vec<TableCounts>,
+    /// Changes read, by kind (`repaired`, `missing` unused), whether selected or not.
+    pub read: ReadCounts,
     /// Targets that have to be loaded again, because a change could not be placed ([`Fate::Again`],
     /// or [`Fate::New`] without the whole row); each once.
     pub again: Vec<usize>,
     /// Cells that were written as something else than the source has.
     pub changed: Changed,
+}
+
+/// Changes per index of [`Plan::sources`], of those that had any: a transaction of ten changes must not cost
+/// a list of a thousand tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReadCounts(BTreeMap<usize, TableCounts>);
+
+impl ReadCounts {
+    /// Counts a change.
+    pub fn count(&mut self, change: &Change) {
+        let counts = self.0.entry(change.table).or_default();
+        match change.kind {
+            ChangeKind::Insert => counts.inserts += 1,
+            ChangeKind::Update => counts.updates += 1,
+            ChangeKind::Delete | ChangeKind::Truncate => counts.deletes += 1,
+        }
+    }
+
+    /// Adds other counts.
+    pub fn add(&mut self, more: &ReadCounts) {
+        for (table, counts) in &more.0 {
+            self.0.entry(*table).or_default().add(counts);
+        }
+    }
+
+    /// Each table that had changes, with their counts.
+    pub fn iter(&self) -> impl Iterator<Item = (usize, &TableCounts)> {
+        self.0.iter().map(|(table, counts)| (*table, counts))
+    }
 }
 
 /// What becomes of a change at one target table. Before a table is Live, the two keys of a change can
@@ -50,7 +80,7 @@ impl Plan {
         rows: &mut RowBatch,
         ops: &mut Vec<TableOp>,
     ) -> Result<Projected> {
-        let mut read = vec![TableCounts::default(); self.sources.len()];
+        let mut read = ReadCounts::default();
         let mut again: Vec<usize> = Vec::new();
         let mut changed = Changed::default();
         let mut scratch = Vec::new();
@@ -63,9 +93,7 @@ impl Plan {
                 ChangeKind::Update => self.operations.update,
                 ChangeKind::Delete | ChangeKind::Truncate => self.operations.delete,
             };
-            if let Some(counts) = read.get_mut(change.table) {
-                count(counts, change.kind);
-            }
+            read.count(change);
             if !selected {
                 continue;
             }
@@ -358,12 +386,4 @@ enum Fill {
     All,
     /// Those of the target's key: a row that is changed always says which it is then.
     Key,
-}
-
-fn count(counts: &mut TableCounts, kind: ChangeKind) {
-    match kind {
-        ChangeKind::Insert => counts.inserts += 1,
-        ChangeKind::Update => counts.updates += 1,
-        ChangeKind::Delete | ChangeKind::Truncate => counts.deletes += 1,
-    }
 }

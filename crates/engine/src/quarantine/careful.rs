@@ -1,6 +1,6 @@
 //! Taking changes one by one: those of rows that wait are put aside.
 
-use thalweg_core::batch::{ApplyBatch, RowOp, TableCounts, TableOp};
+use thalweg_core::batch::{ApplyBatch, RowOp, TableOp};
 use thalweg_core::change::{Change, ChangeBatch, ChangeKind};
 use thalweg_core::plan::{Fate, Plan, Projected, TargetTable};
 use thalweg_core::quarantine::{Held, encode};
@@ -10,7 +10,7 @@ use thalweg_core::{Error, Kind, Result};
 
 use super::sieve::{NOBODY, Sieve};
 use super::{OpKeys, PRINT, Place, Quarantine, key_text, keys_of, place_of, stays, text};
-use crate::status::{add_all, now_ms};
+use crate::status::now_ms;
 
 /// Takes changes one by one, and puts aside those of rows that wait.
 pub(crate) struct Careful<'a> {
@@ -57,13 +57,16 @@ impl Careful<'_> {
                     Ok(projected) => projected,
                     Err(error) if error.kind() == Kind::Data => {
                         self.unfit(place, change, fate, changes, batch, error)?;
-                        self.counted(at, change, &mut all);
+                        // A change that could not be converted was read all the same.
+                        if at == 0 {
+                            all.read.count(change);
+                        }
                         continue;
                     }
                     Err(error) => return Err(error),
                 };
                 if at == 0 {
-                    add_all(&mut all.read, &projected.read);
+                    all.read.add(&projected.read);
                 }
                 for target in projected.again {
                     if !all.again.contains(&target) {
@@ -79,22 +82,6 @@ impl Careful<'_> {
             }
         }
         Ok(all)
-    }
-
-    /// A change that could not be converted was read all the same.
-    fn counted(&self, route: usize, change: &Change, all: &mut Projected) {
-        if route > 0 {
-            return;
-        }
-        let mut read = vec![TableCounts::default(); self.plan.sources.len()];
-        if let Some(counts) = read.get_mut(change.table) {
-            match change.kind {
-                ChangeKind::Insert => counts.inserts = 1,
-                ChangeKind::Update => counts.updates = 1,
-                ChangeKind::Delete | ChangeKind::Truncate => counts.deletes = 1,
-            }
-        }
-        add_all(&mut all.read, &read);
     }
 
     /// Whether an operation is for the target; otherwise it waits.
