@@ -66,7 +66,7 @@ pub struct Error {
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     of_row: bool,
-    of_joining: bool,
+    joining: Option<Box<TableName>>,
 }
 
 impl Error {
@@ -80,7 +80,7 @@ impl Error {
             hint: None,
             source: None,
             of_row: false,
-            of_joining: false,
+            joining: None,
         }
     }
 
@@ -148,18 +148,19 @@ impl Error {
         self.of_row
     }
 
-    /// Says that it was met when a source table was loaded beside others that are Live, which can go on
-    /// without it. That is the table it is about, whatever was said before.
+    /// Says that it was met when this target table was loaded beside others that are Live, which can go on
+    /// without it.
     #[must_use]
-    pub fn of_joining(mut self, table: &TableName) -> Self {
-        self.table = Some(Box::new(table.clone()));
-        self.of_joining = true;
+    pub fn of_joining(mut self, target: &TableName) -> Self {
+        self.joining = Some(Box::new(target.clone()));
         self
     }
 
-    /// Whether [`Error::of_joining`] was said of it, and it is one of that table's rows, form or rights.
-    pub fn is_of_joining(&self) -> bool {
-        self.of_joining && matches!(self.kind, Kind::Data | Kind::Schema | Kind::Config)
+    /// The table of [`Error::of_joining`], if that was said of it and it is one of that table's rows or form.
+    /// Others, such as a password that is not right any more, are everybody's.
+    pub fn joining(&self) -> Option<&TableName> {
+        let own = matches!(self.kind, Kind::Data | Kind::Schema);
+        self.joining.as_deref().filter(|_| own)
     }
 
     /// Adds the cause.

@@ -461,9 +461,9 @@ impl Desk {
 
     /// An error that the load of a table has met.
     fn of(&self, target: usize, error: Error) -> Error {
-        let source = self.plan().source_of(target, 0);
-        match source.filter(|_| self.beside.is_some()) {
-            Some(source) => error.of_joining(&source.schema.name),
+        let table = self.plan().targets.get(target);
+        match table.filter(|_| self.beside.is_some()) {
+            Some(table) => error.of_joining(&table.name),
             None => error,
         }
     }

@@ -295,7 +295,7 @@ impl Quarantine {
         if all < self.max {
             return Ok(());
         }
-        Err(Error::data(format!(
+        Err(Error::config(format!(
             "the quarantine is full: {all} changes lie in it (option quarantine_max)"
         ))
         .with_hint(

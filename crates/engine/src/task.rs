@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
-use thalweg_core::mapping::OnBadRow;
+use thalweg_core::mapping::{ForeignKeys, OnBadRow};
 use thalweg_core::plan::{Plan, TargetTable, source_difference};
 use thalweg_core::ports::{Inspect, Source, Target};
 use thalweg_core::position::{Layout, Position};
@@ -93,6 +93,13 @@ pub async fn run(
             }
             Ok(End::Again) => {
                 info!(task = %spec.key, "a table is loaded again, as one chunk");
+                let enforces = spec.plan.options.foreign_keys == ForeignKeys::Enforce;
+                let mut tables = spec.plan.targets.iter();
+                if enforces && tables.any(|table| !table.foreign_keys.is_empty()) {
+                    // Foreign keys may have gone with it, which this plan believes in.
+                    report.phase(TaskPhase::Preparing);
+                    return Ok(());
+                }
                 continue;
             }
             Ok(End::Refused(error)) => {
@@ -108,7 +115,7 @@ pub async fn run(
         };
         let action = match action(error.kind(), attempt, &limits) {
             // Whoever plans may leave the table out.
-            Action::Fail if error.is_of_joining() => Action::Plan,
+            Action::Fail if error.joining().is_some() => Action::Plan,
             action => action,
         };
         match action {

@@ -448,8 +448,8 @@ pub(super) async fn set_aside(session: &mut Session, task: &TaskKey, plan: &Plan
         let identity = identity(session, &table, &created, relation.as_deref()).await?;
         if identity == Identity::Replaced {
             let lost = format!(
-                "UPDATE {} SET phase = 'waiting', loaded_rows = NULL, foreign_keys = '' WHERE server = ? AND task = ? AND target_schema = ? \
-                 AND target_table = ?",
+                "UPDATE {} SET phase = 'waiting', loaded_rows = NULL, foreign_keys = '', \
+                 keys_pending = 0 {OF}",
                 place.tables()
             );
             let key = (&task.server, &task.task, &table.schema, &table.name);
@@ -534,6 +534,7 @@ async fn drop_keys(
     tables: &[TableName],
 ) -> Result<()> {
     let tables: BTreeSet<&TableName> = tables.iter().collect();
+    let mut altered = Vec::new();
     for (owner, _, there) in keys_made(session, place, task, "").await? {
         let goes = |(_, parent): &(&String, &TableName)| {
             tables.contains(&owner) || tables.contains(parent)
@@ -552,6 +553,11 @@ async fn drop_keys(
                 .run(&format!("ALTER TABLE {owner} DROP FOREIGN KEY {name}"))
                 .await?;
         }
+        altered.push(owner);
+    }
+    if !altered.is_empty() {
+        // Those that stay Live must be known again.
+        note_relations(session, place, task, &altered).await?;
     }
     Ok(())
 }
@@ -591,6 +597,18 @@ async fn keys_made(
         let there = there.collect();
         (owner, made, there)
     });
+    Ok(keys.collect())
+}
+
+/// The foreign keys that this task made, those included that are away.
+pub(super) async fn foreign_keys(
+    session: &mut Session,
+    place: &Place,
+    task: &TaskKey,
+) -> Result<BTreeSet<(TableName, String)>> {
+    let keys = keys_made(session, place, task, "").await?.into_iter();
+    let keys =
+        keys.flat_map(|(table, made, _)| made.into_iter().map(move |key| (table.clone(), key)));
     Ok(keys.collect())
 }
 

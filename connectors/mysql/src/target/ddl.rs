@@ -8,7 +8,8 @@ use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::mapping::ForeignKeys;
 use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{ColumnType, ForeignKey, ReferenceAction, TableName};
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Kind, Result};
+use tracing::warn;
 
 use super::check::explain;
 use super::checkpoint;
@@ -162,14 +163,32 @@ pub(super) async fn make_keys(
         }
     }
     let keyed = |table: &&TargetTable| table.create || table.rekey;
+    let listed = match plan.targets.iter().any(|table| table.rekey) {
+        true => checkpoint::foreign_keys(session, place, task).await?,
+        false => BTreeSet::new(),
+    };
     for table in plan.targets.iter().filter(keyed) {
         for key in &table.foreign_keys {
-            if foreign_there(session, &table.name, key).await? {
+            let names = foreign_names(&table.name, &key.name);
+            let ours = |name: &String| listed.contains(&(table.name.clone(), name.clone()));
+            if table.rekey && !names.iter().any(ours)
+                || foreign_there(session, &table.name, key).await?
+            {
                 continue;
             }
             let name = foreign_name(session, &table.name, &key.name).await?;
             checkpoint::note_foreign_key(session, place, task, &table.name, &name).await?;
-            session.run(&foreign_sql(table, key, &name)).await?;
+            let sql = foreign_sql(table, key, &name);
+            match session.run(&sql).await {
+                // Where rows have come that it does not allow it stays away, and the tables go on.
+                Err(error)
+                    if table.rekey
+                        && matches!(error.kind(), Kind::Data | Kind::Config | Kind::Schema) =>
+                {
+                    warn!(table = %table.name, sql, error = %error.chain(), "a foreign key cannot come back");
+                }
+                made => made?,
+            }
         }
     }
     Ok(())
@@ -257,23 +276,23 @@ pub(super) async fn loose(session: &mut Session, plan: &Plan) -> Result<Vec<bool
 /// Characters of a name.
 pub(super) const NAME_CHARS_MAX: usize = 64;
 
+/// The names that a foreign key may get.
+fn foreign_names(table: &TableName, name: &str) -> Vec<String> {
+    let long = format!("{table}_{name}");
+    let short = format!(
+        "{}_{:08x}",
+        cut(&long, 50),
+        crc32fast::hash(long.as_bytes())
+    );
+    let mut names = vec![name.to_owned(), long, short];
+    names.retain(|name| name.chars().count() <= NAME_CHARS_MAX);
+    names
+}
+
 /// A name for a foreign key that no other one in the database has: its own, or with the table's in
 /// front.
 async fn foreign_name(session: &mut Session, table: &TableName, name: &str) -> Result<String> {
-    let long = format!("{}_{name}", table.name);
-    let candidates = [
-        name.to_owned(),
-        long.clone(),
-        format!(
-            "{}_{:08x}",
-            cut(&long, 50),
-            crc32fast::hash(long.as_bytes())
-        ),
-    ];
-    let fits = candidates
-        .into_iter()
-        .filter(|name| name.chars().count() <= NAME_CHARS_MAX);
-    for candidate in fits {
+    for candidate in foreign_names(table, name) {
         let taken: Vec<u8> = session
             .ask(
                 "SELECT 1 FROM information_schema.table_constraints \

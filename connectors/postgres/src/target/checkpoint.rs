@@ -19,7 +19,7 @@
 //! the checkpoint table then has another oid as well, and what lies there is consistent: it is
 //! believed, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_core::checkpoint::{
     Checkpoint, Epoch, LoadedChunk, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
@@ -323,7 +323,7 @@ async fn set_replaced_aside(
 ) -> Result<Vec<TableName>> {
     let lost = format!(
         "UPDATE thalweg.checkpoint_table c SET phase = 'waiting', visibility = NULL, \
-         loaded_rows = NULL, foreign_keys = '{{}}' WHERE server = $1 AND task = $2 AND {} \
+         loaded_rows = NULL, foreign_keys = '{{}}', keys_pending = false WHERE server = $1 AND task = $2 AND {} \
          RETURNING target_schema, target_table",
         replaced()
     );
@@ -390,6 +390,21 @@ async fn wait_for_load(
         transaction.batch_execute(&drop).await.map_err(convert)?;
     }
     Ok(())
+}
+
+/// The foreign keys that this task made, those included that are away.
+pub(super) async fn foreign_keys(
+    client: &Client,
+    task: &TaskKey,
+) -> Result<BTreeSet<(TableName, String)>> {
+    let listed = "SELECT target_schema, target_table, unnest(foreign_keys) \
+                  FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2";
+    let rows = client.query(listed, &[&task.server, &task.task]).await;
+    let key = |row: &tokio_postgres::Row| {
+        let table = TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1));
+        (table, row.get(2))
+    };
+    Ok(rows.map_err(convert)?.iter().map(key).collect())
 }
 
 /// Notes a foreign key that this task made.

@@ -9,6 +9,7 @@ use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{ReferenceAction, TableName};
 use thalweg_core::{Error, Kind, Result};
 use tokio_postgres::{Client, Row};
+use tracing::warn;
 
 use super::{NAME_BYTES_MAX, checkpoint, ledger, side};
 use crate::error::convert;
@@ -97,25 +98,54 @@ fn create_sql(table: &TargetTable) -> String {
 }
 
 /// Makes the keys that created tables wait for, where they are not there yet, and notes the foreign
-/// keys among them.
+/// keys among them. Those that come back are tried: where rows have come that they do not allow, they stay
+/// away, and the tables go on. In a transaction.
 pub(super) async fn make_keys(client: &Client, task: &TaskKey, plan: &Plan) -> Result<()> {
-    let keys = keys(plan);
+    let mut keys = keys(plan);
+    if keys.iter().any(|key| key.again) {
+        let listed = checkpoint::foreign_keys(client, task).await?;
+        let ours = |key: &Key| match &key.kind {
+            KeyKind::Foreign(name) => listed.contains(&(key.table.clone(), name.clone())),
+            KeyKind::Unique(_) => false,
+        };
+        keys.retain(|key| !key.again || ours(key));
+    }
     let mut there = there(client, &keys).await?;
     for key in keys {
         if !there.insert((key.table.clone(), key.kind.clone())) {
             continue;
         }
-        client.batch_execute(&key.sql).await.map_err(convert)?;
-        if let Some(index) = key.index()
-            && !indexed(client, &key.table, &key.lookup).await?
-        {
-            client.batch_execute(&index).await.map_err(convert)?;
+        if !key.again {
+            make_key(client, task, &key).await?;
+            continue;
         }
-        if let KeyKind::Foreign(name) = &key.kind {
-            checkpoint::note_foreign_key(client, task, &key.table, name).await?;
+        let run = async |sql: &'static str| client.batch_execute(sql).await.map_err(convert);
+        run("SAVEPOINT thalweg_key").await?;
+        match make_key(client, task, &key).await {
+            Err(error) if matches!(error.kind(), Kind::Data | Kind::Config | Kind::Schema) => {
+                warn!(table = %key.table, sql = key.sql, error = %error.chain(), "a foreign key cannot come back");
+                run("ROLLBACK TO thalweg_key").await?;
+            }
+            made => made?,
         }
+        run("RELEASE thalweg_key").await?;
     }
     Ok(())
+}
+
+async fn make_key(client: &Client, task: &TaskKey, key: &Key) -> Result<()> {
+    client.batch_execute(&key.sql).await.map_err(convert)?;
+    if let Some(index) = key.index()
+        && !indexed(client, &key.table, &key.lookup).await?
+    {
+        client.batch_execute(&index).await.map_err(convert)?;
+    }
+    match &key.kind {
+        KeyKind::Foreign(name) => {
+            checkpoint::note_foreign_key(client, task, &key.table, name).await
+        }
+        KeyKind::Unique(_) => Ok(()),
+    }
 }
 
 /// Whether an index of a table begins with these columns, as one does whose foreign key went and came.
@@ -161,6 +191,8 @@ struct Key {
     sql: String,
     /// The columns by which its children are looked for.
     lookup: Vec<String>,
+    /// It was there before.
+    again: bool,
 }
 
 impl Key {
@@ -202,6 +234,7 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     names(table, &key.columns)
                 ),
                 lookup: Vec::new(),
+                again: false,
             });
         }
     }
@@ -240,6 +273,7 @@ fn keys(plan: &Plan) -> Vec<Key> {
                     action(" ON UPDATE ", key.on_update),
                 ),
                 lookup,
+                again: table.rekey,
             });
         }
     }

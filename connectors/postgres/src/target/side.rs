@@ -12,7 +12,7 @@ use thalweg_core::plan::{Plan, TargetTable};
 use thalweg_core::schema::{TableName, fnv1a};
 use tokio_postgres::{Client, Transaction};
 
-use super::ledger;
+use super::checkpoint;
 use crate::error::convert;
 use crate::schema::{quote, quote_table};
 
@@ -33,7 +33,7 @@ pub(super) async fn prepare(
     task: &TaskKey,
     plan: &Plan,
 ) -> Result<()> {
-    let mut made = false;
+    let mut made = Vec::new();
     let merged = plan.targets.iter().enumerate().filter(|(_, t)| t.merged());
     for (target, table) in merged {
         let side = name(task, &table.name);
@@ -50,19 +50,9 @@ pub(super) async fn prepare(
         }
         let create = create(&side, &made_for, table);
         transaction.batch_execute(&create).await.map_err(convert)?;
-        let again = "UPDATE thalweg.checkpoint_table SET phase = 'waiting', visibility = NULL \
-                     WHERE server = $1 AND task = $2 AND target_schema = $3 AND target_table = $4";
-        let TableName { schema, name } = &table.name;
-        transaction
-            .execute(again, &[&task.server, &task.task, schema, name])
-            .await
-            .map_err(convert)?;
-        made = true;
+        made.push(table.name.clone());
     }
-    if made {
-        ledger::drop_waiting(transaction, task).await?;
-    }
-    Ok(())
+    checkpoint::again(transaction, task, &made).await
 }
 
 /// Empties the side table of a target table that is emptied.

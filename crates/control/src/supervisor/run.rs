@@ -106,21 +106,22 @@ impl Run {
         let mut forgets = self.task.forget;
         let mut expects_checkpoint = self.task.begun && !forgets;
         let mut last_try = None;
+        let mut last_joining = None;
         loop {
             let ready = tokio::select! {
                 ready = self.prepare(book, &mut forgets) => ready,
                 () = self.stop.cancelled() => return self.stopped(),
             };
-            let (ends, plan) = match ready {
+            let (mut ends, plan) = match ready {
                 Ok(ready) => ready,
                 Err(failure) => return End::Failed(failure),
             };
-            let (mappings, doubt, plan) = (ends.mappings, ends.doubt, Arc::new(plan));
+            let (doubt, plan) = (std::mem::take(&mut ends.doubt), Arc::new(plan));
             let spec = TaskSpec {
-                key: ends.key,
+                key: ends.key.clone(),
                 plan: Arc::clone(&plan),
-                source: ends.source,
-                target: ends.target,
+                source: Arc::clone(&ends.source),
+                target: Arc::clone(&ends.target),
                 expects_checkpoint,
                 orders: self.orders.clone(),
                 quarantine: self.quarantine.clone(),
@@ -141,12 +142,19 @@ impl Run {
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
             let again = last_try.as_ref() == Some(&this_try);
-            // Where only a table that was joining cannot go on, the others do.
-            let joining = error.is_of_joining();
-            let pauses = again || joining && !changed;
-            if !(changed || joining) || pauses && !self.pause(book, &error, &mappings).await {
+            // Where only a table that was joining cannot go on, the others do. A new plan may lead over a change of
+            // its source table, but not twice.
+            let joining = error.joining().cloned();
+            let goes_on = match &joining {
+                Some(table) if !changed || last_joining == joining => {
+                    self.leave_out(book, &error, table, &ends).await
+                }
+                _ => changed && (!again || self.pause(book, &error, &ends.mappings).await),
+            };
+            if !goes_on {
                 return End::Failed(failure(&error, false));
             }
+            last_joining = joining;
             info!(task = %self.task.shown.id, error = %error.chain(), "task is planned again");
             book.remark(&format!("planned again: {}", error.chain()))
                 .await;
@@ -167,6 +175,28 @@ impl Run {
         let paused: Vec<_> = mappings.iter().filter(of_it).cloned().collect();
         let fix = error.hint().unwrap_or_default().to_owned();
         self.pause_all(book, error, fix, (&paused, mappings)).await
+    }
+
+    /// Pauses the table that an error was met with when it was loaded, if the others can go on without it.
+    async fn leave_out(
+        &self,
+        book: &mut impl Book,
+        error: &CoreError,
+        table: &TableName,
+        ends: &Ends,
+    ) -> bool {
+        let (paused, rest): (Vec<_>, Vec<_>) = ends
+            .mappings
+            .iter()
+            .cloned()
+            .partition(|mapping| mapping.target == *table);
+        let found = self.preflight_of(ends, &rest).await;
+        if rest.is_empty() || !found.is_ok_and(|found| found.refused_at.is_none()) {
+            return false;
+        }
+        let fix = error.hint().unwrap_or_default().to_owned();
+        self.pause_all(book, error, fix, (&paused, &ends.mappings))
+            .await
     }
 
     /// Pauses tables for an error, if the task's options say so and others are left.

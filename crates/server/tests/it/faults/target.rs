@@ -180,7 +180,8 @@ pub(super) const FAULTS: &[Fault] = &[
         strike: |site| {
             let other =
                 "INSERT INTO item (id, code, body, n) VALUES (777777777, 'other', 'other', 0)";
-            site.sql(Target, other, other)?;
+            // That of the time before may still be there.
+            site.insist(|| site.sql(Target, other, other).map(drop))?;
             let own = "INSERT INTO item (id, code, body, n) VALUES (777777777, 'own', 'own', 1)";
             site.sql(Source, own, own)?;
             pause(500);
