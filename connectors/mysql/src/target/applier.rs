@@ -35,7 +35,7 @@ use super::rows::Rows;
 use super::rules::Rules;
 use super::session::{LOCK_WAIT_S, Session};
 use super::table::Table;
-use super::{Owner, bulk, layouts, ledger};
+use super::{Owner, bulk, keys, layouts, ledger};
 
 /// Below this many operations the savepoint costs more than it saves.
 const BULK_OPS_MIN: usize = 10;
@@ -566,7 +566,7 @@ impl Applier for MySqlApplier {
         let keyed = targets.filter(|table| table.create || table.rekey);
         let keyed: Vec<TableName> = keyed.map(|table| table.name.clone()).collect();
         checkpoint::note_relations(session, &self.place, &task, &keyed).await?;
-        let away = checkpoint::keys_away(session, &self.place, &task).await?;
+        let away = keys::keys_away(session, &self.place, &task).await?;
         session.run("START TRANSACTION").await?;
         self.owner.lock(session, &self.place, "FOR UPDATE").await?;
         let live = format!(
@@ -576,7 +576,7 @@ impl Applier for MySqlApplier {
         );
         session.exec(&live, (&task.server, &task.task)).await?;
         for table in away {
-            checkpoint::note_keys_away(session, &self.place, &task, &table).await?;
+            keys::note_keys_away(session, &self.place, &task, &table).await?;
         }
         ledger::drop_live(session, &self.place, &task).await?;
         session.run("COMMIT").await?;

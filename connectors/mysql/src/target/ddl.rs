@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::check::explain;
 use super::checkpoint;
+use super::keys;
 use super::pending;
 use super::place::Place;
 use super::rules::joined;
@@ -164,7 +165,7 @@ pub(super) async fn make_keys(
     }
     let keyed = |table: &&TargetTable| table.create || table.rekey;
     let listed = match plan.targets.iter().any(|table| table.rekey) {
-        true => checkpoint::foreign_keys(session, place, task).await?,
+        true => keys::foreign_keys(session, place, task).await?,
         false => BTreeSet::new(),
     };
     for table in plan.targets.iter().filter(keyed) {

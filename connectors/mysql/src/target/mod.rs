@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod file;
 mod follow;
+mod keys;
 mod layouts;
 mod ledger;
 mod literal;

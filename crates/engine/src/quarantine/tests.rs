@@ -71,7 +71,7 @@ fn a_quarantine_that_is_full_says_so() {
     };
     quarantine.room(0).unwrap();
     let error = quarantine.room(1).unwrap_err();
-    assert_eq!(error.kind(), Kind::Data);
+    assert_eq!(error.kind(), Kind::Config);
     assert!(error.message().contains("4 changes"), "{error}");
     assert!(error.hint().unwrap().contains("quarantine_max"));
 }
