@@ -279,7 +279,7 @@ pub(super) const NAME_CHARS_MAX: usize = 64;
 
 /// The names that a foreign key may get.
 fn foreign_names(table: &TableName, name: &str) -> Vec<String> {
-    let long = format!("{table}_{name}");
+    let long = format!("{}_{name}", table.name);
     let short = format!(
         "{}_{:08x}",
         cut(&long, 50),

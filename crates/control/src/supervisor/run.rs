@@ -191,7 +191,8 @@ impl Run {
             .cloned()
             .partition(|mapping| mapping.target == *table);
         let found = self.preflight_of(ends, &rest).await;
-        if rest.is_empty() || !found.is_ok_and(|found| found.refused_at.is_none()) {
+        // A system that cannot be asked now is asked again when the task is planned.
+        if found.is_ok_and(|found| found.refused_at.is_some()) {
             return false;
         }
         let fix = error.hint().unwrap_or_default().to_owned();
