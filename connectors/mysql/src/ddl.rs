@@ -5,6 +5,7 @@
 //! captured table stops the task, and what does not mention one cannot hurt it.
 
 pub(crate) mod alter;
+pub(crate) mod stated;
 
 use std::iter::Peekable;
 use std::str::Chars;

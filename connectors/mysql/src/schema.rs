@@ -123,9 +123,9 @@ pub(crate) async fn of_tables<T: Columns>(
 
 /// The tables named, in the order asked; those that do not exist under exactly this name are left out.
 pub(crate) async fn describe(conn: &mut Conn, names: &[TableName]) -> Result<Vec<TableSchema>> {
-    let there = "SELECT table_rows, table_comment, {names} FROM information_schema.tables \
-                 WHERE {of} AND table_type = 'BASE TABLE'";
-    let there = of_tables::<(Option<u64>, String)>(conn, names, NAMES, there);
+    let there = "SELECT table_rows, table_comment, table_collation, {names} \
+                 FROM information_schema.tables WHERE {of} AND table_type = 'BASE TABLE'";
+    let there = of_tables::<(Option<u64>, String, Option<String>)>(conn, names, NAMES, there);
     let mut there = there.await.map_err(plain)?;
     let columns = "SELECT column_name, column_type, data_type, is_nullable, column_default, extra, \
                    character_maximum_length, CAST(numeric_precision AS UNSIGNED), \
@@ -156,7 +156,8 @@ pub(crate) async fn describe(conn: &mut Conn, names: &[TableName]) -> Result<Vec
     let image = images::image(conn).await?;
     let mut out = Vec::new();
     for name in names {
-        let Some((estimated_rows, comment)) = there.remove(name).and_then(|mut rows| rows.pop())
+        let Some((estimated_rows, comment, collation)) =
+            there.remove(name).and_then(|mut rows| rows.pop())
         else {
             continue;
         };
@@ -176,6 +177,8 @@ pub(crate) async fn describe(conn: &mut Conn, names: &[TableName]) -> Result<Vec
             unique_keys,
             foreign_keys: foreign_keys.remove(name).unwrap_or_default(),
             estimated_rows,
+            // A collation's name begins with its character set.
+            charset: collation.and_then(|c| Some(c.split('_').next()?.to_owned())),
             comment,
             ..TableSchema::new(name.clone(), columns)
         };

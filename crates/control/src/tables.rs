@@ -3,6 +3,8 @@
 //! A target table that several mappings fill is paused, resumed and loaded again as a whole: with one of its
 //! sources alone it would hold a part of its rows. So it is paused as soon as one of its mappings is.
 
+use std::collections::BTreeMap;
+
 use thalweg_core::schema::TableName;
 
 use crate::catalog::MappingChange;
@@ -38,13 +40,22 @@ impl Named {
 #[derive(Clone, Debug)]
 pub(crate) struct Tables {
     pub(crate) all: Vec<Named>,
+    /// Places in `all` of those that fill a target table.
+    filling: BTreeMap<TableName, Vec<usize>>,
 }
 
 impl Tables {
     pub(crate) fn of(mappings: Vec<TableMapping>, schemas: &Schemas) -> Result<Self> {
         let named = mappings.into_iter().map(|one| Named::of(one, schemas));
-        let all = named.collect::<Result<_>>()?;
-        Ok(Tables { all })
+        Ok(Tables::new(named.collect::<Result<_>>()?))
+    }
+
+    pub(crate) fn new(all: Vec<Named>) -> Self {
+        let mut filling: BTreeMap<TableName, Vec<usize>> = BTreeMap::new();
+        for (at, one) in all.iter().enumerate() {
+            filling.entry(one.target.clone()).or_default().push(at);
+        }
+        Tables { all, filling }
     }
 
     /// Why a target table is paused.
@@ -150,7 +161,8 @@ impl Tables {
     }
 
     fn filling(&self, target: &TableName) -> impl Iterator<Item = &Named> {
-        self.all.iter().filter(move |one| one.target == *target)
+        let places = self.filling.get(target).into_iter().flatten();
+        places.filter_map(|at| self.all.get(*at))
     }
 }
 

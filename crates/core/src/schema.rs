@@ -285,6 +285,8 @@ pub struct TableSchema {
     /// Of a source table that a stream is opened with: every column is wanted, so that one that comes
     /// is a change that the stream ends at.
     pub whole: bool,
+    /// The character set of columns that are made without one, where tables have one.
+    pub charset: Option<String>,
     /// What its owner says of it.
     pub comment: String,
 }
@@ -302,6 +304,7 @@ impl TableSchema {
             old_image: None,
             layout: None,
             whole: false,
+            charset: None,
             comment: String::new(),
         }
     }

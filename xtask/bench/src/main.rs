@@ -6,10 +6,10 @@
 #![allow(clippy::print_stdout, reason = "a command line talks on its output")]
 
 mod bars;
+mod beside;
 mod latency;
 mod many;
 mod measure;
-mod observe;
 mod report;
 mod rounds;
 mod shell;
@@ -37,7 +37,7 @@ const USAGE: &str =
   --durable        the targets' commits wait for the disk (default: no server waits for it)
   --quick          a look within five minutes (building not counted): uniform, narrow and latency at
                    500 transactions a second, three rounds at 7 percent, not written down unless
-                   workloads are named. tasks and observe take longer to say anything
+                   workloads are named. tasks, observe and verify take longer to say anything
   --dry            does not write docs/reference/performance.{json,md}
 ";
 
@@ -190,7 +190,7 @@ fn beside_itself(
         let mut world = World::start(source, &[*target], durable, false)?;
         found.extend(match sized.workload {
             Workload::Tasks => many::run(&mut world, sized, *target)?,
-            _ => observe::run(&mut world, sized, *target)?,
+            _ => beside::run(&mut world, sized, *target)?,
         });
     }
     Ok(found)

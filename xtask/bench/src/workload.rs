@@ -39,6 +39,7 @@ pub(crate) enum Workload {
     Latency,
     Tasks,
     Observe,
+    Verify,
 }
 
 /// In the order they are run and shown, with what they are.
@@ -113,6 +114,11 @@ pub(crate) const ALL: &[(Workload, &str, &str)] = &[
         "observe",
         "`uniform` at half its size in turns with and without a scrape of `/metrics`, the monitors and the status of the task each second",
     ),
+    (
+        Workload::Verify,
+        "verify",
+        "`uniform` at half its size in turns without a verification, with the task's own at 10,000 rows a second from its start on, and (`verify-full`) with one after the other at full speed",
+    ),
 ];
 
 /// A workload at a size.
@@ -153,7 +159,7 @@ impl Workload {
 
     /// Whether thalweg is compared with itself, so that no reference is needed.
     pub(crate) fn is_own(self) -> bool {
-        matches!(self, Self::Tasks | Self::Observe)
+        matches!(self, Self::Tasks | Self::Observe | Self::Verify)
     }
 
     pub(crate) fn has(self, source: System) -> bool {
@@ -173,7 +179,7 @@ impl Sized {
             Workload::Wide | Workload::Single | Workload::Tables => self.scaled(500_000),
             // Whole transactions, and as many changes for each task.
             Workload::Tasks => self.scaled(500_000).next_multiple_of(10 * TASKS),
-            Workload::Observe => self.scaled(1_000_000),
+            Workload::Observe | Workload::Verify => self.scaled(1_000_000),
             Workload::Uniform | Workload::Zipf | Workload::Huge => self.scaled(2_000_000),
             // Four changes a transaction.
             Workload::Tpcb | Workload::Sysbench => 4 * self.scaled(250_000),
@@ -195,6 +201,7 @@ impl Sized {
     fn backlogs(self) -> u32 {
         match self.workload {
             Workload::Observe => 2 * self.rounds,
+            Workload::Verify => 3 * self.rounds,
             _ => self.rounds,
         }
     }
@@ -202,7 +209,7 @@ impl Sized {
     /// Rows there are before the changes.
     fn rows(self) -> u64 {
         match self.workload {
-            Workload::Uniform | Workload::Zipf | Workload::Observe => {
+            Workload::Uniform | Workload::Zipf | Workload::Observe | Workload::Verify => {
                 let deleted = self.amount() / 10 * u64::from(self.backlogs() + 1);
                 self.scaled(1_000_000).max(deleted)
             }
@@ -215,7 +222,11 @@ impl Sized {
         let own: Vec<String> = match self.workload {
             Workload::Narrow => vec!["narrow".into()],
             Workload::Wide => vec!["wide".into()],
-            Workload::Uniform | Workload::Zipf | Workload::Huge | Workload::Observe => {
+            Workload::Uniform
+            | Workload::Zipf
+            | Workload::Huge
+            | Workload::Observe
+            | Workload::Verify => {
                 vec!["item".into()]
             }
             Workload::Tasks => (0..=TASKS).map(|n| format!("t{n}")).collect(),
@@ -247,7 +258,11 @@ impl Sized {
                 "INSERT INTO narrow SELECT n, n % 1000, n / 7, CONCAT('name ', n), n / 100.0, @now",
             ),
             Workload::Wide => wide(system, rows),
-            Workload::Uniform | Workload::Zipf | Workload::Huge | Workload::Observe => numbered(
+            Workload::Uniform
+            | Workload::Zipf
+            | Workload::Huge
+            | Workload::Observe
+            | Workload::Verify => numbered(
                 system,
                 rows,
                 "INSERT INTO item SELECT n, n % 1000, n / 100.0, CONCAT('name of ', n), \
@@ -304,7 +319,7 @@ impl Sized {
         let amount = self.amount();
         let done = u64::from(round - 1) * (amount / 10);
         let sql = match self.workload {
-            Workload::Uniform | Workload::Zipf | Workload::Observe => format!(
+            Workload::Uniform | Workload::Zipf | Workload::Observe | Workload::Verify => format!(
                 "CALL backlog({}, {}, {}, {})",
                 amount / 10,
                 1 + done,

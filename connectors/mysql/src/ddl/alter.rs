@@ -7,6 +7,7 @@
 //! that neither types nor expressions have to be understood.
 
 use super::Token;
+use super::stated::Stated;
 use crate::layout::Column;
 
 /// Where a column comes to stand.
@@ -37,6 +38,10 @@ pub(crate) enum Action {
         column: Column,
         spot: Spot,
         if_there: bool,
+        /// Its type, as far as it is understood.
+        stated: Option<Stated>,
+        /// It may not be NULL any more.
+        not_null: bool,
     },
     Rename {
         name: String,
@@ -351,11 +356,16 @@ fn change(words: &Words<'_>, out: &mut Alter) -> Result<(), &'static str> {
     let name = words.name(at)?;
     at += usize::from(words.is(0, &["CHANGE"]));
     let (column, spot) = column(&words.from(at), out)?;
+    let definition = words.from(at + 1);
+    // A TIMESTAMP is not NULL unless that is said, in sessions that are so set.
+    let implied = definition.is(0, &["TIMESTAMP"]) && !definition.has("NULL");
     out.actions.push(Action::Change {
         name,
         column,
         spot,
         if_there,
+        stated: Stated::read(definition.0),
+        not_null: implied || definition.has("NOT"),
     });
     Ok(())
 }

@@ -10,6 +10,7 @@ use thalweg_core::plan::{Converter, Verdict};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
 use super::App;
+use super::mappings::is_loaded;
 use super::tasks::FIRST;
 use crate::catalog::{StoredTask, new_id, now_ms};
 use crate::error::{Error, Result};
@@ -133,7 +134,10 @@ impl App {
                 );
                 return Err(Error::invalid(fields.source, reason));
             }
-            out.push(mapping(table, &name, twin, status));
+            out.push(TableMapping {
+                reload: is_loaded(task),
+                ..mapping(table, &name, twin, status)
+            });
         }
         Ok(out)
     }

@@ -23,7 +23,10 @@ impl App {
     ) -> Result<String> {
         let mut stored = self.stopped(scope, task).await?;
         self.set_mapping(scope, &mut stored, &new).await?;
-        let mapping = table_mapping(new_id(), new, MappingStatus::Manual);
+        let mapping = TableMapping {
+            reload: is_loaded(&stored),
+            ..table_mapping(new_id(), new, MappingStatus::Manual)
+        };
         stored.shown.updated_ms = mapping.updated_ms;
         self.catalog()
             .mapping_create(task, std::slice::from_ref(&mapping))
@@ -144,6 +147,12 @@ impl App {
         let deleted = self.catalog().mapping_delete(task, id).await;
         self.not_elsewhere(task, id, deleted).await
     }
+}
+
+/// Whether a table that comes to a task is loaded in any case: the task has run, and may have loaded it before.
+/// That its rows were in doubt was forgotten with its mapping.
+pub(super) fn is_loaded(task: &StoredTask) -> bool {
+    task.shown.execution.is_some()
 }
 
 pub(super) fn table_mapping(id: String, new: NewMapping, status: MappingStatus) -> TableMapping {

@@ -9,13 +9,14 @@ use std::collections::HashMap;
 
 use thalweg_core::Side;
 use thalweg_core::finding::Finding;
+use thalweg_engine::status::TableStatus;
 
 use super::App;
 use super::mappings::{check_links, check_tables, table_mapping};
 use crate::catalog::{MappingChange, StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
-    Live, MappingStatus, NewMapping, NewTable, Page, Paused, Scope, TableMapping, TaskTable, Window,
+    MappingStatus, NewMapping, NewTable, Page, Paused, Scope, TableMapping, TaskTable, Window,
 };
 use crate::preflight::preflight;
 use crate::supervisor::{Supervisor, run};
@@ -132,7 +133,7 @@ impl App {
         let mut after = self.catalog().mapping_list(id).await?;
         if task.shown.source.is_none() || task.shown.target.is_none() {
             // So it has no mappings.
-            return decide(&Tables { all: Vec::new() }, false).map(drop);
+            return decide(&Tables::new(Vec::new()), false).map(drop);
         }
         let schemas = run::schemas(&self.inner, task).await?;
         let tables = Tables::of(after.clone(), &schemas)?;
@@ -197,7 +198,12 @@ impl App {
         let schemas: Schemas = run::schemas(&self.inner, task).await?;
         let tables = Tables::of(mappings, &schemas)?;
         let live = self.supervisor.live(&task.shown.id);
-        let shown = |one: &Named| shown(one, &tables, live.as_ref());
+        let known = live.iter().flat_map(|live| {
+            let names = live.tables.iter().map(|(_, target)| target.as_str());
+            names.zip(&live.status.tables)
+        });
+        let known: HashMap<&str, &TableStatus> = known.collect();
+        let shown = |one: &Named| shown(one, &tables, &known);
         Ok(tables.all.iter().map(shown).collect())
     }
 }
@@ -211,13 +217,9 @@ impl Drop for Told<'_> {
     }
 }
 
-fn shown(one: &Named, tables: &Tables, live: Option<&Live>) -> TaskTable {
+fn shown(one: &Named, tables: &Tables, known: &HashMap<&str, &TableStatus>) -> TaskTable {
     let target = one.target.to_string();
-    let status = live.and_then(|live| {
-        let mut known = live.status.tables.iter().zip(&live.tables);
-        let found = known.find(|(_, (_, name))| *name == target);
-        found.map(|(status, _)| status.clone())
-    });
+    let status = known.get(target.as_str()).map(|status| (*status).clone());
     TaskTable {
         mapping: one.mapping.id.clone(),
         source: one.source.to_string(),

@@ -6,6 +6,7 @@ use thalweg_core::schema::{ColumnSchema, ForeignKey, ReferenceAction, TableSchem
 use thalweg_core::{Error, Result, Side};
 
 use crate::ddl::alter::{Action, Alter};
+use crate::ddl::stated::Stated;
 use crate::layout::{self, Column, Layout};
 use crate::position::Place;
 use crate::stream::decode::{Began, Decoder, Open};
@@ -179,7 +180,12 @@ impl Met<'_> {
                 "column {name} was changed since it came, so that the rows that were there may have another \
                  value"
             )),
-            Action::Change { column: to, .. } if !self.widens(column, to) => {
+            Action::Change {
+                column: to,
+                stated,
+                not_null,
+                ..
+            } if !self.passes(column, to, stated.as_ref(), *not_null) => {
                 Some(format!("column {name} is changed"))
             }
             Action::Change { .. } | Action::Default { .. } | Action::Add { .. } => None,
@@ -194,17 +200,36 @@ impl Met<'_> {
         (!passes).then(|| format!("column {name} came"))
     }
 
-    /// Whether a change is the one that makes of a column what it is asked for as. It holds all values it
-    /// had then; only NULL it may not hold any more.
-    fn widens(&self, column: &ColumnSchema, to: &Column) -> bool {
+    /// Whether a column is as it is asked for behind a change, with all values it had: the change is the one
+    /// that makes of it what it is asked for as, or states the type that it has anyway.
+    fn passes(
+        &self,
+        column: &ColumnSchema,
+        to: &Column,
+        stated: Option<&Stated>,
+        not_null: bool,
+    ) -> bool {
         let at = self.layout.at(&column.name);
         let known = at.and_then(|at| self.layout.columns.get(at));
         let key = self.schema.column_index(&column.name);
         let key = key.is_some_and(|at| self.schema.primary_key.contains(&at));
+        let default = self.schema.charset.as_deref();
+        let same = |known: &Column| {
+            // What the table's character set was by then is known if it was described since.
+            let set = stated.is_some_and(|s| self.described || !s.leaves_set() || !text(column));
+            known.native == layout::short(&column.native)
+                && set
+                && stated.is_some_and(|stated| stated.is(&column.native, default))
+        };
         to.name == column.name
-            && known.is_some_and(|known| known.changes_to(column))
-            && (self.strict || column.nullable || key)
+            && known.is_some_and(|known| known.changes_to(column) || same(known))
+            // What was NULL has become something else.
+            && (self.strict || key || !not_null)
     }
+}
+
+fn text(column: &ColumnSchema) -> bool {
+    column.native.contains(" character set ")
 }
 
 fn acts(key: &ForeignKey) -> bool {
@@ -220,6 +245,15 @@ mod tests {
     use crate::gtid::{Gtid, GtidSet};
     use crate::layout::Young;
     use crate::position::Coordinate;
+
+    fn altering(actions: &str) -> Alter {
+        let find = |_: &str, name: &str| (name == "t").then_some(0);
+        let sql = format!("ALTER TABLE t {actions}");
+        match classify("d", &sql, &find) {
+            Effect::Alter(_, _, Ok(alter)) => alter,
+            _ => panic!("{sql}"),
+        }
+    }
 
     const UNTIL: &str = "v1;1;b.1;100;;;0";
 
@@ -257,11 +291,7 @@ mod tests {
                 came: false,
             }],
         };
-        let find = |_: &str, name: &str| (name == "t").then_some(0);
-        let sql = format!("ALTER TABLE t {actions}");
-        let Effect::Alter(_, _, Ok(alter)) = classify("d", &sql, &find) else {
-            panic!("{sql}");
-        };
+        let alter = altering(actions);
         let mut met = Met {
             schema: &TableSchema::new(TableName::new("d", "t"), Vec::new()),
             layout: &layout,
@@ -288,7 +318,11 @@ mod tests {
             ("CHANGE a a BIGINT", None),
             ("CHANGE a A BIGINT", Some("column a is changed")),
             ("CHANGE a b BIGINT", Some("column a is changed")),
-            ("MODIFY id INT", Some("column id is changed")),
+            ("MODIFY id INT", None),
+            ("MODIFY id INT NOT NULL COMMENT 'x' AFTER a", None),
+            ("MODIFY id BIGINT", Some("column id is changed")),
+            ("MODIFY id INT UNSIGNED", Some("column id is changed")),
+            ("CHANGE id ID INT", Some("column id is changed")),
             ("DROP a", Some("column a goes")),
             ("RENAME COLUMN a TO b", Some("column a is called b now")),
             ("RENAME COLUMN x TO c", Some("column x is called c now")),
@@ -330,7 +364,58 @@ mod tests {
         check(false, vec![0], true, true);
         check(false, vec![0], false, false);
         check(false, vec![2], false, true);
-        check(true, vec![0], false, true);
+        check(true, vec![0], false, false);
+        for (actions, passes) in [
+            ("MODIFY id INT NOT NULL", false),
+            ("MODIFY id INT NULL", true),
+            ("MODIFY id INT", true),
+        ] {
+            let found = said(actions, &|schema, met| {
+                schema.primary_key = vec![2];
+                met.strict = false;
+            });
+            assert_eq!(found.is_none(), passes, "{actions}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_of_the_set_of_its_table_as_it_was_described() {
+        for (actions, described, set, passes) in [
+            ("MODIFY id VARCHAR(9)", true, "utf8mb4", true),
+            ("MODIFY id VARCHAR(9)", false, "utf8mb4", false),
+            ("MODIFY id VARCHAR(9)", true, "latin1", false),
+            (
+                "MODIFY id VARCHAR(9) CHARSET utf8mb4",
+                false,
+                "latin1",
+                true,
+            ),
+        ] {
+            let native = "varchar(9) character set utf8mb4";
+            let text = ColumnType::Text { max_chars: Some(9) };
+            let layout = Layout {
+                columns: vec![Column {
+                    name: "id".to_owned(),
+                    native: native.to_owned(),
+                    ..Column::default()
+                }],
+                ..Layout::default()
+            };
+            let columns = vec![ColumnSchema::new("id", text, native)];
+            let schema = TableSchema {
+                charset: Some(set.to_owned()),
+                ..TableSchema::new(TableName::new("d", "t"), columns)
+            };
+            let met = Met {
+                schema: &schema,
+                layout: &layout,
+                described,
+                strict: true,
+                within: &|_| Some(true),
+            };
+            let found = met.touches(&altering(actions));
+            assert_eq!(found.is_none(), passes, "{actions} {described} {set}");
+        }
     }
 
     #[test]
@@ -350,17 +435,13 @@ mod tests {
             came: true,
         });
         let schema = TableSchema::new(TableName::new("d", "t"), vec![column("c", "bigint")]);
-        let find = |_: &str, name: &str| (name == "t").then_some(0);
         for (place, stops) in [(Some(true), true), (None, true), (Some(false), false)] {
             for actions in [
                 "ALTER c SET DEFAULT 5",
                 "ALTER c DROP DEFAULT",
                 "MODIFY c BIGINT",
             ] {
-                let sql = format!("ALTER TABLE t {actions}");
-                let Effect::Alter(_, _, Ok(alter)) = classify("d", &sql, &find) else {
-                    panic!("{sql}");
-                };
+                let alter = altering(actions);
                 let within = |end: &Place| {
                     assert_eq!(end.at.pos, 100);
                     place

@@ -187,6 +187,24 @@ fn cases(system: System) -> Vec<Case> {
             always(Equal),
         ),
         case(
+            "loosened",
+            (
+                "ALTER TABLE @t MODIFY b VARCHAR(10) NULL DEFAULT 'x' COMMENT 'may be missing'",
+                "ALTER TABLE @t ALTER b DROP NOT NULL",
+            ),
+            nine,
+            always(Equal),
+        ),
+        case(
+            "tightened",
+            (
+                "UPDATE @t SET a = 0 WHERE a IS NULL; ALTER TABLE @t CHANGE a a INT NOT NULL",
+                "UPDATE @t SET a = 0 WHERE a IS NULL; ALTER TABLE @t ALTER a SET NOT NULL",
+            ),
+            nine,
+            always(Equal),
+        ),
+        case(
             "indexed",
             both("CREATE INDEX i ON @t (a)"),
             nine,
@@ -214,6 +232,7 @@ fn cases(system: System) -> Vec<Case> {
          CREATE TABLE @t_0 PARTITION OF @t FOR VALUES FROM (0) TO (100); \
          INSERT INTO @t VALUES (1, 1, 'one')",
     ));
+    let both_full = made.clone();
     all.push(Case {
         made,
         ..case(
@@ -226,6 +245,32 @@ fn cases(system: System) -> Vec<Case> {
             always(Equal),
         )
     });
+    // Rows that go without being logged.
+    let full = said((
+        "ALTER TABLE @t ADD PARTITION (PARTITION p1 VALUES LESS THAN (200)); \
+         INSERT INTO @t VALUES (150, 1, 'in it')",
+        "CREATE TABLE @t_1 PARTITION OF @t FOR VALUES FROM (100) TO (200); \
+         INSERT INTO @t VALUES (150, 1, 'in it')",
+    ));
+    let full = format!("{both_full}; {full}");
+    for (table, change) in [
+        (
+            "unparted",
+            ("ALTER TABLE @t DROP PARTITION p1", "DROP TABLE @t_1"),
+        ),
+        (
+            "part_emptied",
+            (
+                "ALTER TABLE @t TRUNCATE PARTITION p1",
+                "TRUNCATE TABLE @t_1",
+            ),
+        ),
+    ] {
+        all.push(Case {
+            made: full.clone(),
+            ..case(table, change, nine, always(Paused))
+        });
+    }
     all
 }
 
