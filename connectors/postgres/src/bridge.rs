@@ -18,7 +18,7 @@ use crate::error::asking;
 use crate::layout::{self, Layout, Young};
 use crate::schema::{self, Attribute, neutral};
 use crate::wire::cells::{Codec, Form, Reader};
-use crate::{slot, source};
+use crate::{slot, source, unsaid};
 
 /// See [`thalweg_core::ports::Source::bridge`].
 pub(crate) async fn bridge(
@@ -59,7 +59,9 @@ pub(crate) async fn bridge(
     layout
         .young
         .retain(|young| table.column(&young.name).is_some());
-    let mut doubt = rewritten && !retyped.is_empty();
+    let unsaid = unsaid::between(client, oid, (&layout.files, &files), false).await?;
+    let mut doubt =
+        rewritten && !retyped.is_empty() || unsaid.is_some_and(|unsaid| unsaid.certain());
     let mut begun = Vec::with_capacity(added.len());
     let mut fills = Vec::with_capacity(added.len());
     for index in added {

@@ -19,6 +19,7 @@ pub mod stages;
 mod stream;
 mod target;
 mod tls;
+mod unsaid;
 mod wire;
 
 use std::sync::Arc;

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
     Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Gate, Inspect,
-    Source, StreamLimits,
+    Source, StreamLimits, Unsaid,
 };
 use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -24,7 +24,7 @@ use crate::schema::{Keys, quote};
 use crate::slot;
 use crate::wire::connection::{Connection, Purpose};
 use crate::wire::replication::Lsn;
-use crate::{bridge, check, layout, schema, snapshot, split, stream};
+use crate::{bridge, check, layout, schema, snapshot, split, stream, unsaid};
 
 /// How long a slot's creation may wait for running transactions, before it is said who they are.
 const SLOT_WAIT: Duration = Duration::from_secs(10);
@@ -485,6 +485,35 @@ impl Source for PostgresSource {
         let connection = connect_source(&self.config).await?;
         let bridged = bridge::bridge(&connection.client, table, then, added, retyped).await;
         bridged.map_err(|error| error.at(Side::Source))
+    }
+
+    async fn unsaid(&self, tables: &[(&TableName, &Layout)]) -> Result<Vec<Unsaid>> {
+        let connection = connect_source(&self.config).await?;
+        let client = &connection.client;
+        let names: Vec<TableName> = tables.iter().map(|(name, _)| (*name).clone()).collect();
+        let found = slot::found(client, &names).await?;
+        let oids: Vec<u32> = found.iter().flatten().copied().collect();
+        let mut now = files(client, &oids).await?.into_iter();
+        let mut out = Vec::new();
+        for (table, ((_, then), oid)) in tables.iter().zip(found).enumerate() {
+            let Some(oid) = oid else { continue };
+            let now = now.next().unwrap_or_default();
+            // One that was made anew is told elsewhere.
+            let Some(mut layout) = layout::Layout::parse(then).filter(|l| l.is_of(oid)) else {
+                continue;
+            };
+            let found = unsaid::between(client, oid, (&layout.files, &now), false).await?;
+            if let Some(found) = found {
+                layout.files = now;
+                out.push(Unsaid {
+                    table,
+                    layout: layout.stored(),
+                    how: found.how().to_owned(),
+                    certain: found.certain(),
+                });
+            }
+        }
+        Ok(out)
     }
 
     async fn backlog_bytes(&self, at: &Position) -> Result<Option<u64>> {

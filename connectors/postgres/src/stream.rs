@@ -40,7 +40,7 @@ use crate::wire::cells;
 use crate::wire::connection::{Connection, Failure, Incoming, Purpose};
 use crate::wire::frame::{Refusal, tag};
 use crate::wire::replication::{self, DATA_HEAD, Lsn};
-use crate::{schema, session, slot, source};
+use crate::{schema, session, slot, source, unsaid};
 
 /// Empty transactions are handed out at most this often.
 const IDLE: Duration = Duration::from_millis(200);
@@ -338,21 +338,30 @@ impl Stream {
             .iter()
             .map(|known| known.schema.name.clone())
             .collect();
+        let oids: Vec<u32> = asked.iter().map(|known| known.oid).collect();
         let connection = self.asking.take();
         let ask = async {
             let connection = match connection {
                 Some(connection) if !connection.client.is_closed() => connection,
                 _ => connect_source(&self.config).await?,
             };
-            let found = slot::columns(&connection.client, &names).await?;
-            Ok::<_, Error>((connection, found))
+            let client = &connection.client;
+            let found = slot::columns(client, &names).await?;
+            let files = match all {
+                true => Some((
+                    source::files(client, &oids).await?,
+                    source::end_of_log(client).await?,
+                )),
+                false => None,
+            };
+            Ok::<_, Error>((connection, found, files))
         };
         let answer = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
         self.looked = Instant::now();
-        let found = match answer {
-            Ok(Ok((connection, found))) => {
+        let (found, files) = match answer {
+            Ok(Ok((connection, found, files))) => {
                 self.asking = Some(connection);
-                found
+                (found, files)
             }
             // Whether it answers is found out elsewhere; but these rows wait.
             _ if all => return Ok(()),
@@ -370,6 +379,30 @@ impl Stream {
             }
         }
         self.assembly.looked();
+        match files {
+            Some((files, end)) => self.look_at_files(files, end).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether rows of the tables came, went or changed without the log saying so, by their files when the log
+    /// ended at `end`.
+    async fn look_at_files(&mut self, files: Vec<String>, end: Lsn) -> Result<()> {
+        for (at, now) in files.into_iter().enumerate() {
+            let Some((oid, was, truncated)) = self.assembly.refiled(at, &now, end) else {
+                continue;
+            };
+            let Some(connection) = &self.asking else {
+                return Ok(());
+            };
+            let asked = unsaid::between(&connection.client, oid, (&was, &now), truncated);
+            match tokio::time::timeout(self.config.timeout, asked).await {
+                Ok(Ok(None)) => self.assembly.settle_files(at, now),
+                Ok(Ok(Some(unsaid))) => return Err(self.assembly.not_said(at, unsaid.how())),
+                // It is asked again at the next look.
+                Ok(Err(_)) | Err(_) => return Ok(()),
+            }
+        }
         Ok(())
     }
 

@@ -27,8 +27,10 @@ pub struct Preflight {
     pub findings: Vec<Finding>,
     /// The end at which the first refusing finding arose.
     pub refused_at: Option<Side>,
-    /// What is to be done at the target before the plan holds; the plan is to be made anew then.
+    /// What is to be done at the target before the plan holds.
     pub following: Option<Following>,
+    /// The plan is to be made anew when that is done.
+    pub again: bool,
     /// Tables that leave the task, by their mappings, and why.
     pub paused: Vec<(String, Paused)>,
     /// Target tables of which it is to be verified whether they still are as their source tables.
@@ -138,11 +140,19 @@ pub async fn preflight(
     };
     match drifted.follows() {
         // What it would find is another thing once the target has followed.
-        true => out.following = Some(drifted.following(&plan)),
-        false => out.add(
-            Side::Target,
-            target.check(key, &plan).await.map_err(at_target)?,
-        ),
+        true => {
+            out.following = Some(drifted.following(&plan));
+            out.again = true;
+        }
+        false => {
+            out.add(
+                Side::Target,
+                target.check(key, &plan).await.map_err(at_target)?,
+            );
+            if !drifted.noted.is_empty() {
+                out.following = Some(drifted.following(&plan));
+            }
+        }
     }
     if out.refused_at.is_none() {
         out.plan = Some(plan.clone());

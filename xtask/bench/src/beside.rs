@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn each_is_first_in_turn() {
         let of = |burdens| -> Vec<Vec<usize>> {
-            (1..=burdens as u32)
+            (1..=u32::try_from(burdens).unwrap())
                 .map(|round| turns(round, burdens).collect())
                 .collect()
         };

@@ -116,6 +116,56 @@ impl Assembly {
         self.told.clear();
     }
 
+    /// The files of a table are `now` these, and the log ends at `end`. If they are others than those known and
+    /// the log was read to where it ended when they were seen first: the table's number, the files known,
+    /// and whether it was truncated since.
+    pub(super) fn refiled(
+        &mut self,
+        at: usize,
+        now: &str,
+        end: Lsn,
+    ) -> Option<(u32, String, bool)> {
+        let place = self.place.lsn;
+        let known = self.known.get_mut(at)?;
+        if known.schema.layout.is_none() || known.layout.files == now {
+            known.refiled = None;
+            // What was truncated by then has these files for it.
+            known.truncated &= place < end;
+            return None;
+        }
+        match &known.refiled {
+            Some((files, seen)) if files == now => {
+                (place >= *seen).then(|| (known.oid, known.layout.files.clone(), known.truncated))
+            }
+            _ => {
+                known.refiled = Some((now.to_owned(), end));
+                None
+            }
+        }
+    }
+
+    /// Rows of a table may have become what the log does not say.
+    pub(super) fn not_said(&self, at: usize, how: &str) -> Error {
+        match self.known.get(at) {
+            Some(known) => relation::not_said(&known.schema.name, how),
+            None => Error::bug("a table that is not there"),
+        }
+    }
+
+    /// A table's files are others, and its rows are what the log says.
+    pub(super) fn settle_files(&mut self, at: usize, now: String) {
+        let Some(known) = self.known.get_mut(at) else {
+            return;
+        };
+        known.layout.files = now;
+        known.truncated = false;
+        known.refiled = None;
+        let layout = known.layout.stored();
+        self.schema.retain(|change| change.table != at);
+        self.schema.push(SchemaChange { table: at, layout });
+        self.moved = true;
+    }
+
     /// What is finished.
     pub(crate) fn ready(&mut self) -> Option<Transaction> {
         self.ready.pop_front()
@@ -127,7 +177,7 @@ impl Assembly {
         Transaction {
             id: position::tx(0),
             changes: ChangeBatch::default(),
-            schema: Vec::new(),
+            schema: std::mem::take(&mut self.schema),
             commit: Some(Commit {
                 position: self.place.position(),
                 time_us: None,
@@ -247,6 +297,10 @@ impl Assembly {
             self.told.extend(table.filter(|_| news));
             return Ok(());
         }
+        let truncates = match &message {
+            Message::Truncate { relations } => relations.iter().collect(),
+            _ => Vec::new(),
+        };
         let mut rows = Rows {
             relations,
             more,
@@ -256,6 +310,10 @@ impl Assembly {
             row_bytes_max: self.limits.row_bytes_max,
         };
         rows.take(message)?;
+        if !truncates.is_empty() {
+            let known = self.known.iter_mut();
+            known.for_each(|known| known.truncated |= truncates.contains(&known.oid));
+        }
         if self.stretch.is_some() {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use crate::schema::Attribute;
 use crate::wire::Malformed;
 use crate::wire::cells::{Codec, Form, Reader};
 use crate::wire::pgoutput::{Old, Relation, Sent, Tuple};
+use crate::wire::replication::Lsn;
 
 /// A table as its user knows it, with the types its columns have in the catalogue.
 pub(crate) struct Known {
@@ -24,6 +25,10 @@ pub(crate) struct Known {
     pub(super) layout: Layout,
     /// The numbers of all its columns when it was asked about.
     pub(super) numbers: Vec<(String, i16)>,
+    /// The log had a `TRUNCATE` of it since its files were those of the layout.
+    pub(super) truncated: bool,
+    /// Other files than those, and the end that the log had when they were seen.
+    pub(super) refiled: Option<(String, Lsn)>,
 }
 
 /// How a column's values come.
@@ -114,6 +119,8 @@ impl Known {
             layout,
             numbers: layout::numbers(attributes),
             schema: schema.clone(),
+            truncated: false,
+            refiled: None,
         };
         known.same_columns(&known.layout, &known.numbers)?;
         Ok(known)
@@ -139,6 +146,11 @@ pub(crate) fn same_table(schema: &TableSchema, oid: u32) -> Result<()> {
         true => Ok(()),
         false => Err(changed(&schema.name, MADE_ANEW)),
     }
+}
+
+/// Its rows may have become what the log does not say.
+pub(super) fn not_said(name: &TableName, how: &str) -> Error {
+    changed(name, how)
 }
 
 /// The table of a name is another one now, or there is none.

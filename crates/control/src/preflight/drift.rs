@@ -27,6 +27,9 @@ use crate::model::Paused;
 #[derive(Default)]
 pub(super) struct Drifted {
     following: Following,
+    /// Source tables whose rows may have become what the log does not say, and by which layouts it is not
+    /// said again. Nothing else is to be done for that, and the plan holds.
+    pub(super) noted: Vec<(TableName, Layout)>,
     /// Target tables that follow.
     pub(super) followed: Vec<TableName>,
     pub(super) paused: Vec<(String, Paused)>,
@@ -43,6 +46,7 @@ impl Drifted {
     /// What is to be done at the target, with the fingerprints of the plan that holds then.
     pub(super) fn following(self, plan: &Plan) -> Following {
         let mut following = self.following;
+        following.layouts.extend(self.noted);
         for name in self.followed {
             if let Some(target) = plan.target_index(&name) {
                 let fingerprint = plan.fingerprint(target);
@@ -109,8 +113,107 @@ pub(super) async fn look(
             halts.push((pair.mapping.target.clone(), halt));
         }
     }
+    let asked = Unsaying {
+        outline,
+        outlined: &outlined,
+        writes_all,
+        other: options.on_changes.other,
+    };
+    asked.look(source, pairs, &mut halts, &mut out).await?;
     halt(&mut out, pairs, halts, operations.insert);
     Ok(out)
+}
+
+/// What is needed to look for tables whose rows have become what the log does not say.
+struct Unsaying<'a> {
+    outline: &'a Outline,
+    outlined: &'a BTreeMap<&'a TableName, &'a Outlined>,
+    writes_all: bool,
+    other: OnChange,
+}
+
+impl Unsaying<'_> {
+    /// The rows of such a table are compared and repaired, where they can be. Otherwise it halts, if rows have come
+    /// or gone for certain.
+    async fn look(
+        &self,
+        source: &dyn Source,
+        pairs: &[TablePair],
+        halts: &mut Vec<(TableName, Halt)>,
+        out: &mut Drifted,
+    ) -> Result<()> {
+        let bridged: BTreeSet<&TableName> =
+            out.following.layouts.iter().map(|(name, _)| name).collect();
+        let halted: BTreeSet<&TableName> = halts.iter().map(|(name, _)| name).collect();
+        let goes_on = |pair: &&TablePair| {
+            let target = &pair.mapping.target;
+            self.outlined.contains_key(target) && !halted.contains(target)
+        };
+        let mut feeding: BTreeMap<&TableName, Vec<&TablePair>> = BTreeMap::new();
+        for pair in pairs.iter().filter(goes_on) {
+            feeding.entry(&pair.mapping.source).or_default().push(pair);
+        }
+        let layouts = self.outline.layouts.iter();
+        let asked: Vec<(&TableName, &Layout)> = layouts
+            .filter(|(name, _)| feeding.contains_key(name) && !bridged.contains(name))
+            .map(|(name, layout)| (name, layout))
+            .collect();
+        if asked.is_empty() {
+            return Ok(());
+        }
+        let unsaid = source.unsaid(&asked).await;
+        let mut stopping = Vec::new();
+        for one in unsaid.map_err(|e| e.at(Side::Source))? {
+            let Some((name, _)) = asked.get(one.table) else {
+                continue;
+            };
+            let mut halts_here = false;
+            for pair in feeding.get(name).into_iter().flatten() {
+                let target = &pair.mapping.target;
+                let keyed = pair
+                    .source
+                    .as_ref()
+                    .is_some_and(|s| !s.primary_key.is_empty());
+                let known = self.outlined.get(target);
+                let alone = known.is_some_and(|k| source_fingerprints(&k.fingerprint).len() == 1);
+                let repairs = keyed && alone && self.writes_all;
+                let told = format!("{name}: {}", one.how);
+                let fix = "resume the table, or reset the task, so that it is loaded as it is now";
+                if one.certain && (!repairs || self.other == OnChange::Stop) {
+                    stopping.push((target.clone(), halt_by(self.other, told, fix.to_owned())));
+                    halts_here = true;
+                    continue;
+                }
+                if repairs {
+                    out.doubted.push(target.clone());
+                }
+                let what = match repairs {
+                    true => "its rows are compared with the target's, and repaired",
+                    false => "its rows cannot be compared and repaired",
+                };
+                out.findings.push(match repairs {
+                    true => Finding::info(
+                        "rows_unsaid",
+                        name.to_string(),
+                        format!("{}; {what}", one.how),
+                        "",
+                    ),
+                    false => Finding::warning(
+                        "rows_unsaid",
+                        name.to_string(),
+                        format!("{}; {what}", one.how),
+                        "if rows were changed, reload the table",
+                    ),
+                });
+            }
+            // What stops the task is to be said again.
+            if !halts_here {
+                out.noted.push(((*name).clone(), one.layout));
+            }
+        }
+        halts.extend(stopping);
+        Ok(())
+    }
 }
 
 /// Tables that were `made` for source tables as they were then, and are not loaded yet, are made anew.

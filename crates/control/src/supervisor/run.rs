@@ -160,7 +160,6 @@ impl Run {
                 .await;
             self.plans_again(book);
             last_try = Some(this_try);
-            self.plans_again(book);
         }
     }
 
@@ -395,7 +394,7 @@ impl Run {
                 ends.mappings.retain(stays);
             }
             if let Some(following) = &found.following {
-                info!(task = %id, statements = %following.statements.join("; "), "the target follows");
+                info!(task = %id, statements = %following.statements.join("; "), "source tables have changed");
                 book.remark(&listed(&found)).await;
                 let doubted = ends.mappings.iter();
                 let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
@@ -421,7 +420,9 @@ impl Run {
                     let stays = |mapping: &Mapping| tables.iter().all(|m| m.id != mapping.id);
                     ends.mappings.retain(stays);
                 }
-                continue;
+                if found.again {
+                    continue;
+                }
             }
             match &found.plan {
                 // A table that goes between two questions is no table that was never there.

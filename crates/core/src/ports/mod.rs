@@ -10,6 +10,6 @@ pub use compare::{Compared, Comparer, Difference, Differs};
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
 pub use source::{
     Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits,
-    WireForm,
+    Unsaid, WireForm,
 };
 pub use target::{Alteration, Applied, Applier, Capabilities, Following, Loader, Sift, Target};

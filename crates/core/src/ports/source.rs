@@ -71,6 +71,19 @@ pub enum Bridge {
     Closed(String),
 }
 
+/// A table whose rows may have become what the log does not say ([`Source::unsaid`]).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaid {
+    /// Which of the tables asked about.
+    pub table: usize,
+    /// The layout to be stored for the place of the one given, by which it is not said again.
+    pub layout: Layout,
+    /// What has happened.
+    pub how: String,
+    /// Whether rows have come or gone for certain. Otherwise all may be as it was.
+    pub certain: bool,
+}
+
 /// A system changes are read from. It takes no table lock and writes nothing to the source.
 #[async_trait]
 pub trait Source: Inspect {
@@ -173,6 +186,14 @@ pub trait Source: Inspect {
     ) -> Result<Bridge> {
         let _ = (table, then, added, retyped);
         Ok(Bridge::Closed("this source cannot tell".to_owned()))
+    }
+
+    /// Those of `tables` whose rows may have come, gone or changed since the layout given with each without the
+    /// log saying so, as far as the system can tell by what they are now. A stream ends with a `Schema`
+    /// error of the table if that happens while it goes on. Costs no look at rows but a few.
+    async fn unsaid(&self, tables: &[(&TableName, &Layout)]) -> Result<Vec<Unsaid>> {
+        let _ = tables;
+        Ok(Vec::new())
     }
 
     /// Removes every trace of the task from the source. Repeatable.
