@@ -20,4 +20,5 @@ mod tls;
 mod twin;
 mod types;
 mod unfriendly;
+mod unsaid;
 mod world;
