@@ -26,6 +26,8 @@ pub(crate) struct Layout {
     /// Those the log has, in order.
     pub(crate) columns: Vec<Column>,
     pub(crate) young: Vec<Young>,
+    /// An end of the log, as the text of a position: up to there rows may go without being logged.
+    pub(crate) passes: Option<String>,
 }
 
 /// One of them.
@@ -113,6 +115,7 @@ impl Layout {
         Layout {
             columns: columns.collect(),
             young: Vec::new(),
+            passes: None,
         }
     }
 
@@ -147,6 +150,9 @@ impl Layout {
             let until = escaped(&young.until);
             text.push_str(&format!("\n{column}\t{sign}{fill}\t{until}"));
         }
+        if let Some(until) = &self.passes {
+            text.push_str(&format!("\n!{}", escaped(until)));
+        }
         position::Layout::new(text)
     }
 
@@ -174,6 +180,7 @@ impl Layout {
         }
         let mut out = Layout {
             young: self.young.clone(),
+            passes: self.passes.clone(),
             ..Layout::default()
         };
         for column in &self.columns {
@@ -329,6 +336,7 @@ fn parse(text: &str) -> Option<Layout> {
     for line in lines {
         let parts: Vec<&str> = line.split('\t').collect();
         match *parts.as_slice() {
+            [end] => layout.passes = Some(unescaped(end.strip_prefix('!')?)?),
             [name, native, missing] => layout.columns.push(column(name, native, missing)?),
             // Versions that follow no changes have none of these.
             [name, native, missing, fill, until] => {

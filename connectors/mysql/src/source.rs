@@ -9,7 +9,7 @@ use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
     Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect,
-    Source, StreamLimits,
+    Source, StreamLimits, Unsaid,
 };
 use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -20,7 +20,7 @@ use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
 use crate::stream::hub::{Expected, Hub};
-use crate::{bridge, check, schema, server, snapshot, split, stream};
+use crate::{bridge, check, layout, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -251,6 +251,29 @@ impl Source for MySqlSource {
             bridge::bridge(conn, &self.config, table, then, added, retyped).await
         })
         .await
+    }
+
+    async fn unsaid(&self, tables: &[(&TableName, &Layout, bool)]) -> Result<Vec<Unsaid>> {
+        let told = |&(_, &(.., told)): &(usize, &(&TableName, &Layout, bool))| told;
+        let tables: Vec<_> = tables.iter().enumerate().filter(told).collect();
+        if tables.is_empty() {
+            return Ok(Vec::new());
+        }
+        let end = ask(&self.config, async |conn| {
+            Ok(server::marked_end(conn, &self.config).await?.position())
+        });
+        let end = end.await?;
+        let one = |&(table, &(name, then, _)): &(usize, &(&TableName, &Layout, bool))| {
+            let mut layout = layout::Layout::read(then, name)?;
+            layout.passes = Some(end.as_str().to_owned());
+            Ok(Unsaid {
+                table,
+                layout: layout.stored(),
+                how: "a partition was dropped or truncated, which takes rows that the log does not name".to_owned(),
+                certain: true,
+            })
+        };
+        tables.iter().map(one).collect()
     }
 
     async fn release(&self) -> Result<()> {

@@ -487,15 +487,15 @@ impl Source for PostgresSource {
         bridged.map_err(|error| error.at(Side::Source))
     }
 
-    async fn unsaid(&self, tables: &[(&TableName, &Layout)]) -> Result<Vec<Unsaid>> {
+    async fn unsaid(&self, tables: &[(&TableName, &Layout, bool)]) -> Result<Vec<Unsaid>> {
         let connection = connect_source(&self.config).await?;
         let client = &connection.client;
-        let names: Vec<TableName> = tables.iter().map(|(name, _)| (*name).clone()).collect();
+        let names: Vec<TableName> = tables.iter().map(|(name, ..)| (*name).clone()).collect();
         let found = slot::found(client, &names).await?;
         let oids: Vec<u32> = found.iter().flatten().copied().collect();
         let mut now = files(client, &oids).await?.into_iter();
         let mut out = Vec::new();
-        for (table, ((_, then), oid)) in tables.iter().zip(found).enumerate() {
+        for (table, ((_, then, _), oid)) in tables.iter().zip(found).enumerate() {
             let Some(oid) = oid else { continue };
             let now = now.next().unwrap_or_default();
             // One that was made anew is told elsewhere.

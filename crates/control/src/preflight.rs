@@ -59,6 +59,19 @@ pub async fn preflight(
     operations: Operations,
     options: &TaskOptions,
 ) -> Result<Preflight> {
+    let none = BTreeSet::new();
+    preflight_behind(source, target, key, mappings, (operations, options), &none).await
+}
+
+/// The same after a stream has ended at the source tables `unsaid` for rows that are not in the log.
+pub(crate) async fn preflight_behind(
+    source: &dyn Source,
+    target: &dyn Target,
+    key: &TaskKey,
+    mappings: &[Mapping],
+    (operations, options): (Operations, &TaskOptions),
+    unsaid: &BTreeSet<TableName>,
+) -> Result<Preflight> {
     let mut out = Preflight::default();
     let sources = distinct(mappings.iter().map(|m| &m.source));
     let targets = distinct(mappings.iter().map(|m| &m.target));
@@ -127,7 +140,7 @@ pub async fn preflight(
     let made = known.iter().filter(|table| unfinished(&table.name));
     let made: Vec<TableSchema> = made.cloned().collect();
     let before = (outline.as_ref(), made.as_slice());
-    let mut drifted = drift::look(ends, before, &mut pairs, (operations, options)).await?;
+    let mut drifted = drift::look(ends, before, &mut pairs, (operations, options), unsaid).await?;
     out.add(Side::Source, std::mem::take(&mut drifted.findings));
     out.paused = std::mem::take(&mut drifted.paused);
     out.doubted = std::mem::take(&mut drifted.doubted);

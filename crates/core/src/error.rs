@@ -67,6 +67,7 @@ pub struct Error {
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
     of_row: bool,
     joining: Option<Box<TableName>>,
+    unsaid: bool,
 }
 
 impl Error {
@@ -81,6 +82,7 @@ impl Error {
             source: None,
             of_row: false,
             joining: None,
+            unsaid: false,
         }
     }
 
@@ -161,6 +163,19 @@ impl Error {
     pub fn joining(&self) -> Option<&TableName> {
         let own = matches!(self.kind, Kind::Data | Kind::Schema);
         self.joining.as_deref().filter(|_| own)
+    }
+
+    /// Says that a stream ends at rows of its table that come or go without being in the log, and can go on
+    /// behind that ([`crate::ports::Source::unsaid`]).
+    #[must_use]
+    pub fn of_unsaid(mut self) -> Self {
+        self.unsaid = true;
+        self
+    }
+
+    /// Whether [`Error::of_unsaid`] was said of it.
+    pub fn is_unsaid(&self) -> bool {
+        self.unsaid
     }
 
     /// Adds the cause.

@@ -83,6 +83,8 @@ pub(crate) struct Alter {
     pub(crate) dropped: Vec<String>,
     /// A unique key comes.
     pub(crate) unique: bool,
+    /// Rows go without being logged.
+    pub(crate) unsaid: bool,
     /// `IGNORE`: rows and values that do not fit are changed, whatever the session is like.
     pub(crate) ignore: bool,
 }
@@ -131,6 +133,10 @@ const OPTIONS: &[&str] = &[
 pub(super) fn parse(actions: &[Token]) -> Result<Alter, &'static str> {
     let mut out = Alter::default();
     for action in split(skip_wait(actions)) {
+        // `DROP PARTITION p0, p1` stands alone in its statement.
+        if out.unsaid && action.len() == 1 {
+            continue;
+        }
         one(&Words(action), &mut out)?;
     }
     Ok(out)
@@ -198,17 +204,18 @@ impl<'a> Words<'a> {
 }
 
 const KEY: &str = "a change of the primary key";
-const ROWS: &str = "rows that come or go without being logged";
+pub(crate) const ROWS: &str = "rows that come or go without being logged";
 const ACTS: &str = "a foreign key that changes rows by itself";
 const UNKNOWN: &str = "an action this version cannot place";
 
 fn one(words: &Words<'_>, out: &mut Alter) -> Result<(), &'static str> {
     if words.has("PARTITION") && words.is(0, &["ADD", "DROP", "TRUNCATE", "EXCHANGE", "CONVERT"]) {
         // A partition that is added is empty.
-        return if words.is(0, &["ADD"]) {
-            Ok(())
-        } else {
-            Err(ROWS)
+        let goes = words.is(0, &["DROP", "TRUNCATE"]) && words.is(1, &["PARTITION"]);
+        out.unsaid |= goes;
+        return match goes || words.is(0, &["ADD"]) {
+            true => Ok(()),
+            false => Err(ROWS),
         };
     }
     if words.has("TABLESPACE") {

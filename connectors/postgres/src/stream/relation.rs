@@ -150,7 +150,7 @@ pub(crate) fn same_table(schema: &TableSchema, oid: u32) -> Result<()> {
 
 /// Its rows may have become what the log does not say.
 pub(super) fn not_said(name: &TableName, how: &str) -> Error {
-    changed(name, how)
+    changed(name, how).of_unsaid()
 }
 
 /// The table of a name is another one now, or there is none.

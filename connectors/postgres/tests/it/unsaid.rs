@@ -67,7 +67,7 @@ async fn unsaid(
     table: &TableName,
     layout: &Layout,
 ) -> Option<(bool, String, Layout)> {
-    let mut found = source.unsaid(&[(table, layout)]).await.unwrap();
+    let mut found = source.unsaid(&[(table, layout, false)]).await.unwrap();
     let one = found.pop()?;
     assert_eq!((found.len(), one.table), (0, 0));
     Some((one.certain, one.how, one.layout))

@@ -73,6 +73,7 @@ pub(super) async fn look(
     (outline, made): (Option<&Outline>, &[TableSchema]),
     pairs: &mut Vec<TablePair>,
     (operations, options): (Operations, &TaskOptions),
+    unsaid: &BTreeSet<TableName>,
 ) -> Result<Drifted> {
     let writes_all = operations == Operations::ALL;
     let mut out = Drifted::default();
@@ -116,6 +117,7 @@ pub(super) async fn look(
     let asked = Unsaying {
         outline,
         outlined: &outlined,
+        told: unsaid,
         writes_all,
         other: options.on_changes.other,
     };
@@ -128,6 +130,8 @@ pub(super) async fn look(
 struct Unsaying<'a> {
     outline: &'a Outline,
     outlined: &'a BTreeMap<&'a TableName, &'a Outlined>,
+    /// Source tables at which a stream has ended for it.
+    told: &'a BTreeSet<TableName>,
     writes_all: bool,
     other: OnChange,
 }
@@ -154,9 +158,9 @@ impl Unsaying<'_> {
             feeding.entry(&pair.mapping.source).or_default().push(pair);
         }
         let layouts = self.outline.layouts.iter();
-        let asked: Vec<(&TableName, &Layout)> = layouts
+        let asked: Vec<(&TableName, &Layout, bool)> = layouts
             .filter(|(name, _)| feeding.contains_key(name) && !bridged.contains(name))
-            .map(|(name, layout)| (name, layout))
+            .map(|(name, layout)| (name, layout, self.told.contains(name)))
             .collect();
         if asked.is_empty() {
             return Ok(());
@@ -164,7 +168,7 @@ impl Unsaying<'_> {
         let unsaid = source.unsaid(&asked).await;
         let mut stopping = Vec::new();
         for one in unsaid.map_err(|e| e.at(Side::Source))? {
-            let Some((name, _)) = asked.get(one.table) else {
+            let Some((name, ..)) = asked.get(one.table) else {
                 continue;
             };
             let mut halts_here = false;

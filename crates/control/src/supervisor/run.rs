@@ -30,7 +30,7 @@ use crate::app::Inner;
 use crate::catalog::{StoredDataSource, StoredTask, now_ms};
 use crate::error::{Error, Result};
 use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
-use crate::preflight::{Preflight, preflight};
+use crate::preflight::{Preflight, preflight_behind};
 use crate::tables::{Named, Schemas, Tables};
 
 /// How often a task is planned because what it was planned for has changed by then.
@@ -63,6 +63,8 @@ pub(crate) struct Ends {
     pub(crate) reload: Vec<(String, TableName)>,
     /// Mappings whose tables are to be compared and repaired, and those target tables.
     pub(crate) doubt: Vec<(String, TableName)>,
+    /// Source tables at which a stream has ended for rows that are not in the log.
+    pub(crate) unsaid: BTreeSet<TableName>,
 }
 
 impl Run {
@@ -107,15 +109,17 @@ impl Run {
         let mut expects_checkpoint = self.task.begun && !forgets;
         let mut last_try = None;
         let mut last_joining = None;
+        let mut unsaid = BTreeSet::new();
         loop {
             let ready = tokio::select! {
-                ready = self.prepare(book, &mut forgets) => ready,
+                ready = self.prepare(book, &mut forgets, &unsaid) => ready,
                 () = self.stop.cancelled() => return self.stopped(),
             };
             let (mut ends, plan) = match ready {
                 Ok(ready) => ready,
                 Err(failure) => return End::Failed(failure),
             };
+            unsaid.clear();
             let (doubt, plan) = (std::mem::take(&mut ends.doubt), Arc::new(plan));
             let spec = TaskSpec {
                 key: ends.key.clone(),
@@ -142,6 +146,7 @@ impl Run {
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
             let again = last_try.as_ref() == Some(&this_try);
+            unsaid.extend(error.table().filter(|_| error.is_unsaid()).cloned());
             // Where only a table that was joining cannot go on, the others do. A new plan may lead over a change of
             // its source table, but not twice.
             let joining = error.joining().cloned();
@@ -293,12 +298,13 @@ impl Run {
         &self,
         book: &mut impl Book,
         forgets: &mut bool,
+        unsaid: &BTreeSet<TableName>,
     ) -> Result<(Ends, Plan), Failure> {
         let limits = Limits::default();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.try_prepare(book, forgets).await {
+            let error = match self.try_prepare(book, forgets, unsaid).await {
                 Ok(ready) => return ready,
                 Err(error) => error,
             };
@@ -334,6 +340,7 @@ impl Run {
         &self,
         book: &mut impl Book,
         forgets: &mut bool,
+        unsaid: &BTreeSet<TableName>,
     ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
         // What was decided until now is stored, and in this plan.
         self.replan.notified().now_or_never();
@@ -341,6 +348,7 @@ impl Run {
             Ok(ends) => ends,
             Err(error) => return Ok(Err(refused(error.to_string()))),
         };
+        ends.unsaid.clone_from(unsaid);
         if ends.mappings.is_empty() {
             let none = "all tables of the task are paused. Fix: resume one, and run the task again";
             return Ok(Err(refused(none.to_owned())));
@@ -420,6 +428,7 @@ impl Run {
                     let stays = |mapping: &Mapping| tables.iter().all(|m| m.id != mapping.id);
                     ends.mappings.retain(stays);
                 }
+                ends.unsaid.clear();
                 if found.again {
                     continue;
                 }
@@ -481,13 +490,13 @@ impl Run {
         ends: &Ends,
         mappings: &[Mapping],
     ) -> thalweg_core::Result<Preflight> {
-        preflight(
+        preflight_behind(
             ends.source.as_ref(),
             ends.target.as_ref(),
             &ends.key,
             mappings,
-            self.task.shown.operations,
-            &self.task.shown.options,
+            (self.task.shown.operations, &self.task.shown.options),
+            &ends.unsaid,
         )
         .await
     }
@@ -587,6 +596,7 @@ impl Ends {
             mappings: tables.active().map(core_mapping).collect(),
             reload: marked(Tables::reload),
             doubt: marked(Tables::doubt),
+            unsaid: BTreeSet::new(),
         }
     }
 }

@@ -188,10 +188,11 @@ pub trait Source: Inspect {
         Ok(Bridge::Closed("this source cannot tell".to_owned()))
     }
 
-    /// Those of `tables` whose rows may have come, gone or changed since the layout given with each without the
-    /// log saying so, as far as the system can tell by what they are now. A stream ends with a `Schema`
-    /// error of the table if that happens while it goes on. Costs no look at rows but a few.
-    async fn unsaid(&self, tables: &[(&TableName, &Layout)]) -> Result<Vec<Unsaid>> {
+    /// Those of `tables` whose rows may have come, gone or changed since the layout given with each without being in
+    /// the log: as far as the system can tell by what they are now, and those at which a stream has ended for that
+    /// (`true`). It ends with a `Schema` error of the table that is [`Error::of_unsaid`], and goes on if it is
+    /// opened with the layout that this gives. Costs no look at rows but a few.
+    async fn unsaid(&self, tables: &[(&TableName, &Layout, bool)]) -> Result<Vec<Unsaid>> {
         let _ = tables;
         Ok(Vec::new())
     }

@@ -5,7 +5,7 @@ use thalweg_core::position::Position;
 use thalweg_core::schema::{ColumnSchema, ForeignKey, ReferenceAction, TableSchema};
 use thalweg_core::{Error, Result, Side};
 
-use crate::ddl::alter::{Action, Alter};
+use crate::ddl::alter::{self, Action, Alter};
 use crate::ddl::stated::Stated;
 use crate::layout::{self, Column, Layout};
 use crate::position::Place;
@@ -36,6 +36,9 @@ impl Decoder {
         };
         if let Some(why) = met.touches(&alter) {
             return Err(stop(self, &why));
+        }
+        if alter.unsaid && !met.rows_may_go() {
+            return Err(stop(self, alter::ROWS).of_unsaid());
         }
         let mut after = before.altered(&alter.actions).map_err(|why| {
             let why = format!("what is known of the table does not fit the statement: {why}");
@@ -118,6 +121,13 @@ impl Met<'_> {
     fn mapped(&self, name: &str) -> Option<&ColumnSchema> {
         let mut columns = self.schema.columns.iter();
         columns.find(|column| layout::same(&column.name, name))
+    }
+
+    /// Whether rows may go without being logged.
+    fn rows_may_go(&self) -> bool {
+        let end = self.layout.passes.as_ref();
+        let end = end.and_then(|end| Place::of_position(&Position::new(end.clone())).ok());
+        end.is_some_and(|end| (self.within)(&end) == Some(true))
     }
 
     /// Whether the statement lies behind an end of the log, for certain.
@@ -290,6 +300,7 @@ mod tests {
                 until: UNTIL.to_owned(),
                 came: false,
             }],
+            passes: None,
         };
         let alter = altering(actions);
         let mut met = Met {
@@ -375,6 +386,39 @@ mod tests {
                 met.strict = false;
             });
             assert_eq!(found.is_none(), passes, "{actions}");
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_logged_may_go_up_to_an_end_of_the_log() {
+        let table = TableSchema::new(TableName::new("d", "t"), Vec::new());
+        for (actions, goes) in [
+            ("DROP PARTITION p0, p1", true),
+            ("TRUNCATE PARTITION ALL", true),
+            ("ADD PARTITION (PARTITION p2 VALUES LESS THAN (9))", false),
+            ("DROP INDEX k", false),
+        ] {
+            assert_eq!(altering(actions).unsaid, goes, "{actions}");
+        }
+        for (until, within, may) in [
+            (None, Some(true), false),
+            (Some(UNTIL), Some(true), true),
+            (Some(UNTIL), Some(false), false),
+            (Some(UNTIL), None, false),
+            (Some("?"), Some(true), false),
+        ] {
+            let layout = Layout {
+                passes: until.map(str::to_owned),
+                ..Layout::default()
+            };
+            let met = Met {
+                schema: &table,
+                layout: &layout,
+                described: true,
+                strict: true,
+                within: &|_| within,
+            };
+            assert_eq!(met.rows_may_go(), may, "{until:?} {within:?}");
         }
     }
 

@@ -101,7 +101,7 @@ pub(super) async fn proved(from: System, to: System) {
     pair.judge().all_equal(&["item"]).unwrap();
     ratios.sort_by(f64::total_cmp);
     println!(
-        "quarantine {from:?} to {to:?}: 1 bad row among {ROWS}, with 3 changes behind it: the others arrived, \
+        "proof: quarantine {from:?} to {to:?}: 1 bad row among {ROWS}, with 3 changes behind it: the others arrived, \
          released after its correction, equal; rate with it by that without, median of {ROUNDS} interleaved pairs \
          {:.2} ({:.2} to {:.2})",
         ratios[ROUNDS / 2],

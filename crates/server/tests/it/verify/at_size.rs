@@ -168,7 +168,7 @@ pub(super) async fn proved(from: System, to: System) {
     running.stop().await.unwrap();
     pair.judge().all_equal(&["large", "small"]).unwrap();
     println!(
-        "verify {from:?} to {to:?}: exactly 100 damaged rows of {} found in {:.1} s ({:.0} k rows/s) and repaired, \
+        "proof: verify {from:?} to {to:?}: exactly 100 damaged rows of {} found in {:.1} s ({:.0} k rows/s) and repaired, \
          then {} runs without a false alarm beside {transactions} transactions, equal up to {}",
         first.rows,
         first.took_ms as f64 / 1000.0,
