@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, DataSourceConfig, Inspect, Rows,
     Source, StreamLimits, Unsaid,
 };
 use thalweg_core::position::{Layout, Position, TxId, Visibility};
@@ -269,8 +269,8 @@ impl Source for MySqlSource {
             Ok(Unsaid {
                 table,
                 layout: layout.stored(),
+                rows: Rows::Went,
                 how: "a partition was dropped or truncated, which takes rows that the log does not name".to_owned(),
-                certain: true,
             })
         };
         tables.iter().map(one).collect()

@@ -6,7 +6,7 @@
 //! does one that changes a type, perhaps with other values; so the rows of a rewritten table are in doubt.
 
 use thalweg_core::plan::{Pair, Verdict};
-use thalweg_core::ports::Bridge;
+use thalweg_core::ports::{Bridge, Rows};
 use thalweg_core::position;
 use thalweg_core::range::Bound;
 use thalweg_core::schema::{ColumnType, TableSchema};
@@ -61,7 +61,7 @@ pub(crate) async fn bridge(
         .retain(|young| table.column(&young.name).is_some());
     let unsaid = unsaid::between(client, oid, (&layout.files, &files), false).await?;
     let mut doubt =
-        rewritten && !retyped.is_empty() || unsaid.is_some_and(|unsaid| unsaid.certain());
+        rewritten && !retyped.is_empty() || unsaid.is_some_and(|rows| rows != Rows::Perhaps);
     let mut begun = Vec::with_capacity(added.len());
     let mut fills = Vec::with_capacity(added.len());
     for index in added {

@@ -285,16 +285,17 @@ pub(crate) async fn version(client: &Client) -> Result<(u32, bool)> {
 }
 
 /// The files the rows of each of the tables are in; all its partitions'. They change when it is rewritten
-/// or truncated, which no snapshot taken before can read around.
+/// or truncated, which no snapshot taken before can read around. Each as `oid:file`, of a partition with `@` and the
+/// transaction that attached it.
 pub(crate) async fn files(client: &Client, tables: &[u32]) -> Result<Vec<String>> {
     let rows = client
         .query(
             "WITH RECURSIVE tree AS (\
-               SELECT place, oid FROM unnest($1::oid[]) WITH ORDINALITY w (oid, place) UNION ALL \
-               SELECT t.place, i.inhrelid FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
+               SELECT place, oid, '' AS since FROM unnest($1::oid[]) WITH ORDINALITY w (oid, place) UNION ALL \
+               SELECT t.place, i.inhrelid, '@' || i.xmin::text FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
                JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition) \
              SELECT string_agg(t.oid::text || ':' || \
-               coalesce(pg_relation_filenode(t.oid)::text, ''), ' ' ORDER BY t.oid) \
+               coalesce(pg_relation_filenode(t.oid)::text, '') || t.since, ' ' ORDER BY t.oid) \
              FROM tree t GROUP BY t.place ORDER BY t.place",
             &[&tables],
         )
@@ -508,8 +509,8 @@ impl Source for PostgresSource {
                 out.push(Unsaid {
                     table,
                     layout: layout.stored(),
-                    how: found.how().to_owned(),
-                    certain: found.certain(),
+                    rows: found,
+                    how: unsaid::how(found).to_owned(),
                 });
             }
         }

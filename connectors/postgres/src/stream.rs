@@ -398,7 +398,7 @@ impl Stream {
             let asked = unsaid::between(&connection.client, oid, (&was, &now), truncated);
             match tokio::time::timeout(self.config.timeout, asked).await {
                 Ok(Ok(None)) => self.assembly.settle_files(at, now),
-                Ok(Ok(Some(unsaid))) => return Err(self.assembly.not_said(at, unsaid.how())),
+                Ok(Ok(Some(rows))) => return Err(self.assembly.not_said(at, unsaid::how(rows))),
                 // It is asked again at the next look.
                 Ok(Err(_)) | Err(_) => return Ok(()),
             }

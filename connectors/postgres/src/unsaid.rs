@@ -15,44 +15,44 @@
 use std::collections::BTreeMap;
 
 use thalweg_core::Result;
+use thalweg_core::ports::Rows;
 use tokio_postgres::Client;
 
 use crate::error::asking;
 
-/// What may have become of the rows of a table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Unsaid {
-    Went,
-    Came,
-    Rewritten,
-}
-
-impl Unsaid {
-    /// Whether rows have come or gone for certain, and not only perhaps.
-    pub(crate) fn certain(self) -> bool {
-        self != Unsaid::Rewritten
-    }
-
-    pub(crate) fn how(self) -> &'static str {
-        match self {
-            Unsaid::Went => {
-                "a partition was dropped or detached, which takes rows that the log does not name"
-            }
-            Unsaid::Came => {
-                "a partition was attached, which brings rows that the log does not name"
-            }
-            Unsaid::Rewritten => {
-                "it got new files (VACUUM FULL, CLUSTER, an ALTER TABLE that writes its rows anew, or a TRUNCATE of a \
-                 partition), and the log does not say whether its rows are the same"
-            }
+/// By what rows became what the log does not say.
+pub(crate) fn how(rows: Rows) -> &'static str {
+    match rows {
+        Rows::Went => {
+            "a partition was dropped or detached, which takes rows that the log does not name"
+        }
+        Rows::Came => "a partition was attached, which brings rows that the log does not name",
+        Rows::Perhaps => {
+            "it got new files (VACUUM FULL, CLUSTER, an ALTER TABLE that writes its rows anew, or a TRUNCATE of a \
+             partition), and the log does not say whether its rows are the same"
         }
     }
 }
 
-/// The parts of a table and their files; what is partitioned itself has none.
-fn parts(files: &str) -> BTreeMap<u32, &str> {
+/// A part of a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Part<'a> {
+    /// What is partitioned itself has none.
+    file: &'a str,
+    /// The transaction that made it a part; `None`: it is the table itself, or an earlier version did not ask.
+    since: Option<&'a str>,
+}
+
+/// The parts of a table, as [`crate::source::files`] writes them.
+fn parts(files: &str) -> BTreeMap<u32, Part<'_>> {
     let parts = files.split(' ').filter_map(|part| part.split_once(':'));
-    let parts = parts.filter_map(|(oid, file)| Some((oid.parse().ok()?, file)));
+    let parts = parts.filter_map(|(oid, rest)| {
+        let (file, since) = match rest.split_once('@') {
+            Some((file, since)) => (file, Some(since)),
+            None => (rest, None),
+        };
+        Some((oid.parse().ok()?, Part { file, since }))
+    });
     parts.collect()
 }
 
@@ -63,25 +63,32 @@ pub(crate) async fn between(
     root: u32,
     (was, now): (&str, &str),
     truncated: bool,
-) -> Result<Option<Unsaid>> {
+) -> Result<Option<Rows>> {
     if was == now {
         return Ok(None);
     }
     let (was, now) = (parts(was), parts(now));
-    let went = was
-        .iter()
-        .any(|(oid, file)| !file.is_empty() && !now.contains_key(oid));
-    if went {
-        return Ok(Some(Unsaid::Went));
+    let went = |(oid, part): (&u32, &Part<'_>)| !part.file.is_empty() && !now.contains_key(oid);
+    if was.iter().any(went) {
+        return Ok(Some(Rows::Went));
+    }
+    // One that left and came back may have been written to meanwhile.
+    let back = |(oid, part): (&u32, &Part<'_>)| {
+        let before = was.get(oid).and_then(|was| was.since);
+        before.is_some() && before != part.since
+    };
+    if now.iter().any(back) {
+        return Ok(Some(Rows::Came));
     }
     let came = now.keys().filter(|oid| !was.contains_key(oid));
     let came: Vec<u32> = came.copied().collect();
     if !came.is_empty() && with_rows(client, root, &came).await? {
-        return Ok(Some(Unsaid::Came));
+        return Ok(Some(Rows::Came));
     }
-    let other = |(oid, file): (&u32, &&str)| was.get(oid).is_some_and(|was| was != file);
+    let other =
+        |(oid, part): (&u32, &Part<'_>)| was.get(oid).is_some_and(|was| was.file != part.file);
     let rewritten = !truncated && now.iter().any(other);
-    Ok(rewritten.then_some(Unsaid::Rewritten))
+    Ok(rewritten.then_some(Rows::Perhaps))
 }
 
 /// Whether any of these parts of a table may have come with rows.
@@ -128,8 +135,13 @@ mod tests {
 
     #[test]
     fn parts_are_told_apart() {
-        let found = parts("12: 34:56 7:8");
-        assert_eq!(found, BTreeMap::from([(12, ""), (34, "56"), (7, "8")]));
+        let part = |file, since| Part { file, since };
+        let want = [
+            (12, part("", None)),
+            (34, part("56", Some("7"))),
+            (7, part("", Some("8"))),
+        ];
+        assert_eq!(parts("12: 34:56@7 7:@8"), BTreeMap::from(want));
         assert!(parts("").is_empty());
     }
 }

@@ -137,7 +137,15 @@ impl Assembly {
             Some((files, seen)) if files == now => {
                 (place >= *seen).then(|| (known.oid, known.layout.files.clone(), known.truncated))
             }
-            _ => {
+            before => {
+                // New files again: those of before are the truncated table's.
+                if let Some((files, seen)) = before
+                    && known.truncated
+                    && place >= *seen
+                {
+                    known.layout.files.clone_from(files);
+                    known.truncated = false;
+                }
                 known.refiled = Some((now.to_owned(), end));
                 None
             }

@@ -14,7 +14,7 @@ use thalweg_core::checkpoint::{Outline, Outlined};
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{OnChange, OnChanges, Operations, TaskOptions};
 use thalweg_core::plan::{Pair, Plan, TablePair, Verdict, source_fingerprints};
-use thalweg_core::ports::{Alteration, Bridge, Following, Source, Target};
+use thalweg_core::ports::{Alteration, Bridge, Following, Rows, Source, Target};
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::schema::{ColumnSchema, Drift, TableName, TableSchema, drifts};
 use thalweg_core::value::RowBatch;
@@ -118,7 +118,7 @@ pub(super) async fn look(
         outline,
         outlined: &outlined,
         told: unsaid,
-        writes_all,
+        operations,
         other: options.on_changes.other,
     };
     asked.look(source, pairs, &mut halts, &mut out).await?;
@@ -132,13 +132,12 @@ struct Unsaying<'a> {
     outlined: &'a BTreeMap<&'a TableName, &'a Outlined>,
     /// Source tables at which a stream has ended for it.
     told: &'a BTreeSet<TableName>,
-    writes_all: bool,
+    operations: Operations,
     other: OnChange,
 }
 
 impl Unsaying<'_> {
-    /// The rows of such a table are compared and repaired, where they can be. Otherwise it halts, if rows have come
-    /// or gone for certain.
+    /// Says what becomes of each.
     async fn look(
         &self,
         source: &dyn Source,
@@ -171,53 +170,72 @@ impl Unsaying<'_> {
             let Some((name, ..)) = asked.get(one.table) else {
                 continue;
             };
-            let mut halts_here = false;
+            let mut noted = true;
             for pair in feeding.get(name).into_iter().flatten() {
                 let target = &pair.mapping.target;
-                let keyed = pair
-                    .source
-                    .as_ref()
-                    .is_some_and(|s| !s.primary_key.is_empty());
-                let known = self.outlined.get(target);
-                let alone = known.is_some_and(|k| source_fingerprints(&k.fingerprint).len() == 1);
-                let repairs = keyed && alone && self.writes_all;
-                let told = format!("{name}: {}", one.how);
-                let fix = "resume the table, or reset the task, so that it is loaded as it is now";
-                if one.certain && (!repairs || self.other == OnChange::Stop) {
-                    stopping.push((target.clone(), halt_by(self.other, told, fix.to_owned())));
-                    halts_here = true;
-                    continue;
-                }
-                if repairs {
-                    out.doubted.push(target.clone());
-                }
-                let what = match repairs {
-                    true => "its rows are compared with the target's, and repaired",
-                    false => "its rows cannot be compared and repaired",
-                };
-                out.findings.push(match repairs {
-                    true => Finding::info(
+                match self.judge(pair, one.rows) {
+                    Judged::Repairs => {
+                        out.doubted.push(target.clone());
+                        let how = format!("{}; its rows are compared and repaired", one.how);
+                        let finding = Finding::info("rows_unsaid", name.to_string(), how, "");
+                        out.findings.push(finding);
+                    }
+                    Judged::Passes => {}
+                    Judged::Warns => out.findings.push(Finding::warning(
                         "rows_unsaid",
                         name.to_string(),
-                        format!("{}; {what}", one.how),
-                        "",
-                    ),
-                    false => Finding::warning(
-                        "rows_unsaid",
-                        name.to_string(),
-                        format!("{}; {what}", one.how),
+                        format!("{}; its rows cannot be compared and repaired", one.how),
                         "if rows were changed, reload the table",
-                    ),
-                });
+                    )),
+                    Judged::Halts => {
+                        let fix = "resume the table, or reset the task, so that it is loaded as it is now";
+                        let how = format!("{name}: {}", one.how);
+                        stopping.push((target.clone(), halt_by(self.other, how, fix.to_owned())));
+                        // It is to be said again.
+                        noted = false;
+                    }
+                }
             }
-            // What stops the task is to be said again.
-            if !halts_here {
+            if noted {
                 out.noted.push(((*name).clone(), one.layout));
             }
         }
         halts.extend(stopping);
         Ok(())
     }
+
+    /// What becomes of a target table of such a source table.
+    fn judge(&self, pair: &TablePair, rows: Rows) -> Judged {
+        let carried = match rows {
+            Rows::Came => self.operations.insert,
+            Rows::Went => self.operations.delete,
+            Rows::Perhaps => true,
+        };
+        let source = pair.source.as_ref();
+        let keyed = source.is_some_and(|source| !source.primary_key.is_empty());
+        let known = self.outlined.get(&pair.mapping.target);
+        let alone = known.is_some_and(|k| source_fingerprints(&k.fingerprint).len() == 1);
+        let repairs = keyed && alone && self.operations == Operations::ALL;
+        match (carried, rows) {
+            (false, _) => Judged::Passes,
+            (true, Rows::Came | Rows::Went) if !repairs || self.other == OnChange::Stop => {
+                Judged::Halts
+            }
+            (true, _) if repairs => Judged::Repairs,
+            (true, _) => Judged::Warns,
+        }
+    }
+}
+
+/// What becomes of a table whose rows have become what the log does not say.
+enum Judged {
+    /// It is compared and repaired.
+    Repairs,
+    /// What became of its rows is not carried over.
+    Passes,
+    /// Nothing can be done, and perhaps nothing is to be done.
+    Warns,
+    Halts,
 }
 
 /// Tables that were `made` for source tables as they were then, and are not loaded yet, are made anew.

@@ -9,7 +9,7 @@ mod target;
 pub use compare::{Compared, Comparer, Difference, Differs};
 pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
 pub use source::{
-    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Source, StreamLimits,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Rows, Source, StreamLimits,
     Unsaid, WireForm,
 };
 pub use target::{Alteration, Applied, Applier, Capabilities, Following, Loader, Sift, Target};

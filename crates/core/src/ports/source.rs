@@ -78,10 +78,21 @@ pub struct Unsaid {
     pub table: usize,
     /// The layout to be stored for the place of the one given, by which it is not said again.
     pub layout: Layout,
-    /// What has happened.
+    /// What has become of its rows.
+    pub rows: Rows,
+    /// By what.
     pub how: String,
-    /// Whether rows have come or gone for certain. Otherwise all may be as it was.
-    pub certain: bool,
+}
+
+/// What has become of rows without the log saying so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Some have come.
+    Came,
+    /// Some have gone.
+    Went,
+    /// Some may be others, or all as they were.
+    Perhaps,
 }
 
 /// A system changes are read from. It takes no table lock and writes nothing to the source.
