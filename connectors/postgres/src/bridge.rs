@@ -6,7 +6,7 @@
 //! does one that changes a type, perhaps with other values; so the rows of a rewritten table are in doubt.
 
 use thalweg_core::plan::{Pair, Verdict};
-use thalweg_core::ports::{Bridge, Rows};
+use thalweg_core::ports::Bridge;
 use thalweg_core::position;
 use thalweg_core::range::Bound;
 use thalweg_core::schema::{ColumnType, TableSchema};
@@ -36,7 +36,7 @@ pub(crate) async fn bridge(
         let why = "which columns it had by then is not stored";
         return Ok(Bridge::Closed(why.to_owned()));
     };
-    let rewritten = layout.files != files;
+    let rewritten = unsaid::rewritten(&layout.files, &files);
     let column = |index: usize| {
         let column = table.columns.get(index);
         column.ok_or_else(|| Error::bug("a column that is not there").at(Side::Source))
@@ -59,9 +59,8 @@ pub(crate) async fn bridge(
     layout
         .young
         .retain(|young| table.column(&young.name).is_some());
-    let unsaid = unsaid::between(client, oid, (&layout.files, &files), false).await?;
-    let mut doubt =
-        rewritten && !retyped.is_empty() || unsaid.is_some_and(|rows| rows != Rows::Perhaps);
+    let unsaid = unsaid::between(client, oid, (&layout.files, &files), &[]).await?;
+    let mut doubt = unsaid.is_some();
     let mut begun = Vec::with_capacity(added.len());
     let mut fills = Vec::with_capacity(added.len());
     for index in added {

@@ -293,7 +293,8 @@ pub(crate) async fn files(client: &Client, tables: &[u32]) -> Result<Vec<String>
             "WITH RECURSIVE tree AS (\
                SELECT place, oid, '' AS since FROM unnest($1::oid[]) WITH ORDINALITY w (oid, place) UNION ALL \
                SELECT t.place, i.inhrelid, '@' || i.xmin::text FROM tree t JOIN pg_inherits i ON i.inhparent = t.oid \
-               JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition) \
+               JOIN pg_class c ON c.oid = i.inhrelid AND c.relispartition \
+               WHERE NOT coalesce(to_jsonb(i) ->> 'inhdetachpending', 'false')::bool) \
              SELECT string_agg(t.oid::text || ':' || \
                coalesce(pg_relation_filenode(t.oid)::text, '') || t.since, ' ' ORDER BY t.oid) \
              FROM tree t GROUP BY t.place ORDER BY t.place",
@@ -503,8 +504,10 @@ impl Source for PostgresSource {
             let Some(mut layout) = layout::Layout::parse(then).filter(|l| l.is_of(oid)) else {
                 continue;
             };
-            let found = unsaid::between(client, oid, (&layout.files, &now), false).await?;
-            if let Some(found) = found {
+            let found = unsaid::between(client, oid, (&layout.files, &now), &[]);
+            let found = tokio::time::timeout(self.config.timeout, found).await;
+            // What cannot be told now (somebody has locked it) is asked again by the stream.
+            if let Ok(Ok(Some(found))) = found {
                 layout.files = now;
                 out.push(Unsaid {
                     table,

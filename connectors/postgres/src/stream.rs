@@ -328,12 +328,13 @@ impl Stream {
     /// of one that was described, before its rows are handed out.
     async fn look(&mut self) -> Result<()> {
         let (told, known) = self.assembly.told();
-        let all = told.is_empty();
+        let all = self.looked.elapsed() >= LOOK;
         let asked: Vec<&Known> = match all {
-            true if self.looked.elapsed() < LOOK => return Ok(()),
             true => known.iter().collect(),
+            false if told.is_empty() => return Ok(()),
             false => told.iter().filter_map(|at| known.get(*at)).collect(),
         };
+        let waits = !told.is_empty();
         let names: Vec<_> = asked
             .iter()
             .map(|known| known.schema.name.clone())
@@ -357,14 +358,16 @@ impl Stream {
             Ok::<_, Error>((connection, found, files))
         };
         let answer = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
-        self.looked = Instant::now();
+        if all {
+            self.looked = Instant::now();
+        }
         let (found, files) = match answer {
             Ok(Ok((connection, found, files))) => {
                 self.asking = Some(connection);
                 (found, files)
             }
             // Whether it answers is found out elsewhere; but these rows wait.
-            _ if all => return Ok(()),
+            _ if !waits => return Ok(()),
             Ok(Err(error)) => return Err(error),
             Err(_) => {
                 return Err(Error::transient("the source did not answer in time").at(Side::Source));
@@ -389,18 +392,20 @@ impl Stream {
     /// ended at `end`.
     async fn look_at_files(&mut self, files: Vec<String>, end: Lsn) -> Result<()> {
         for (at, now) in files.into_iter().enumerate() {
-            let Some((oid, was, truncated)) = self.assembly.refiled(at, &now, end) else {
+            let Some(other) = self.assembly.refiled(at, &now, end) else {
                 continue;
             };
             let Some(connection) = &self.asking else {
                 return Ok(());
             };
-            let asked = unsaid::between(&connection.client, oid, (&was, &now), truncated);
+            let files = (other.was.as_str(), now.as_str());
+            let asked = unsaid::between(&connection.client, other.oid, files, &other.truncates);
             match tokio::time::timeout(self.config.timeout, asked).await {
                 Ok(Ok(None)) => self.assembly.settle_files(at, now),
                 Ok(Ok(Some(rows))) => return Err(self.assembly.not_said(at, unsaid::how(rows))),
                 // It is asked again at the next look.
-                Ok(Err(_)) | Err(_) => return Ok(()),
+                Ok(Err(_)) => {}
+                Err(_) => return Ok(()),
             }
         }
         Ok(())

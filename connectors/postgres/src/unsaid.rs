@@ -8,9 +8,16 @@
 //! change a row but gives new files as well (`VACUUM FULL`, `CLUSTER`) cannot be told apart from what
 //! does: the rows are compared then, which is all that anyone can do.
 //!
+//! A `TRUNCATE` that is in the log has given those parts their files whose row of `pg_class` it wrote last; so
+//! one that was read explains just its own files. One in a subtransaction explains none, and its table is compared.
+//!
 //! A partition that was made as one came without rows, and whatever came into it is logged. It is known by
 //! the transactions that made it and attached it. Where both are one, it may have been filled in between;
-//! such rows lie in its first block, because they were the first.
+//! such rows lie in its first block, because they were the first (not found are those of a subtransaction). One that
+//! was attached later came with what is as old as that, if anything.
+//!
+//! A partition that came and went again between two looks leaves nothing to see but its rows in the log, before which
+//! the log describes it. So it is noted with the files at once ([`with_part`]).
 
 use std::collections::BTreeMap;
 
@@ -24,12 +31,12 @@ use crate::error::asking;
 pub(crate) fn how(rows: Rows) -> &'static str {
     match rows {
         Rows::Went => {
-            "a partition was dropped or detached, which takes rows that the log does not name"
+            "a partition was dropped, detached or truncated, which takes rows that the log does not name"
         }
         Rows::Came => "a partition was attached, which brings rows that the log does not name",
         Rows::Perhaps => {
-            "it got new files (VACUUM FULL, CLUSTER, an ALTER TABLE that writes its rows anew, or a TRUNCATE of a \
-             partition), and the log does not say whether its rows are the same"
+            "it got new files (VACUUM FULL, CLUSTER, an ALTER TABLE that writes its rows anew, a TRUNCATE that \
+             was not read as one), and the log does not say whether its rows are the same"
         }
     }
 }
@@ -56,13 +63,28 @@ fn parts(files: &str) -> BTreeMap<u32, Part<'_>> {
     parts.collect()
 }
 
+/// Whether any part that was there has other files.
+pub(crate) fn rewritten(was: &str, now: &str) -> bool {
+    let (was, now) = (parts(was), parts(now));
+    let mut now = now.iter();
+    now.any(|(oid, part)| was.get(oid).is_some_and(|was| was.file != part.file))
+}
+
+/// Files of the partitioned table `root` with a part of this number among them, which the log describes as a new one.
+pub(crate) fn with_part(files: &str, root: u32, oid: u32) -> Option<String> {
+    let known = parts(files);
+    let partitioned = known.get(&root).is_some_and(|root| root.file.is_empty());
+    // The first file of a table has its number.
+    (partitioned && !known.contains_key(&oid)).then(|| format!("{files} {oid}:{oid}"))
+}
+
 /// What may have become of the rows of the table `root` since its files were `was`, which are `now`;
-/// `truncated`: the log had a `TRUNCATE` of it since, which gives new files to all there is.
+/// `truncates`: transactions in which the log had a `TRUNCATE` of it since.
 pub(crate) async fn between(
     client: &Client,
     root: u32,
     (was, now): (&str, &str),
-    truncated: bool,
+    truncates: &[u32],
 ) -> Result<Option<Rows>> {
     if was == now {
         return Ok(None);
@@ -85,43 +107,81 @@ pub(crate) async fn between(
     if !came.is_empty() && with_rows(client, root, &came).await? {
         return Ok(Some(Rows::Came));
     }
-    let other =
-        |(oid, part): (&u32, &Part<'_>)| was.get(oid).is_some_and(|was| was.file != part.file);
-    let rewritten = !truncated && now.iter().any(other);
-    Ok(rewritten.then_some(Rows::Perhaps))
+    let first = |oid: &u32| oid.to_string();
+    let other = |(oid, part): &(&u32, &Part<'_>)| match was.get(oid) {
+        Some(was) => was.file != part.file,
+        None => !part.file.is_empty() && part.file != first(oid),
+    };
+    let others: Vec<u32> = now.iter().filter(other).map(|(oid, _)| *oid).collect();
+    let filed = now.values().filter(|part| !part.file.is_empty()).count();
+    // A partition that was emptied by itself.
+    let some = others.len() < filed;
+    emptied_or_rewritten(client, &others, truncates, some).await
+}
+
+/// What has become of the rows of parts that have other files, unless `truncates` gave them these. `some`: other parts
+/// have the files they had.
+async fn emptied_or_rewritten(
+    client: &Client,
+    parts: &[u32],
+    truncates: &[u32],
+    some: bool,
+) -> Result<Option<Rows>> {
+    if parts.is_empty() {
+        return Ok(None);
+    }
+    let said: Vec<String> = truncates.iter().map(u32::to_string).collect();
+    let unsaid = client
+        .query_one(
+            "SELECT count(*) > 0, coalesce(bool_or(pg_relation_size(oid) = 0), false) FROM pg_class \
+             WHERE oid = ANY ($1) AND NOT xmin::text = ANY ($2)",
+            &[&parts, &said],
+        )
+        .await
+        .map_err(asking)?;
+    let (any, empty): (bool, bool) = (unsaid.get(0), unsaid.get(1));
+    Ok(any.then_some(match empty && some {
+        true => Rows::Went,
+        false => Rows::Perhaps,
+    }))
 }
 
 /// Whether any of these parts of a table may have come with rows.
 async fn with_rows(client: &Client, root: u32, came: &[u32]) -> Result<bool> {
     let made = client
         .query(
-            "SELECT c.oid, c.relkind = 'r', a.xmin = i.xmin, i.xmin::text FROM unnest($1::oid[]) w (oid) \
+            "SELECT c.oid, a.xmin = i.xmin, i.xmin::text FROM unnest($1::oid[]) w (oid) \
              JOIN pg_class c ON c.oid = w.oid JOIN pg_inherits i ON i.inhrelid = c.oid \
              JOIN pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tableoid'",
             &[&came],
         )
         .await
         .map_err(asking)?;
+    let name = client
+        .query_one("SELECT $1::oid::regclass::text", &[&root])
+        .await;
+    let name: String = name.map_err(asking)?.get(0);
+    // Rows are read through the table: whoever may read that need not be allowed to read its parts. Nobody
+    // waits for somebody who has locked one.
+    client
+        .batch_execute("SET lock_timeout = '1s'")
+        .await
+        .map_err(asking)?;
+    let first = format!(
+        "SELECT EXISTS (SELECT FROM {name} r WHERE r.tableoid = $1 AND r.xmin::text = $2 AND \
+         r.ctid = ANY (ARRAY(SELECT format('(0,%s)', n)::tid FROM generate_series(1, 300) n)))"
+    );
+    let older = format!(
+        "SELECT EXISTS (SELECT FROM {name} r WHERE r.tableoid = ANY ($1) AND age(r.xmin) >= age($2::text::xid))"
+    );
     // What is gone again will be seen as that.
     for part in made {
-        let (oid, has_rows, at_once): (u32, bool, bool) = (part.get(0), part.get(1), part.get(2));
-        if !at_once {
-            return Ok(true);
-        }
-        if !has_rows {
-            continue;
-        }
-        let xid: String = part.get(3);
-        let name = client
-            .query_one("SELECT $1::oid::regclass::text", &[&root])
-            .await;
-        let name: String = name.map_err(asking)?.get(0);
-        // Through the table: whoever may read that need not be allowed to read its parts.
-        let first = format!(
-            "SELECT EXISTS (SELECT FROM {name} r WHERE r.tableoid = $1 AND r.xmin::text = $2 AND \
-             r.ctid = ANY (ARRAY(SELECT format('(0,%s)', n)::tid FROM generate_series(1, 300) n)))"
-        );
-        let found = client.query_one(&first, &[&oid, &xid]).await;
+        let (oid, at_once, xid): (u32, bool, String) = (part.get(0), part.get(1), part.get(2));
+        let found = match at_once {
+            true => client.query_one(&first, &[&oid, &xid]).await,
+            // It may be partitioned itself.
+            false => client.query_one(&older, &[&came, &xid]).await,
+        };
         if found.map_err(asking)?.get(0) {
             return Ok(true);
         }
@@ -143,5 +203,10 @@ mod tests {
         ];
         assert_eq!(parts("12: 34:56@7 7:@8"), BTreeMap::from(want));
         assert!(parts("").is_empty());
+        let found = with_part("1: 2:2@5", 1, 3);
+        assert_eq!(found.as_deref(), Some("1: 2:2@5 3:3"));
+        assert_eq!(with_part("1: 2:7@5", 1, 2), None);
+        assert_eq!(with_part("1:1", 1, 2), None);
+        assert!(rewritten("1:1 2:2", "1:1 2:3@5") && !rewritten("1:1 2:2", "1:1 2:2@5 3:3"));
     }
 }

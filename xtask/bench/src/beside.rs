@@ -55,8 +55,8 @@ impl Burden {
         match self {
             Burden::Watched => scrape(client, task, ended),
             Burden::Verified(None) => verify(client, task, ended),
-            // The task does it itself.
-            Burden::Nothing | Burden::Verified(Some(_)) => Ok(String::new()),
+            Burden::Verified(Some(_)) => own(client, task, ended),
+            Burden::Nothing => Ok(String::new()),
         }
     }
 }
@@ -123,30 +123,25 @@ fn drain(world: &World, system: System, mark: u32, burden: Burden) -> Result<Cos
     let cost = rounds::drain(world, contender, mark);
     drop(end);
     let done = bearer.join();
-    let mut done = done.map_err(|_| anyhow!("what is done beside it panicked"))??;
+    let done = done.map_err(|_| anyhow!("what is done beside it panicked"))??;
     let cost = cost?;
-    if budget.is_some() {
-        done = own(world, system)?;
-    }
     println!("{burden:?}: {:.2} s; {done}", cost.seconds);
     Ok(cost)
 }
 
-/// What the task's own verification came to; an error if it looked at no row.
-fn own(world: &World, system: System) -> Result<String> {
-    let (client, task) = (&world.client, world.task(system)?);
+/// Looks now and then whether the task's own verification goes on; an error if it was not seen to.
+fn own(client: &Client, task: &str, ended: &mpsc::Receiver<()>) -> Result<String> {
     let path = client.native(&format!("/tasks/{task}/verifications"));
-    let list = client.get(&path, &[("limit", "1")])?.ok()?;
-    let newest = list.pointer("/verifications/0").context("none is listed")?;
-    let tables = newest["tables"].as_array();
-    let rows = tables
-        .into_iter()
-        .flatten()
-        .filter_map(|t| t["rows"].as_u64());
-    let rows: u64 = rows.sum();
-    ensure!(rows > 0, "nothing was verified: {newest}");
-    ensure!(newest["result"] != "different", "a false alarm: {newest}");
-    Ok(format!("{rows} rows verified"))
+    let (mut looks, mut running) = (0, 0);
+    while !enough(ended, EVERY / 2) {
+        let list = client.get(&path, &[("limit", "1")])?.ok()?;
+        let newest = list.pointer("/verifications/0").context("none is listed")?;
+        ensure!(newest["result"] != "different", "a false alarm: {newest}");
+        looks += 1;
+        running += u32::from(newest["state"] == "running" && newest["asked_by"] == "background");
+    }
+    ensure!(running > 0, "no verification was seen in {looks} looks");
+    Ok(format!("verifying at {running} of {looks} looks"))
 }
 
 /// In which order a round's backlogs are drained: a database that grows slower with each is not to be held

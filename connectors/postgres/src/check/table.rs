@@ -132,9 +132,9 @@ impl Server<'_> {
                 "partitions",
                 subject.clone(),
                 "rows that come or go with a partition (ATTACH, DETACH, DROP, TRUNCATE of one) are not \
-                 in the log, so the target is not told",
-                "write them as rows: INSERT after ATTACH of an empty partition, DELETE before DETACH or \
-                 DROP; or reset the task afterwards",
+                 in the log: the table is compared and repaired after it, or paused, if it has no primary key or \
+                 not all operations are carried over",
+                "nothing; a table that is paused is resumed, which loads it again",
             ));
         }
         match found.persistence.as_str() {

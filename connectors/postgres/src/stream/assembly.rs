@@ -18,6 +18,7 @@ use super::relation::{self, Captured, Known, Which};
 use super::unreadable;
 use crate::layout::Column;
 use crate::position::{self, Place};
+use crate::unsaid;
 use crate::wire::Malformed;
 use crate::wire::cells;
 use crate::wire::pgoutput::{self, Ended, Message, Old, Relation};
@@ -27,6 +28,16 @@ use crate::wire::replication::{EPOCH_MICROS, Lsn};
 const HELD_BYTES_MAX: usize = 64 << 20;
 
 /// A transaction being read.
+/// A table that has other files.
+pub(super) struct Refiled {
+    pub(super) oid: u32,
+    pub(super) was: String,
+    pub(super) truncates: Vec<u32>,
+}
+
+/// So many transactions that truncated a table are remembered.
+const TRUNCATES: usize = 64;
+
 struct Open {
     xid: u32,
     /// Where its commit record begins.
@@ -55,6 +66,8 @@ pub(crate) struct Assembly {
     relations: Relations,
     /// Tables that were described behind that place, since somebody asked ([`Assembly::told`]).
     told: Vec<usize>,
+    /// The table that the last message described.
+    described: Option<usize>,
     /// What the open transaction has shown of tables.
     schema: Vec<SchemaChange>,
     reader: cells::Reader,
@@ -81,6 +94,7 @@ impl Assembly {
             asked,
             relations: Relations::default(),
             told: Vec::new(),
+            described: None,
             schema: Vec::new(),
             reader: cells::Reader::new(limits.row_bytes_max),
             place,
@@ -118,34 +132,21 @@ impl Assembly {
 
     /// The files of a table are `now` these, and the log ends at `end`. If they are others than those known and
     /// the log was read to where it ended when they were seen first: the table's number, the files known,
-    /// and whether it was truncated since.
-    pub(super) fn refiled(
-        &mut self,
-        at: usize,
-        now: &str,
-        end: Lsn,
-    ) -> Option<(u32, String, bool)> {
+    /// and the transactions that truncated it lately.
+    pub(super) fn refiled(&mut self, at: usize, now: &str, end: Lsn) -> Option<Refiled> {
         let place = self.place.lsn;
         let known = self.known.get_mut(at)?;
         if known.schema.layout.is_none() || known.layout.files == now {
             known.refiled = None;
-            // What was truncated by then has these files for it.
-            known.truncated &= place < end;
             return None;
         }
         match &known.refiled {
-            Some((files, seen)) if files == now => {
-                (place >= *seen).then(|| (known.oid, known.layout.files.clone(), known.truncated))
-            }
-            before => {
-                // New files again: those of before are the truncated table's.
-                if let Some((files, seen)) = before
-                    && known.truncated
-                    && place >= *seen
-                {
-                    known.layout.files.clone_from(files);
-                    known.truncated = false;
-                }
+            Some((files, seen)) if files == now => (place >= *seen).then(|| Refiled {
+                oid: known.oid,
+                was: known.layout.files.clone(),
+                truncates: known.truncates.iter().copied().collect(),
+            }),
+            _ => {
                 known.refiled = Some((now.to_owned(), end));
                 None
             }
@@ -166,7 +167,6 @@ impl Assembly {
             return;
         };
         known.layout.files = now;
-        known.truncated = false;
         known.refiled = None;
         let layout = known.layout.stored();
         self.schema.retain(|change| change.table != at);
@@ -294,11 +294,16 @@ impl Assembly {
             }
             _ => (&mut self.relations, None, &mut self.changes),
         };
+        let described = std::mem::take(&mut self.described);
         if let Message::Relation(relation) = message {
             let news = self.open.as_ref().is_none_or(|open| open.at >= self.asked);
             let captured = relation::compare(&relation, known, &self.names, news)?;
             let table = captured.as_ref().map(|captured| captured.table);
             relations.insert(relation.id, captured);
+            if let Some(root) = described.filter(|_| table.is_none()) {
+                self.part_of(root, relation.id);
+            }
+            self.described = table;
             if let Some(table) = table.filter(|_| self.stretch.is_none()) {
                 self.shown(table, &relation);
             }
@@ -319,8 +324,14 @@ impl Assembly {
         };
         rows.take(message)?;
         if !truncates.is_empty() {
+            let xid = self.stretch.or(self.open.as_ref().map(|open| open.xid));
             let known = self.known.iter_mut();
-            known.for_each(|known| known.truncated |= truncates.contains(&known.oid));
+            for known in known.filter(|known| truncates.contains(&known.oid)) {
+                if known.truncates.len() == TRUNCATES {
+                    known.truncates.pop_front();
+                }
+                known.truncates.extend(xid);
+            }
         }
         if self.stretch.is_some() {
             return Ok(());
@@ -337,6 +348,23 @@ impl Assembly {
             }
             _ => Ok(()),
         }
+    }
+
+    /// A table was described right behind one of ours, before any row: it is a part of that, whose rows come now.
+    fn part_of(&mut self, root: usize, part: u32) {
+        let Some(known) = self.known.get_mut(root) else {
+            return;
+        };
+        let Some(files) = unsaid::with_part(&known.layout.files, known.oid, part) else {
+            return;
+        };
+        known.layout.files = files;
+        let layout = known.layout.stored();
+        self.schema.retain(|change| change.table != root);
+        self.schema.push(SchemaChange {
+            table: root,
+            layout,
+        });
     }
 
     /// A table of ours was described as it is from here on. Columns that were young are there for good.

@@ -1,6 +1,6 @@
 //! Tables as the stream describes them, compared with what its user was told.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::value::{CellRef, RowBatch};
@@ -25,8 +25,8 @@ pub(crate) struct Known {
     pub(super) layout: Layout,
     /// The numbers of all its columns when it was asked about.
     pub(super) numbers: Vec<(String, i16)>,
-    /// The log had a `TRUNCATE` of it since its files were those of the layout.
-    pub(super) truncated: bool,
+    /// Transactions of which the log had a `TRUNCATE` of it, the last ones.
+    pub(super) truncates: VecDeque<u32>,
     /// Other files than those, and the end that the log had when they were seen.
     pub(super) refiled: Option<(String, Lsn)>,
 }
@@ -119,7 +119,7 @@ impl Known {
             layout,
             numbers: layout::numbers(attributes),
             schema: schema.clone(),
-            truncated: false,
+            truncates: VecDeque::new(),
             refiled: None,
         };
         known.same_columns(&known.layout, &known.numbers)?;

@@ -34,6 +34,8 @@ pub(super) struct Drifted {
     pub(super) followed: Vec<TableName>,
     pub(super) paused: Vec<(String, Paused)>,
     pub(super) doubted: Vec<TableName>,
+    /// Source tables of which some bridge leaves it in doubt what rows have become.
+    doubtful: BTreeSet<TableName>,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -148,10 +150,7 @@ impl Unsaying<'_> {
         let bridged: BTreeSet<&TableName> =
             out.following.layouts.iter().map(|(name, _)| name).collect();
         let halted: BTreeSet<&TableName> = halts.iter().map(|(name, _)| name).collect();
-        let goes_on = |pair: &&TablePair| {
-            let target = &pair.mapping.target;
-            self.outlined.contains_key(target) && !halted.contains(target)
-        };
+        let goes_on = |pair: &&TablePair| !halted.contains(&pair.mapping.target);
         let mut feeding: BTreeMap<&TableName, Vec<&TablePair>> = BTreeMap::new();
         for pair in pairs.iter().filter(goes_on) {
             feeding.entry(&pair.mapping.source).or_default().push(pair);
@@ -173,6 +172,10 @@ impl Unsaying<'_> {
             let mut noted = true;
             for pair in feeding.get(name).into_iter().flatten() {
                 let target = &pair.mapping.target;
+                // What is to be loaded yet is loaded as it is.
+                if !self.outlined.contains_key(target) {
+                    continue;
+                }
                 match self.judge(pair, one.rows) {
                     Judged::Repairs => {
                         out.doubted.push(target.clone());
@@ -454,6 +457,11 @@ impl Ask<'_> {
                 begun,
             } => (layout, fills, doubt, begun),
         };
+        // Of another target of the table it may have been said already.
+        let doubt = doubt || out.doubtful.contains(&now.name);
+        if doubt {
+            out.doubtful.insert(now.name.clone());
+        }
         let layouts = &mut out.following.layouts;
         layouts.retain(|(name, _)| *name != now.name);
         layouts.push((now.name.clone(), layout));

@@ -36,6 +36,9 @@ use crate::tables::{Named, Schemas, Tables};
 /// How often a task is planned because what it was planned for has changed by then.
 const ROUNDS: usize = 20;
 
+/// How often a task is planned at one place because of rows that are not in the log.
+const UNSAID_TRIES: usize = 100;
+
 /// How long a task that is asked to stop may finish its batch.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -110,6 +113,7 @@ impl Run {
         let mut last_try = None;
         let mut last_joining = None;
         let mut unsaid = BTreeSet::new();
+        let mut unsaid_tries = 0;
         loop {
             let ready = tokio::select! {
                 ready = self.prepare(book, &mut forgets, &unsaid) => ready,
@@ -145,7 +149,13 @@ impl Run {
             // A table has changed at the source. A plan of its present form may lead over that; the same
             // plan at the same place does not.
             let changed = error.kind() == Kind::Schema && error.side() == Some(Side::Source);
-            let again = last_try.as_ref() == Some(&this_try);
+            // Others of that kind may lie at the same place.
+            let again = last_try.as_ref() == Some(&this_try)
+                && (!error.is_unsaid() || unsaid_tries >= UNSAID_TRIES);
+            unsaid_tries = match error.is_unsaid() && last_try.as_ref() == Some(&this_try) {
+                true => unsaid_tries + 1,
+                false => 0,
+            };
             unsaid.extend(error.table().filter(|_| error.is_unsaid()).cloned());
             // Where only a table that was joining cannot go on, the others do. A new plan may lead over a change of
             // its source table, but not twice.
