@@ -2,7 +2,7 @@
 
 use thalweg_core::change::SchemaChange;
 use thalweg_core::position::Position;
-use thalweg_core::schema::{ColumnSchema, ForeignKey, ReferenceAction, TableSchema};
+use thalweg_core::schema::{ColumnSchema, ColumnType, ForeignKey, ReferenceAction, TableSchema};
 use thalweg_core::{Error, Result, Side};
 
 use crate::ddl::alter::{self, Action, Alter};
@@ -45,14 +45,23 @@ impl Decoder {
             stop(self, &why)
         })?;
         for action in &alter.actions {
-            let Action::Change { column: to, .. } = action else {
+            let Action::Change {
+                column: to, stated, ..
+            } = action
+            else {
                 continue;
             };
             // One that is asked for has become what it is asked for as.
             if let (Some(column), Some(at)) = (met.mapped(&to.name), after.at(&to.name))
                 && let Some(known) = after.columns.get_mut(at)
             {
-                known.native = layout::short(&column.native);
+                // If its words do not say so, another such statement would say that it has not. Those of labels
+                // never do.
+                let labels = matches!(column.ty, ColumnType::Enum { .. } | ColumnType::Set { .. });
+                known.native = match stated.is_some() || labels {
+                    true => layout::short(&column.native),
+                    false => String::new(),
+                };
             }
         }
         after
@@ -224,15 +233,18 @@ impl Met<'_> {
         let key = self.schema.column_index(&column.name);
         let key = key.is_some_and(|at| self.schema.primary_key.contains(&at));
         let default = self.schema.charset.as_deref();
-        let same = |known: &Column| {
-            // What the table's character set was by then is known if it was described since.
-            let set = stated.is_some_and(|s| self.described || !s.leaves_set() || !text(column));
-            known.native == layout::short(&column.native)
-                && set
-                && stated.is_some_and(|stated| stated.is(&column.native, default))
+        let becomes = |known: &Column| match stated {
+            Some(stated) => {
+                // What the table's character set was by then is known if it was described since.
+                let set = self.described || !stated.leaves_set() || !text(column);
+                let stays = known.native == layout::short(&column.native) && set;
+                stated.is(&column.native, default) && (known.changes_to(column) || stays)
+            }
+            // On its way there another type may have cut values; but then this is not the last such statement.
+            None => known.changes_to(column),
         };
         to.name == column.name
-            && known.is_some_and(|known| known.changes_to(column) || same(known))
+            && known.is_some_and(becomes)
             // What was NULL has become something else.
             && (self.strict || key || !not_null)
     }
@@ -248,7 +260,7 @@ fn acts(key: &ForeignKey) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use thalweg_core::schema::{ColumnType, TableName};
+    use thalweg_core::schema::TableName;
 
     use super::*;
     use crate::ddl::{Effect, classify};
