@@ -50,6 +50,8 @@ pub enum Alter {
         /// Its default.
         default: Given,
     },
+    /// Rows whose key is this or a higher number go, and the log does not name them.
+    Vanish(i64),
 }
 
 /// The default of a column.
@@ -109,6 +111,8 @@ pub(super) struct Definition {
     key: Vec<u32>,
     /// Another one whenever its rows were computed anew.
     file: u64,
+    /// How often rows have gone that the log does not name.
+    pub(super) gone: u64,
     next: u32,
 }
 
@@ -117,9 +121,18 @@ pub(super) struct Definition {
 pub(super) enum Step {
     Add(Column),
     Drop(u32),
-    Retype { number: u32, was: u8, is: u8 },
-    Rename { number: u32, to: String },
+    Retype {
+        number: u32,
+        was: u8,
+        is: u8,
+    },
+    Rename {
+        number: u32,
+        to: String,
+    },
     Default,
+    /// Rows have gone so many times.
+    Vanish(u64),
 }
 
 /// The bits of a column's integers.
@@ -172,6 +185,7 @@ impl Definition {
             key: schema.primary_key.iter().map(number).collect(),
             next: 1 + u32::try_from(columns.len()).expect("a table in memory is narrow"),
             file: 0,
+            gone: 0,
             columns,
         }
     }
@@ -188,6 +202,7 @@ impl Definition {
             file: self.file,
             columns: self.columns.iter().map(Lying::of).collect(),
             young: Vec::new(),
+            gone: self.gone,
         };
         schema.layout = Some(layout.stored());
     }
@@ -278,6 +293,11 @@ impl Definition {
                 self.columns.get_mut(at)?.default = *default;
                 Some(Step::Default)
             }
+            Alter::Vanish(from) => {
+                rows.retain(|key, _| key.first().is_some_and(|key| key < from));
+                self.gone += 1;
+                Some(Step::Vanish(self.gone))
+            }
         }
     }
 
@@ -313,6 +333,11 @@ impl Definition {
         let stays = |young: &Young| now.number(&young.lying.name) == Some(young.lying.number);
         layout.young.retain(stays);
         let mut doubt = rewritten && !retyped.is_empty();
+        if !guesses {
+            // It sees what has become of its tables, and not only what the log says.
+            doubt |= layout.gone != self.gone;
+            layout.gone = self.gone;
+        }
         let (mut fills, mut begun) = (Vec::new(), Vec::new());
         for at in added {
             let name = &table.columns.get(*at).ok_or_else(strange)?.name;
@@ -413,6 +438,8 @@ pub(super) struct Layout {
     file: u64,
     pub(super) columns: Vec<Lying>,
     pub(super) young: Vec<Young>,
+    /// How often rows may have gone that the log does not name.
+    pub(super) gone: u64,
 }
 
 impl Layout {
@@ -423,10 +450,11 @@ impl Layout {
         let young = young.map(|y| format!("{}:{}:{}", line(&y.lying), y.fill, y.guessed));
         let young: Vec<String> = young.collect();
         position::Layout::new(format!(
-            "{}|{}|{}",
+            "{}|{}|{}|{}",
             self.file,
             columns.join(","),
-            young.join(",")
+            young.join(","),
+            self.gone
         ))
     }
 
@@ -449,6 +477,7 @@ impl Layout {
                     .map(|item| Lying::parse(item))
                     .collect::<Option<_>>()?,
                 young: young.collect::<Option<_>>()?,
+                gone: parts.next()?.parse().ok()?,
             })
         };
         read().ok_or_else(|| Error::bug("a layout this source did not make"))
@@ -525,7 +554,7 @@ impl Layout {
                 }
                 column.name.clone_from(to);
             }
-            Step::Default => {}
+            Step::Default | Step::Vanish(_) => {}
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source,
-    StreamLimits,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Rows as Become,
+    Source, StreamLimits, Unsaid,
 };
 use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::range::{Bound, KeyRange};
@@ -17,7 +17,7 @@ use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::Notify;
 
-use super::alter::{Alter, Definition, Lie, Step, bits};
+use super::alter::{Alter, Definition, Layout as Lies, Lie, Step, bits};
 use super::stream::{Forget, Stream, Wanted, push};
 use super::{Faults, Row, Rows};
 
@@ -666,6 +666,32 @@ impl Source for MemorySource {
         let found = all.find(|(schema, _)| schema.name == table.name);
         let (_, definition) = found.ok_or_else(|| Error::schema("no such table"))?;
         definition.bridge(table, then, added, retyped, (self.guesses, self.lie))
+    }
+
+    /// One that `guesses` knows only what its stream has met.
+    async fn unsaid(&self, tables: &[(&TableName, &Layout, bool)]) -> Result<Vec<Unsaid>> {
+        self.step()?;
+        let state = self.state();
+        let mut out = Vec::new();
+        for (table, (name, then, told)) in tables.iter().enumerate() {
+            let mut all = state.schemas.iter().zip(&state.definitions);
+            let found = all.find(|(schema, _)| schema.name == **name);
+            let Some((_, definition)) = found.filter(|_| *told || !self.guesses) else {
+                continue;
+            };
+            let mut layout = Lies::parse(then)?;
+            if layout.gone == definition.gone {
+                continue;
+            }
+            layout.gone = definition.gone;
+            out.push(Unsaid {
+                table,
+                layout: layout.stored(),
+                rows: Become::Went,
+                how: "rows have gone".to_owned(),
+            });
+        }
+        Ok(out)
     }
 
     async fn release(&self) -> Result<()> {

@@ -105,6 +105,12 @@ impl Wanted {
         let Some(mut layout) = self.layout.clone() else {
             return Err(self.changed("it was altered"));
         };
+        if let Step::Vanish(times) = step
+            && layout.gone < *times
+            && self.lie != Lie::Passes
+        {
+            return Err(self.changed("rows have gone").of_unsaid());
+        }
         if let Step::Add(column) = step {
             // One that is asked for, and that nothing is known of.
             let asked = self.schema.columns.iter().zip(&mut self.numbers);

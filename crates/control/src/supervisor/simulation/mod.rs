@@ -126,7 +126,7 @@ async fn live(seed: u64, fault: Fault, wrong: Wrong) -> Life {
     }
     script.settle(&world);
     let ended = end(&world, &mut script, &mut life).await;
-    let judged = ended.and_then(|()| oracle::history(&world, &script.untold));
+    let judged = ended.and_then(|()| oracle::history(&world, (&script.untold, &script.vanished)));
     match judged {
         Ok(compared) => life.compared = compared,
         Err(why) => life.lost = Some(why),

@@ -10,10 +10,13 @@ use super::world::{NAMED, TABLES, World, copy};
 /// Columns by table and name.
 type Names = BTreeSet<(usize, String)>;
 
+/// What the log does not tell for each moment: columns, and tables from a place on.
+type Untold<'a> = (&'a Names, &'a BTreeMap<usize, usize>);
+
 /// From the moment on at which a table is live, it is at each state that the target commits the source table
 /// of that state's position: in all columns that both have, but those whose values the log does not tell.
 /// So no half transaction is visible, and none is lost or comes twice.
-pub(super) fn history(world: &World, untold: &Names) -> Result<u64, String> {
+pub(super) fn history(world: &World, untold: Untold<'_>) -> Result<u64, String> {
     let moments = world.source.moments();
     let once = once(&moments);
     let follows = world.options.on_changes.add_column != OnChange::Ignore;
@@ -24,7 +27,7 @@ pub(super) fn history(world: &World, untold: &Names) -> Result<u64, String> {
 fn compare(
     states: &[Committed],
     moments: &[Vec<Moment>],
-    (once, untold): (&Names, &Names),
+    (once, (untold, vanished)): (&Names, Untold<'_>),
     follows: bool,
 ) -> Result<u64, String> {
     let stay = moments.last().map_or(&[][..], Vec::as_slice);
@@ -53,6 +56,10 @@ fn compare(
             if follows && at != NAMED {
                 has_come(state, at, &moments[number][at], stay)
                     .map_err(|why| format!("table {} at {number}: {why}", TABLES[at]))?;
+            }
+            // They are repaired when it comes to that.
+            if vanished.get(&at).is_some_and(|from| number >= *from) {
+                continue;
             }
             same_rows(state, at, &moments[number][at], &|name| told(at, name))
                 .map_err(|why| format!("table {} at {number}: {why}", TABLES[at]))?;

@@ -1,6 +1,6 @@
 //! What happens at the source, and to the task's tables, at random.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::SmallRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -20,6 +20,8 @@ pub(super) struct Script {
     locked: BTreeSet<(usize, i64)>,
     /// Tables and names of columns whose values the log does not tell for each moment.
     pub(super) untold: BTreeSet<(usize, String)>,
+    /// Tables whose rows have gone without being in the log, and from which place on.
+    pub(super) vanished: BTreeMap<usize, usize>,
     /// Tables whose rows were computed anew.
     rewritten: BTreeSet<usize>,
     /// Mappings that were made.
@@ -33,6 +35,7 @@ impl Script {
             rng: SmallRng::seed_from_u64(seed),
             locked: BTreeSet::new(),
             untold: BTreeSet::new(),
+            vanished: BTreeMap::new(),
             rewritten: BTreeSet::new(),
             made: 0,
             alters: 0,
@@ -155,7 +158,8 @@ impl Script {
         let names: Vec<String> = there.iter().filter(free).map(|c| c.name.clone()).collect();
         let new = self.pick(&["c1", "c2", "c3", "c4"]).to_owned();
         let of: Vec<String> = there.iter().skip(1).map(|c| c.name.clone()).collect();
-        let alter = match self.rng.random_range(0..20) {
+        let alter = match self.rng.random_range(0..22) {
+            20..=21 => Alter::Vanish(self.rng.random_range(0..IDS)),
             0..=8 => Alter::Add {
                 name: new,
                 bits: self.pick(&[32, 64]),
@@ -189,6 +193,10 @@ impl Script {
         world.tell(|| format!("{} at {place}: {alter:?}", TABLES[table]));
         self.alters += 1;
         self.locked.clear();
+        if matches!(alter, Alter::Vanish(_)) {
+            let place = place.as_str().parse().unwrap();
+            self.vanished.entry(table).or_insert(place);
+        }
         self.untell(table, &alter, &there);
     }
 
