@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use thalweg_core::Side::{Source, Target};
@@ -178,15 +179,29 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "somebody inserts a row into the target that comes from the source afterwards",
         strike: |site| {
-            let other =
-                "INSERT INTO item (id, code, body, n) VALUES (777777777, 'other', 'other', 0)";
-            // That of the time before may still be there.
-            site.insist(|| site.sql(Target, other, other).map(drop))?;
-            let own = "INSERT INTO item (id, code, body, n) VALUES (777777777, 'own', 'own', 1)";
-            site.sql(Source, own, own)?;
-            pause(500);
-            let gone = "DELETE FROM item WHERE id = 777777777";
-            site.sql(Source, gone, gone).map(drop)
+            // It may strike more than once.
+            static NUMBER: AtomicU64 = AtomicU64::new(777_000_000);
+            let id = NUMBER.fetch_add(1, Ordering::Relaxed);
+            let insert = |what: &str, n: u8| {
+                format!(
+                    "INSERT INTO item (id, code, body, n) VALUES ({id}, '{what} {id}', '{what}', {n})"
+                )
+            };
+            let (other, own) = (insert("other", 0), insert("own", 1));
+            site.sql(Target, &other, &other)?;
+            site.sql(Source, &own, &own)?;
+            // A row that comes and goes in one batch never comes; that of somebody else would stay.
+            let came = format!("SELECT count(*) FROM item WHERE id = {id} AND n = 1");
+            let arrives = || {
+                let count = site.sql(Target, &came, &came)?;
+                ensure!(count.trim() == "1", "it has not come");
+                Ok(())
+            };
+            if site.insist(arrives).is_err() {
+                return Ok(());
+            }
+            let gone = format!("DELETE FROM item WHERE id = {id}");
+            site.sql(Source, &gone, &gone).map(drop)
         },
         not: ROWS,
         ..PLAIN
