@@ -170,7 +170,7 @@ pub(super) const FAULTS: &[Fault] = &[
         strike: |site| {
             let delete = "DELETE FROM item WHERE id = 3";
             site.sql(Target, delete, delete)?;
-            let change = "UPDATE item SET n = -1 WHERE id = 3";
+            let change = "UPDATE item SET n = n - 1 WHERE id = 3";
             site.sql(Source, change, change).map(drop)
         },
         not: ROWS,
