@@ -304,11 +304,12 @@ async fn a_fault_at_any_step_loses_nothing_of_tables_that_change() {
     assert_eq!(lost, []);
 }
 
-/// Some of these lives must not end well.
-async fn is_caught(wrong: Wrong, what: &str) {
+/// Some of the lives of these seeds on must not end well.
+async fn is_caught(wrong: Wrong, what: &str, first: u64) {
     let (mut seeds, mut caught) = (0, 0);
     while caught == 0 && seeds < 2_000 {
-        let (_, lost) = lives(seeds..seeds + 10, wrong).await;
+        let from = first + seeds;
+        let (_, lost) = lives(from..from + 10, wrong).await;
         caught += lost.len();
         seeds += 10;
     }
@@ -329,28 +330,29 @@ async fn what_a_source_says_wrongly_is_caught() {
             lie,
             ..Wrong::default()
         };
-        is_caught(wrong, what).await;
+        is_caught(wrong, what, 0).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_a_target_does_wrong_is_caught() {
     let slips = BTreeMap::from([
-        ("a target that is not altered", Slip::Statements),
-        ("a new column without its values", Slip::Fills),
-        ("a load that is not begun again", Slip::Again),
-        ("a lost layout", Slip::Layouts),
+        ("a target that is not altered", (Slip::Statements, 0)),
+        ("a new column without its values", (Slip::Fills, 0)),
+        ("a load that is not begun again", (Slip::Again, 0)),
+        // Seldom: the first is one of the last ten of 1,600.
+        ("a lost layout", (Slip::Layouts, 1_590)),
         (
             "a target that does not know what it follows",
-            Slip::Fingerprints,
+            (Slip::Fingerprints, 0),
         ),
     ]);
-    for (what, slip) in slips {
+    for (what, (slip, first)) in slips {
         let wrong = Wrong {
             slip,
             ..Wrong::default()
         };
-        is_caught(wrong, what).await;
+        is_caught(wrong, what, first).await;
     }
 }
 
@@ -361,6 +363,6 @@ async fn what_the_book_forgets_is_caught() {
             forgets,
             ..Wrong::default()
         };
-        is_caught(wrong, what).await;
+        is_caught(wrong, what, 0).await;
     }
 }
