@@ -4,7 +4,7 @@
 //! their names: whoever reads has to know the [`Layout`] of the place, and follows each statement. As in
 //! PostgreSQL's catalogue, a column has a number that it keeps under any name and that no other column gets.
 
-use thalweg_core::ports::Bridge;
+use thalweg_core::ports::{Bridge, Rows as Become, Unsaid};
 use thalweg_core::position;
 use thalweg_core::range::Bound;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
@@ -299,6 +299,21 @@ impl Definition {
                 Some(Step::Vanish(self.gone))
             }
         }
+    }
+
+    /// Whether rows of the table, which was asked about as this one, have gone that the log does not name.
+    pub(super) fn unsaid(&self, table: usize, then: &position::Layout) -> Result<Option<Unsaid>> {
+        let mut layout = Layout::parse(then)?;
+        if layout.gone == self.gone {
+            return Ok(None);
+        }
+        layout.gone = self.gone;
+        Ok(Some(Unsaid {
+            table,
+            layout: layout.stored(),
+            rows: Become::Went,
+            how: "rows have gone".to_owned(),
+        }))
     }
 
     /// See [`thalweg_core::ports::Source::bridge`]. One that `guesses` does not know what rows of before have

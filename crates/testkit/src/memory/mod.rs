@@ -14,6 +14,7 @@ mod faults;
 mod loader;
 mod quarantine;
 mod rows;
+mod snapshot;
 mod source;
 mod stream;
 mod target;

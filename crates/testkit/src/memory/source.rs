@@ -7,18 +7,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use async_trait::async_trait;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{
-    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Rows as Become,
-    Source, StreamLimits, Unsaid,
+    Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Inspect, Source,
+    StreamLimits, Unsaid,
 };
 use thalweg_core::position::{Layout, Position, TxId, Visibility};
 use thalweg_core::range::{Bound, KeyRange};
 use thalweg_core::schema::{ColumnSchema, TableName, TableSchema};
-use thalweg_core::value::{CellRef, RowBatch};
+use thalweg_core::value::CellRef;
 use thalweg_core::{Error, Kind, Result, Side};
 use tokio::sync::Notify;
 
-use super::alter::{Alter, Definition, Layout as Lies, Lie, Step, bits};
-use super::stream::{Forget, Stream, Wanted, push};
+use super::alter::{Alter, Definition, Lie, Step, bits};
+use super::snapshot::Snapshot;
+use super::stream::{Forget, Stream, Wanted};
 use super::{Faults, Row, Rows};
 
 /// One change of a committed transaction.
@@ -676,49 +677,14 @@ impl Source for MemorySource {
         for (table, (name, then, told)) in tables.iter().enumerate() {
             let mut all = state.schemas.iter().zip(&state.definitions);
             let found = all.find(|(schema, _)| schema.name == **name);
-            let Some((_, definition)) = found.filter(|_| *told || !self.guesses) else {
-                continue;
-            };
-            let mut layout = Lies::parse(then)?;
-            if layout.gone == definition.gone {
-                continue;
-            }
-            layout.gone = definition.gone;
-            out.push(Unsaid {
-                table,
-                layout: layout.stored(),
-                rows: Become::Went,
-                how: "rows have gone".to_owned(),
-            });
+            let found = found.filter(|_| *told || !self.guesses);
+            let unsaid = found.map(|(_, definition)| definition.unsaid(table, then));
+            out.extend(unsaid.transpose()?.flatten());
         }
         Ok(out)
     }
 
     async fn release(&self) -> Result<()> {
         self.step()
-    }
-}
-
-/// Reads one table, two rows at a time so that a load has several steps.
-struct Snapshot {
-    visibility: Visibility,
-    rows: VecDeque<Row>,
-    shared: Arc<Shared>,
-}
-
-#[async_trait]
-impl ChunkReader for Snapshot {
-    fn visibility(&self) -> &Visibility {
-        &self.visibility
-    }
-
-    async fn next(&mut self, into: &mut RowBatch) -> Result<bool> {
-        self.shared.faults.step()?;
-        tokio::task::yield_now().await;
-        into.clear();
-        for row in self.rows.drain(..self.rows.len().min(2)) {
-            push(into, &row);
-        }
-        Ok(!into.is_empty())
     }
 }
