@@ -134,7 +134,7 @@ impl Server<'_> {
                 "rows that come or go with a partition (ATTACH, DETACH, DROP, TRUNCATE of one) are not \
                  in the log: the table is compared and repaired after it, or paused, if it has no primary key or \
                  not all operations are carried over",
-                "nothing; a table that is paused is resumed, which loads it again",
+                "if it is paused then, resume it, which loads it again",
             ));
         }
         match found.persistence.as_str() {
