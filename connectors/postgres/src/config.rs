@@ -11,6 +11,7 @@ use crate::error::{convert, convert_connect};
 use crate::{session, tls};
 
 /// A client and the task that drives its connection; dropping it closes the connection.
+#[derive(Debug)]
 pub(crate) struct Connection {
     pub(crate) client: Client,
     _driver: JoinSet<()>,
@@ -27,7 +28,8 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
     // The staging table has no statistics, so the planner would read the whole target for a join
     // with it: only nested loops over the target's key index are left to choose. What is left still
     // costs "infinitely" much where the staging table is read, which would have each of these short
-    // statements compiled to machine code first, for a third of a second.
+    // statements compiled to machine code first, for a third of a second. Settings that not every version has
+    // are asked for one by one: `pg_settings` puts the texts of all together each time it is read.
     connection
         .client
         .batch_execute(
@@ -39,14 +41,12 @@ pub(crate) async fn connect(config: &DataSourceConfig, name: &str) -> Result<Con
              SET default_transaction_isolation = 'read committed'; \
              SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; \
              SET tcp_keepalives_count = 4; \
-             SELECT set_config(name, 'on', false) FROM pg_catalog.pg_settings \
-               WHERE name = 'synchronous_commit' AND setting = 'off'; \
-             SELECT set_config(name, '0', false) FROM pg_catalog.pg_settings \
-               WHERE name IN ('idle_session_timeout', 'transaction_timeout'); \
              SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_seqscan = off; \
              SET enable_material = off; SET jit = off; \
-             SELECT set_config(name, 'force_generic_plan', false) FROM pg_catalog.pg_settings \
-               WHERE name = 'plan_cache_mode'",
+             SELECT set_config(name, value, false) FROM (VALUES ('synchronous_commit', 'off', 'on'), \
+               ('idle_session_timeout', NULL, '0'), ('transaction_timeout', NULL, '0'), \
+               ('plan_cache_mode', NULL, 'force_generic_plan')) wanted (name, old, value) \
+               WHERE current_setting(name, true) = coalesce(old, current_setting(name, true))",
         )
         .await
         .map_err(convert)?;

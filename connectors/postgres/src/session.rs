@@ -8,5 +8,5 @@ pub(crate) const PINNED: &str = "SET client_encoding = 'UTF8'; SET timezone = 'U
     SET bytea_output = 'hex'; SET lc_monetary = 'C'; SET search_path = pg_catalog; \
     SET standard_conforming_strings = on; SET row_security = off; SET statement_timeout = 0; SET lock_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0; SET client_min_messages = warning; \
-    SELECT set_config(name, '0', false) FROM pg_settings \
-      WHERE name IN ('idle_session_timeout', 'transaction_timeout')";
+    SELECT set_config(name, '0', false) FROM unnest(ARRAY['idle_session_timeout', 'transaction_timeout']) name \
+      WHERE current_setting(name, true) IS NOT NULL";

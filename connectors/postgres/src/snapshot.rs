@@ -282,7 +282,7 @@ async fn own_snapshot(
 /// <https://www.postgresql.org/docs/15/wal-async-commit.html>
 async fn flushed(client: &Client, written: Lsn) -> Result<Lsn> {
     const ASK: &str = "SELECT pg_current_wal_flush_lsn()::text, \
-        (SELECT setting::int8 FROM pg_settings WHERE name = 'wal_writer_delay')";
+        (extract(epoch FROM current_setting('wal_writer_delay')::interval) * 1000)::int8";
     let since = Instant::now();
     loop {
         let row = client.query_one(ASK, &[]).await.map_err(asking)?;

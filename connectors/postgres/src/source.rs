@@ -1,7 +1,7 @@
 //! The source: questions of place and order, and the doors to snapshot and stream.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex as Lock, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -38,8 +38,11 @@ pub(crate) struct PostgresSource {
     pub(crate) name: String,
     /// An idle connection for the questions asked every second.
     idle: Mutex<Option<Asking>>,
-    /// Idle connections of chunks that were opened: a load has many.
+    /// Idle connections of questions and of chunks that were opened: a start asks a dozen times, and a load
+    /// has many chunks. A login costs the server more than most questions.
     openers: Lock<Vec<Asking>>,
+    /// Whether the stream was begun: then questions are rare, and nothing is kept for them.
+    begun: AtomicBool,
     /// The session that made the slot, and with it the snapshot it exported: alive until the stream
     /// begins.
     held: Lock<Option<Held>>,
@@ -72,6 +75,7 @@ impl PostgresSource {
             name: slot::name(&config.application_name),
             idle: Mutex::new(None),
             openers: Lock::default(),
+            begun: AtomicBool::new(false),
             held: Lock::default(),
             joining: Mutex::default(),
             slot_tries: AtomicU32::new(0),
@@ -95,7 +99,7 @@ impl PostgresSource {
         slot::retain(client, &self.name, oids).await
     }
 
-    /// Puts a question on a connection of its own, within the timeout.
+    /// Puts a question on an idle connection or a new one, within the timeout.
     pub(crate) async fn ask<T>(
         &self,
         question: impl AsyncFnOnce(&Client) -> Result<T>,
@@ -110,8 +114,12 @@ impl PostgresSource {
         question: impl AsyncFnOnce(&Client) -> Result<T>,
     ) -> Result<T> {
         let run = async {
-            let connection = connect_source(&self.config).await?;
-            question(&connection.client).await
+            let connection = self.opener().await?;
+            let answer = question(&connection.client).await?;
+            if !self.begun.load(Ordering::Relaxed) {
+                self.put_back(connection);
+            }
+            Ok(answer)
         };
         tokio::time::timeout(self.config.time_for(tables), Box::pin(run))
             .await
@@ -141,7 +149,7 @@ impl PostgresSource {
             .unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// A connection to open a chunk with, used before or new.
+    /// A connection to ask or to open a chunk with, used before or new.
     pub(crate) async fn opener(&self) -> Result<Asking> {
         let idle = self
             .openers
@@ -389,7 +397,7 @@ impl Source for PostgresSource {
 
     async fn secure(&self, tables: &[TableName]) -> Result<Position> {
         self.unshare();
-        let connection = connect_source(&self.config).await?;
+        let connection = self.opener().await?;
         let client = &connection.client;
         let (version, recovering) = version(client).await?;
         // An earlier start may have made it and died before the target knew.
@@ -490,13 +498,14 @@ impl Source for PostgresSource {
     }
 
     async fn unsaid(&self, tables: &[(&TableName, &Layout, bool)]) -> Result<Vec<Unsaid>> {
-        let connection = connect_source(&self.config).await?;
+        let connection = self.opener().await?;
         let client = &connection.client;
         let names: Vec<TableName> = tables.iter().map(|(name, ..)| (*name).clone()).collect();
         let found = slot::found(client, &names).await?;
         let oids: Vec<u32> = found.iter().flatten().copied().collect();
         let mut now = files(client, &oids).await?.into_iter();
         let mut out = Vec::new();
+        let mut answered = true;
         for (table, ((_, then, _), oid)) in tables.iter().zip(found).enumerate() {
             let Some(oid) = oid else { continue };
             let now = now.next().unwrap_or_default();
@@ -506,6 +515,7 @@ impl Source for PostgresSource {
             };
             let found = unsaid::between(client, oid, (&layout.files, &now), &[]);
             let found = tokio::time::timeout(self.config.timeout, found).await;
+            answered &= matches!(found, Ok(Ok(_)));
             // What cannot be told now (somebody has locked it) is asked again by the stream.
             if let Ok(Ok(Some(found))) = found {
                 layout.files = now;
@@ -516,6 +526,9 @@ impl Source for PostgresSource {
                     how: unsaid::how(found).to_owned(),
                 });
             }
+        }
+        if answered {
+            self.put_back(connection);
         }
         Ok(out)
     }
@@ -532,11 +545,13 @@ impl Source for PostgresSource {
         limits: StreamLimits,
     ) -> Result<(Box<dyn ChangeStream>, Box<dyn Confirm>)> {
         self.unshare();
+        self.begun.store(true, Ordering::Relaxed);
+        let opened = Box::pin(stream::open(self, from, tables, limits)).await;
         self.openers
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clear();
-        let (stream, confirm) = Box::pin(stream::open(self, from, tables, limits)).await?;
+        let (stream, confirm) = opened?;
         Ok((Box::new(stream), Box::new(confirm)))
     }
 

@@ -104,7 +104,7 @@ pub(crate) async fn open(
 ) -> Result<(Stream, Confirmed)> {
     let mut place = Place::of_position(from)?;
     let config = &source.config;
-    let connection = connect_source(config).await?;
+    let connection = source.opener().await?;
     let client = &connection.client;
     let (version, standby) = source::version(client).await?;
     let slot = slot::find(client, &source.name).await?.ok_or_else(|| {
@@ -151,7 +151,7 @@ pub(crate) async fn open(
         feedback,
         assembly: Assembly::new(known, asked, place, limits),
         looked: Instant::now(),
-        asking: None,
+        asking: Some(connection),
         last_empty: Instant::now(),
         pace: Pace::new(),
     };

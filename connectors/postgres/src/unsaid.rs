@@ -161,12 +161,6 @@ async fn with_rows(client: &Client, root: u32, came: &[u32]) -> Result<bool> {
         .query_one("SELECT $1::oid::regclass::text", &[&root])
         .await;
     let name: String = name.map_err(asking)?.get(0);
-    // Rows are read through the table: whoever may read that need not be allowed to read its parts. Nobody
-    // waits for somebody who has locked one.
-    client
-        .batch_execute("SET lock_timeout = '1s'")
-        .await
-        .map_err(asking)?;
     let first = format!(
         "SELECT EXISTS (SELECT FROM {name} r WHERE r.tableoid = $1 AND r.xmin::text = $2 AND \
          r.ctid = ANY (ARRAY(SELECT format('(0,%s)', n)::tid FROM generate_series(1, 300) n)))"
@@ -174,6 +168,14 @@ async fn with_rows(client: &Client, root: u32, came: &[u32]) -> Result<bool> {
     let older = format!(
         "SELECT EXISTS (SELECT FROM {name} r WHERE r.tableoid = ANY ($1) AND age(r.xmin) >= age($2::text::xid))"
     );
+    // Rows are read through the table: whoever may read that need not be allowed to read its parts. Nobody
+    // waits for somebody who has locked one.
+    let wait = async |wait: &str| {
+        let wait = format!("SET lock_timeout = '{wait}'");
+        client.batch_execute(&wait).await.map_err(asking)
+    };
+    wait("1s").await?;
+    let mut any = false;
     // What is gone again will be seen as that.
     for part in made {
         let (oid, at_once, xid): (u32, bool, String) = (part.get(0), part.get(1), part.get(2));
@@ -182,11 +184,13 @@ async fn with_rows(client: &Client, root: u32, came: &[u32]) -> Result<bool> {
             // It may be partitioned itself.
             false => client.query_one(&older, &[&came, &xid]).await,
         };
-        if found.map_err(asking)?.get(0) {
-            return Ok(true);
+        any |= found.map_err(asking)?.get::<_, bool>(0);
+        if any {
+            break;
         }
     }
-    Ok(false)
+    wait("0").await?;
+    Ok(any)
 }
 
 #[cfg(test)]

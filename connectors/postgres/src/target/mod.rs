@@ -19,7 +19,7 @@ mod stage;
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,7 +35,7 @@ use thalweg_core::ports::{
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
 use thalweg_core::{Error, Result, Side};
-use tokio_postgres::CopyInSink;
+use tokio_postgres::{Client, CopyInSink};
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
@@ -61,23 +61,60 @@ async fn send(
     sink.send(rest).await
 }
 
-/// A PostgreSQL database as a target. It connects anew for every call.
+/// A PostgreSQL database as a target. It connects anew for every call, but for those of a start: they
+/// are a dozen, and a login costs the server more than most of them do.
 #[derive(Debug)]
 pub(crate) struct PostgresTarget {
     config: DataSourceConfig,
+    spare: Mutex<Spare>,
+}
+
+/// The idle connection between two calls of a start.
+#[derive(Debug)]
+enum Spare {
+    Kept(Option<Connection>),
+    /// The task runs: calls are rare, and nothing is kept for them.
+    Over,
+}
+
+fn locked(spare: &Mutex<Spare>) -> MutexGuard<'_, Spare> {
+    spare.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl PostgresTarget {
     pub(crate) fn new(config: DataSourceConfig) -> Self {
-        PostgresTarget { config }
+        PostgresTarget {
+            config,
+            spare: Mutex::new(Spare::Kept(None)),
+        }
     }
 
-    async fn connect(&self) -> Result<Connection> {
-        connect(&self.config, &self.config.application_name).await
+    /// The idle connection, if there is one that lives.
+    fn spare(&self) -> Option<Connection> {
+        match &mut *locked(&self.spare) {
+            Spare::Kept(kept) => kept
+                .take()
+                .filter(|connection| !connection.client.is_closed()),
+            Spare::Over => None,
+        }
+    }
+
+    /// Calls with the idle connection or a new one. One whose call failed is not used again.
+    async fn with<T>(&self, call: impl AsyncFnOnce(&mut Client) -> Result<T>) -> Result<T> {
+        let mut connection = match self.spare() {
+            Some(connection) => connection,
+            None => connect(&self.config, &self.config.application_name).await?,
+        };
+        let answer = call(&mut connection.client).await?;
+        if let Spare::Kept(kept) = &mut *locked(&self.spare) {
+            *kept = Some(connection);
+        }
+        Ok(answer)
     }
 
     /// A connection of a task's owner, so that it can be recognised at the server.
     async fn connect_owner(&self, task: &TaskKey, epoch: Epoch, plan: &Plan) -> Result<Connection> {
+        *locked(&self.spare) = Spare::Over;
         let connection = connect(&self.config, &format!("thalweg/{}/{epoch}", task.task)).await?;
         if plan.options.foreign_keys == ForeignKeys::Replica {
             let replica = "SET session_replication_role = replica";
@@ -94,21 +131,17 @@ impl PostgresTarget {
 #[async_trait]
 impl Inspect for PostgresTarget {
     async fn probe(&self) -> Result<()> {
-        self.connect()
-            .await?
-            .client
-            .batch_execute("SELECT 1")
+        self.with(async |client| client.batch_execute("SELECT 1").await.map_err(convert))
             .await
-            .map_err(convert)
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        schema::tables(&self.connect().await?.client).await
+        self.with(async |client| schema::tables(client).await).await
     }
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
-        let connection = self.connect().await?;
-        schema::describe(&connection.client, tables, Keys::Immediate).await
+        self.with(async |client| schema::describe(client, tables, Keys::Immediate).await)
+            .await
     }
 }
 
@@ -181,8 +214,10 @@ impl Target for PostgresTarget {
             let types: Vec<&str> = types.into_iter().collect();
             let ask =
                 "SELECT t.name FROM unnest($1::text[]) t (name) WHERE to_regtype(t.name) IS NULL";
-            let rows = self.connect().await?.client.query(ask, &[&types]).await;
-            unknown.extend(rows.map_err(convert)?.iter().map(|row| row.get(0)));
+            let ask =
+                async |client: &mut Client| client.query(ask, &[&types]).await.map_err(convert);
+            let rows = self.with(ask).await?;
+            unknown.extend(rows.iter().map(|row| row.get(0)));
         }
         let settled = proposed.into_iter();
         Ok(settled.map(|table| stand_in(table, &unknown)).collect())
@@ -193,25 +228,28 @@ impl Target for PostgresTarget {
     }
 
     async fn check(&self, task: &TaskKey, plan: &Plan) -> Result<Vec<Finding>> {
-        let connection = self.connect().await?;
-        ddl::check(&connection.client, task, plan).await
+        self.with(async |client| ddl::check(client, task, plan).await)
+            .await
     }
 
     async fn prepare(&self, task: &TaskKey, plan: &Plan) -> Result<()> {
-        let mut connection = self.connect().await?;
-        ddl::prepare(&mut connection.client, task, plan).await
+        self.with(async |client| ddl::prepare(client, task, plan).await)
+            .await
     }
 
     async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
-        checkpoint::pending(&self.connect().await?.client, task).await
+        self.with(async |client| checkpoint::pending(client, task).await)
+            .await
     }
 
     async fn claim(&self, task: &TaskKey) -> Result<Checkpoint> {
-        checkpoint::claim(&mut self.connect().await?.client, task).await
+        self.with(async |client| checkpoint::claim(client, task).await)
+            .await
     }
 
     async fn loose(&self, plan: &Plan) -> Result<Vec<bool>> {
-        ddl::loose(&self.connect().await?.client, plan).await
+        self.with(async |client| ddl::loose(client, plan).await)
+            .await
     }
 
     async fn open_applier(
@@ -258,15 +296,18 @@ impl Target for PostgresTarget {
     }
 
     async fn forget(&self, task: &TaskKey) -> Result<()> {
-        checkpoint::forget(&mut self.connect().await?.client, task).await
+        self.with(async |client| checkpoint::forget(client, task).await)
+            .await
     }
 
     async fn set_aside(&self, task: &TaskKey, plan: &Plan) -> Result<bool> {
-        checkpoint::set_aside(&mut self.connect().await?.client, task, plan).await
+        self.with(async |client| checkpoint::set_aside(client, task, plan).await)
+            .await
     }
 
     async fn outline(&self, task: &TaskKey) -> Result<Option<Outline>> {
-        checkpoint::outline(&mut self.connect().await?.client, task).await
+        self.with(async |client| checkpoint::outline(client, task).await)
+            .await
     }
 
     fn alter(
@@ -278,15 +319,18 @@ impl Target for PostgresTarget {
     }
 
     async fn follow(&self, task: &TaskKey, following: &Following) -> Result<()> {
-        altering::follow(&mut self.connect().await?.client, task, following).await
+        self.with(async |client| altering::follow(client, task, following).await)
+            .await
     }
 
     async fn held(&self, task: &TaskKey, changes: bool) -> Result<Vec<Held>> {
-        quarantine::read(&mut self.connect().await?.client, task, changes).await
+        self.with(async |client| quarantine::read(client, task, changes).await)
+            .await
     }
 
     async fn release(&self, task: &TaskKey) -> Result<()> {
-        checkpoint::release(&mut self.connect().await?.client, task).await
+        self.with(async |client| checkpoint::release(client, task).await)
+            .await
     }
 }
 
