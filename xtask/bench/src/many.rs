@@ -126,15 +126,16 @@ impl Crowd {
 struct Round {
     /// From the call that starts the first task to the last mark.
     whole: Cost,
-    /// Processor seconds without the starts.
+    /// Processor seconds without the starts, and without what the tasks take by the second.
     cpu: [f64; 3],
 }
 
-/// Processor seconds without those of a start.
-fn without(whole: &Cost, start: &Cost) -> [f64; 3] {
+/// Processor seconds without those of a start, and without what is taken each second of the rest, work or none.
+fn without(whole: &Cost, start: &Cost, idle: [f64; 3]) -> [f64; 3] {
+    let seconds = (whole.seconds - start.seconds).max(0.0);
     let mut rest = whole.cpu;
-    for (rest, start) in rest.iter_mut().zip(start.cpu) {
-        *rest = (*rest - start).max(0.0);
+    for ((rest, start), idle) in rest.iter_mut().zip(start.cpu).zip(idle) {
+        *rest = (*rest - start - idle * seconds).max(0.0);
     }
     rest
 }
@@ -157,8 +158,13 @@ pub(crate) fn run(world: &mut World, sized: Sized, system: System) -> Result<Vec
         mark += 1;
         mark
     };
+    let mut rest = together.1;
+    for (rest, alone) in rest.iter_mut().zip(alone.1) {
+        *rest = (*rest - alone).max(0.0);
+    }
     for round in 1..=sized.rounds {
-        for ((crowd, other), rounds) in [(&one, &all), (&all, &one)].into_iter().zip(&mut rounds) {
+        let turns = [(&one, &all, alone.1), (&all, &one, rest)];
+        for ((crowd, other, idle), rounds) in turns.into_iter().zip(&mut rounds) {
             let start = crowd.drain(world, next())?;
             let (amount, many) = (sized.amount(), crowd.tasks.len());
             let rows = ROWS_EACH * TASKS / many as u64;
@@ -169,7 +175,7 @@ pub(crate) fn run(world: &mut World, sized: Sized, system: System) -> Result<Vec
                 "round {round}: {} {:.2} s, processor {:.2?} s; of it starts about {:.2} s, {:.2?} s",
                 crowd.name, whole.seconds, whole.cpu, start.seconds, start.cpu
             );
-            let cpu = without(&whole, &start);
+            let cpu = without(&whole, &start, idle);
             rounds.push(Round { whole, cpu });
             // Whose log has this too, but nothing to do for it.
             other.drain(world, next())?;
@@ -249,12 +255,14 @@ mod tests {
 
     #[test]
     fn what_a_start_costs_is_no_cost_of_a_change() {
-        let cost = |cpu| Cost {
+        let cost = |seconds, cpu| Cost {
+            seconds,
             cpu,
             ..Cost::default()
         };
-        let rest = without(&cost([3.0, 2.0, 0.5]), &cost([1.0, 0.5, 0.6]));
-        assert_eq!(rest, [2.0, 1.5, 0.0], "and nothing costs less than nothing");
+        let (whole, start) = (cost(6.0, [3.0, 2.0, 0.5]), cost(2.0, [1.0, 0.5, 0.6]));
+        let rest = without(&whole, &start, [0.25, 0.0, 0.0]);
+        assert_eq!(rest, [1.0, 1.5, 0.0], "and nothing costs less than nothing");
         assert_eq!(costs([2.0, 1.0, 1.0], [1.0, 0.5, 0.5]), [2.0, 2.0]);
         assert_eq!(costs([3.0, 1.0, 0.0], [1.0, 1.0, 2.0]), [3.0, 1.0]);
         assert_eq!(costs([1.0, 0.0, 0.0], [0.0; 3]), [100.0; 2], "a number");

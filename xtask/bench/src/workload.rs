@@ -107,7 +107,7 @@ pub(crate) const ALL: &[(Workload, &str, &str)] = &[
     (
         Workload::Tasks,
         "tasks",
-        "100 tasks of one table each on one server: what they take idle, and a backlog of 500,000 updates in transactions of ten, each in one of their tables, beside one task with one table; the processor time of the starts is taken off",
+        "100 tasks of one table each on one server: what they take idle, and a backlog of 500,000 updates in transactions of ten, each in one of their tables, beside one task with one table; the processor time of the starts, and of idle tasks, is taken off",
     ),
     (
         Workload::Observe,
