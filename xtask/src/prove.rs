@@ -90,6 +90,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("matrix", Run::Pairs),
     ("cascades", Run::Server),
     ("unfit", Run::Pairs),
+    ("compared", Run::Pairs),
     ("idle", Run::Server),
     ("versions", Run::Versions),
     ("huge", Run::Pairs),

@@ -1,23 +1,25 @@
 //! Before a task runs: everything there is to say about it, all at once.
 
 mod drift;
+mod refit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{CreateTables, Mapping, Operations, TaskOptions};
-use thalweg_core::plan::{Pair, Plan, TablePair, join_proposals, resolve};
+use thalweg_core::mapping::{CreateTables, ExistingRows, Mapping, Operations, TaskOptions};
+use thalweg_core::plan::{Pair, Plan, TablePair, TargetTable, join_proposals, resolve};
 use thalweg_core::ports::{Following, Source, Target};
 use thalweg_core::schema::{TableName, TableSchema};
 use thalweg_core::{Result, Side};
 
+pub(crate) use self::refit::refit;
 use crate::model::{Paused, PlannedColumn, PlannedTable};
 
 /// What came of it.
 #[derive(Debug, Default)]
 pub struct Preflight {
-    /// Set exactly if no finding refuses.
+    /// Set exactly if no finding refuses and `resets` is not set.
     pub plan: Option<Plan>,
     /// The plan as far as the tables go, also where the systems themselves refuse.
     pub planned: Option<Plan>,
@@ -31,8 +33,12 @@ pub struct Preflight {
     pub following: Option<Following>,
     /// The plan is to be made anew when that is done.
     pub again: bool,
+    /// No table can go on, and all of them follow by being loaded again: the task begins anew.
+    pub resets: bool,
     /// Tables that leave the task, by their mappings, and why.
     pub paused: Vec<(String, Paused)>,
+    /// Target tables whose rows are not copied, but compared and repaired.
+    pub compared: Vec<TableName>,
     /// Target tables of which it is to be verified whether they still are as their source tables.
     pub doubted: Vec<TableName>,
 }
@@ -144,6 +150,10 @@ pub(crate) async fn preflight_behind(
     out.add(Side::Source, std::mem::take(&mut drifted.findings));
     out.paused = std::mem::take(&mut drifted.paused);
     out.doubted = std::mem::take(&mut drifted.doubted);
+    if drifted.resets {
+        out.resets = out.refused_at.is_none();
+        return Ok(out);
+    }
     join_proposals(&mut pairs, options);
     out.tables = pairs.iter().map(planned).collect();
     let resolution = resolve(pairs, operations, options.clone());
@@ -151,6 +161,25 @@ pub(crate) async fn preflight_behind(
     let Some(plan) = resolution.plan else {
         return Ok(out);
     };
+    if options.existing_rows == ExistingRows::Compare && operations.insert {
+        let unloaded = |table: &&TargetTable| !table.create && !outlined.contains(&table.name);
+        for table in plan.targets.iter().filter(unloaded) {
+            out.compared.push(table.name.clone());
+            let mut sources = table
+                .feeds
+                .iter()
+                .filter_map(|feed| plan.sources.get(feed.source));
+            let keyless = table.key.is_empty() || sources.any(|s| s.schema.primary_key.is_empty());
+            if table.merged() || keyless || operations != Operations::ALL {
+                let what = "its rows cannot be compared and repaired: that takes a primary key, one source \
+                            and all operations";
+                let fix = "set the task's option existing_rows to replace or refuse";
+                let finding =
+                    Finding::error("compare_impossible", table.name.to_string(), what, fix);
+                out.add(Side::Target, vec![finding]);
+            }
+        }
+    }
     match drifted.follows() {
         // What it would find is another thing once the target has followed.
         true => {

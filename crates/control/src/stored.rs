@@ -29,7 +29,7 @@ pub(crate) fn options_write(options: &TaskOptions) -> String {
         "existing_rows": match options.existing_rows {
             ExistingRows::Refuse => "refuse",
             ExistingRows::Replace => "replace",
-            ExistingRows::Merge => "merge",
+            ExistingRows::Compare => "compare",
         },
         "foreign_keys": match options.foreign_keys {
             ForeignKeys::Enforce => "enforce",
@@ -70,7 +70,7 @@ pub(crate) fn options_read(text: &str) -> Result<TaskOptions> {
         },
         existing_rows: match word("existing_rows") {
             "replace" => ExistingRows::Replace,
-            "merge" => ExistingRows::Merge,
+            "compare" => ExistingRows::Compare,
             _ => ExistingRows::Refuse,
         },
         foreign_keys: match word("foreign_keys") {
@@ -129,7 +129,13 @@ fn on_change(value: OnChange) -> &'static str {
 }
 
 pub(crate) fn paused_write(paused: &Paused) -> String {
-    json!({ "reason": paused.reason, "fix": paused.fix, "since_ms": paused.since_ms }).to_string()
+    json!({
+        "reason": paused.reason,
+        "fix": paused.fix,
+        "since_ms": paused.since_ms,
+        "returns": paused.returns,
+    })
+    .to_string()
 }
 
 pub(crate) fn paused_read(text: &str) -> Result<Paused> {
@@ -139,6 +145,7 @@ pub(crate) fn paused_read(text: &str) -> Result<Paused> {
         reason: word("reason").to_owned(),
         fix: word("fix").to_owned(),
         since_ms: value.get("since_ms").and_then(Value::as_i64).unwrap_or(0),
+        returns: value.get("returns").and_then(Value::as_bool) == Some(true),
     })
 }
 

@@ -74,6 +74,15 @@ impl Tables {
         self.filling(target).any(|one| one.mapping.doubt)
     }
 
+    /// Those whose tables are paused and return by themselves.
+    pub(crate) fn returning(&self) -> impl Iterator<Item = &Named> {
+        let returns = |one: &&Named| {
+            self.paused(&one.target)
+                .is_some_and(|paused| paused.returns)
+        };
+        self.all.iter().filter(returns)
+    }
+
     /// Those that runs use.
     pub(crate) fn active(&self) -> impl Iterator<Item = &Named> {
         self.all
@@ -81,7 +90,8 @@ impl Tables {
             .filter(|one| self.paused(&one.target).is_none())
     }
 
-    /// All mappings of a target table are paused. Of one that is paused the first reason stays. `Conflict` if
+    /// All mappings of a target table are paused. Of one that is paused the first reason stays, unless it would return
+    /// by itself. `Conflict` if
     /// nothing would be left to a task that runs.
     pub(crate) fn pause(
         &self,
@@ -90,10 +100,11 @@ impl Tables {
         why: &Paused,
     ) -> Result<Vec<MappingChange>> {
         let target = &self.find(id)?.target;
-        if self.paused(target).is_some() {
+        let paused = self.paused(target);
+        if paused.is_some_and(|paused| !paused.returns) {
             return Ok(Vec::new());
         }
-        if running && self.active().all(|one| one.target == *target) {
+        if paused.is_none() && running && self.active().all(|one| one.target == *target) {
             return Err(last(target));
         }
         let pause = |one: &Named| MappingChange::Pause(one.mapping.id.clone(), why.clone());

@@ -64,8 +64,9 @@ pub enum ExistingRows {
     Refuse,
     /// They are removed in the transaction that loads the table.
     Replace,
-    /// Loaded rows are upserted; strangers stay; equality is not claimed.
-    Merge,
+    /// They stay, and nothing is copied: changes are applied from then on, and the rows are compared and repaired. For a table
+    /// with a primary key, one source and all operations. A table that the task creates is loaded.
+    Compare,
 }
 
 /// What happens with the target's foreign keys while the task writes.
@@ -92,7 +93,8 @@ pub enum OnBadRow {
 /// What happens when the definition of a mapped source table changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum OnChange {
-    /// The target table follows, if that is exact; otherwise as `Pause`.
+    /// The target table follows, if that is exact; otherwise as `Pause`. Of any other change: the table leaves the
+    /// task until the log is read up to the change, and is loaded again then by itself.
     Follow,
     /// The target table stays as it is, and the task goes on; as `Pause` if it cannot.
     Ignore,
@@ -123,7 +125,8 @@ pub struct OnChanges {
     pub drop_column: OnChange,
     /// A mapped column gets another type.
     pub retype_column: OnChange,
-    /// Anything else: another key, a table that is gone or is another one. `Pause` or `Stop`.
+    /// Anything else: another key, another name, a table that is gone or is another one; and what cannot be followed
+    /// of the changes above. `Follow`, `Pause` or `Stop`.
     pub other: OnChange,
 }
 

@@ -205,6 +205,11 @@ impl Desk {
         &self.spec.plan
     }
 
+    fn compares(&self, target: usize) -> bool {
+        let table = self.plan().targets.get(target);
+        table.is_some_and(|table| self.spec.compares.contains(&table.name))
+    }
+
     fn known(&self, target: usize) -> Option<&TableCheckpoint> {
         let table = self.plan().targets.get(target)?;
         let mut known = self.checkpoint.tables.iter();
@@ -282,6 +287,14 @@ impl Desk {
             _ => None,
         };
         let begun = there.is_some();
+        let compares = matches!(phase, TablePhase::Waiting) && self.compares(target);
+        // Rows of an earlier load of this task are its own to replace.
+        let existing = match (loaded, plan.options.existing_rows) {
+            _ if compares => ExistingRows::Compare,
+            (Some(_), _) => ExistingRows::Replace,
+            (None, ExistingRows::Compare) => ExistingRows::Refuse,
+            (None, chosen) => chosen,
+        };
         let chunks = there.unwrap_or_default();
         if let Some(beside) = &self.beside {
             beside.decided(target, &chunks);
@@ -290,7 +303,7 @@ impl Desk {
         let mut jobs = Vec::new();
         for (feed, source) in feeds(plan, target) {
             for range in ledger.gaps(source) {
-                let cut = shared.is_some() || (moments && !whole);
+                let cut = !compares && (shared.is_some() || (moments && !whole));
                 let ranges = self.cut(source, range, cut).await?;
                 jobs.extend(ranges.into_iter().map(|range| Job {
                     target,
@@ -298,15 +311,10 @@ impl Desk {
                     source,
                     range,
                     existing: None,
-                    moment: shared.clone().filter(|_| !moments),
+                    moment: shared.clone().filter(|_| !moments && !compares),
                 }));
             }
         }
-        // Rows of an earlier load of this task are its own to replace.
-        let existing = match loaded {
-            Some(_) => ExistingRows::Replace,
-            None => plan.options.existing_rows,
-        };
         let phase = match jobs.is_empty() {
             true => status::TablePhase::CatchingUp,
             false => status::TablePhase::Copying,
@@ -558,7 +566,9 @@ impl Desk {
             reader.relay();
         }
         let mut loaded = 0;
-        while reader.next(rows).await.map_err(at_source)? {
+        // What is there counts as copied at this moment, and is repaired when the table is Live.
+        let compares = job.existing == Some(ExistingRows::Compare);
+        while !compares && reader.next(rows).await.map_err(at_source)? {
             let changed = match relayed {
                 true => {
                     std::mem::swap(rows, out);

@@ -84,7 +84,8 @@ pub(super) async fn check(
                 subject,
                 "it has rows already",
                 format!(
-                    "TRUNCATE {}, or set the task's option existing_rows to replace",
+                    "TRUNCATE {}, or set the task's option existing_rows to replace (or to compare, if they are \
+                     the source's)",
                     quote_table(&table.name)
                 ),
             ));

@@ -65,18 +65,25 @@ impl MySqlLoader {
         let open = self.open.as_ref().ok_or_else(unopened)?;
         let session = &mut self.session;
         let (name, table) = (&open.table.target.name, &open.table.name);
-        if existing == ExistingRows::Replace {
-            // TRUNCATE would commit. Whatever foreign key may have come since it was looked, children stay.
-            let checks: Option<u8> = session.first("SELECT @@foreign_key_checks").await?;
-            session.run("SET SESSION foreign_key_checks = 0").await?;
-            session.run(&format!("DELETE FROM {table}")).await?;
-            if checks != Some(0) {
-                session.run("SET SESSION foreign_key_checks = 1").await?;
+        match existing {
+            ExistingRows::Replace => {
+                // TRUNCATE would commit. Whatever foreign key may have come since it was looked, children stay.
+                let checks: Option<u8> = session.first("SELECT @@foreign_key_checks").await?;
+                session.run("SET SESSION foreign_key_checks = 0").await?;
+                session.run(&format!("DELETE FROM {table}")).await?;
+                if checks != Some(0) {
+                    session.run("SET SESSION foreign_key_checks = 1").await?;
+                }
             }
-        } else if !is_empty(session, name).await? {
-            return Err(Error::config(format!("{name} has rows already"))
-                .with_hint(format!("TRUNCATE {table}, or set existing_rows to replace"))
-                .at(Side::Target));
+            ExistingRows::Compare => {}
+            ExistingRows::Refuse if is_empty(session, name).await? => {}
+            ExistingRows::Refuse => {
+                return Err(Error::config(format!("{name} has rows already"))
+                    .with_hint(format!(
+                        "TRUNCATE {table}, or set existing_rows to replace or compare"
+                    ))
+                    .at(Side::Target));
+            }
         }
         if open.table.target.merged() {
             side::empty(session, &self.place, &self.owner.task, name).await?;

@@ -36,7 +36,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TaskKey};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{ColumnPair, ExistingRows};
+use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
@@ -208,11 +208,6 @@ impl Target for MySqlTarget {
         epoch: Epoch,
         plan: Arc<Plan>,
     ) -> Result<Box<dyn Loader>> {
-        if plan.options.existing_rows == ExistingRows::Merge {
-            return Err(Error::config("existing_rows = merge is not built yet")
-                .with_hint("set existing_rows to refuse or replace")
-                .at(Side::Target));
-        }
         let session = self.open_owner(task, epoch, &plan).await?;
         let owner = Owner {
             task: task.clone(),

@@ -84,16 +84,22 @@ impl PostgresLoader {
         let table = self.table()?;
         let client = &self.connection.client;
         let name = quote_table(&table.name);
-        if existing == ExistingRows::Replace {
-            let rows = format!("DELETE FROM {name}");
-            client.batch_execute(&rows).await.map_err(convert)?;
-        } else {
-            let any = format!("SELECT 1 FROM {name} LIMIT 1");
-            let any = client.query_opt(any.as_str(), &[]).await;
-            if any.map_err(convert)?.is_some() {
-                return Err(Error::config(format!("{} has rows already", table.name))
-                    .with_hint(format!("TRUNCATE {name}, or set existing_rows to replace"))
-                    .at(Side::Target));
+        match existing {
+            ExistingRows::Replace => {
+                let rows = format!("DELETE FROM {name}");
+                client.batch_execute(&rows).await.map_err(convert)?;
+            }
+            ExistingRows::Compare => {}
+            ExistingRows::Refuse => {
+                let any = format!("SELECT 1 FROM {name} LIMIT 1");
+                let any = client.query_opt(any.as_str(), &[]).await;
+                if any.map_err(convert)?.is_some() {
+                    return Err(Error::config(format!("{} has rows already", table.name))
+                        .with_hint(format!(
+                            "TRUNCATE {name}, or set existing_rows to replace or compare"
+                        ))
+                        .at(Side::Target));
+                }
             }
         }
         if table.merged() {

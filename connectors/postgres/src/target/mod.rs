@@ -24,9 +24,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
+use thalweg_core::Result;
 use thalweg_core::checkpoint::{Checkpoint, Epoch, Outline, TaskKey};
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{ColumnPair, ExistingRows, ForeignKeys};
+use thalweg_core::mapping::{ColumnPair, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
@@ -34,7 +35,6 @@ use thalweg_core::ports::{
 };
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
-use thalweg_core::{Error, Result, Side};
 use tokio_postgres::{Client, CopyInSink};
 
 use crate::config::{Connection, connect};
@@ -274,11 +274,6 @@ impl Target for PostgresTarget {
         epoch: Epoch,
         plan: Arc<Plan>,
     ) -> Result<Box<dyn Loader>> {
-        if plan.options.existing_rows == ExistingRows::Merge {
-            return Err(Error::config("existing_rows = merge is not built yet")
-                .with_hint("set existing_rows to refuse or replace")
-                .at(Side::Target));
-        }
         let connection = self.connect_owner(task, epoch, &plan).await?;
         let owner = Owner {
             task: task.clone(),

@@ -54,6 +54,7 @@ impl App {
             reason: "paused by a user".to_owned(),
             fix: "resume it".to_owned(),
             since_ms: now_ms(),
+            returns: false,
         };
         let stored = self.created(scope, task).await?;
         let decide = |tables: &Tables, running| tables.pause(running, id, &why);

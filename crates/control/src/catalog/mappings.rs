@@ -226,6 +226,16 @@ impl Catalog {
         Ok(())
     }
 
+    /// Tables that are paused return, and are loaded again.
+    pub(crate) async fn mappings_resume(&self, task: &str, ids: &[String]) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for id in ids {
+            change(&mut tx, task, &MappingChange::Resume(id.clone())).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
     /// Stores what `decide` makes of all mappings of a task, and of whether it is to run, in one
     /// transaction: of calls at the same time, each decides about what the other has left.
     /// `NotFound(Task)`; `Mapping` if a pair of tables is mapped already; and the errors of `decide`.

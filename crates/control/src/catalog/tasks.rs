@@ -236,6 +236,15 @@ impl Catalog {
         Ok(())
     }
 
+    /// The position is to be forgotten: the task begins anew.
+    pub(crate) async fn task_forgets(&self, id: &str) -> Result<()> {
+        sqlx::query("UPDATE task SET forget = 1 WHERE id = $1")
+            .bind(id.to_owned())
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
     /// The position is forgotten at the target: the next run begins anew.
     pub(crate) async fn task_forgotten(&self, id: &str) -> Result<()> {
         sqlx::query("UPDATE task SET forget = 0, begun = 0 WHERE id = $1")

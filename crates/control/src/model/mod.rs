@@ -502,7 +502,7 @@ pub struct TableMapping {
     pub doubt: bool,
 }
 
-/// Why a table is left out of its task's runs, until somebody resumes it. It is loaded again then.
+/// Why a table is left out of its task's runs, until it is resumed. It is loaded again then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paused {
     /// What happened.
@@ -511,6 +511,8 @@ pub struct Paused {
     pub fix: String,
     /// Since when, milliseconds since the Unix epoch.
     pub since_ms: i64,
+    /// Whether the task resumes it by itself, as soon as it has read the log up to what happened.
+    pub returns: bool,
 }
 
 /// A mapping to be made, or what one is to become.

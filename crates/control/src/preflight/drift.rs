@@ -6,7 +6,9 @@
 //! which value they have in a new column ([`thalweg_core::ports::Bridge`]), the target table is altered
 //! before any of its rows come, and the fingerprint is stored anew. So a target column comes earlier than
 //! the rows around the change, with the value that all rows of before have; rows are applied in order as
-//! ever. What cannot be followed exactly pauses its table or stops the task, as the options say.
+//! ever. What cannot be followed exactly has its table loaded again, pauses it or stops the task, as the options
+//! say. One that is loaded again is paused until the log is read up to the change: what lies before is of
+//! another form.
 
 mod unsaid;
 
@@ -33,6 +35,8 @@ pub(super) struct Drifted {
     /// Source tables whose rows may have become what the log does not say, and by which layouts it is not
     /// said again. Nothing else is to be done for that, and the plan holds.
     pub(super) noted: Vec<(TableName, Layout)>,
+    /// No table can go on, and all of them are to be loaded again.
+    pub(super) resets: bool,
     /// Target tables that follow.
     pub(super) followed: Vec<TableName>,
     pub(super) paused: Vec<(String, Paused)>,
@@ -66,6 +70,8 @@ impl Drifted {
 struct Halt {
     /// Whether the whole task stops.
     stops: bool,
+    /// Whether the table is loaded again by itself.
+    returns: bool,
     reason: String,
     fix: String,
 }
@@ -144,21 +150,25 @@ fn remake<'a>(
             .filter_map(|index| pairs.get(*index))
             .filter_map(|pair| pair.target.as_ref().filter(|_| pair.create))
             .collect();
-        let takes = |column: &ColumnSchema| {
-            let known = there.column(&column.name);
-            known.is_some_and(|known| holds(column, known))
-        };
-        let fits = wanted.iter().all(|table| table.columns.iter().all(takes));
-        let fills = |column: &ColumnSchema| {
-            let mut columns = wanted.iter().filter_map(|table| table.column(&column.name));
-            column.nullable || column.has_default || columns.next().is_some()
-        };
-        if wanted.is_empty() || fits && there.columns.iter().all(fills) {
+        if wanted.is_empty() || takes(there, &wanted) {
             continue;
         }
         let remade = target.alter(&there.name, &[Alteration::Remake]);
         out.following.statements.extend(remade.unwrap_or_default());
     }
+}
+
+/// Whether a target table takes the rows of tables that would be made as these.
+pub(super) fn takes(there: &TableSchema, wanted: &[&TableSchema]) -> bool {
+    let takes = |column: &ColumnSchema| {
+        let known = there.column(&column.name);
+        known.is_some_and(|known| holds(column, known))
+    };
+    let fills = |column: &ColumnSchema| {
+        let mut columns = wanted.iter().filter_map(|table| table.column(&column.name));
+        column.nullable || column.has_default || columns.next().is_some()
+    };
+    wanted.iter().all(|table| table.columns.iter().all(takes)) && there.columns.iter().all(fills)
 }
 
 /// What is stored of a pair's target table, and the fingerprint of its source table; `None`: the table is to
@@ -183,13 +193,26 @@ fn known_of<'a>(
     Some((known, feeds.get(feed)?))
 }
 
-/// Takes the tables that halt out of the task, or says why it cannot go on.
+/// Takes the tables that halt out of the task, or says why it cannot go on. If none is left and all would
+/// return, the task begins anew instead.
 /// Without inserts nothing would load a table again that was paused.
 fn halt(out: &mut Drifted, pairs: &mut Vec<TablePair>, halts: Vec<(TableName, Halt)>, loads: bool) {
     let halted = |pair: &TablePair| halts.iter().find(|(name, _)| *name == pair.mapping.target);
-    let stops = halts.iter().any(|(_, halt)| halt.stops || !loads)
-        || pairs.iter().all(|p| halted(p).is_some());
-    if stops {
+    let stops = halts.iter().any(|(_, halt)| halt.stops || !loads);
+    let none = pairs.iter().all(|p| halted(p).is_some());
+    if !stops && none && !halts.is_empty() && halts.iter().all(|(_, halt)| halt.returns) {
+        for (name, halt) in &halts {
+            out.findings.push(Finding::warning(
+                "table_changed",
+                name.to_string(),
+                format!("{}; it is loaded again", halt.reason),
+                "",
+            ));
+        }
+        out.resets = true;
+        return;
+    }
+    if stops || none {
         for (name, halt) in &halts {
             out.findings.push(Finding::error(
                 "table_changed",
@@ -206,11 +229,16 @@ fn halt(out: &mut Drifted, pairs: &mut Vec<TablePair>, halts: Vec<(TableName, Ha
                 reason: halt.reason.clone(),
                 fix: halt.fix.clone(),
                 since_ms: now_ms(),
+                returns: halt.returns,
+            };
+            let what = match halt.returns {
+                true => "the table is loaded again as soon as the log is read up to there",
+                false => "the table is paused",
             };
             out.findings.push(Finding::warning(
                 "table_paused",
                 pair.mapping.source.to_string(),
-                format!("{}; the table is paused", halt.reason),
+                format!("{}; {what}", halt.reason),
                 halt.fix.clone(),
             ));
             out.paused.push((pair.mapping.id.clone(), paused));
@@ -252,7 +280,7 @@ impl Ask<'_> {
         let Some(now) = pair.source.clone() else {
             let reason = self.reason(&pair.mapping.source, "it is gone");
             let fix = "delete its mapping, or make the table again".to_owned();
-            return Ok(Err(halt_by(on.other, reason, fix)));
+            return Ok(Err(halt_by(on.other.halting(), reason, fix)));
         };
         let by_name = pair.mapping.columns.is_empty();
         let wanted = pair.mapping.pairs(&now);
@@ -284,7 +312,8 @@ impl Ask<'_> {
                 }
                 Drift::Reordered | Drift::Key => on.other,
             };
-            if matches!(policy, OnChange::Pause | OnChange::Stop) {
+            let other = matches!(drift, Drift::Reordered | Drift::Key);
+            if other || matches!(policy, OnChange::Pause | OnChange::Stop) {
                 let reason = self.reason(&now.name, &drift.to_string());
                 return Ok(Err(halt_by(policy, reason, self.fix(pair, &now, &drift))));
             }
@@ -306,7 +335,11 @@ impl Ask<'_> {
                 "make the target table fit; then resume the table, or reset the task, so that it \
                        is loaded as it is now"
                     .to_owned();
-            halt_by(OnChange::Pause, how, fix)
+            let policy = match on.other {
+                OnChange::Follow => OnChange::Follow,
+                _ => OnChange::Pause,
+            };
+            halt_by(policy, how, fix)
         }))
     }
 
@@ -569,6 +602,7 @@ fn holds(from: &ColumnSchema, to: &ColumnSchema) -> bool {
 fn halt_by(policy: OnChange, reason: String, fix: String) -> Halt {
     Halt {
         stops: policy == OnChange::Stop,
+        returns: policy == OnChange::Follow,
         reason,
         fix,
     }

@@ -21,12 +21,16 @@ use crate::model::Paused;
 pub(super) trait Book: Send {
     /// Both ends, and the tables as they are decided by now.
     fn ends(&mut self) -> impl Future<Output = Result<Ends>> + Send;
+    /// The target is to forget the task, also if the server ends before it has.
+    fn forgets(&mut self) -> impl Future<Output = Result<()>> + Send;
     /// The target has forgotten the task.
     fn forgotten(&mut self) -> impl Future<Output = Result<()>> + Send;
     /// The target knows of the tables of these mappings that they are to be loaded again.
     fn reloaded(&mut self, ids: &[String]) -> impl Future<Output = Result<()>> + Send;
     /// Pauses tables, each by its mapping.
     fn pause(&mut self, paused: &[(String, Paused)]) -> impl Future<Output = Result<()>> + Send;
+    /// The paused tables of these mappings return, to be loaded again.
+    fn resume(&mut self, ids: &[String]) -> impl Future<Output = Result<()>> + Send;
     /// Whether the tables of these mappings are to be compared and repaired.
     fn doubt(&mut self, ids: &[String], doubt: bool) -> impl Future<Output = Result<()>> + Send;
     /// A run uses the mappings.
@@ -72,6 +76,10 @@ impl Book for Catalogued {
         ends(&self.inner, &self.task, Some(server_id)).await
     }
 
+    async fn forgets(&mut self) -> Result<()> {
+        self.inner.catalog.task_forgets(&self.task.shown.id).await
+    }
+
     async fn forgotten(&mut self) -> Result<()> {
         self.inner.catalog.task_forgotten(&self.task.shown.id).await
     }
@@ -84,6 +92,11 @@ impl Book for Catalogued {
     async fn pause(&mut self, paused: &[(String, Paused)]) -> Result<()> {
         let catalog = &self.inner.catalog;
         catalog.mappings_pause(&self.task.shown.id, paused).await
+    }
+
+    async fn resume(&mut self, ids: &[String]) -> Result<()> {
+        let catalog = &self.inner.catalog;
+        catalog.mappings_resume(&self.task.shown.id, ids).await
     }
 
     async fn doubt(&mut self, ids: &[String], doubt: bool) -> Result<()> {

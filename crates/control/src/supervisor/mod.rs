@@ -5,6 +5,7 @@
 //! path, so none of them can be forgotten in another.
 
 mod book;
+mod prepare;
 mod record;
 mod release;
 pub(crate) mod run;
@@ -414,6 +415,7 @@ pub(crate) mod tests {
             reason: "changed".to_owned(),
             fix: "change it back".to_owned(),
             since_ms: 1,
+            returns: true,
         };
         let catalog = &app.inner.catalog;
         let gone = [(new_id(), why)];

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -10,16 +11,16 @@ use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{ColumnPair, Mapping, OnChange};
 use thalweg_core::plan::Plan;
-use thalweg_core::ports::{Following, Source, Target};
+use thalweg_core::ports::{Source, Target};
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error as CoreError, Kind, Side};
 use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::quarantine::Ward;
-use thalweg_engine::retry::{Action, action};
-use thalweg_engine::status::{LastError, TaskPhase, TaskStatus};
+use thalweg_engine::status::{TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
 use thalweg_engine::verify::Orders;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
@@ -30,14 +31,18 @@ use crate::app::Inner;
 use crate::catalog::{StoredDataSource, StoredTask, now_ms};
 use crate::error::{Error, Result};
 use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
-use crate::preflight::{Preflight, preflight_behind};
+use crate::preflight::Preflight;
 use crate::tables::{Named, Schemas, Tables};
-
-/// How often a task is planned because what it was planned for has changed by then.
-const ROUNDS: usize = 20;
 
 /// How often a task is planned at one place because of rows that are not in the log.
 const UNSAID_TRIES: usize = 100;
+
+/// A lag is given in milliseconds and measured each second.
+const LAG_ROUND: Duration = Duration::from_secs(1);
+
+/// The other way out when the place in the log is lost.
+const COMPARES: &str = ". To write only what differs instead of copying all rows: set the task's option existing_rows to \
+                        compare before you reset it";
 
 /// How long a task that is asked to stop may finish its batch.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -62,12 +67,29 @@ pub(crate) struct Ends {
     pub(crate) target: Arc<dyn Target>,
     /// Those of tables that are not paused.
     pub(crate) mappings: Vec<Mapping>,
+    /// Those of tables that are paused and return by themselves.
+    pub(crate) returning: Vec<Mapping>,
     /// Mappings whose tables are to be loaded again, and those target tables.
     pub(crate) reload: Vec<(String, TableName)>,
     /// Mappings whose tables are to be compared and repaired, and those target tables.
     pub(crate) doubt: Vec<(String, TableName)>,
+    /// Target tables that are compared and repaired instead of loaded; they are in doubt.
+    pub(crate) compares: BTreeSet<TableName>,
     /// Source tables at which a stream has ended for rows that are not in the log.
     pub(crate) unsaid: BTreeSet<TableName>,
+}
+
+/// What one plan of a run leaves to the next.
+pub(super) struct Left {
+    /// The target is to forget the task first.
+    pub(super) forgets: bool,
+    /// No table can go on as it is, and all are to be loaded again.
+    pub(super) resets: bool,
+    pub(super) expects_checkpoint: bool,
+    /// The log is read up to where tables that return were paused.
+    pub(super) due: bool,
+    /// Source tables at which a stream has ended for rows that are not in the log.
+    pub(super) unsaid: BTreeSet<TableName>,
 }
 
 impl Run {
@@ -108,35 +130,43 @@ impl Run {
 
     /// Plans, and runs the plan, until it is stopped or fails.
     pub(super) async fn work(&self, book: &mut impl Book) -> End {
-        let mut forgets = self.task.forget;
-        let mut expects_checkpoint = self.task.begun && !forgets;
+        let mut left = Left {
+            forgets: self.task.forget,
+            resets: false,
+            expects_checkpoint: self.task.begun && !self.task.forget,
+            due: false,
+            unsaid: BTreeSet::new(),
+        };
         let mut last_try = None;
         let mut last_joining = None;
-        let mut unsaid = BTreeSet::new();
         let mut unsaid_tries = 0;
         loop {
             let ready = tokio::select! {
-                ready = self.prepare(book, &mut forgets, &unsaid) => ready,
+                ready = self.prepare(book, &mut left) => ready,
                 () = self.stop.cancelled() => return self.stopped(),
             };
             let (mut ends, plan) = match ready {
                 Ok(ready) => ready,
                 Err(failure) => return End::Failed(failure),
             };
-            unsaid.clear();
+            left.unsaid.clear();
             let (doubt, plan) = (std::mem::take(&mut ends.doubt), Arc::new(plan));
             let spec = TaskSpec {
                 key: ends.key.clone(),
                 plan: Arc::clone(&plan),
                 source: Arc::clone(&ends.source),
                 target: Arc::clone(&ends.target),
-                expects_checkpoint,
+                expects_checkpoint: left.expects_checkpoint,
+                compares: std::mem::take(&mut ends.compares),
                 orders: self.orders.clone(),
                 quarantine: self.quarantine.clone(),
             };
-            let streamed = self.stream(spec, book, &doubt).await;
+            let due = AtomicBool::new(false);
+            let returns = (!ends.returning.is_empty()).then_some(&due);
+            let streamed = self.stream(spec, book, &doubt, returns).await;
+            left.due = due.into_inner();
             let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
-            expects_checkpoint |= this_try.0.is_some();
+            left.expects_checkpoint |= this_try.0.is_some();
             let error = match streamed {
                 Ok(()) if self.stop.is_cancelled() => return self.stopped(),
                 Ok(()) => {
@@ -156,7 +186,8 @@ impl Run {
                 true => unsaid_tries + 1,
                 false => 0,
             };
-            unsaid.extend(error.table().filter(|_| error.is_unsaid()).cloned());
+            left.unsaid
+                .extend(error.table().filter(|_| error.is_unsaid()).cloned());
             // Where only a table that was joining cannot go on, the others do. A new plan may lead over a change of
             // its source table, but not twice.
             let joining = error.joining().cloned();
@@ -164,7 +195,9 @@ impl Run {
                 Some(table) if !changed || last_joining == joining => {
                     self.leave_out(book, &error, table, &ends).await
                 }
-                _ => changed && (!again || self.pause(book, &error, &ends.mappings).await),
+                _ => {
+                    changed && (!again || self.pause(book, &error, &ends.mappings, &mut left).await)
+                }
             };
             if !goes_on {
                 return End::Failed(failure(&error, false));
@@ -178,8 +211,15 @@ impl Run {
         }
     }
 
-    /// Pauses the table that an error is about, if the task's options say so and others are left.
-    async fn pause(&self, book: &mut impl Book, error: &CoreError, mappings: &[Mapping]) -> bool {
+    /// Pauses the table that an error is about, if the task's options say so and others are left. Where none is
+    /// left and it would return, the task begins anew.
+    async fn pause(
+        &self,
+        book: &mut impl Book,
+        error: &CoreError,
+        mappings: &[Mapping],
+        left: &mut Left,
+    ) -> bool {
         let Some(table) = error.table() else {
             return false;
         };
@@ -188,7 +228,14 @@ impl Run {
         let of_it = |mapping: &&Mapping| targets.contains(&&mapping.target);
         let paused: Vec<_> = mappings.iter().filter(of_it).cloned().collect();
         let fix = error.hint().unwrap_or_default().to_owned();
-        self.pause_all(book, error, fix, (&paused, mappings)).await
+        let shown = &self.task.shown;
+        let returns = shown.options.on_changes.other == OnChange::Follow && shown.operations.insert;
+        if returns && paused.len() == mappings.len() {
+            left.resets = true;
+            return true;
+        }
+        self.pause_all(book, error, (fix, returns), (&paused, mappings))
+            .await
     }
 
     /// Pauses the table that an error was met with when it was loaded, if the others can go on without it.
@@ -210,20 +257,20 @@ impl Run {
             return false;
         }
         let fix = error.hint().unwrap_or_default().to_owned();
-        self.pause_all(book, error, fix, (&paused, &ends.mappings))
+        self.pause_all(book, error, (fix, false), (&paused, &ends.mappings))
             .await
     }
 
-    /// Pauses tables for an error, if the task's options say so and others are left.
-    async fn pause_all(
+    /// Pauses tables for an error, if the task's options say so and others are left; whether they return.
+    pub(super) async fn pause_all(
         &self,
         book: &mut impl Book,
         error: &CoreError,
-        fix: String,
+        (fix, returns): (String, bool),
         (paused, mappings): (&[Mapping], &[Mapping]),
     ) -> bool {
         let shown = &self.task.shown;
-        let pauses = shown.options.on_changes.other == OnChange::Pause && shown.operations.insert;
+        let pauses = shown.options.on_changes.other != OnChange::Stop && shown.operations.insert;
         if !pauses || paused.len() == mappings.len() {
             return false;
         }
@@ -231,6 +278,7 @@ impl Run {
             reason: error.chain(),
             fix,
             since_ms: now_ms(),
+            returns,
         };
         let paused: Vec<_> = paused
             .iter()
@@ -269,6 +317,7 @@ impl Run {
         spec: TaskSpec,
         book: &mut impl Book,
         doubt: &[(String, TableName)],
+        returns: Option<&AtomicBool>,
     ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
         let run = task::run(
@@ -283,6 +332,14 @@ impl Run {
             stop.cancel();
             std::future::pending::<()>().await;
         };
+        let due = async {
+            if let Some(due) = returns {
+                self.read_up().await;
+                due.store(true, Ordering::Relaxed);
+                stop.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
         let too_slow = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -291,8 +348,33 @@ impl Run {
             outcome = run => outcome,
             () = book.meanwhile(self.status.subscribe(), &self.orders, doubt) => Ok(()),
             () = replan => Ok(()),
+            () = due => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
+        }
+    }
+
+    /// Until the log is read up to where it ended when this was called: all that is committed longer ago than
+    /// the lag is at the target.
+    async fn read_up(&self) {
+        let begun = Instant::now();
+        let mut status = self.status.subscribe();
+        loop {
+            let streams = |now: &TaskStatus| now.phase == TaskPhase::Streaming;
+            let lag = match &*status.borrow_and_update() {
+                now if streams(now) => now.lag_ms.map(Duration::from_millis),
+                _ => None,
+            };
+            if lag.is_some_and(|lag| begun.elapsed() > lag + LAG_ROUND) {
+                return;
+            }
+            // It changes with the lag only.
+            tokio::select! {
+                changed = status.changed() => if changed.is_err() {
+                    std::future::pending::<()>().await;
+                },
+                () = tokio::time::sleep(LAG_ROUND) => {}
+            }
         }
     }
 
@@ -301,256 +383,6 @@ impl Run {
             true => End::Paused,
             false => End::Cancelled,
         }
-    }
-
-    /// Preflight, tried again as long as a system cannot be asked.
-    async fn prepare(
-        &self,
-        book: &mut impl Book,
-        forgets: &mut bool,
-        unsaid: &BTreeSet<TableName>,
-    ) -> Result<(Ends, Plan), Failure> {
-        let limits = Limits::default();
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let error = match self.try_prepare(book, forgets, unsaid).await {
-                Ok(ready) => return ready,
-                Err(error) => error,
-            };
-            let Action::Retry(wait) = action(error.kind(), attempt, &limits) else {
-                return Err(failure(&error, true));
-            };
-            warn!(task = %self.task.shown.id, attempt, error = %error.chain(), "task waits");
-            book.remark(&format!("waiting, try {attempt}: {}", told(&error)))
-                .await;
-            self.waits(&error, attempt);
-            tokio::time::sleep(wait).await;
-        }
-    }
-
-    fn waits(&self, error: &CoreError, attempt: u32) {
-        self.status.send_modify(|status| {
-            status.phase = TaskPhase::Waiting;
-            let now = u64::try_from(now_ms()).unwrap_or(0);
-            status.since_ms = now;
-            status.last_error = Some(LastError {
-                kind: error.kind(),
-                side: error.side(),
-                message: error.chain(),
-                hint: error.hint().map(str::to_owned),
-                since_ms: now,
-                attempt,
-            });
-        });
-    }
-
-    /// One try: `Err` if a system could not be asked, `Ok(Err)` if the task is refused.
-    async fn try_prepare(
-        &self,
-        book: &mut impl Book,
-        forgets: &mut bool,
-        unsaid: &BTreeSet<TableName>,
-    ) -> thalweg_core::Result<Result<(Ends, Plan), Failure>> {
-        // What was decided until now is stored, and in this plan.
-        self.replan.notified().now_or_never();
-        let mut ends = match book.ends().await {
-            Ok(ends) => ends,
-            Err(error) => return Ok(Err(refused(error.to_string()))),
-        };
-        ends.unsaid.clone_from(unsaid);
-        if ends.mappings.is_empty() {
-            let none = "all tables of the task are paused. Fix: resume one, and run the task again";
-            return Ok(Err(refused(none.to_owned())));
-        }
-        let id = &self.task.shown.id;
-        if *forgets {
-            ends.target
-                .forget(&ends.key)
-                .await
-                .map_err(|e| e.at(Side::Target))?;
-            if let Err(error) = book.forgotten().await {
-                return Ok(Err(refused(error.to_string())));
-            }
-            *forgets = false;
-        }
-        if !ends.reload.is_empty() {
-            let following = Following {
-                again: ends.reload.iter().map(|(_, table)| table.clone()).collect(),
-                ..Following::default()
-            };
-            let outline = ends.target.outline(&ends.key).await;
-            // A task that the target does not know loads all there is.
-            if outline.map_err(|e| e.at(Side::Target))?.is_some() {
-                let followed = ends.target.follow(&ends.key, &following).await;
-                followed.map_err(|e| e.at(Side::Target))?;
-            }
-            let ids: Vec<_> = ends.reload.iter().map(|(id, _)| id.clone()).collect();
-            if let Err(error) = book.reloaded(&ids).await {
-                return Ok(Err(refused(error.to_string())));
-            }
-        }
-        let begun = self.task.begun || self.status.borrow().applied.is_some();
-        let mut rounds = 0;
-        let mut found = loop {
-            let found = self.preflight(&ends).await?;
-            rounds += 1;
-            if rounds > ROUNDS {
-                let why = "tables change again and again while the task is planned";
-                return Err(CoreError::transient(why));
-            }
-            if !found.paused.is_empty() {
-                book.remark(&listed(&found)).await;
-                for (mapping, paused) in &found.paused {
-                    warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
-                }
-                if let Err(error) = book.pause(&found.paused).await {
-                    return Ok(Err(refused(error.to_string())));
-                }
-                let stays =
-                    |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
-                ends.mappings.retain(stays);
-            }
-            if let Some(following) = &found.following {
-                info!(task = %id, statements = %following.statements.join("; "), "source tables have changed");
-                book.remark(&listed(&found)).await;
-                let doubted = ends.mappings.iter();
-                let doubted = doubted.filter(|mapping| found.doubted.contains(&mapping.target));
-                ends.doubt
-                    .extend(doubted.map(|m| (m.id.clone(), m.target.clone())));
-                let ids: Vec<_> = ends.doubt.iter().map(|(id, _)| id.clone()).collect();
-                // First: it must not be forgotten.
-                if let Err(error) = book.doubt(&ids, true).await {
-                    return Ok(Err(refused(error.to_string())));
-                }
-                let followed = ends.target.follow(&ends.key, following).await;
-                if let Err(error) = followed {
-                    let error = error.at(Side::Target);
-                    let refused = !matches!(error.kind(), Kind::Transient | Kind::Fenced);
-                    let ours =
-                        |m: &&Mapping| following.fingerprints.iter().any(|(t, _)| *t == m.target);
-                    let tables: Vec<_> = ends.mappings.iter().filter(ours).cloned().collect();
-                    let fix = following.statements.join("; ");
-                    let all = (tables.as_slice(), ends.mappings.as_slice());
-                    if !refused || !self.pause_all(book, &error, fix, all).await {
-                        return Err(error);
-                    }
-                    let stays = |mapping: &Mapping| tables.iter().all(|m| m.id != mapping.id);
-                    ends.mappings.retain(stays);
-                }
-                ends.unsaid.clear();
-                if found.again {
-                    continue;
-                }
-            }
-            match &found.plan {
-                // A table that goes between two questions is no table that was never there.
-                None if begun && rounds == 1 => {}
-                // While a task runs, a table that has yet to join it does not stop the others.
-                None if self.status.borrow().applied.is_some() => {
-                    let hindering = self.hindering(&ends).await?;
-                    if hindering.is_empty() {
-                        break found;
-                    }
-                    for (mapping, paused) in &hindering {
-                        warn!(task = %id, %mapping, reason = %paused.reason, "a table is paused");
-                    }
-                    book.remark(&listed(&found)).await;
-                    if let Err(error) = book.pause(&hindering).await {
-                        return Ok(Err(refused(error.to_string())));
-                    }
-                    let stays = |m: &Mapping| hindering.iter().all(|(id, _)| *id != m.id);
-                    ends.mappings.retain(stays);
-                }
-                Some(plan) if ends.target.set_aside(&ends.key, plan).await? => {}
-                _ => break found,
-            }
-        };
-        let Some(plan) = found.plan.take() else {
-            return Ok(Err(Failure {
-                kind: Kind::Config,
-                side: found.refused_at,
-                at_start: true,
-                text: listed(&found),
-            }));
-        };
-        book.remark(&listed(&found)).await;
-        let name = |table: &thalweg_core::plan::TargetTable| {
-            let sources = table
-                .feeds
-                .iter()
-                .filter_map(|feed| plan.sources.get(feed.source));
-            let sources: Vec<_> = sources.map(|s| s.schema.name.to_string()).collect();
-            (sources.join(", "), table.name.to_string())
-        };
-        self.tables
-            .send_replace(plan.targets.iter().map(name).collect());
-        if let Err(error) = book.used().await {
-            warn!(task = %id, error = %error, "the catalogue could not be written");
-        }
-        Ok(Ok((ends, plan)))
-    }
-
-    async fn preflight(&self, ends: &Ends) -> thalweg_core::Result<Preflight> {
-        self.preflight_of(ends, &ends.mappings).await
-    }
-
-    async fn preflight_of(
-        &self,
-        ends: &Ends,
-        mappings: &[Mapping],
-    ) -> thalweg_core::Result<Preflight> {
-        preflight_behind(
-            ends.source.as_ref(),
-            ends.target.as_ref(),
-            &ends.key,
-            mappings,
-            (self.task.shown.operations, &self.task.shown.options),
-            &ends.unsaid,
-        )
-        .await
-    }
-
-    /// The mappings without which the tables that are there already could go on, each with what stands in its way;
-    /// none if these could not either.
-    async fn hindering(&self, ends: &Ends) -> thalweg_core::Result<Vec<(String, Paused)>> {
-        let outline = ends.target.outline(&ends.key).await;
-        let outline = outline.map_err(|error| error.at(Side::Target))?;
-        let there = |m: &&Mapping| outline.as_ref().is_some_and(|o| o.has(&m.target));
-        let (mut all, joining): (Vec<_>, Vec<_>) =
-            ends.mappings.iter().cloned().partition(|m| there(&m));
-        if all.is_empty() || self.preflight_of(ends, &all).await?.refused_at.is_some() {
-            return Ok(Vec::new());
-        }
-        let mut hindering = Vec::new();
-        let targets: BTreeSet<TableName> = joining.iter().map(|m| m.target.clone()).collect();
-        // Halved, so that one of a thousand is found by some twenty looks at both systems.
-        let mut parts = vec![Vec::from_iter(targets)];
-        while let Some(part) = parts.pop() {
-            let some = joining.iter().filter(|m| part.contains(&m.target));
-            let before = all.len();
-            all.extend(some.clone().cloned());
-            let found = self.preflight_of(ends, &all).await?;
-            if found.refused_at.is_none() {
-                continue;
-            }
-            all.truncate(before);
-            if part.len() > 1 {
-                let (one, other) = part.split_at(part.len() / 2);
-                parts.extend([other.to_vec(), one.to_vec()]);
-                continue;
-            }
-            let mut errors = found.findings.iter().filter(|finding| finding.refuses());
-            if let Some(finding) = errors.next() {
-                let paused = Paused {
-                    reason: format!("{}: {}", finding.subject, finding.message),
-                    fix: finding.fix.clone(),
-                    since_ms: now_ms(),
-                };
-                hindering.extend(some.map(|m| (m.id.clone(), paused.clone())));
-            }
-        }
-        Ok(hindering)
     }
 }
 
@@ -604,8 +436,10 @@ impl Ends {
             source,
             target,
             mappings: tables.active().map(core_mapping).collect(),
+            returning: tables.returning().map(core_mapping).collect(),
             reload: marked(Tables::reload),
             doubt: marked(Tables::doubt),
+            compares: BTreeSet::new(),
             unsaid: BTreeSet::new(),
         }
     }
@@ -660,23 +494,27 @@ fn fingerprints(plan: &Plan) -> Vec<String> {
 }
 
 /// An error with its fix.
-fn told(error: &CoreError) -> String {
+pub(super) fn told(error: &CoreError) -> String {
     match error.hint() {
         Some(hint) => format!("{}. Fix: {hint}", error.chain()),
         None => error.chain(),
     }
 }
 
-fn failure(error: &CoreError, at_start: bool) -> Failure {
+pub(super) fn failure(error: &CoreError, at_start: bool) -> Failure {
+    let mut text = told(error);
+    if error.kind() == Kind::PositionLost {
+        text.push_str(COMPARES);
+    }
     Failure {
         kind: error.kind(),
         side: error.side(),
         at_start,
-        text: told(error),
+        text,
     }
 }
 
-fn refused(text: String) -> Failure {
+pub(super) fn refused(text: String) -> Failure {
     Failure {
         kind: Kind::Config,
         side: None,
@@ -686,7 +524,7 @@ fn refused(text: String) -> Failure {
 }
 
 /// All findings, one a line, the refusing ones first.
-fn listed(found: &Preflight) -> String {
+pub(super) fn listed(found: &Preflight) -> String {
     let mut findings: Vec<&Finding> = found.findings.iter().collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     let line = |f: &&Finding| {

@@ -32,6 +32,7 @@ fn why(reason: &str) -> Paused {
         reason: reason.to_owned(),
         fix: "resume it".to_owned(),
         since_ms: 7,
+        returns: false,
     }
 }
 

@@ -185,8 +185,8 @@ pub trait Target: Inspect {
 pub trait Loader: Send {
     /// Begins a target transaction for rows that feed `feed` brings to `plan.targets[target]`.
     async fn begin(&mut self, target: usize, feed: usize) -> Result<()>;
-    /// Makes the table ready for a new load: rows that are there, of all feeds, go (`Replace`), or are a `Config`
-    /// error (`Refuse`); the ledger and the table's quarantine are emptied, and the table's checkpoint becomes `Loading` with
+    /// Makes the table ready for a new load: rows that are there, of all feeds, go (`Replace`), stay (`Compare`), or are
+    /// a `Config` error (`Refuse`); the ledger and the table's quarantine are emptied, and the table's checkpoint becomes `Loading` with
     /// this fingerprint and zero rows.
     async fn empty(&mut self, existing: ExistingRows, fingerprint: &str) -> Result<()>;
     /// Writes rows in the form of [`crate::batch`].

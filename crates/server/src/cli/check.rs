@@ -71,6 +71,7 @@ enum CreateChoice {
 enum RowsChoice {
     Refuse,
     Replace,
+    Compare,
 }
 
 /// Prints all findings; `false` if one of them refuses the task.
@@ -87,6 +88,7 @@ pub(crate) async fn run(args: CheckArgs) -> Result<bool, String> {
         existing_rows: match args.existing_rows {
             RowsChoice::Refuse => ExistingRows::Refuse,
             RowsChoice::Replace => ExistingRows::Replace,
+            RowsChoice::Compare => ExistingRows::Compare,
         },
         ..TaskOptions::default()
     };

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use thalweg_control::Result;
 use thalweg_control::model::{
     DataSourceOptions, ExecuteStatus, Execution, Leftover, Live, Node, PlannedColumn, PlannedTable,
     Task, TaskPlan, TaskTable, Verified,
 };
-use thalweg_control::{Error, Result};
 use thalweg_core::Side;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{
@@ -41,7 +41,7 @@ const CREATE_TABLES: &[(&str, CreateTables)] = &[
 const EXISTING_ROWS: &[(&str, ExistingRows)] = &[
     ("refuse", ExistingRows::Refuse),
     ("replace", ExistingRows::Replace),
-    ("merge", ExistingRows::Merge),
+    ("compare", ExistingRows::Compare),
 ];
 const FOREIGN_KEYS: &[(&str, ForeignKeys)] = &[
     ("enforce", ForeignKeys::Enforce),
@@ -57,8 +57,11 @@ const ON_CHANGE: &[(&str, OnChange)] = &[
     ("pause", OnChange::Pause),
     ("stop", OnChange::Stop),
 ];
-const ON_OTHER_CHANGE: &[(&str, OnChange)] =
-    &[("pause", OnChange::Pause), ("stop", OnChange::Stop)];
+const ON_OTHER_CHANGE: &[(&str, OnChange)] = &[
+    ("follow", OnChange::Follow),
+    ("pause", OnChange::Pause),
+    ("stop", OnChange::Stop),
+];
 const UNFIT_VALUES: &[(&str, UnfitValues)] = &[
     ("stop", UnfitValues::Stop),
     ("null", UnfitValues::Null),
@@ -162,12 +165,6 @@ fn changed_task_options(mut fields: Fields, mut options: TaskOptions) -> Result<
         UNFIT_VALUES,
         &mut options.unfit_values,
     )?;
-    if options.existing_rows == ExistingRows::Merge {
-        return Err(Error::invalid(
-            "existing_rows",
-            "merge is not built yet; choose refuse or replace",
-        ));
-    }
     if let Some(workers) = fields.int("workers", WORKERS)? {
         options.workers = u16::try_from(workers).unwrap_or(options.workers);
     }

@@ -76,6 +76,7 @@ fn why(paused: &Paused) -> Map<String, Value> {
     map.insert("reason".into(), paused.reason.as_str().into());
     map.insert("fix".into(), paused.fix.as_str().into());
     map.insert("since_ms".into(), paused.since_ms.into());
+    map.insert("returns".into(), paused.returns.into());
     map
 }
 
@@ -100,6 +101,7 @@ mod tests {
             reason: "changed".to_owned(),
             fix: "change it back".to_owned(),
             since_ms: 5,
+            returns: false,
         };
         let table = TaskTable {
             mapping: "m".to_owned(),

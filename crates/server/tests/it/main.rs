@@ -47,6 +47,7 @@ mod bank;
 mod big;
 mod cascades;
 mod check;
+mod compared;
 mod conn;
 mod crash;
 mod docs;

@@ -112,10 +112,13 @@ impl Loader for MemoryLoader {
                 .or_insert_with(|| waiting(name.clone()));
             if let Some((existing, fingerprint)) = open.emptied {
                 let there = state.store.tables.entry(name).or_default();
-                if existing != ExistingRows::Replace && !there.is_empty() {
-                    return Err(Error::config("the table has rows"));
+                match existing {
+                    ExistingRows::Refuse if !there.is_empty() => {
+                        return Err(Error::config("the table has rows"));
+                    }
+                    ExistingRows::Compare => {}
+                    _ => state.store.clear(&plan, target)?,
                 }
-                state.store.clear(&plan, target)?;
                 let table = name_of(&plan, target)?;
                 state.held.retain(|_, held| held.target != table);
                 known.phase = TablePhase::Loading(Vec::new());

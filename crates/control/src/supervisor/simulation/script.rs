@@ -255,6 +255,7 @@ impl Script {
             reason: "paused by a user".to_owned(),
             fix: "resume it".to_owned(),
             since_ms: 0,
+            returns: false,
         };
         let (id, what) = (&one.id, self.rng.random_range(0..3));
         let decide = |tables: &Tables| match what {

@@ -60,6 +60,9 @@ pub(super) struct Stored {
     /// How often tables were paused, and were in doubt.
     pub(super) pauses: u64,
     pub(super) doubts: u64,
+    /// How often tables returned by themselves, and the task began anew by itself.
+    pub(super) returns: u64,
+    pub(super) anew: u64,
     /// How often the task was planned again because of a change.
     pub(super) replans: u64,
 }
@@ -405,6 +408,10 @@ impl Book for MemoryBook {
         Ok(Ends::of(key(), ends, &tables))
     }
 
+    async fn forgets(&mut self) -> Result<()> {
+        self.write(|stored| (stored.forget, stored.anew) = (true, stored.anew + 1))
+    }
+
     async fn forgotten(&mut self) -> Result<()> {
         self.write(|stored| (stored.forget, stored.begun) = (false, false))
     }
@@ -422,6 +429,12 @@ impl Book for MemoryBook {
                 stored.used.retain(|at| Some(*at) != left);
             }
         })
+    }
+
+    async fn resume(&mut self, ids: &[String]) -> Result<()> {
+        self.mark(ids, |one| (one.paused, one.reload) = (None, true))?;
+        self.stored.lock().unwrap().returns += ids.len() as u64;
+        Ok(())
     }
 
     async fn doubt(&mut self, ids: &[String], doubt: bool) -> Result<()> {
