@@ -84,6 +84,10 @@ fn select(chunk: &Chunk, meanings: &[(Meaning, ColumnType)]) -> Result<String> {
         select.push_str(" FORCE INDEX (PRIMARY) WHERE ");
         select.push_str(&condition(column, range)?);
     }
+    // The driver reads an answer to its end, also one that nobody wants any more.
+    if chunk.empty {
+        select.push_str(" LIMIT 0");
+    }
     Ok(select)
 }
 

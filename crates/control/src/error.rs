@@ -25,6 +25,8 @@ pub enum Subject {
     Verification,
     /// A row in quarantine.
     QuarantinedRow,
+    /// An execution of a task.
+    Execution,
 }
 
 /// Why a call was not done.

@@ -7,10 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
-use thalweg_core::mapping::{CreateTables, ExistingRows, Mapping, Operations, TaskOptions};
+use thalweg_core::mapping::{
+    CreateTables, ExistingRows, ForeignKeys, Mapping, Operations, TaskOptions,
+};
 use thalweg_core::plan::{Pair, Plan, TablePair, TargetTable, join_proposals, resolve};
 use thalweg_core::ports::{Following, Source, Target};
-use thalweg_core::schema::{TableName, TableSchema};
+use thalweg_core::schema::{TableName, TableSchema, UniqueKey};
 use thalweg_core::{Result, Side};
 
 pub(crate) use self::refit::refit;
@@ -37,8 +39,11 @@ pub struct Preflight {
     pub resets: bool,
     /// Tables that leave the task, by their mappings, and why.
     pub paused: Vec<(String, Paused)>,
-    /// Target tables whose rows are not copied, but compared and repaired.
+    /// Target tables whose rows are not copied, but compared and repaired, unless the task has loaded them before and
+    /// is not to begin anew.
     pub compared: Vec<TableName>,
+    /// The target has no position of the task: it begins, or begins anew.
+    pub anew: bool,
     /// Target tables of which it is to be verified whether they still are as their source tables.
     pub doubted: Vec<TableName>,
 }
@@ -96,12 +101,25 @@ pub(crate) async fn preflight_behind(
     out.add(Side::Source, source.check(&asked).await.map_err(at_source)?);
     let known = target.describe(&targets).await.map_err(at_target)?;
     let pending = target.pending(key).await.map_err(at_target)?;
-    let pending: BTreeSet<TableName> = pending.into_iter().collect();
+    out.anew = outline
+        .as_ref()
+        .is_none_or(|outline| outline.applied.is_none());
+    let (anew, replica) = (out.anew, options.foreign_keys == ForeignKeys::Replica);
+    let compares = options.existing_rows == ExistingRows::Compare && operations.insert;
+    let pending: BTreeMap<TableName, bool> = pending
+        .into_iter()
+        .map(|one| (one.table, one.loaded))
+        .collect();
     let live: BTreeSet<&TableName> = tables().filter(|t| t.live).map(|t| &t.target).collect();
-    let rekeyed = |name: &TableName| pending.contains(name) && live.contains(name);
+    // One that was loaded before the task began anew has its rows, and only its foreign keys are away. Where these are
+    // enforced it is copied.
+    let taken = |name: &TableName| compares && anew && replica && pending.get(name) == Some(&true);
+    let rekeyed =
+        |name: &TableName| pending.contains_key(name) && (live.contains(name) || taken(name));
     // A table that this task made and has not finished (its keys are still to come) is planned
     // as one to be made, so that nothing is left out after a crash.
-    let unfinished = |name: &TableName| pending.contains(name) && !live.contains(name);
+    let unfinished =
+        |name: &TableName| pending.contains_key(name) && !live.contains(name) && !taken(name);
     let known_by = by_name(&known);
     let found = |name: &TableName| named(&known_by, name).filter(|t| !unfinished(&t.name));
     let creates = options.create_tables == CreateTables::Missing;
@@ -161,22 +179,21 @@ pub(crate) async fn preflight_behind(
     let Some(plan) = resolution.plan else {
         return Ok(out);
     };
-    if options.existing_rows == ExistingRows::Compare && operations.insert {
+    if compares {
         let unloaded = |table: &&TargetTable| !table.create && !outlined.contains(&table.name);
         for table in plan.targets.iter().filter(unloaded) {
-            out.compared.push(table.name.clone());
-            let mut sources = table
-                .feeds
-                .iter()
-                .filter_map(|feed| plan.sources.get(feed.source));
-            let keyless = table.key.is_empty() || sources.any(|s| s.schema.primary_key.is_empty());
-            if table.merged() || keyless || operations != Operations::ALL {
-                let what = "its rows cannot be compared and repaired: that takes a primary key, one source \
-                            and all operations";
-                let fix = "set the task's option existing_rows to replace or refuse";
-                let finding =
-                    Finding::error("compare_impossible", table.name.to_string(), what, fix);
-                out.add(Side::Target, vec![finding]);
+            match why_not_compared(&plan, table) {
+                None => out.compared.push(table.name.clone()),
+                Some(why) => {
+                    let what = format!(
+                        "its rows cannot be compared and repaired, because {why}: they are replaced if the task has \
+                         loaded them before, and refused otherwise"
+                    );
+                    let fix = "if rows of somebody else are to go, set the task's option existing_rows to replace";
+                    let finding =
+                        Finding::warning("compare_impossible", table.name.to_string(), what, fix);
+                    out.add(Side::Target, vec![finding]);
+                }
             }
         }
     }
@@ -201,6 +218,41 @@ pub(crate) async fn preflight_behind(
     }
     out.planned = Some(plan);
     Ok(out)
+}
+
+/// Why the rows of a target table cannot be compared and repaired while changes come.
+fn why_not_compared(plan: &Plan, table: &TargetTable) -> Option<&'static str> {
+    let mut sources = table
+        .feeds
+        .iter()
+        .filter_map(|feed| plan.sources.get(feed.source));
+    let keyless = sources.any(|source| source.schema.primary_key.is_empty());
+    if table.merged() {
+        return Some("it has several sources");
+    }
+    if keyless || table.key.is_empty() {
+        return Some("it has no primary key");
+    }
+    if plan.operations != Operations::ALL {
+        return Some("the task does not carry all operations");
+    }
+    let joins = |child: &TargetTable| {
+        let parents = child.foreign_keys.iter().map(|key| &key.parent);
+        parents.clone().count() > 0 && child.name == table.name
+            || parents.clone().any(|parent| *parent == table.name)
+    };
+    if plan.options.foreign_keys == ForeignKeys::Enforce && plan.targets.iter().any(joins) {
+        return Some(
+            "foreign keys join it to other tables, and its rows would be repaired in no order",
+        );
+    }
+    // A row that is gone at the source may have a value that another one has by now, and would refuse that for ever.
+    let others = |key: &UniqueKey| key.columns != table.key;
+    table
+        .unique_keys
+        .iter()
+        .any(others)
+        .then_some("it has a unique key besides the primary key")
 }
 
 /// What a mapping comes to; a column that does not exist is a finding and left out here.

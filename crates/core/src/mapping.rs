@@ -125,8 +125,8 @@ pub struct OnChanges {
     pub drop_column: OnChange,
     /// A mapped column gets another type.
     pub retype_column: OnChange,
-    /// Anything else: another key, another name, a table that is gone or is another one; and what cannot be followed
-    /// of the changes above. `Follow`, `Pause` or `Stop`.
+    /// Anything else: another key, a table that is another one; and what cannot be followed of the changes above. `Follow`,
+    /// `Pause` or `Stop`. A table that is gone, or has another name, pauses in any case but `Stop`.
     pub other: OnChange,
 }
 

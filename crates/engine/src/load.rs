@@ -205,9 +205,10 @@ impl Desk {
         &self.spec.plan
     }
 
-    fn compares(&self, target: usize) -> bool {
-        let table = self.plan().targets.get(target);
-        table.is_some_and(|table| self.spec.compares.contains(&table.name))
+    /// Whether a table is compared instead of loaded, and if so, also if the task has loaded it before.
+    fn compares(&self, target: usize) -> Option<bool> {
+        let table = self.plan().targets.get(target)?;
+        self.spec.compares.get(&table.name).copied()
     }
 
     fn known(&self, target: usize) -> Option<&TableCheckpoint> {
@@ -287,7 +288,10 @@ impl Desk {
             _ => None,
         };
         let begun = there.is_some();
-        let compares = matches!(phase, TablePhase::Waiting) && self.compares(target);
+        let compares = matches!(phase, TablePhase::Waiting)
+            && self
+                .compares(target)
+                .is_some_and(|ours| ours || loaded.is_none());
         // Rows of an earlier load of this task are its own to replace.
         let existing = match (loaded, plan.options.existing_rows) {
             _ if compares => ExistingRows::Compare,
@@ -389,6 +393,7 @@ impl Desk {
             table: source,
             schema: table.schema.clone(),
             range,
+            empty: false,
         })
     }
 
@@ -550,7 +555,9 @@ impl Desk {
         let plan = self.plan();
         let (target, source) = (job.target, job.source);
         let at_source = |error: Error| error.at(Side::Source);
-        let chunk = self.as_chunk(source, job.range)?;
+        let mut chunk = self.as_chunk(source, job.range)?;
+        // What is there counts as copied at this moment, and is repaired when the table is Live.
+        chunk.empty = job.existing == Some(ExistingRows::Compare);
         let mut reader = self.open(target, &chunk).await.map_err(at_source)?;
         let mut loader = self.loader().await?;
         loader.begin(target, job.feed).await?;
@@ -566,9 +573,7 @@ impl Desk {
             reader.relay();
         }
         let mut loaded = 0;
-        // What is there counts as copied at this moment, and is repaired when the table is Live.
-        let compares = job.existing == Some(ExistingRows::Compare);
-        while !compares && reader.next(rows).await.map_err(at_source)? {
+        while !chunk.empty && reader.next(rows).await.map_err(at_source)? {
             let changed = match relayed {
                 true => {
                     std::mem::swap(rows, out);

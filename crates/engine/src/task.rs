@@ -1,6 +1,6 @@
 //! One task, from the claim of its target to its end.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
@@ -42,8 +42,9 @@ pub struct TaskSpec {
     /// target, say) and never a silent load.
     pub expects_checkpoint: bool,
     /// Target tables that have their rows already and are compared and repaired instead of loaded, as
-    /// [`ExistingRows::Compare`](thalweg_core::mapping::ExistingRows) says. Whoever asks for it has them repaired when they are Live.
-    pub compares: BTreeSet<TableName>,
+    /// [`ExistingRows::Compare`](thalweg_core::mapping::ExistingRows) says, each with whether it is so also if the task has
+    /// loaded it before. Whoever asks for it has them repaired when they are Live.
+    pub compares: BTreeMap<TableName, bool>,
     /// Where verifications are asked for.
     pub orders: Orders,
     /// Where rows in quarantine are released and discarded.

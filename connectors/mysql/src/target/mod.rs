@@ -40,7 +40,7 @@ use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
-    Target,
+    Pending, Target,
 };
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{TableName, TableSchema};
@@ -171,7 +171,7 @@ impl Target for MySqlTarget {
             .await
     }
 
-    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<Pending>> {
         self.with(async |session| pending::read(session, task).await)
             .await
     }

@@ -3,6 +3,7 @@
 use mysql_async::prelude::Queryable;
 use thalweg_core::Result;
 use thalweg_core::checkpoint::TaskKey;
+use thalweg_core::ports::Pending;
 use thalweg_core::schema::TableName;
 
 use super::place::{Place, find};
@@ -27,16 +28,22 @@ pub(super) async fn take_back(
 }
 
 /// Tables created by the task that wait for their keys; none if there are no checkpoint tables.
-pub(super) async fn read(session: &mut Session, task: &TaskKey) -> Result<Vec<TableName>> {
+pub(super) async fn read(session: &mut Session, task: &TaskKey) -> Result<Vec<Pending>> {
     let Some(place) = find(session, task).await? else {
         return Ok(Vec::new());
     };
     let read = format!(
-        "SELECT target_schema, target_table FROM {} WHERE server = ? AND task = ? AND keys_pending",
+        "SELECT target_schema, target_table, loaded_rows IS NOT NULL FROM {} \
+         WHERE server = ? AND task = ? AND keys_pending",
         place.tables()
     );
     let key = (&task.server, &task.task);
-    let rows: Option<Vec<(String, String)>> = gone_is_none(session.conn().exec(read, key).await)?;
-    let names = rows.unwrap_or_default().into_iter();
-    Ok(names.map(|(s, t)| TableName::new(s, t)).collect())
+    let rows: Option<Vec<(String, String, bool)>> =
+        gone_is_none(session.conn().exec(read, key).await)?;
+    let pending = |(schema, table, loaded): (String, String, bool)| Pending {
+        table: TableName::new(schema, table),
+        loaded,
+    };
+    let rows = rows.unwrap_or_default().into_iter();
+    Ok(rows.map(pending).collect())
 }

@@ -102,6 +102,7 @@ async fn a_missing_right_is_named_as_the_statement_that_gives_it() {
         table: 0,
         schema: tables[0].clone(),
         range: None,
+        empty: false,
     };
     let error = limited.read(&chunk, &from, LIMITS).await.err().unwrap();
     says(

@@ -153,6 +153,7 @@ async fn copies(source: &Arc<dyn Source>, table: &str, world: &World) {
         table: 0,
         schema: tables[0].clone(),
         range: None,
+        empty: false,
     };
     let mut reader = source.read(&chunk, &start, LIMITS).await.unwrap();
     let mut rows = Default::default();

@@ -24,6 +24,7 @@ async fn cut(world: &World, table: &str, size: ChunkSize) -> Vec<usize> {
         table: 0,
         schema,
         range: None,
+        empty: false,
     };
     let chunks = source.split(&whole, size).await.unwrap();
     let ranges: Vec<Option<KeyRange>> = chunks.iter().map(|c| c.range.clone()).collect();
@@ -179,6 +180,7 @@ async fn lumps_and_wide_rows_are_cut_too_and_what_cannot_be_cut_is_not() {
         table: 0,
         schema,
         range: None,
+        empty: false,
     };
     let chunks = world.source().split(&whole, SIZE).await.unwrap();
     assert_eq!(chunks, [whole]);

@@ -184,7 +184,8 @@ async fn half_made_checkpoint_tables_are_completed() {
         goal.claim(&plan).await;
         assert_eq!(count(&goal, OURS), 5, "{left}");
         let pending = goal.target.pending(&goal.key).await.unwrap();
-        assert_eq!(pending, [TableName::new("shop", "t")], "{left}");
+        assert_eq!(pending[0].table, TableName::new("shop", "t"), "{left}");
+        assert_eq!(pending.len(), 1, "{left}");
     }
 }
 
@@ -267,7 +268,9 @@ async fn foreign_keys_the_task_made_go_for_a_reload_and_come_back() {
         assert_eq!(count(&goal, FOREIGN), 0);
         // The plan has to be made as if the table was not there, so that its key comes back.
         let pending = goal.target.pending(&goal.key).await.unwrap();
-        assert_eq!(pending, [TableName::new("shop", "child")]);
+        assert_eq!(pending.len(), 1);
+        assert_eq!(pending[0].table, TableName::new("shop", "child"));
+        assert!(pending[0].loaded, "{pending:?}");
     }
     // One that somebody else made is not the task's to drop.
     goal.sql("ALTER TABLE child ADD CONSTRAINT mine FOREIGN KEY (`of`) REFERENCES parent (id)");
@@ -307,7 +310,8 @@ async fn keys_half_made_or_half_dropped_come_out_right() {
         goal.target.forget(&goal.key).await.unwrap();
         assert_eq!(count(&goal, FOREIGN), 0, "{crash:?}");
         let pending = goal.target.pending(&goal.key).await.unwrap();
-        assert!(pending.contains(&TableName::new("shop", "child")));
+        let child = TableName::new("shop", "child");
+        assert!(pending.iter().any(|one| one.table == child));
     }
 }
 

@@ -152,6 +152,7 @@ impl World {
             table: 0,
             schema: table.clone(),
             range: None,
+            empty: false,
         };
         let from = self.source().head().await.unwrap();
         let mut reader = self.source().read(&chunk, &from, LIMITS).await.unwrap();

@@ -25,6 +25,7 @@ use thalweg_core::checkpoint::{
     Checkpoint, Epoch, LoadedChunk, Outline, Outlined, TableCheckpoint, TablePhase, TaskKey,
 };
 use thalweg_core::plan::{Plan, same_mapping};
+use thalweg_core::ports::Pending;
 use thalweg_core::position::Position;
 use thalweg_core::schema::TableName;
 use thalweg_core::{Error, Result, Side};
@@ -449,18 +450,21 @@ pub(super) async fn note_pending(
 }
 
 /// Tables created by the task that wait for keys; none if there are no checkpoint tables.
-pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<TableName>> {
+pub(super) async fn pending(client: &Client, task: &TaskKey) -> Result<Vec<Pending>> {
     let rows = client
         .query(
-            "SELECT target_schema, target_table FROM thalweg.checkpoint_table \
-             WHERE server = $1 AND task = $2 AND keys_pending",
+            "SELECT target_schema, target_table, loaded_rows IS NOT NULL \
+             FROM thalweg.checkpoint_table WHERE server = $1 AND task = $2 AND keys_pending",
             &[&task.server, &task.task],
         )
         .await;
     match rows {
         Ok(rows) => Ok(rows
             .iter()
-            .map(|row| TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)))
+            .map(|row| Pending {
+                table: TableName::new(row.get::<_, &str>(0), row.get::<_, &str>(1)),
+                loaded: row.get(2),
+            })
             .collect()),
         Err(error) if is_gone(&error) => Ok(Vec::new()),
         Err(error) => Err(convert(error)),

@@ -31,7 +31,7 @@ use thalweg_core::mapping::{ColumnPair, ForeignKeys};
 use thalweg_core::plan::Plan;
 use thalweg_core::ports::{
     Alteration, Applier, Capabilities, Comparer, DataSourceConfig, Following, Inspect, Loader,
-    Target,
+    Pending, Target,
 };
 use thalweg_core::quarantine::Held;
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema, UniqueKey};
@@ -237,7 +237,7 @@ impl Target for PostgresTarget {
             .await
     }
 
-    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>> {
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<Pending>> {
         self.with(async |client| checkpoint::pending(client, task).await)
             .await
     }

@@ -146,6 +146,7 @@ async fn a_row_above_the_limit_is_told_by_its_table() {
         table: 0,
         schema: tables[0].clone(),
         range: None,
+        empty: false,
     };
     let words = ["a row of public.a is larger than the limit"];
     for (limit, fits) in [(299_000, false), (301_000, true)] {

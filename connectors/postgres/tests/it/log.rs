@@ -176,6 +176,7 @@ pub(crate) async fn read_range(
         table: 0,
         schema: table.clone(),
         range,
+        empty: false,
     };
     let mut reader = source.read(&chunk, &from, LIMITS).await?;
     let rows = all(reader.as_mut()).await?;

@@ -35,6 +35,7 @@ async fn reader(origin: &Origin, table: &TableSchema) -> Box<dyn ChunkReader> {
         table: 0,
         schema: table.clone(),
         range: None,
+        empty: false,
     };
     origin.source.read(&chunk, &from, LIMITS).await.unwrap()
 }

@@ -275,6 +275,7 @@ async fn a_table_is_cut_into_chunks_that_make_it_up() {
             table: 0,
             schema: table.clone(),
             range: None,
+            empty: false,
         };
         let chunks = origin.source.split(&whole, size).await.unwrap();
         assert!(

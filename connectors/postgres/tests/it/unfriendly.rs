@@ -224,6 +224,7 @@ async fn cutting_a_table_may_take_longer_than_a_question() {
         table: 0,
         schema: table,
         range: None,
+        empty: false,
     };
     let size = ChunkSize {
         rows: 10_000,

@@ -2,7 +2,7 @@
 
 use super::App;
 use crate::error::Result;
-use crate::model::{Execution, Page, Scope, Window};
+use crate::model::{ExecuteStatus, Execution, Page, Scope, Task, Window};
 
 impl App {
     /// Executions of a task whose `run` was called in the window of time, newest first.
@@ -19,5 +19,22 @@ impl App {
         self.catalog()
             .execution_list(task, begin, end, window)
             .await
+    }
+
+    /// One execution of a task, with its steps. `NotFound(Task)`, `NotFound(Execution)`.
+    pub async fn execution_show(&self, scope: &Scope, task: &str, id: &str) -> Result<Execution> {
+        self.catalog().task_show(&scope.instance, task).await?;
+        self.catalog().execution_show(task, id).await
+    }
+
+    /// A task, and how many of its executions came to what; those that did not occur are not listed. `NotFound(Task)`.
+    pub async fn executions_counted(
+        &self,
+        scope: &Scope,
+        task: &str,
+    ) -> Result<(Task, Vec<(ExecuteStatus, u64)>)> {
+        let stored = self.catalog().task_show(&scope.instance, task).await?;
+        let counted = self.catalog().executions_counted(task).await?;
+        Ok((stored.shown, counted))
     }
 }

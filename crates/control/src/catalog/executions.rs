@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use sqlx::any::AnyRow;
 
 use super::{Catalog, count, now_ms, number, number_or_none, text};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, Subject};
 use crate::model::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Page, Step, Window};
 
 /// Executions kept of one task; the oldest go first.
@@ -198,5 +198,34 @@ impl Catalog {
             total: count(&total, "n")?,
             entities,
         })
+    }
+
+    /// One execution of a task, with its steps. `NotFound(Execution)`.
+    pub(crate) async fn execution_show(&self, task: &str, id: &str) -> Result<Execution> {
+        let row = sqlx::query("SELECT * FROM execution WHERE task = $1 AND id = $2")
+            .bind(task.to_owned())
+            .bind(id.to_owned())
+            .fetch_optional(&self.reader)
+            .await?;
+        let mut found = execution(&row.ok_or(Error::NotFound(Subject::Execution))?)?;
+        found.steps = self.steps(id).await?;
+        Ok(found)
+    }
+
+    /// How many executions of a task came to what.
+    pub(crate) async fn executions_counted(&self, task: &str) -> Result<Vec<(ExecuteStatus, u64)>> {
+        let rows = sqlx::query(
+            "SELECT status, COUNT(*) AS n FROM execution WHERE task = $1 GROUP BY status",
+        )
+        .bind(task.to_owned())
+        .fetch_all(&self.reader)
+        .await?;
+        let counted = |row: &AnyRow| {
+            let status = text(row, "status")?;
+            let status = ExecuteStatus::parse(&status)
+                .ok_or_else(|| Error::Internal(format!("status {status:?} in the catalogue")))?;
+            Ok((status, count(row, "n")?))
+        };
+        rows.iter().map(counted).collect()
     }
 }

@@ -107,6 +107,18 @@ async fn change(tx: &mut Transaction<'_, Any>, task: &str, change: &MappingChang
     Ok(())
 }
 
+/// Whether a mapping that is paused returns by itself; `None`: it is not paused.
+async fn returns(tx: &mut Transaction<'_, Any>, task: &str, id: &str) -> Result<Option<bool>> {
+    let row = sqlx::query("SELECT paused FROM mapping WHERE task = $1 AND id = $2")
+        .bind(task.to_owned())
+        .bind(id.to_owned())
+        .fetch_optional(&mut **tx)
+        .await?;
+    let paused = row.map(|row| text_or_none(&row, "paused")).transpose()?;
+    let paused = paused.flatten().map(|text| stored::paused_read(&text));
+    Ok(paused.transpose()?.map(|paused| paused.returns))
+}
+
 async fn insert(tx: &mut Transaction<'_, Any>, task: &str, new: &TableMapping) -> Result<()> {
     sqlx::query(
         "INSERT INTO mapping (id, task, source_table, target_table, source_columns, \
@@ -207,7 +219,8 @@ impl Catalog {
         Ok(super::count(&row, "n")? > 0)
     }
 
-    /// Pauses tables, each by its mapping; one that is gone meanwhile is passed.
+    /// Pauses tables, each by its mapping; one that is gone meanwhile is passed, and of one that somebody has paused the
+    /// reason stays.
     pub(crate) async fn mappings_pause(
         &self,
         task: &str,
@@ -215,6 +228,9 @@ impl Catalog {
     ) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         for (id, paused) in mappings {
+            if returns(&mut tx, task, id).await? == Some(false) {
+                continue;
+            }
             change(
                 &mut tx,
                 task,
@@ -226,11 +242,13 @@ impl Catalog {
         Ok(())
     }
 
-    /// Tables that are paused return, and are loaded again.
+    /// Tables that are paused return, and are loaded again; one that somebody has paused meanwhile stays paused.
     pub(crate) async fn mappings_resume(&self, task: &str, ids: &[String]) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         for id in ids {
-            change(&mut tx, task, &MappingChange::Resume(id.clone())).await?;
+            if returns(&mut tx, task, id).await? == Some(true) {
+                change(&mut tx, task, &MappingChange::Resume(id.clone())).await?;
+            }
         }
         tx.commit().await?;
         Ok(())

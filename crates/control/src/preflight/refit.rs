@@ -44,7 +44,8 @@ pub(crate) async fn refit(
     for table in &there {
         let wanted = wanted.get(&table.name).map_or(&[][..], Vec::as_slice);
         let keyed = |wanted: &&TableSchema| key(wanted) == key(table);
-        if wanted.is_empty() || takes(table, wanted) && wanted.iter().all(keyed) {
+        // One of several sources is left as it is: it is paused, if it does not take the rows.
+        if wanted.len() != 1 || takes(table, wanted) && wanted.iter().all(keyed) {
             continue;
         }
         let remade = target.alter(&table.name, &[Alteration::Remake]);

@@ -81,7 +81,12 @@ impl Book for Catalogued {
     }
 
     async fn forgotten(&mut self) -> Result<()> {
-        self.inner.catalog.task_forgotten(&self.task.shown.id).await
+        self.inner
+            .catalog
+            .task_forgotten(&self.task.shown.id)
+            .await?;
+        self.record.forgotten();
+        Ok(())
     }
 
     async fn reloaded(&mut self, ids: &[String]) -> Result<()> {

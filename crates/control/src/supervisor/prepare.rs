@@ -83,7 +83,7 @@ impl Run {
             Err(error) => return Ok(Some(Err(refused(error.to_string())))),
         };
         if !ends.returning.is_empty() && (left.due || left.forgets || ends.mappings.is_empty()) {
-            if let Err(error) = self.resume(book, &ends).await? {
+            if let Err(error) = self.resume(book, &ends, left).await? {
                 return Ok(Some(Err(refused(error.to_string()))));
             }
             ends = match book.ends().await {
@@ -101,12 +101,14 @@ impl Run {
         if left.resets {
             let following = self.refit(&ends, &ends.mappings).await?;
             info!(task = %id, statements = %following.statements.join("; "), "all tables are loaded again");
+            // First: whoever starts before the position is forgotten comes here again, since the tables that are there
+            // cannot go on, and those that are not are made.
+            self.remake(&ends, following.again, following.statements)
+                .await?;
             if let Err(error) = book.forgets().await {
                 return Ok(Some(Err(refused(error.to_string()))));
             }
-            left.forgets = true;
-            self.remake(&ends, following.again, following.statements)
-                .await?;
+            (left.forgets, left.anew) = (true, true);
         }
         if left.forgets {
             ends.target
@@ -116,6 +118,7 @@ impl Run {
             if let Err(error) = book.forgotten().await {
                 return Ok(Some(Err(refused(error.to_string()))));
             }
+            self.status.send_modify(|status| status.applied = None);
             (left.forgets, left.resets, left.expects_checkpoint) = (false, false, false);
         }
         if !ends.reload.is_empty() {
@@ -137,12 +140,27 @@ impl Run {
         let begun = self.task.begun || self.status.borrow().applied.is_some();
         let mut rounds = 0;
         let mut found = loop {
-            let found = self.preflight(&ends).await?;
+            let mut found = self.preflight(&ends).await?;
+            for (id, paused) in &mut found.paused {
+                let of_it = |m: &&Mapping| m.id == *id && left.returned.contains(&m.target);
+                if ends.mappings.iter().any(|m| of_it(&m)) {
+                    // It was loaded again, and changed before it was Live.
+                    paused.returns = false;
+                }
+            }
             rounds += 1;
-            if found.resets {
+            if found.resets && !left.anew {
                 book.remark(&listed(&found)).await;
                 left.resets = true;
                 return Ok(None);
+            }
+            if found.resets {
+                let text = format!(
+                    "{}\nand it was loaded again for such a change already, and was not Live since. Fix: run the task \
+                     when its tables do not change",
+                    listed(&found)
+                );
+                return Ok(Some(Err(refused(text))));
             }
             if rounds > ROUNDS {
                 let why = "tables change again and again while the task is planned";
@@ -156,9 +174,7 @@ impl Run {
                 if let Err(error) = book.pause(&found.paused).await {
                     return Ok(Some(Err(refused(error.to_string()))));
                 }
-                let stays =
-                    |mapping: &Mapping| found.paused.iter().all(|(id, _)| *id != mapping.id);
-                ends.mappings.retain(stays);
+                ends.leave(&found.paused);
             }
             if let Some(following) = &found.following {
                 info!(task = %id, statements = %following.statements.join("; "), "source tables have changed");
@@ -208,8 +224,7 @@ impl Run {
                     if let Err(error) = book.pause(&hindering).await {
                         return Ok(Some(Err(refused(error.to_string()))));
                     }
-                    let stays = |m: &Mapping| hindering.iter().all(|(id, _)| *id != m.id);
-                    ends.mappings.retain(stays);
+                    ends.leave(&hindering);
                 }
                 Some(plan) if ends.target.set_aside(&ends.key, plan).await? => {}
                 _ => break found,
@@ -224,6 +239,11 @@ impl Run {
             })));
         };
         if !found.compared.is_empty() {
+            // What is in doubt already was compared before this plan, and is no table to be loaded.
+            let noted = |table: &TableName| ends.doubt.iter().any(|(_, doubted)| doubted == table);
+            let compared = found.compared.iter();
+            let compared = compared.map(|table| (table.clone(), found.anew || noted(table)));
+            ends.compares = compared.collect();
             let compared = ends.mappings.iter();
             let compared = compared.filter(|mapping| found.compared.contains(&mapping.target));
             let compared: Vec<_> = compared.map(|m| (m.id.clone(), m.target.clone())).collect();
@@ -233,7 +253,6 @@ impl Run {
             if let Err(error) = book.doubt(&ids, true).await {
                 return Ok(Some(Err(refused(error.to_string()))));
             }
-            ends.compares.extend(found.compared.iter().cloned());
         }
         book.remark(&listed(&found)).await;
         let name = |table: &thalweg_core::plan::TargetTable| {
@@ -253,18 +272,42 @@ impl Run {
     }
 
     /// Takes tables back that return, made to fit. One that cannot be made to fit stays paused.
-    async fn resume(&self, book: &mut impl Book, ends: &Ends) -> thalweg_core::Result<Result<()>> {
+    async fn resume(
+        &self,
+        book: &mut impl Book,
+        ends: &Ends,
+        left: &mut Left,
+    ) -> thalweg_core::Result<Result<()>> {
         let mut following = self.refit(ends, &ends.returning).await?;
         let mut ids: Vec<String> = ends.returning.iter().map(|m| m.id.clone()).collect();
         let statements = std::mem::take(&mut following.statements);
+        let mut waits = false;
         // One by one: that one cannot be dropped is no reason for the others.
         for (table, statement) in following.again.iter().zip(statements) {
+            // Somebody may have decided otherwise meanwhile.
+            let now = match book.ends().await {
+                Ok(now) => now,
+                Err(error) => return Ok(Err(error)),
+            };
+            let of_it = |m: &&Mapping| m.target == *table;
+            if !now.returning.iter().any(|m| of_it(&m)) {
+                continue;
+            }
             let remade = self.remake(ends, vec![table.clone()], vec![statement.clone()]);
             let Err(error) = remade.await else {
                 continue;
             };
-            if matches!(error.kind(), Kind::Transient | Kind::Fenced) {
+            if error.kind() == Kind::Fenced {
                 return Err(error);
+            }
+            let of_it = ends.returning.iter().filter(of_it);
+            let of_it: Vec<String> = of_it.map(|m| m.id.clone()).collect();
+            ids.retain(|id| !of_it.contains(id));
+            // Somebody reads it: the others do not wait for that.
+            if error.kind() == Kind::Transient {
+                info!(task = %self.task.shown.id, %table, error = %error.chain(), "a table cannot return yet");
+                waits = true;
+                continue;
             }
             let paused = Paused {
                 reason: error.chain(),
@@ -272,13 +315,17 @@ impl Run {
                 since_ms: now_ms(),
                 returns: false,
             };
-            let of_it = ends.returning.iter().filter(|m| m.target == *table);
-            let of_it: Vec<_> = of_it.map(|m| (m.id.clone(), paused.clone())).collect();
-            ids.retain(|id| of_it.iter().all(|(other, _)| other != id));
+            let of_it: Vec<_> = of_it.into_iter().map(|id| (id, paused.clone())).collect();
             if let Err(error) = book.pause(&of_it).await {
                 return Ok(Err(error));
             }
         }
+        left.waits = match waits {
+            true => left.waits + 1,
+            false => 0,
+        };
+        let back = ends.returning.iter().filter(|m| ids.contains(&m.id));
+        left.returned.extend(back.map(|m| m.target.clone()));
         info!(task = %self.task.shown.id, tables = ids.len(), "paused tables return");
         Ok(book.resume(&ids).await)
     }

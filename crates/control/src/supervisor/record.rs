@@ -157,6 +157,11 @@ impl Record {
         }
     }
 
+    /// The target has no checkpoint any more.
+    pub(super) fn forgotten(&mut self) {
+        self.begun = false;
+    }
+
     /// Stores that the target has a checkpoint, once.
     async fn note_begun(&mut self, now: &TaskStatus) {
         if now.applied.is_some() && !self.begun {

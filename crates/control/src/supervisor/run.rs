@@ -1,6 +1,6 @@
 //! One run of one task, from its preflight to its end.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use thalweg_core::schema::TableName;
 use thalweg_core::{Error as CoreError, Kind, Side};
 use thalweg_engine::limits::{Limits, MemoryBudget};
 use thalweg_engine::quarantine::Ward;
-use thalweg_engine::status::{TaskPhase, TaskStatus};
+use thalweg_engine::status::{TablePhase, TaskPhase, TaskStatus};
 use thalweg_engine::task::{self, TaskSpec};
 use thalweg_engine::verify::Orders;
 use tokio::sync::{Notify, watch};
@@ -39,6 +39,9 @@ const UNSAID_TRIES: usize = 100;
 
 /// A lag is given in milliseconds and measured each second.
 const LAG_ROUND: Duration = Duration::from_secs(1);
+
+/// How much longer it waits each time for a table that cannot return because somebody reads it at the target.
+const READ_UP_AGAIN: Duration = Duration::from_secs(30);
 
 /// The other way out when the place in the log is lost.
 const COMPARES: &str = ". To write only what differs instead of copying all rows: set the task's option existing_rows to \
@@ -73,8 +76,9 @@ pub(crate) struct Ends {
     pub(crate) reload: Vec<(String, TableName)>,
     /// Mappings whose tables are to be compared and repaired, and those target tables.
     pub(crate) doubt: Vec<(String, TableName)>,
-    /// Target tables that are compared and repaired instead of loaded; they are in doubt.
-    pub(crate) compares: BTreeSet<TableName>,
+    /// Target tables that are compared and repaired instead of loaded, each with whether also if the task has loaded
+    /// it before; they are in doubt.
+    pub(crate) compares: BTreeMap<TableName, bool>,
     /// Source tables at which a stream has ended for rows that are not in the log.
     pub(crate) unsaid: BTreeSet<TableName>,
 }
@@ -88,8 +92,38 @@ pub(super) struct Left {
     pub(super) expects_checkpoint: bool,
     /// The log is read up to where tables that return were paused.
     pub(super) due: bool,
+    /// How often in a row some of them could not, because somebody reads them at the target.
+    pub(super) waits: u32,
+    /// Target tables that have returned, and were not Live since.
+    pub(super) returned: BTreeSet<TableName>,
+    /// The task has begun anew because of a change, and no table of it was Live since.
+    pub(super) anew: bool,
     /// Source tables at which a stream has ended for rows that are not in the log.
     pub(super) unsaid: BTreeSet<TableName>,
+}
+
+impl Left {
+    /// Notes which tables have become Live.
+    fn look(&mut self, status: &TaskStatus, plan: &Plan) {
+        let tables = status.tables.iter().zip(&plan.targets);
+        for (_, table) in tables.filter(|(now, _)| now.phase == TablePhase::Live) {
+            self.returned.remove(&table.name);
+            self.anew = false;
+        }
+    }
+}
+
+impl Ends {
+    /// Tables that were paused leave the plan.
+    pub(super) fn leave(&mut self, paused: &[(String, Paused)]) {
+        let of = |mapping: &Mapping| paused.iter().find(|(id, _)| *id == mapping.id);
+        let leaving = self.mappings.iter().filter_map(|mapping| {
+            let (_, paused) = of(mapping)?;
+            paused.returns.then(|| mapping.clone())
+        });
+        self.returning.extend(leaving);
+        self.mappings.retain(|mapping| of(mapping).is_none());
+    }
 }
 
 impl Run {
@@ -135,6 +169,9 @@ impl Run {
             resets: false,
             expects_checkpoint: self.task.begun && !self.task.forget,
             due: false,
+            waits: 0,
+            returned: BTreeSet::new(),
+            anew: false,
             unsaid: BTreeSet::new(),
         };
         let mut last_try = None;
@@ -162,9 +199,11 @@ impl Run {
                 quarantine: self.quarantine.clone(),
             };
             let due = AtomicBool::new(false);
-            let returns = (!ends.returning.is_empty()).then_some(&due);
+            let wait = READ_UP_AGAIN * left.waits.min(10);
+            let returns = (!ends.returning.is_empty()).then_some((&due, wait));
             let streamed = self.stream(spec, book, &doubt, returns).await;
             left.due = due.into_inner();
+            left.look(&self.status.borrow(), &plan);
             let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
             left.expects_checkpoint |= this_try.0.is_some();
             let error = match streamed {
@@ -231,9 +270,10 @@ impl Run {
         let shown = &self.task.shown;
         let returns = shown.options.on_changes.other == OnChange::Follow && shown.operations.insert;
         if returns && paused.len() == mappings.len() {
-            left.resets = true;
-            return true;
+            left.resets = !left.anew;
+            return left.resets;
         }
+        let returns = returns && !targets.iter().any(|target| left.returned.contains(*target));
         self.pause_all(book, error, (fix, returns), (&paused, mappings))
             .await
     }
@@ -317,7 +357,7 @@ impl Run {
         spec: TaskSpec,
         book: &mut impl Book,
         doubt: &[(String, TableName)],
-        returns: Option<&AtomicBool>,
+        returns: Option<(&AtomicBool, Duration)>,
     ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
         let run = task::run(
@@ -333,7 +373,8 @@ impl Run {
             std::future::pending::<()>().await;
         };
         let due = async {
-            if let Some(due) = returns {
+            if let Some((due, wait)) = returns {
+                tokio::time::sleep(wait).await;
                 self.read_up().await;
                 due.store(true, Ordering::Relaxed);
                 stop.cancel();
@@ -439,7 +480,7 @@ impl Ends {
             returning: tables.returning().map(core_mapping).collect(),
             reload: marked(Tables::reload),
             doubt: marked(Tables::doubt),
-            compares: BTreeSet::new(),
+            compares: BTreeMap::new(),
             unsaid: BTreeSet::new(),
         }
     }

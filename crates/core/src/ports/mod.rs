@@ -12,4 +12,6 @@ pub use source::{
     Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Rows, Source, StreamLimits,
     Unsaid, WireForm,
 };
-pub use target::{Alteration, Applied, Applier, Capabilities, Following, Loader, Sift, Target};
+pub use target::{
+    Alteration, Applied, Applier, Capabilities, Following, Loader, Pending, Sift, Target,
+};

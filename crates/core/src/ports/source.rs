@@ -20,6 +20,8 @@ pub struct Chunk {
     pub schema: TableSchema,
     /// Which part of it; `None`: all of it.
     pub range: Option<KeyRange>,
+    /// No rows are wanted, only the moment at which they would be read.
+    pub empty: bool,
 }
 
 /// How a system writes rows, column by column. Where a source's form is the target's, rows need not be

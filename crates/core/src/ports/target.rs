@@ -60,6 +60,15 @@ pub struct Following {
     pub again: Vec<TableName>,
 }
 
+/// A table whose keys are still to come, or to come back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// The table.
+    pub table: TableName,
+    /// Whether the task has loaded it, now or before: then only foreign keys are to come back.
+    pub loaded: bool,
+}
+
 /// A system changes are written to.
 #[async_trait]
 pub trait Target: Inspect {
@@ -101,8 +110,8 @@ pub trait Target: Inspect {
 
     /// Tables that [`Target::prepare`] created for this task and whose keys are still to come, or to come
     /// back ([`Applier::go_live`] makes them). The next plan has to mark them `create` again, or `rekey` if
-    /// they are Live.
-    async fn pending(&self, task: &TaskKey) -> Result<Vec<TableName>>;
+    /// they are Live or their rows are to stay.
+    async fn pending(&self, task: &TaskKey) -> Result<Vec<Pending>>;
 
     /// Becomes the owner: raises the epoch in the target (waiting for a transaction that an older
     /// owner has open), and only then reads what the target has. Needs [`Target::prepare`].

@@ -340,6 +340,7 @@ impl Verifier<'_> {
             table: source,
             schema: schema.clone(),
             range,
+            empty: false,
         })
     }
 

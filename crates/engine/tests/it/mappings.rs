@@ -53,7 +53,7 @@ async fn run(
         source: Arc::new(source.clone()),
         target: Arc::new(target.clone()),
         expects_checkpoint: false,
-        compares: std::collections::BTreeSet::new(),
+        compares: std::collections::BTreeMap::new(),
         orders: thalweg_engine::verify::Orders::default(),
         quarantine: thalweg_engine::quarantine::Ward::default(),
     };

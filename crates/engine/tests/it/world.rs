@@ -162,7 +162,7 @@ impl World {
             source,
             target: Arc::new(self.target.clone()),
             expects_checkpoint: false,
-            compares: std::collections::BTreeSet::new(),
+            compares: std::collections::BTreeMap::new(),
             orders: self.orders.clone(),
             quarantine: self.quarantine.clone(),
         };

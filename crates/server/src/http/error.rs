@@ -299,6 +299,12 @@ fn not_found(subject: Subject) -> Chosen {
             "Invalid parameters.",
             "The quarantine has no row with this id.",
         ),
+        Subject::Execution => Chosen::new(
+            status,
+            "FDI.3002",
+            "Invalid parameters.",
+            "The task has no execution with this tracking id.",
+        ),
         Subject::Task => Chosen::new(status, "FDI.3081", "The task does not exist.", ""),
     }
 }
@@ -556,6 +562,13 @@ mod tests {
         check(verification, Surface::Native, 404, "FDI.3002", "Invalid");
         let row = not_found(Subject::QuarantinedRow);
         check(row, Surface::Native, 404, "FDI.3002", "Invalid");
+        check(
+            not_found(Subject::Execution),
+            Fdi,
+            404,
+            "FDI.3002",
+            "Invalid",
+        );
         check(
             not_found(Subject::Task),
             Fdi,

@@ -1,7 +1,7 @@
 //! The table of all routes.
 //!
 //! What the contract has and this table lacks answers 404, as a path that does not exist: ordinary
-//! tasks, schedules, the check of an SQL text, the details of one execution.
+//! tasks, schedules, the check of an SQL text.
 
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
@@ -71,6 +71,8 @@ pub(super) const ROUTES: &[Route] = &[
     route!("GET",    fdi!("/statistics/tasks"), Fdi, Instance, tasks::statistics),
     route!("GET",    fdi!("/task-monitors"), Fdi, Instance, monitors::tasks),
     route!("GET",    fdi!("/tasks/{task_id}/monitor-logs"), Fdi, Instance, monitors::logs),
+    route!("GET",    fdi!("/tasks/{task_id}/monitor-logs/{tracking_id}"), Fdi, Instance, monitors::log_detail),
+    route!("GET",    fdi!("/tasks/{task_id}/monitor-overview"), Fdi, Instance, monitors::overview),
     route!("POST",   roma!("/apps"), Roma, Instance, apps::create),
     route!("GET",    roma!("/apps"), Roma, Instance, apps::list),
     route!("GET",    roma!("/apps/{app_id}"), Roma, Instance, apps::show),

@@ -36,6 +36,9 @@ fn lab(from: System, to: System) -> Result<Lab> {
         source.sql(&format!(
             "CREATE TABLE t (id INT PRIMARY KEY, n INT, b VARCHAR(20)); \
              INSERT INTO t SELECT n, n, concat('row ', n) FROM {series}; \
+             CREATE TABLE parent (id INT PRIMARY KEY); INSERT INTO parent VALUES (1), (2); \
+             CREATE TABLE child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent (id)); \
+             INSERT INTO child VALUES (1, 1), (2, 2), (3, 2); \
              CREATE TABLE heap (n INT); {whole} INSERT INTO heap VALUES (1), (1)"
         ))?;
         Ok(())
@@ -57,7 +60,7 @@ fn failure(lab: &Lab, task: &str) -> Result<String> {
 
 fn equal(lab: &Lab, task: &str) -> Result<()> {
     let until = Instant::now() + PATIENCE;
-    while let Err(unequal) = lab.judge().all_equal(&["t"]) {
+    while let Err(unequal) = lab.judge().all_equal(&["t", "parent", "child"]) {
         lab.status(task)?;
         ensure!(Instant::now() < until, "{unequal:#}");
         std::thread::sleep(Duration::from_millis(50));
@@ -66,15 +69,16 @@ fn equal(lab: &Lab, task: &str) -> Result<()> {
 }
 
 fn lost_and_compared(lab: &Lab) -> Result<()> {
-    let task = lab.task("compared", &["t"])?;
+    let task = lab.task("compared", &["t", "parent", "child"])?;
     lab.client.run_task(&task)?;
-    lab.wait(&task, "it is live", |status| status.live(1))?;
+    lab.wait(&task, "they are live", |status| status.live(3))?;
     equal(lab, &task)?;
     lab.client.stop_task(&task)?;
     let source = |sql: &str| lab.source.sql(sql).context(sql.to_owned());
     source("UPDATE t SET n = n + 5000 WHERE id <= 10")?;
     source("DELETE FROM t WHERE id BETWEEN 101 AND 105")?;
     source("INSERT INTO t VALUES (3001, 1, 'a'), (3002, 2, 'b'), (3003, 3, 'c')")?;
+    source("INSERT INTO parent VALUES (3); INSERT INTO child VALUES (4, 3)")?;
     source(match lab.source.system() {
         System::MariaDb => "RESET MASTER",
         System::Postgres => {
@@ -94,8 +98,9 @@ fn lost_and_compared(lab: &Lab) -> Result<()> {
     source("UPDATE t SET b = 'later' WHERE id IN (2, 1500)")?;
     source("UPDATE t SET b = 'later' WHERE id = 3002; DELETE FROM t WHERE id = 1501")?;
     equal(lab, &task)?;
-    let status = lab.wait(&task, "it is live", |status| status.live(1))?;
-    ensure!(status.sum("loaded_rows")? == 0, "{}", status.0);
+    let status = lab.wait(&task, "they are live", |status| status.live(3))?;
+    // Rows that foreign keys join are copied.
+    ensure!(status.sum("loaded_rows")? == 7, "{}", status.0);
     repaired(lab, &task)?;
     source("DELETE FROM t WHERE id = 7; INSERT INTO t VALUES (7, 7, 'again')")?;
     equal(lab, &task)?;
@@ -143,9 +148,15 @@ fn keyless(lab: &Lab) -> Result<()> {
         .set_options(&task, &json!({"existing_rows": "compare"}))?;
     lab.target
         .sql("CREATE TABLE heap (n INT); INSERT INTO heap VALUES (1)")?;
+    if lab.target.system() == System::Postgres {
+        let [_, writer] = &lab.accounts;
+        lab.target
+            .sql(&format!("GRANT ALL ON heap TO {}", writer.user))?;
+    }
     lab.client.run_task(&task)?;
     let said = failure(lab, &task)?;
     ensure!(said.contains("cannot be compared and repaired"), "{said}");
+    ensure!(said.contains("has rows already"), "{said}");
     ensure!(lab.target.sql("SELECT count(*) FROM heap")?.trim() == "1");
     Ok(())
 }

@@ -93,7 +93,7 @@ impl Pair {
             source: Arc::clone(&source),
             target: Arc::clone(&target),
             expects_checkpoint: false,
-            compares: std::collections::BTreeSet::new(),
+            compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
         };

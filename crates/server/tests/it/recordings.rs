@@ -90,7 +90,7 @@ impl Lab {
             target: Arc::clone(&self.target),
             key,
             expects_checkpoint: false,
-            compares: std::collections::BTreeSet::new(),
+            compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
         };

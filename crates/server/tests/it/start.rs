@@ -156,7 +156,7 @@ impl World {
             source: Arc::clone(&self.source),
             target: Arc::clone(&self.target),
             expects_checkpoint: self.begun,
-            compares: std::collections::BTreeSet::new(),
+            compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
         };

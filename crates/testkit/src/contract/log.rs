@@ -165,6 +165,7 @@ pub async fn read(
         table: 0,
         schema: table.clone(),
         range: None,
+        empty: false,
     };
     let mut reader = source.read(&chunk, from, LIMITS).await?;
     let (mut all, mut some) = (RowBatch::new(), RowBatch::new());

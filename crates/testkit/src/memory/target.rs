@@ -10,7 +10,7 @@ use thalweg_core::finding::Finding;
 use thalweg_core::mapping::ColumnPair;
 use thalweg_core::plan::{Plan, same_mapping};
 use thalweg_core::ports::{
-    Alteration, Applier, Capabilities, Comparer, Following, Inspect, Loader, Target,
+    Alteration, Applier, Capabilities, Comparer, Following, Inspect, Loader, Pending, Target,
 };
 use thalweg_core::position::{Layout, Position};
 use thalweg_core::quarantine::Held;
@@ -511,9 +511,20 @@ impl Target for MemoryTarget {
         })
     }
 
-    async fn pending(&self, _task: &TaskKey) -> Result<Vec<TableName>> {
+    async fn pending(&self, _task: &TaskKey) -> Result<Vec<Pending>> {
         self.faults.step()?;
-        Ok(self.look(|now| now.tables.pending.iter().cloned().collect()))
+        Ok(self.look(|now| {
+            let loaded = |table: &TableName| {
+                now.checkpoints
+                    .get(table)
+                    .is_some_and(|known| known.loaded_rows.is_some())
+            };
+            let pending = |table: &TableName| Pending {
+                table: table.clone(),
+                loaded: loaded(table),
+            };
+            now.tables.pending.iter().map(pending).collect()
+        }))
     }
 
     async fn set_aside(&self, _task: &TaskKey, plan: &Plan) -> Result<bool> {

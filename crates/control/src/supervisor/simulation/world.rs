@@ -424,6 +424,15 @@ impl Book for MemoryBook {
         self.write(|stored| {
             stored.pauses += paused.len() as u64;
             for (id, why) in paused {
+                let decided = |one: &&TableMapping| one.paused.as_ref().is_some_and(|p| !p.returns);
+                if stored
+                    .mappings
+                    .iter()
+                    .filter(|one| one.id == *id)
+                    .any(|one| decided(&one))
+                {
+                    continue;
+                }
                 MappingChange::Pause(id.clone(), why.clone()).apply(&mut stored.mappings);
                 let left = stored.mappings.iter().find(|one| one.id == *id).map(of);
                 stored.used.retain(|at| Some(*at) != left);
@@ -432,7 +441,11 @@ impl Book for MemoryBook {
     }
 
     async fn resume(&mut self, ids: &[String]) -> Result<()> {
-        self.mark(ids, |one| (one.paused, one.reload) = (None, true))?;
+        self.mark(ids, |one| {
+            if one.paused.as_ref().is_some_and(|paused| paused.returns) {
+                (one.paused, one.reload) = (None, true);
+            }
+        })?;
         self.stored.lock().unwrap().returns += ids.len() as u64;
         Ok(())
     }

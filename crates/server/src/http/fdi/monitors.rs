@@ -42,6 +42,37 @@ pub(crate) async fn logs(call: Call) -> Result<Reply, Failure> {
     }))
 }
 
+/// ShowMonitorLogDetail: what the list of executions says of one.
+pub(crate) async fn log_detail(call: Call) -> Result<Reply, Failure> {
+    let (scope, task, id) = (call.scope()?, call.id("task_id"), call.id("tracking_id"));
+    let execution = call.app.execution_show(scope, task, id).await?;
+    let now_ms = time::now_ms();
+    let steps = execution.steps.iter().map(|one| step(one, now_ms));
+    Reply::ok(json!({
+        "id": execution.id,
+        "dirty_data_count": execution.figures.dirty,
+        "detail_logs": steps.collect::<Vec<Value>>(),
+    }))
+}
+
+/// ShowTaskMonitorOverview: one that waits for trouble to pass counts as running.
+pub(crate) async fn overview(call: Call) -> Result<Reply, Failure> {
+    let (scope, id) = (call.scope()?, call.id("task_id"));
+    let (task, counted) = call.app.executions_counted(scope, id).await?;
+    let of = |wanted: &[ExecuteStatus]| {
+        let counted = counted.iter().filter(|(status, _)| wanted.contains(status));
+        counted.map(|(_, n)| n).sum::<u64>()
+    };
+    Reply::ok(json!({
+        "task_name": task.name,
+        "total_num": of(&ExecuteStatus::ALL),
+        "error_num": of(&[ExecuteStatus::Error]),
+        "success_num": of(&[ExecuteStatus::Success]),
+        "running_num": of(&[ExecuteStatus::Running, ExecuteStatus::Waiting]),
+        "cancel_num": of(&[ExecuteStatus::Cancelled]),
+    }))
+}
+
 fn filter(query: &Query) -> Result<TaskFilter> {
     let status = query.word("execute_status", EXECUTE_STATUS)?;
     Ok(TaskFilter {

@@ -32,6 +32,8 @@ const OPERATIONS: &[(&str, &str)] = &[
     ("GET", "/statistics/tasks"),
     ("GET", "/task-monitors"),
     ("GET", "/tasks/{t}/monitor-logs"),
+    ("GET", "/tasks/{t}/monitor-logs/{m}"),
+    ("GET", "/tasks/{t}/monitor-overview"),
     ("POST", "apps"),
     ("GET", "apps"),
     ("GET", "apps/{a}"),
@@ -46,8 +48,6 @@ const NOT_BUILT: &[(&str, &str)] = &[
     ("POST", "/tasks/{t}/dispatches"),
     ("GET", "/tasks/{t}/dispatches"),
     ("PUT", "/tasks/{t}/dispatches/{m}"),
-    ("GET", "/tasks/{t}/monitor-logs/{m}"),
-    ("GET", "/tasks/{t}/monitor-overview"),
     ("POST", "/datasources/{d}/test-sql"),
     ("GET", "/multi-tasks"),
     ("GET", "/multi-tasks/{t}"),
@@ -312,6 +312,8 @@ fn odd_ids_do_no_harm(api: &mut Api) {
     for rest in [
         "/tasks/{t}",
         "/tasks/{t}/monitor-logs",
+        "/tasks/{t}/monitor-logs/{m}",
+        "/tasks/{t}/monitor-overview",
         "/multi-tasks/{t}/mappings",
     ] {
         let target = path(api, rest);

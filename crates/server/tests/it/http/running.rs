@@ -182,6 +182,25 @@ fn stops(api: &mut Api, task: &str) {
         "RUNTIME_CANCEL".into(),
     );
     api.same("an end", one["end_time"].is_i64(), true);
+    let detail = format!("{logs}/{}", text(&one["id"]));
+    let detail = api.bare("GET", &detail, Want::Ok(200));
+    api.same(
+        "what the list says of it",
+        detail,
+        json!({
+            "id": one["id"], "dirty_data_count": one["dirty_data_count"],
+            "detail_logs": one["detail_logs"],
+        }),
+    );
+    let all = list["total"].as_u64().unwrap_or(0);
+    let overview = format!("{path}/monitor-overview");
+    let overview = api.bare("GET", &overview, Want::Ok(200));
+    api.same("name", text(&overview["task_name"]), "runs".into());
+    api.same("all", overview["total_num"].as_u64(), Some(all));
+    let sum = ["error_num", "success_num", "running_num", "cancel_num"];
+    let sum = sum.iter().filter_map(|name| overview[name].as_u64());
+    api.same("each once", sum.sum::<u64>(), all);
+    api.same("none runs", &overview["running_num"], &json!(0));
     Views::of(api, task, "runs").are(api, false, "CANCELLED");
     let counts = api.bare("GET", &api.fdi("/statistics/tasks"), Want::Ok(200));
     let terminated = &counts["cdc_task_details"]["terminated_tasks_count"];

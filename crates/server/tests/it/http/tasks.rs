@@ -263,6 +263,18 @@ fn monitors_count_from_one(api: &mut Api, tasks: &[String]) {
     }
     let nowhere = api.fdi(&format!("/tasks/{NOWHERE}/monitor-logs"));
     api.bare("GET", &nowhere, UNKNOWN);
+    let unknown = format!("{logs}/{NOWHERE}");
+    api.bare("GET", &unknown, Want::Fdi(404, "FDI.3002", "execution"));
+    let overview = api.fdi(&format!("/tasks/{}/monitor-overview", tasks[0]));
+    let none = api.bare("GET", &overview, Want::Ok(200));
+    api.same(
+        "no executions",
+        json!({
+            "task_name": none["task_name"], "total_num": 0, "error_num": 0, "success_num": 0,
+            "running_num": 0, "cancel_num": 0,
+        }),
+        none,
+    );
 }
 
 fn a_task_without_mappings_does_not_run(api: &mut Api, tasks: &[String]) {

@@ -468,11 +468,19 @@ fn alone(from: System, to: System) -> Result<()> {
     let mut cases = cases(from);
     // Each server has places for so many.
     cases.retain(|case| ["narrower", "renamed", "rekeyed", "copied"].contains(&case.table));
+    let paired = cases.iter().find(|case| case.table == "rekeyed");
+    let paired = paired.context("a case")?;
+    cases.push(Case {
+        table: "paired",
+        made: paired.made.clone(),
+        change: paired.change.clone(),
+        ..*paired
+    });
     let lab = lab(from, to, &cases)?;
     may_drop(&lab)?;
     let options = json!({ "on_other_change": "follow", "on_drop_column": "follow" });
     let mut tasks = Vec::new();
-    for case in &cases {
+    for case in cases.iter().filter(|case| case.table != "paired") {
         let task = super::task(&lab, case.table, &[case.table], &options)?;
         lab.client.run_task(&task)?;
         tasks.push(task);
@@ -480,9 +488,14 @@ fn alone(from: System, to: System) -> Result<()> {
     for task in &tasks {
         lab.wait(task, "it is live", |status| status.live(1))?;
     }
+    // One that has another table to go on with, and nothing else that changes.
+    let paired = super::task(&lab, "paired", &["paired", "still"], &options)?;
+    lab.client.run_task(&paired)?;
+    lab.wait(&paired, "both are live", |status| status.live(2))?;
     for case in &cases {
         change(&lab, case)?;
     }
+    tasks.push(paired);
     for (case, task) in cases.iter().zip(&tasks) {
         let context = || format!("table {}: {}", case.table, lab.thalweg.log_tail());
         equal(&lab, task, &[case.table]).with_context(context)?;
