@@ -13,6 +13,8 @@
 //! that a small table never waits alone for a large one's end. Each worker has a loader, which goes
 //! from chunk to chunk.
 
+mod moments;
+
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +23,7 @@ use async_trait::async_trait;
 use futures_util::{StreamExt as _, TryFutureExt as _, TryStreamExt as _, stream};
 use thalweg_core::checkpoint::{Checkpoint, LoadedChunk, TableCheckpoint, TablePhase};
 use thalweg_core::mapping::ExistingRows;
-use thalweg_core::plan::{Cell, Changed, Plan};
+use thalweg_core::plan::{Changed, Plan};
 use thalweg_core::ports::{Chunk, ChunkReader, Gate, Loader};
 use thalweg_core::position::{Position, Visibility};
 use thalweg_core::quarantine::Held;
@@ -31,6 +33,7 @@ use thalweg_core::{Error, Kind, Result, Side};
 use tokio::task::JoinSet;
 use tracing::info;
 
+use self::moments::takes_moments;
 use crate::beside::Beside;
 use crate::ledger::{Ledger, tiles};
 use crate::limits::{Limits, MemoryBudget};
@@ -674,30 +677,4 @@ pub(crate) fn feeds(plan: &Plan, target: usize) -> impl Iterator<Item = (usize, 
     let table = plan.targets.get(target).into_iter();
     let sources = table.flat_map(|table| table.feeds.iter().map(|feed| feed.source));
     sources.enumerate()
-}
-
-/// Whether the rows of a target can be of several moments as far as the plan can tell: rows of
-/// different chunks never have one target key, and each change tells which chunk its row is in.
-fn takes_moments(plan: &Plan, target: usize) -> bool {
-    if plan.is_derived(target) {
-        return false;
-    }
-    let follows = plan.operations.update || plan.operations.delete;
-    let takes = |feed| {
-        let table = plan.targets.get(target)?;
-        let source = plan.source_of(target, feed)?;
-        let mut routes = source.routes.iter();
-        let route = routes.find(|route| route.target == target && route.feed == feed)?;
-        let key = &source.schema.primary_key;
-        let behind = table.key.iter().filter_map(|place| route.cells.get(*place));
-        let held = key.iter().all(|column| {
-            behind
-                .clone()
-                .any(|cell| matches!(cell, Cell::Column(from, _) if from == column))
-        });
-        let first = key.first()?;
-        let old = source.schema.old_image.as_ref();
-        Some(held && (!follows || old.is_none_or(|old| old.contains(first))))
-    };
-    feeds(plan, target).all(|(feed, _)| takes(feed).unwrap_or(false))
 }

@@ -111,7 +111,8 @@ mod tests {
             reload: true,
             status: None,
         };
-        let why = json!({"reason": "changed", "fix": "change it back", "since_ms": 5});
+        let why =
+            json!({"reason": "changed", "fix": "change it back", "since_ms": 5, "returns": false});
         let expected = json!({
             "mapping_id": "m", "source_table": "shop.a", "target_table": "public.a",
             "paused": why, "reload": true, "status": null,
@@ -119,7 +120,7 @@ mod tests {
         assert_eq!(render(&table), expected);
         let expected = json!({
             "mapping_id": "m", "source_table": "shop.a", "target_table": "public.a",
-            "reason": "changed", "fix": "change it back", "since_ms": 5,
+            "reason": "changed", "fix": "change it back", "since_ms": 5, "returns": false,
         });
         assert_eq!(super::paused(&table), expected);
         let runs = TaskTable {
