@@ -107,6 +107,12 @@ fn cell(world: &mut World, fault: &Fault, phase: Phase) -> Result<String> {
             (fault.mend)(&world.site()).context("mend")?;
             format!("waits ({said})")
         }
+        Ends::Pauses(says) => {
+            let reason = world.pauses(says)?;
+            (fault.mend)(&world.site()).context("mend")?;
+            world.resume()?;
+            format!("pauses its table ({reason})")
+        }
         Ends::Stops(says, again) => {
             let message = world.fails()?;
             (fault.mend)(&world.site()).context("mend")?;
@@ -173,6 +179,9 @@ fn page() -> String {
         let then = match fault.ends {
             Ends::GoesOn => "goes on by itself".to_owned(),
             Ends::Waits(_) => "waits and says why; goes on by itself when it is over".to_owned(),
+            Ends::Pauses(says) => format!(
+                "pauses the table, says “{says}” and the fix; the others go on; resumed, it is loaded anew"
+            ),
             Ends::Stops(says, again) => format!("stops, says “{says}” and the fix; {again}"),
         };
         let then = match fault.bad_rows {

@@ -176,12 +176,12 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a mapped column of the source is renamed",
-        ends: Ends::Stops("item", Again::Reset),
+        ends: Ends::Pauses("item"),
         strike: |site| {
             let rename = "ALTER TABLE item RENAME COLUMN n TO m";
             site.insist(|| site.sql(Source, rename, rename).map(drop))?;
             let row =
-                "INSERT INTO item (id, code, body, n) VALUES (555555555, 'renamed', 'renamed', 0)";
+                "INSERT INTO item (id, code, body, m) VALUES (555555555, 'renamed', 'renamed', 0)";
             site.sql(Source, row, row).map(drop)
         },
         mend: |site| {
@@ -337,7 +337,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a table of the source is dropped",
-        ends: Ends::Stops("item", Again::Reset),
+        ends: Ends::Pauses("item"),
         strike: |site| {
             let away = "CREATE TABLE kept AS SELECT * FROM item; DROP TABLE item";
             site.insist(|| {

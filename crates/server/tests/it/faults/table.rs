@@ -72,6 +72,8 @@ pub(super) enum Ends {
     GoesOn,
     /// It says that it waits, with these words, and goes on by itself when it is mended.
     Waits(&'static str),
+    /// The table is paused and says this, the others go on; it is as at the source when it is mended and resumed.
+    Pauses(&'static str),
     /// It stops, says this, and goes on when it is mended and started again.
     Stops(&'static str, Again),
 }

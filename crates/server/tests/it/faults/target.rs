@@ -220,8 +220,8 @@ pub(super) const FAULTS: &[Fault] = &[
         mend: |site| {
             let delete = "DELETE FROM item WHERE id = 888888888";
             site.sql(Target, delete, delete)?;
-            site.sql(Target, "DROP INDEX theirs ON item", "DROP INDEX theirs")
-                .map(drop)
+            site.sql(Target, "DROP INDEX theirs ON item", "DROP INDEX theirs")?;
+            gone(site, 777_777_778)
         },
         not: ROWS,
         ..PLAIN
@@ -268,7 +268,8 @@ pub(super) const FAULTS: &[Fault] = &[
         },
         mend: |site| {
             let rule = "ALTER TABLE item DROP CONSTRAINT theirs";
-            site.sql(Target, rule, rule).map(drop)
+            site.sql(Target, rule, rule)?;
+            gone(site, 777_777_779)
         },
         not: ROWS,
         ..PLAIN
@@ -288,7 +289,8 @@ pub(super) const FAULTS: &[Fault] = &[
         mend: |site| {
             let mariadb = "ALTER TABLE item MODIFY code VARCHAR(40) NOT NULL";
             let postgres = "ALTER TABLE item ALTER COLUMN code TYPE varchar(40)";
-            site.sql(Target, mariadb, postgres).map(drop)
+            site.sql(Target, mariadb, postgres)?;
+            gone(site, 777_777_780)
         },
         not: ROWS,
         ..PLAIN
@@ -411,3 +413,9 @@ pub(super) const FAULTS: &[Fault] = &[
         ..PLAIN
     },
 ];
+
+/// The row that the target refused goes behind itself, so that the next strike does not meet it.
+fn gone(site: &Site, id: u64) -> Result<()> {
+    let gone = format!("DELETE FROM item WHERE id = {id}");
+    site.sql(Source, &gone, &gone).map(drop)
+}
