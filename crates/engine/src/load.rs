@@ -488,7 +488,9 @@ impl Desk {
     fn may_sift(&self, job: &Job, error: &Error) -> bool {
         let table = self.plan().targets.get(job.target);
         let apart = table.is_some_and(|table| !table.merged() && !table.key.is_empty());
-        error.kind() == Kind::Data && quarantines(self.plan()) && apart
+        // Of a table that is compared no row is read.
+        let reads = job.existing != Some(ExistingRows::Compare);
+        error.kind() == Kind::Data && quarantines(self.plan()) && apart && reads
     }
 
     /// Loads a chunk; rows that are refused go into quarantine.

@@ -93,6 +93,10 @@ impl Run {
         }
         left.due = false;
         ends.unsaid.clone_from(&left.unsaid);
+        if ends.mappings.is_empty() && !ends.returning.is_empty() {
+            let busy = "all tables that are left are to be made anew, and are in use at the target";
+            return Err(CoreError::transient(busy).at(Side::Target));
+        }
         if ends.mappings.is_empty() {
             let none = "all tables of the task are paused. Fix: resume one, and run the task again";
             return Ok(Some(Err(refused(none.to_owned()))));
