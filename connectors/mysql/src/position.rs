@@ -17,7 +17,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use thalweg_core::position::{Position, TxId, Visibility};
-use thalweg_core::{Error, Result};
+use thalweg_core::{Error, Result, Side};
 
 use crate::error::lost;
 use crate::gtid::{Gtid, GtidSet};
@@ -125,7 +125,15 @@ impl Seen {
     /// Whether it saw the transaction.
     pub(crate) fn contains(&self, tx: &TxId) -> Result<bool> {
         match (self, TxName::parse(tx)?) {
-            (Seen::At(seen), TxName::At(tx)) => Ok(tx.compare(seen)? == Ordering::Less),
+            (Seen::At(seen), TxName::At(tx)) => match tx.compare(seen) {
+                Ok(order) => Ok(order == Ordering::Less),
+                // Found out when the task begins again, which loads the table again.
+                Err(why) => Err(Error::transient(
+                    "the source went on as another server since a table was read",
+                )
+                .at(Side::Source)
+                .caused_by(why)),
+            },
             (Seen::Gtids(seen), TxName::Gtid(tx)) => Ok(seen.contains(&tx)),
             _ => Err(lost(
                 "a transaction and a snapshot cannot be compared: gtid_mode was changed since",
@@ -157,11 +165,14 @@ impl Place {
         }
     }
 
-    /// Whether every transaction that `seen` saw lies before it.
+    /// Whether every transaction that `seen` saw lies before it. Of a place on a server that this one has
+    /// replaced no coordinate can tell, so it does not.
     pub(crate) fn passed(&self, seen: &Seen) -> Result<bool> {
         match (&self.set, seen) {
             (Some(read), Seen::Gtids(seen)) => Ok(read.contains_all(seen)),
-            (_, Seen::At(seen)) => Ok(seen.compare(&self.at)? != Ordering::Greater),
+            (_, Seen::At(seen)) => Ok(seen
+                .compare(&self.at)
+                .is_ok_and(|order| order != Ordering::Greater)),
             (None, Seen::Gtids(_)) => Err(lost(
                 "a position and a snapshot cannot be compared: gtid_mode was changed since",
             )),
@@ -294,6 +305,23 @@ mod tests {
         assert!(Place::of_position(&Position::new("v2;1;a;4;;")).is_err());
         assert!(Place::of_position(&Position::new("v1;1;a;4")).is_err());
         assert!(Place::parse_gtid("0-1").is_err());
+    }
+
+    #[test]
+    fn coordinates_of_two_servers_are_not_compared() {
+        let other = Coordinate {
+            server: 2,
+            ..at("binlog.000007", 9)
+        };
+        let place = |at: Coordinate| Place {
+            at,
+            ..Place::default()
+        };
+        let (here, there) = (place(at("binlog.000007", 9)), place(other.clone()));
+        let seen = Seen::At(at("binlog.000007", 9));
+        assert!(here.passed(&seen).unwrap() && !there.passed(&seen).unwrap());
+        let asked = seen.contains(&TxName::At(other).id());
+        assert_eq!(asked.unwrap_err().kind(), thalweg_core::Kind::Transient);
     }
 
     #[test]

@@ -192,6 +192,17 @@ impl Source for MySqlSource {
         Place::of_position(at)?.passed(&Seen::parse(seen)?)
     }
 
+    /// What lies behind the log's end, or has another name.
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
+        // Not by a connection of before, which may still lead to the old server.
+        let end = ask(&self.config, async |conn| {
+            server::end_of_log(conn, &self.config).await
+        })
+        .await?;
+        let other = |seen: &&Visibility| Ok(!end.passed(&Seen::parse(seen)?)?);
+        seen.iter().map(other).collect()
+    }
+
     async fn head(&self) -> Result<Position> {
         Ok(self.end().await?.position())
     }

@@ -4,10 +4,12 @@
 //! cluster, its timeline, and the numbers and names that say which slot was read; all but the LSN
 //! are empty in a mark that is only to be compared. A transaction is `v1;<xid>`, its top-level xid.
 //!
-//! What a snapshot had seen is `v1;<xmin>:<xmax>:<xip>;<LSN>`: the server's own text
+//! What a snapshot had seen is `v1;<xmin>:<xmax>:<xip>;<LSN>;<timeline>`: the server's own text
 //! (`pg_current_snapshot()`, <https://www.postgresql.org/docs/15/functions-info.html>), whose numbers have
 //! 64 bits, and a place behind every commit it sees. A commit is in the log before it becomes visible,
-//! so the end of the log after the snapshot was taken is such a place.
+//! so the end of the log after the snapshot was taken is such a place. A promoted standby begins another
+//! timeline, and gives numbers of transactions that it never got to other ones. The timeline is left out if it
+//! is not known (of a standby).
 
 use thalweg_core::position::{Position, TxId, Visibility};
 use thalweg_core::{Error, Result};
@@ -92,11 +94,13 @@ pub(crate) struct Seen {
     pub(crate) xip: Vec<u64>,
     /// Every visible commit lies before it.
     pub(crate) before: Lsn,
+    /// Whose log that is a place of; 0: not known.
+    pub(crate) timeline: u32,
 }
 
 impl Seen {
     /// Reads the server's text.
-    pub(crate) fn parse(snapshot: &str, before: Lsn) -> Option<Seen> {
+    pub(crate) fn parse(snapshot: &str, before: Lsn, timeline: u32) -> Option<Seen> {
         let mut parts = snapshot.splitn(3, ':');
         let mut number = || parts.next()?.parse::<u64>().ok();
         let (xmin, xmax) = (number()?, number()?);
@@ -111,13 +115,18 @@ impl Seen {
             xmax,
             xip,
             before,
+            timeline,
         })
     }
 
     pub(crate) fn visibility(&self) -> Visibility {
         let xip: Vec<String> = self.xip.iter().map(u64::to_string).collect();
+        let timeline = match self.timeline {
+            0 => String::new(),
+            known => format!(";{known}"),
+        };
         Visibility::new(format!(
-            "v1;{}:{}:{};{}",
+            "v1;{}:{}:{};{}{timeline}",
             self.xmin,
             self.xmax,
             xip.join(","),
@@ -127,9 +136,10 @@ impl Seen {
 
     pub(crate) fn of_visibility(seen: &Visibility) -> Result<Seen> {
         let parse = || {
-            let rest = seen.as_str().strip_prefix("v1;")?;
-            let (snapshot, lsn) = rest.split_once(';')?;
-            Seen::parse(snapshot, Lsn::parse(lsn)?)
+            let mut parts = seen.as_str().strip_prefix("v1;")?.split(';');
+            let (snapshot, lsn) = (parts.next()?, parts.next()?);
+            let timeline = parts.next().map_or(Some(0), |text| text.parse().ok())?;
+            Seen::parse(snapshot, Lsn::parse(lsn)?, timeline)
         };
         parse().ok_or_else(|| Error::bug("a snapshot this source did not take"))
     }
@@ -191,15 +201,19 @@ mod tests {
 
     #[test]
     fn a_snapshot_sees_what_was_committed_before_it() {
-        let seen = Seen::parse("10:20:12,15", Lsn(7)).unwrap();
-        let text = seen.visibility();
-        assert_eq!(Seen::of_visibility(&text).unwrap(), seen);
+        for (timeline, written) in [(0, "v1;10:20:12,15;0/7"), (3, "v1;10:20:12,15;0/7;3")] {
+            let seen = Seen::parse("10:20:12,15", Lsn(7), timeline).unwrap();
+            let text = seen.visibility();
+            assert_eq!(text.as_str(), written);
+            assert_eq!(Seen::of_visibility(&text).unwrap(), seen);
+        }
+        let seen = Seen::parse("10:20:12,15", Lsn(7), 1).unwrap();
         for (xid, expected) in [(9, true), (10, true), (12, false), (15, false), (19, true)] {
             assert_eq!(seen.contains(&tx(xid)).unwrap(), expected, "{xid}");
         }
         assert!(!seen.contains(&tx(20)).unwrap());
         assert!(!seen.contains(&tx(0)).unwrap(), "a position only");
-        assert!(Seen::parse("10:10:", Lsn(0)).unwrap().xip.is_empty());
+        assert!(Seen::parse("10:10:", Lsn(0), 1).unwrap().xip.is_empty());
     }
 
     #[test]
@@ -210,6 +224,7 @@ mod tests {
             xmax,
             xip: Vec::new(),
             before: Lsn(0),
+            timeline: 1,
         };
         for (xmax, xid, wide) in [
             (epoch + 5, 3, epoch + 3),

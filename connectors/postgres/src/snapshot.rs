@@ -28,7 +28,7 @@ use tokio_postgres::Client;
 use crate::error::{asking, refused};
 use crate::position::Seen;
 use crate::schema::{self, quote, quote_table};
-use crate::source::{self, PostgresSource, Shared};
+use crate::source::{self, PostgresSource, Shared, TIMELINE};
 use crate::stream::{KnownColumn, match_columns, too_large, unreadable};
 use crate::wire::cells::{self, Codec, Form};
 use crate::wire::connection::{Connection, Failure, Incoming, Outgoing, Purpose};
@@ -192,8 +192,8 @@ async fn lock(
     })
 }
 
-fn seen(snapshot: &str, before: Lsn) -> Result<Seen> {
-    Seen::parse(snapshot, before)
+fn seen(snapshot: &str, before: Lsn, timeline: u32) -> Result<Seen> {
+    Seen::parse(snapshot, before, timeline)
         .ok_or_else(|| Error::bug("a snapshot that cannot be read").at(Side::Source))
 }
 
@@ -205,12 +205,12 @@ async fn snapshot_function(client: &Client) -> Result<&'static str> {
     })
 }
 
-/// What the snapshot of a new slot sees, which begins at `begins`.
+/// What the snapshot of a new slot sees, which begins at `begins` on a timeline.
 pub(crate) async fn exported(
     session: &mut Connection,
     client: &Client,
     name: &str,
-    begins: Lsn,
+    (begins, timeline): (Lsn, u32),
 ) -> Result<Seen> {
     session
         .query("BEGIN TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
@@ -219,7 +219,7 @@ pub(crate) async fn exported(
     session.query(&take).await?;
     let snapshot = snapshot_text(session, client).await?;
     session.query("COMMIT").await?;
-    seen(&snapshot, begins)
+    seen(&snapshot, begins, timeline)
 }
 
 async fn snapshot_text(session: &mut Connection, client: &Client) -> Result<String> {
@@ -250,9 +250,11 @@ async fn own_snapshot(
     // and a stream that has come to the page's begin will not go on to its head.
     let row = client
         .query_one(
-            "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
-             ELSE pg_current_wal_insert_lsn() END)::text, \
-             current_setting('wal_block_size')::int4, pg_is_in_recovery()",
+            &format!(
+                "SELECT (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() \
+                 ELSE pg_current_wal_insert_lsn() END)::text, \
+                 current_setting('wal_block_size')::int4, pg_is_in_recovery(), {TIMELINE}"
+            ),
             &[],
         )
         .await
@@ -269,7 +271,7 @@ async fn own_snapshot(
     } else {
         end.0
     };
-    let seen = seen(&snapshot, Lsn(before))?;
+    let seen = seen(&snapshot, Lsn(before), source::timeline(row.get(3)))?;
     // A standby keeps the transactions in progress in another place than its answer is made of
     // (`GetSnapshotData`, `pg_current_snapshot`): only where none can be between the two is it true.
     Ok((!standby || seen.xmin == seen.xmax).then_some(seen))
@@ -334,7 +336,7 @@ async fn settle(client: &Client, wait: Wait) -> Result<()> {
     let mut pending: Option<Vec<u64>> = None;
     loop {
         let row = client.query_one(&sql, &[]).await.map_err(asking)?;
-        let now = seen(row.get(0), Lsn(0))?;
+        let now = seen(row.get(0), Lsn(0), 0)?;
         let pending = pending.get_or_insert_with(|| now.xip.clone());
         pending.retain(|xid| !now.sees(*xid));
         if pending.is_empty() {

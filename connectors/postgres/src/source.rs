@@ -261,6 +261,18 @@ fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
 }
 
+/// The timeline of the log that is written, eight hexadecimal digits at the head of its files' names; `NULL` on
+/// a standby, which writes none. <https://www.postgresql.org/docs/15/functions-admin.html>
+pub(crate) const TIMELINE: &str = "CASE WHEN NOT pg_is_in_recovery() \
+    THEN left(pg_walfile_name(pg_current_wal_lsn()), 8) END";
+
+/// What [`TIMELINE`] gave; 0: not known.
+pub(crate) fn timeline(digits: Option<&str>) -> u32 {
+    digits
+        .and_then(|digits| u32::from_str_radix(digits, 16).ok())
+        .unwrap_or(0)
+}
+
 /// The end of the log; on a standby, of what it has replayed.
 pub(crate) async fn end_of_log(client: &Client) -> Result<Lsn> {
     let row = client
@@ -409,7 +421,9 @@ impl Source for PostgresSource {
         let name = slot::session_name(&self.config.application_name, "slot");
         let mut second = Connection::open(&self.config, &name, Purpose::Replication).await?;
         let origin = self.origin(&mut second, client).await?;
-        let seen = snapshot::exported(&mut second, client, &snapshot, begins).await?;
+        let (standby, timeline) = (recovering, origin.timeline);
+        let timeline = if standby { 0 } else { timeline };
+        let seen = snapshot::exported(&mut second, client, &snapshot, (begins, timeline)).await?;
         *self.held() = Some(Held {
             _session: session,
             snapshot: Shared {
@@ -465,6 +479,23 @@ impl Source for PostgresSource {
 
     fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
         Ok(Place::of_position(at)?.lsn >= Seen::of_visibility(seen)?.before)
+    }
+
+    /// By the timeline: who knows only numbers of transactions cannot tell what a promoted standby lacks.
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
+        // Not by a connection of before, which may still lead to the old server.
+        let connection = connect_source(&self.config).await?;
+        let asked = connection
+            .client
+            .query_one(&format!("SELECT {TIMELINE}"), &[])
+            .await
+            .map_err(asking)?;
+        let now = timeline(asked.get(0));
+        let other = |seen: &&Visibility| {
+            let then = Seen::of_visibility(seen)?.timeline;
+            Ok(now != 0 && then != 0 && now != then)
+        };
+        seen.iter().map(other).collect()
     }
 
     async fn head(&self) -> Result<Position> {

@@ -7,6 +7,7 @@ mod beside;
 pub mod ledger;
 pub mod limits;
 mod load;
+mod other_log;
 mod probe;
 pub mod quarantine;
 pub mod retry;

@@ -39,6 +39,7 @@ use crate::batch::TouchedKeys;
 use crate::beside::Beside;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::Phase;
+use crate::other_log;
 use crate::probe;
 use crate::quarantine::{Careful, Quarantine, Sieve};
 use crate::runs::fold_runs;
@@ -118,6 +119,7 @@ impl Streaming<'_> {
             .stream(&from, &self.tables, limits)
             .await
             .map_err(|e| e.at(Side::Source))?;
+        other_log::check(&*self.spec.source, &self.phases).await?;
         self.live = while_answering(self.go_live(&from, &mut idle), &target, || 0).await?;
         self.report.phase(TaskPhase::Streaming);
         self.keys_wait.iter().for_each(|e| self.report.trouble(e));
@@ -289,6 +291,7 @@ impl Streaming<'_> {
         if self.keys_wait.is_some() {
             return Ok(false);
         }
+        other_log::check(&**source, &self.phases).await?;
         if let Err(error) = idle.any()?.go_live().await {
             self.no_keys(error, idle).await?;
             return Ok(false);

@@ -21,6 +21,7 @@ use crate::batch::TouchedKeys;
 use crate::beside::Beside;
 use crate::limits::{Limits, MemoryBudget};
 use crate::load::{load, load_beside};
+use crate::other_log;
 use crate::quarantine::{Quarantine, Ward};
 use crate::retry::{Action, action};
 use crate::status::{Reporter, TaskPhase, TaskStatus};
@@ -179,6 +180,7 @@ async fn run_once(
         let mut checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
         find_keys(&spec.plan, &mut checkpoint);
+        other_log::forget(spec, &mut checkpoint).await?;
         let from = start(spec, &checkpoint).await?;
         let tables = as_of(&spec.plan, &checkpoint);
         report.start(&from);

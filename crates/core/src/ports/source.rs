@@ -153,8 +153,14 @@ pub trait Source: Inspect {
     /// Whether the rows of `tx` are already in what a snapshot with `seen` read.
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool>;
 
-    /// Whether every transaction that `seen` contains lies before `at`.
+    /// Whether every transaction that `seen` contains lies before `at`; not of a place in the log of a server
+    /// that was replaced by the one whose snapshot it is.
     fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool>;
+
+    /// Which of these snapshots were taken of another log than the server has now: of a server that it has
+    /// replaced, whose last transactions it may never have had, or of a log that was begun anew. What they
+    /// contain cannot be told by this log.
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>>;
 
     /// The present end of the log.
     async fn head(&self) -> Result<Position>;

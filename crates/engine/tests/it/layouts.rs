@@ -89,6 +89,9 @@ impl Source for Altering {
     fn passed(&self, at: &Position, seen: &Visibility) -> Result<bool> {
         self.0.passed(at, seen)
     }
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
+        self.0.of_other_log(seen).await
+    }
     async fn head(&self) -> Result<Position> {
         self.0.head().await
     }

@@ -30,6 +30,8 @@ pub(crate) struct Kind {
     pub(crate) truncates: bool,
     /// Whether a table is to be loaded again before each later run, while the other one is there.
     pub(crate) joins: bool,
+    /// Whether the source is replaced now and then by a replica that lacks its last transactions.
+    pub(crate) replaced: bool,
 }
 
 /// The bank, and who makes transactions on it.
@@ -44,6 +46,8 @@ pub(crate) struct Customers {
     /// Tables and ids that an unseen transaction has touched.
     locked: BTreeSet<(usize, i64)>,
     next_tag: i64,
+    /// How often the source was replaced.
+    pub(crate) replaced: u64,
 }
 
 impl Vault {
@@ -73,6 +77,7 @@ impl Vault {
             rng: SmallRng::seed_from_u64(seed),
             locked: BTreeSet::new(),
             next_tag: 1_000,
+            replaced: 0,
         };
         Vault { world, customers }
     }
@@ -82,6 +87,11 @@ impl Customers {
     /// Commits a random transaction that keeps the total; one in four is not visible to snapshots
     /// until a later call.
     pub(crate) fn transact(&mut self, world: &World) {
+        if self.kind.replaced && self.rng.random_ratio(1, 8) {
+            world.source.replace();
+            self.locked.clear();
+            self.replaced += 1;
+        }
         if !self.locked.is_empty() && self.rng.random_bool(0.5) {
             world.source.reveal();
             self.locked.clear();

@@ -156,6 +156,9 @@ impl Log {
 ///
 /// # Errors
 /// What the source says.
+///
+/// # Panics
+/// If the source does not know the snapshot as one of its log.
 pub async fn read(
     source: &dyn Source,
     table: &TableSchema,
@@ -174,7 +177,10 @@ pub async fn read(
             all.append(row);
         }
     }
-    Ok((all, reader.visibility().clone()))
+    let seen = reader.visibility().clone();
+    drop(reader);
+    assert_eq!(source.of_other_log(&[&seen]).await?, [false], "{seen}");
+    Ok((all, seen))
 }
 
 /// A row as text.

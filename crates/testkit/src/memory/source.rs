@@ -101,6 +101,10 @@ pub(super) struct State {
     unseen: Vec<(u64, Vec<MemoryChange>)>,
     /// The snapshot that was shared when the place to begin was secured.
     secured: Option<(Visibility, Vec<Rows>)>,
+    /// The last transaction that a reader knows of.
+    pub(super) told: u64,
+    /// How often the server was replaced.
+    pub(super) server: u64,
 }
 
 impl State {
@@ -144,27 +148,43 @@ impl State {
         let mut tables = self.tables.clone();
         for (number, changes) in self.unseen.iter().rev() {
             seen.push_str(&format!(" but {number}"));
-            for change in changes.iter().rev() {
-                let (Some(schema), Some(rows)) =
-                    (self.schemas.get(change.table), tables.get_mut(change.table))
-                else {
-                    continue;
-                };
-                if let Some(after) = &change.after {
-                    rows.remove(&place(schema, rows, after, false));
-                }
-                if let Some(before) = &change.before {
-                    let place = place(schema, rows, before, true);
-                    rows.insert(place, before.clone());
-                }
-            }
+            undo(&self.schemas, &mut tables, changes);
+        }
+        if self.server > 0 {
+            seen.push_str(&format!(" at {}", self.server));
         }
         (Visibility::new(seen), tables)
     }
 }
 
+/// Takes a transaction's changes back.
+fn undo(schemas: &[TableSchema], tables: &mut [Rows], changes: &[MemoryChange]) {
+    for change in changes.iter().rev() {
+        let (Some(schema), Some(rows)) = (schemas.get(change.table), tables.get_mut(change.table))
+        else {
+            continue;
+        };
+        if let Some(after) = &change.after {
+            rows.remove(&place(schema, rows, after, false));
+        }
+        if let Some(before) = &change.before {
+            let place = place(schema, rows, before, true);
+            rows.insert(place, before.clone());
+        }
+    }
+}
+
+/// What a snapshot has seen, and at which server.
+fn at_server(text: &str) -> Result<(&str, u64)> {
+    match text.split_once(" at ") {
+        Some((seen, server)) => Ok((seen, number(server)?)),
+        None => Ok((text, 0)),
+    }
+}
+
 /// The last transaction a snapshot may have seen, and those before it that it has not.
 fn seen(text: &str) -> Result<(u64, Vec<u64>)> {
+    let text = at_server(text)?.0;
     let mut numbers = text.split(" but ").map(number);
     let last = numbers.next().unwrap_or_else(|| number(text))?;
     Ok((last, numbers.collect::<Result<_>>()?))
@@ -185,6 +205,8 @@ impl MemorySource {
             forgotten: 0,
             unseen: Vec::new(),
             secured: None,
+            told: 0,
+            server: 0,
         };
         let shared = Shared {
             state: Mutex::new(state),
@@ -293,6 +315,25 @@ impl MemorySource {
         }
         state.push(changes, None);
         drop(state);
+        self.shared.more.notify_waiters();
+    }
+
+    /// The server is replaced by its replica, which has nothing behind the last transaction that a stream gave
+    /// and names other transactions as the old one named those. Streams break; snapshots that are being read
+    /// show the old server to their end. Not for tables that are altered or truncated.
+    pub fn replace(&self) {
+        let mut state = self.state();
+        let state = &mut *state;
+        // Before anybody has asked for a place nothing is lost.
+        while state.told > 0
+            && state.head() > state.told
+            && let Some(entry) = state.log.pop_back()
+        {
+            undo(&state.schemas, &mut state.tables, &entry.changes);
+        }
+        state.unseen.clear();
+        state.secured = None;
+        state.server += 1;
         self.shared.more.notify_waiters();
     }
 
@@ -502,6 +543,7 @@ impl Source for MemorySource {
         if self.one_snapshot {
             state.secured = Some(state.snapshot());
         }
+        state.told = state.told.max(state.head());
         Ok(Position::new(state.head().to_string()))
     }
 
@@ -603,6 +645,13 @@ impl Source for MemorySource {
         Ok(number(at.as_str())? >= seen(snapshot.as_str())?.0)
     }
 
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
+        self.step()?;
+        let now = self.state().server;
+        let seen = seen.iter().map(|seen| at_server(seen.as_str()));
+        seen.map(|seen| Ok(seen?.1 != now)).collect()
+    }
+
     async fn head(&self) -> Result<Position> {
         self.answers().await;
         Ok(Position::new(self.state().head().to_string()))
@@ -650,6 +699,7 @@ impl Source for MemorySource {
             sent: 0,
             part_changes,
             tells: state.altered,
+            server: state.server,
         };
         Ok((Box::new(stream), Box::new(Forget(Arc::clone(&self.shared)))))
     }

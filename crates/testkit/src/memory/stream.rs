@@ -225,6 +225,8 @@ pub(super) struct Stream {
     pub(super) part_changes: usize,
     /// Whether times without changes come as empty transactions.
     pub(super) tells: bool,
+    /// The server it is read at.
+    pub(super) server: u64,
 }
 
 /// After so long without changes an empty transaction comes.
@@ -247,7 +249,10 @@ impl Stream {
 
     /// The next transaction or part, if the log has one.
     fn take(&mut self) -> Result<Option<Transaction>> {
-        let state = self.shared.state();
+        let mut state = self.shared.state();
+        if state.server != self.server {
+            return Err(Error::transient("the server is gone"));
+        }
         let Some(index) = self.at.checked_sub(state.forgotten) else {
             return Err(Error::new(
                 Kind::PositionLost,
@@ -280,6 +285,9 @@ impl Stream {
             // Recognisable: the number of the transaction, in seconds.
             time_us: i64::try_from(id).ok().map(|id| id * 1_000_000),
         });
+        if commit.is_some() {
+            state.told = state.told.max(id);
+        }
         drop(state);
         if commit.is_some() {
             self.at = id;

@@ -112,6 +112,10 @@ impl Source for Played {
         Ok(true)
     }
 
+    async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
+        Ok(vec![false; seen.len()])
+    }
+
     async fn head(&self) -> Result<Position> {
         Ok(Position::new(self.commits.to_string()))
     }
