@@ -1,10 +1,12 @@
 //! From a data source's configuration to a connection.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts};
 use thalweg_core::ports::{DataSourceConfig, TlsMode};
 use thalweg_core::{Error, Result, Side};
+use tokio::net::lookup_host;
 
 use crate::error::at_login;
 
@@ -18,9 +20,10 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-fn options(config: &DataSourceConfig, tls: bool) -> OptsBuilder {
+fn options(config: &DataSourceConfig, addresses: &[IpAddr], tls: bool) -> OptsBuilder {
     let mut opts = OptsBuilder::default()
         .ip_or_hostname(config.host.clone())
+        .resolved_ips(Some(addresses.to_vec()))
         .tcp_port(config.port)
         .user(Some(config.user.clone()))
         .pass(Some(config.password.expose().to_owned()))
@@ -83,13 +86,28 @@ pub(crate) async fn connect_target(config: &DataSourceConfig) -> Result<Conn> {
         .map_err(|error| error.at(Side::Target))
 }
 
+/// Where the host lies, as far as a data source may lie there.
+async fn addresses(config: &DataSourceConfig) -> Result<Vec<IpAddr>> {
+    let found = lookup_host((config.host.as_str(), config.port)).await;
+    let found = found.map_err(|error| {
+        let unknown = format!("the host {} cannot be resolved", config.host);
+        let unknown = Error::transient(unknown);
+        unknown
+            .with_hint("correct the data source's host, or the names")
+            .caused_by(error)
+    })?;
+    let found = found.map(|address| address.ip());
+    config.networks.admitted(&config.host, found)
+}
+
 async fn log_in(
     config: &DataSourceConfig,
     wanted: impl Fn(OptsBuilder) -> OptsBuilder,
 ) -> Result<Conn> {
-    let open = |tls: bool| Conn::new(wanted(options(config, tls)));
     let attempt = async {
-        match config.tls.mode {
+        let addresses = addresses(config).await?;
+        let open = |tls: bool| Conn::new(wanted(options(config, &addresses, tls)));
+        let conn = match config.tls.mode {
             TlsMode::Off => open(false).await,
             TlsMode::Require | TlsMode::VerifyFull => open(true).await,
             TlsMode::Prefer => match open(true).await {
@@ -98,10 +116,11 @@ async fn log_in(
                 }
                 other => other,
             },
-        }
+        };
+        conn.map_err(|error| at_login(error, config))
     };
     match tokio::time::timeout(config.timeout, Box::pin(attempt)).await {
-        Ok(conn) => conn.map_err(|error| at_login(error, config)),
+        Ok(conn) => conn,
         Err(_) => Err(Error::transient(format!(
             "no connection to {}:{} within {:?}",
             config.host, config.port, config.timeout

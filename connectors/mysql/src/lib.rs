@@ -14,6 +14,7 @@ mod images;
 mod labels;
 mod layout;
 mod position;
+mod query;
 pub mod recordings;
 mod schema;
 mod server;

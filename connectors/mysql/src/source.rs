@@ -20,7 +20,7 @@ use crate::config::connect;
 use crate::error::from_driver;
 use crate::position::{Place, Seen};
 use crate::stream::hub::{Expected, Hub};
-use crate::{bridge, check, layout, schema, server, snapshot, split, stream};
+use crate::{bridge, check, layout, query, schema, server, snapshot, split, stream};
 
 /// How long [`Source::secure`] waits for prepared XA transactions to be decided.
 const XA_WAIT: Duration = Duration::from_secs(10);
@@ -122,6 +122,10 @@ impl Inspect for MySqlSource {
             described.map_err(|error| error.at(Side::Source))
         })
         .await
+    }
+
+    async fn describe_query(&self, sql: &str) -> Result<TableSchema> {
+        ask(&self.config, async |conn| query::describe(conn, sql).await).await
     }
 }
 

@@ -1,9 +1,11 @@
 //! Connecting.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use thalweg_core::ports::DataSourceConfig;
 use thalweg_core::{Error, Result, Side};
+use tokio::net::lookup_host;
 use tokio::task::JoinSet;
 use tokio_postgres::Client;
 
@@ -64,12 +66,29 @@ pub(crate) async fn connect_source(config: &DataSourceConfig) -> Result<Connecti
     Ok(connection)
 }
 
+/// Where the host lies, as far as a data source may lie there; within the time limit.
+pub(crate) async fn addresses(config: &DataSourceConfig) -> Result<Vec<IpAddr>> {
+    let found = lookup_host((config.host.as_str(), config.port));
+    let unknown = || {
+        let unknown = format!("the host {} cannot be resolved", config.host);
+        Error::transient(unknown).with_hint("correct the data source's host, or the names")
+    };
+    let found = tokio::time::timeout(config.timeout, found).await;
+    let found = found.map_err(|_| unknown())?;
+    let found = found.map_err(|error| unknown().caused_by(error))?;
+    let found = found.map(|address| address.ip());
+    config.networks.admitted(&config.host, found)
+}
+
 async fn open(config: &DataSourceConfig, name: &str, side: Side) -> Result<Connection> {
     let mode = tls::mode(config).map_err(|error| error.at(side))?;
     let tls = tls::connector(&config.tls).map_err(|error| error.at(side))?;
     let mut options = tokio_postgres::Config::new();
+    // One host for each address: the name is what a certificate is checked for.
+    for address in addresses(config).await.map_err(|error| error.at(side))? {
+        options.host(&config.host).hostaddr(address);
+    }
     options
-        .host(&config.host)
         .port(config.port)
         .dbname(&config.database)
         .user(&config.user)

@@ -9,6 +9,7 @@ pub mod error;
 mod layout;
 mod literal;
 mod position;
+mod query;
 mod schema;
 mod session;
 mod slot;

@@ -13,6 +13,9 @@ use tokio_postgres::{Client, Row};
 use crate::error::plain;
 use crate::wire::cells::Codec;
 
+/// Types below are the system's; from here on numbers are given to what users create (`FirstNormalObjectId`).
+pub(crate) const FIRST_OWN: u32 = 16_384;
+
 /// Quotes an identifier.
 pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -197,7 +200,7 @@ pub(crate) struct Attribute {
 /// The name of a type as it is written, whatever the search path: with its schema, but for types of
 /// the system and of extensions (which may lie in another schema elsewhere). `t` and `n` are the type
 /// (for an array: of its elements) and its schema.
-fn name_of(oid: &str, typmod: &str) -> String {
+pub(crate) fn name_of(oid: &str, typmod: &str) -> String {
     format!(
         "(SELECT CASE WHEN n.nspname = 'pg_catalog' THEN f.text ELSE \
            CASE WHEN EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_type'::regclass \
@@ -289,8 +292,7 @@ fn attribute(row: &Row) -> Attribute {
             labels: row.get(13),
         },
         _ if citext => ColumnType::Text { max_chars: None },
-        // The system's own types; later numbers are given to what users create.
-        _ if base < 16_384 => neutral(&name),
+        _ if base < FIRST_OWN => neutral(&name),
         _ => ColumnType::Other {
             system: "postgres",
             name,

@@ -229,6 +229,7 @@ mod tests {
             timeout: Duration::from_secs(1),
             server_id: None,
             application_name: String::new(),
+            networks: std::sync::Arc::default(),
         }
     }
 

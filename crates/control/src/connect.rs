@@ -1,8 +1,10 @@
 //! From a stored data source to a connector's configuration.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
+use thalweg_core::networks::Networks;
 use thalweg_core::ports::{Connector, DataSourceConfig};
 use thalweg_core::secret::Secret;
 
@@ -36,6 +38,7 @@ pub(crate) fn config(
     password: Secret,
     options: &DataSourceOptions,
     application_name: String,
+    networks: &Arc<Networks>,
 ) -> Result<DataSourceConfig> {
     let text = |field: &str| -> Result<String> {
         content
@@ -62,5 +65,6 @@ pub(crate) fn config(
         timeout,
         server_id: None,
         application_name,
+        networks: Arc::clone(networks),
     })
 }

@@ -43,6 +43,10 @@ pub enum Error {
     Parameters(String),
     /// A mapping is wrong or belongs to another task.
     Mapping(String),
+    /// A data source may not have this address.
+    Address(String),
+    /// An SQL text that a system does not take, or that is no query.
+    Sql(String),
     /// The task is running and the call needs it stopped.
     Running(String),
     /// The task is not running and the call needs it to be.
@@ -104,6 +108,8 @@ impl fmt::Display for Error {
             Error::Invalid { field, reason } => write!(f, "{field}: {reason}"),
             Error::Parameters(text)
             | Error::Mapping(text)
+            | Error::Address(text)
+            | Error::Sql(text)
             | Error::Running(text)
             | Error::NotRunning(text)
             | Error::TooMany(text)

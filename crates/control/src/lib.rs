@@ -15,6 +15,6 @@ mod stored;
 mod supervisor;
 mod tables;
 
-pub use app::{App, Connectors, OpenOptions};
+pub use app::{App, Connectors, OpenOptions, Quotas};
 pub use error::{Error, Result, Subject};
 pub use preflight::{Preflight, preflight};

@@ -11,6 +11,7 @@ pub mod checkpoint;
 pub mod error;
 pub mod finding;
 pub mod mapping;
+pub mod networks;
 pub mod plan;
 pub mod ports;
 pub mod position;

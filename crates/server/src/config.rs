@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use thalweg_control::Quotas;
+use thalweg_core::networks::{METADATA, Networks};
 
 /// The settings as flags, as environment variables (`THALWEG_…`) and as keys of the file.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -21,6 +23,34 @@ pub(crate) struct Settings {
     /// Key that encrypts stored secrets; made at the first start, outside DIR [default: DIR.key]
     #[arg(long, env = "THALWEG_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
+    /// Networks that data sources may lie in, such as 10.0.0.0/8 [default: all]
+    #[arg(
+        long,
+        env = "THALWEG_ALLOW_NETWORKS",
+        value_name = "NET,…",
+        value_delimiter = ','
+    )]
+    allow_networks: Option<Vec<String>>,
+    /// Networks that they may not lie in [default: where clouds keep the credentials of machines]
+    #[arg(
+        long,
+        env = "THALWEG_DENY_NETWORKS",
+        value_name = "NET,…",
+        value_delimiter = ','
+    )]
+    deny_networks: Option<Vec<String>>,
+    /// Integration applications of an instance [default: 100]
+    #[arg(long, env = "THALWEG_MAX_APPLICATIONS", value_name = "N")]
+    max_applications: Option<u32>,
+    /// Data sources of an instance [default: 500]
+    #[arg(long, env = "THALWEG_MAX_DATA_SOURCES", value_name = "N")]
+    max_data_sources: Option<u32>,
+    /// Tasks of an instance [default: 1000]
+    #[arg(long, env = "THALWEG_MAX_TASKS", value_name = "N")]
+    max_tasks: Option<u32>,
+    /// Tasks that one call starts or stops [default: 10]
+    #[arg(long, env = "THALWEG_MAX_BATCH", value_name = "N")]
+    max_batch: Option<u32>,
     /// What to log: error, warn, info, debug, trace, or per module [default: info]
     #[arg(long, env = "THALWEG_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -49,6 +79,10 @@ pub(crate) struct Config {
     pub(crate) listen: String,
     /// Key that encrypts stored secrets.
     pub(crate) key_file: PathBuf,
+    /// Where data sources may lie.
+    pub(crate) networks: Networks,
+    /// How much there may be.
+    pub(crate) quotas: Quotas,
     /// What to log.
     pub(crate) log: String,
     /// How to log.
@@ -81,23 +115,61 @@ impl Config {
                 toml::from_str(&text).map_err(|error| unread(&error))?
             }
         };
-        Ok(Config::resolve(given, stored))
+        Config::resolve(given, stored)
     }
 
-    fn resolve(given: Settings, stored: Settings) -> Config {
+    fn resolve(given: Settings, stored: Settings) -> Result<Config, ConfigError> {
         let data = given.data.or(stored.data);
         let data = data.unwrap_or_else(|| PathBuf::from("thalweg-data"));
         let key_file = given.key_file.or(stored.key_file);
         let listen = given.listen.or(stored.listen);
         let log_format = given.log_format.or(stored.log_format);
-        Config {
+        let networks = networks(
+            given.allow_networks.or(stored.allow_networks),
+            given.deny_networks.or(stored.deny_networks),
+        )?;
+        let most = Quotas::default();
+        let max =
+            |given: Option<u32>, stored: Option<u32>, most: u32| given.or(stored).unwrap_or(most);
+        let quotas = Quotas {
+            applications: max(
+                given.max_applications,
+                stored.max_applications,
+                most.applications,
+            ),
+            data_sources: max(
+                given.max_data_sources,
+                stored.max_data_sources,
+                most.data_sources,
+            ),
+            tasks: max(given.max_tasks, stored.max_tasks, most.tasks),
+            batch: max(given.max_batch, stored.max_batch, most.batch),
+        };
+        Ok(Config {
+            networks,
+            quotas,
             key_file: key_file.unwrap_or_else(|| beside(&data)),
             data,
             listen: listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
             log: given.log.or(stored.log).unwrap_or_else(|| "info".into()),
             log_format: log_format.unwrap_or_default(),
-        }
+        })
     }
+}
+
+/// An empty list allows all, and denies nothing.
+fn networks(
+    allow: Option<Vec<String>>,
+    deny: Option<Vec<String>>,
+) -> Result<Networks, ConfigError> {
+    let list = |given: Vec<String>| given.into_iter().filter(|text| !text.is_empty()).collect();
+    let allow: Vec<String> = list(allow.unwrap_or_default());
+    let deny = deny.unwrap_or_else(|| METADATA.map(str::to_owned).to_vec());
+    let wrong = |name: &'static str| {
+        move |error: thalweg_core::Error| ConfigError(format!("{name}: {}", error.message()))
+    };
+    Networks::new(&allow, &[]).map_err(wrong("allow_networks"))?;
+    Networks::new(&allow, &list(deny)).map_err(wrong("deny_networks"))
 }
 
 /// `DIR.key`: whoever copies the directory alone has no key.
@@ -121,7 +193,7 @@ mod tests {
     fn the_example_file_holds_the_defaults() {
         let none = Settings::default;
         let config = Config::load(none(), Some(Path::new(EXAMPLE))).unwrap();
-        assert_eq!(config, Config::resolve(none(), none()));
+        assert_eq!(config, Config::resolve(none(), none()).unwrap());
     }
 
     #[test]
@@ -131,9 +203,39 @@ mod tests {
             ..Settings::default()
         };
         let stored: Settings = toml::from_str("data = 'two'\nlog = 'debug'").unwrap();
-        let config = Config::resolve(given, stored);
+        let config = Config::resolve(given, stored).unwrap();
         assert_eq!(config.key_file, Path::new("/srv/one.key"));
         assert_eq!(config.log, "debug");
+    }
+
+    #[test]
+    fn networks_and_quotas_are_read_from_both() {
+        let given = Settings {
+            deny_networks: Some(vec![String::new()]),
+            max_tasks: Some(7),
+            ..Settings::default()
+        };
+        let stored: Settings =
+            toml::from_str("allow_networks = ['10.0.0.0/8']\nmax_tasks = 9\nmax_batch = 20")
+                .unwrap();
+        let config = Config::resolve(given, stored).unwrap();
+        let none: [&str; 0] = [];
+        assert_eq!(
+            config.networks,
+            Networks::new(&["10.0.0.0/8"], &none).unwrap()
+        );
+        assert_eq!((config.quotas.tasks, config.quotas.batch), (7, 20));
+        let wrong = Settings {
+            deny_networks: Some(vec!["metadata".into()]),
+            ..Settings::default()
+        };
+        let error = Config::resolve(wrong, Settings::default()).unwrap_err();
+        assert!(
+            error
+                .0
+                .starts_with("deny_networks: \"metadata\" is no network"),
+            "{error}"
+        );
     }
 
     #[test]

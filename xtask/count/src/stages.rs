@@ -194,6 +194,7 @@ fn proposal(
         timeout: Duration::from_secs(1),
         server_id: None,
         application_name: String::new(),
+        networks: std::sync::Arc::default(),
     })?;
     let proposed = target.propose(from, &mapping.target, &mapping.pairs(from));
     proposed.map_err(|findings| anyhow::anyhow!("no proposal: {findings:?}"))

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_core::networks::Networks;
 use thalweg_core::ports::{Chunk, Connector, DataSourceConfig, Source, StreamLimits, TlsOptions};
 use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
@@ -26,6 +27,7 @@ fn config(server: &MariaDb, user: &str, password: &str) -> DataSourceConfig {
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     }
 }
 
@@ -47,6 +49,40 @@ fn says(error: &Error, kind: Kind, hint: &str) {
     assert_eq!(error.side(), Some(Side::Source));
     let given = error.hint().unwrap_or_default();
     assert!(given.contains(hint), "{given:?} of {}", error.chain());
+}
+
+/// Nobody listens there, and nobody is asked.
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_not_connected_to() {
+    let nobody = DataSourceConfig {
+        host: "localhost".into(),
+        port: 1,
+        database: String::new(),
+        user: "root".into(),
+        password: Secret::new(""),
+        tls: TlsOptions::default(),
+        allow_cleartext_password: false,
+        timeout: Duration::from_secs(10),
+        server_id: None,
+        application_name: String::new(),
+        networks: Arc::new(Networks::new(&[], &["127.0.0.0/8", "::1"]).unwrap()),
+    };
+    let connector = thalweg_mysql::connector();
+    let (source, target) = (connector.source(&nobody), connector.target(&nobody));
+    let inspect = connector.inspect(&nobody).unwrap();
+    for asked in [
+        inspect.probe().await,
+        source.unwrap().secure(&[]).await.map(drop),
+        target.unwrap().probe().await,
+    ] {
+        let error = asked.unwrap_err();
+        assert_eq!(error.kind(), Kind::Config, "{}", error.chain());
+        assert!(
+            error.chain().contains("may not lie at"),
+            "{}",
+            error.chain()
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -536,6 +536,7 @@ async fn a_server_that_asks_for_a_file_gets_nothing() {
         timeout: Duration::from_secs(5),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     };
     let target = thalweg_mysql::connector().target(&config).unwrap();
     let ask = async {

@@ -49,6 +49,7 @@ async fn connects(
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     };
     thalweg_mysql::connector().inspect(&config)?.probe().await
 }

@@ -69,6 +69,7 @@ impl World {
             timeout: Duration::from_secs(10),
             server_id: None,
             application_name: "thalweg/test".into(),
+            networks: std::sync::Arc::default(),
         }
     }
 

@@ -75,6 +75,7 @@ async fn a_savepoint_rolled_back_in_a_transaction_in_progress_is_dropped() {
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     };
     let (one, two) = (
         connect_source(&config).await.unwrap(),

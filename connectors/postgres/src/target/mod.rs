@@ -39,6 +39,7 @@ use tokio_postgres::{Client, CopyInSink};
 
 use crate::config::{Connection, connect};
 use crate::error::convert;
+use crate::query;
 use crate::schema::{self, GEOMETRY, Keys, native, neutral, quote_table, refuses};
 
 /// What fields may take beyond the cells they are made of. Without room for it a vector that has a long
@@ -141,6 +142,11 @@ impl Inspect for PostgresTarget {
 
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>> {
         self.with(async |client| schema::describe(client, tables, Keys::Immediate).await)
+            .await
+    }
+
+    async fn describe_query(&self, sql: &str) -> Result<TableSchema> {
+        self.with(async |client| query::describe(client, sql).await)
             .await
     }
 }

@@ -4,6 +4,7 @@
 //! Only simple queries. The reading half is cancel-safe: what has arrived stays in the buffer.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -26,6 +27,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::frame::{self, Refusal, tag};
 use super::{Buf, Malformed};
+use crate::config::addresses;
 use crate::error::{broken, refused};
 use crate::tls;
 
@@ -338,7 +340,11 @@ async fn login(config: &DataSourceConfig, name: &str, purpose: Purpose) -> Resul
 /// Connects, with TLS if both sides want it.
 async fn dial(config: &DataSourceConfig) -> Result<Socket> {
     let mode = tls::mode(config)?;
-    let mut socket = TcpStream::connect((config.host.as_str(), config.port))
+    let addresses = addresses(config).await?.into_iter();
+    let addresses: Vec<_> = addresses
+        .map(|address| SocketAddr::new(address, config.port))
+        .collect();
+    let mut socket = TcpStream::connect(addresses.as_slice())
         .await
         .map_err(|error| {
             Error::transient("PostgreSQL does not answer")

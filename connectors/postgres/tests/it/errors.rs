@@ -1,10 +1,13 @@
 //! What a user meets when the target cannot be written: a kind and the exact fix.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use thalweg_core::batch::{ApplyBatch, FoldedTable, Net, RowOp, TableOp};
-use thalweg_core::ports::{Connector, DataSourceConfig};
+use thalweg_core::networks::Networks;
+use thalweg_core::ports::{Connector, DataSourceConfig, TlsOptions};
 use thalweg_core::position::Position;
+use thalweg_core::secret::Secret;
 use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result};
 
@@ -51,6 +54,39 @@ async fn apply_after(world: &World, harm: &str, user: Option<(&str, &str)>) -> R
     };
     let mut applier = target.open_applier(&world.key, epoch, plan).await?;
     applier.apply(&rows(0..3)).await.map(drop)
+}
+
+/// Nobody listens there, and nobody is asked.
+#[tokio::test]
+async fn an_address_that_is_not_allowed_is_not_connected_to() {
+    let nobody = DataSourceConfig {
+        host: "localhost".into(),
+        port: 1,
+        database: "postgres".into(),
+        user: "postgres".into(),
+        password: Secret::new(""),
+        tls: TlsOptions::default(),
+        allow_cleartext_password: false,
+        timeout: Duration::from_secs(10),
+        server_id: None,
+        application_name: String::new(),
+        networks: Arc::new(Networks::new(&[], &["127.0.0.0/8", "::1"]).unwrap()),
+    };
+    let connector = thalweg_postgres::connector();
+    let (source, target) = (connector.source(&nobody), connector.target(&nobody));
+    let inspect = connector.inspect(&nobody).unwrap();
+    for asked in [
+        inspect.probe().await,
+        source.unwrap().secure(&[]).await.map(drop),
+        target.unwrap().probe().await,
+    ] {
+        says(
+            &asked.unwrap_err(),
+            Kind::Config,
+            "may not lie at",
+            "allow_networks",
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -96,6 +96,7 @@ pub(crate) fn config(server: &Postgres) -> DataSourceConfig {
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     }
 }
 

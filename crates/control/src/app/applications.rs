@@ -10,9 +10,6 @@ use crate::model::{
     Application, ApplicationChange, ApplicationFilter, NewApplication, Page, Scope, Window,
 };
 
-/// Applications an instance may have (semantics of the original).
-const MAX: usize = 100;
-
 impl App {
     /// Makes one. `Invalid` if the name or key is taken or there are too many.
     pub async fn application_create(
@@ -20,16 +17,17 @@ impl App {
         scope: &Scope,
         new: NewApplication,
     ) -> Result<Application> {
+        let max = self.quotas().applications;
         if self
             .catalog()
             .application_list(&scope.instance)
             .await?
             .len()
-            >= MAX
+            >= max as usize
         {
             return Err(Error::invalid(
                 "name",
-                format!("the instance has {MAX} applications, the most it may have"),
+                format!("the instance has {max} applications, the most it may have"),
             ));
         }
         let now = now_ms();

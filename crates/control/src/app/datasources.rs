@@ -1,8 +1,11 @@
 //! Data sources.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
+use thalweg_core::Kind;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{Connector, DataSourceConfig, Inspect};
 use thalweg_core::schema::{TableName, TableSchema};
@@ -18,9 +21,6 @@ use crate::model::{
 };
 use crate::stored;
 
-/// Data sources an instance may have (semantics of the original).
-const MAX: usize = 500;
-
 /// The longest a call waits for a system, whatever its data source allows a task.
 pub(super) const CALL_LIMIT: Duration = Duration::from_secs(20);
 
@@ -35,6 +35,18 @@ pub(super) fn unreachable(error: &thalweg_core::Error) -> Error {
     }
 }
 
+fn host(content: &Map<String, Value>) -> Option<&str> {
+    content.get("host").and_then(Value::as_str)
+}
+
+/// What is wrong, and what to do.
+fn told(error: &thalweg_core::Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{}: {hint}", error.chain()),
+        None => error.chain(),
+    }
+}
+
 impl App {
     /// Makes one; nothing is connected to.
     pub async fn datasource_create(
@@ -43,10 +55,11 @@ impl App {
         new: DataSourceInput,
     ) -> Result<DataSource> {
         let all = self.catalog().datasource_list(&scope.instance).await?;
-        if all.len() >= MAX {
+        let max = self.quotas().data_sources;
+        if all.len() >= max as usize {
             return Err(Error::invalid(
                 "datasource_name",
-                format!("the instance has {MAX} data sources, the most it may have"),
+                format!("the instance has {max} data sources, the most it may have"),
             ));
         }
         let password = new
@@ -93,6 +106,14 @@ impl App {
         (password, options): (&str, &str),
     ) -> Result<DataSource> {
         connect::connector(&self.inner.connectors, &new.kind)?;
+        // A name is judged when it is connected to: it can be given another address at any time.
+        if let Some(Ok(address)) = host(&new.content.shown).map(str::parse::<IpAddr>) {
+            let admitted = self
+                .inner
+                .networks
+                .admitted(&address.to_string(), [address]);
+            admitted.map_err(|error| Error::Address(told(&error)))?;
+        }
         let app = self
             .catalog()
             .application_show(&scope.instance, &new.app_id);
@@ -214,6 +235,22 @@ impl App {
             .ok_or_else(missing)
     }
 
+    /// What a query would give; nothing is run. `Sql` if the system does not take it as one.
+    pub async fn datasource_query(
+        &self,
+        scope: &Scope,
+        id: &str,
+        sql: &str,
+    ) -> Result<TableSchema> {
+        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let (_, _, inspect) = self.inner.inspect(&stored)?;
+        let described = inspect.describe_query(sql).await;
+        described.map_err(|error| match error.kind() {
+            Kind::Schema => Error::Sql(error.chain()),
+            _ => unreachable(&error),
+        })
+    }
+
     /// Connects with `input`, or with what is stored; a system that can be a source is asked for its
     /// log settings and grants too. `Unreachable` with everything found.
     pub async fn datasource_test(
@@ -231,6 +268,16 @@ impl App {
             }
         }
         let (connector, config, inspect) = self.inner.inspect(&stored)?;
+        let found = tokio::time::timeout(
+            config.timeout,
+            tokio::net::lookup_host((config.host.as_str(), config.port)),
+        );
+        // A name that is not found is told by the connection.
+        if let Ok(Ok(found)) = found.await {
+            let found = found.map(|address| address.ip());
+            let admitted = self.inner.networks.admitted(&config.host, found);
+            admitted.map_err(|error| Error::Address(told(&error)))?;
+        }
         inspect.probe().await.map_err(|e| unreachable(&e))?;
         if !connector.roles().source {
             return Ok(());
@@ -290,6 +337,7 @@ impl super::Inner {
             self.password(stored)?,
             &stored::source_options_read(&stored.options)?,
             application_name,
+            &self.networks,
         )?;
         Ok((connector, config))
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use thalweg_core::networks::Networks;
 use thalweg_core::ports::Connector;
 
 use crate::catalog::Catalog;
@@ -28,6 +29,30 @@ use crate::supervisor::Supervisor;
 /// The connectors there are.
 pub type Connectors = Arc<[Box<dyn Connector>]>;
 
+/// How much an instance may have, and a call may ask for. The original's figures by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quotas {
+    /// Integration applications of an instance.
+    pub applications: u32,
+    /// Data sources of an instance.
+    pub data_sources: u32,
+    /// Tasks of an instance.
+    pub tasks: u32,
+    /// Tasks that one call starts or stops.
+    pub batch: u32,
+}
+
+impl Default for Quotas {
+    fn default() -> Self {
+        Quotas {
+            applications: 100,
+            data_sources: 500,
+            tasks: 1000,
+            batch: 10,
+        }
+    }
+}
+
 /// Where the state lies.
 #[derive(Clone)]
 pub struct OpenOptions {
@@ -37,6 +62,10 @@ pub struct OpenOptions {
     pub key_file: PathBuf,
     /// The connectors there are.
     pub connectors: Connectors,
+    /// Where data sources may lie.
+    pub networks: Networks,
+    /// How much there may be.
+    pub quotas: Quotas,
     /// Shows what the first start makes, before it is stored: a process that is killed in between has
     /// shown credentials nobody needs, and the next start makes others; never the other way round.
     pub announce: fn(&FirstStart) -> Result<(), String>,
@@ -54,6 +83,9 @@ pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) seal: Seal,
     pub(crate) connectors: Connectors,
+    /// Where data sources may lie.
+    pub(crate) networks: Arc<Networks>,
+    pub(crate) quotas: Quotas,
     /// Names this server at every target.
     pub(crate) server: String,
     domain: String,
@@ -86,6 +118,8 @@ impl App {
             catalog,
             seal,
             connectors: options.connectors,
+            networks: Arc::new(options.networks),
+            quotas: options.quotas,
             _lock: lock,
         });
         inner.check_key().await?;
@@ -110,6 +144,11 @@ impl App {
     /// All tasks that run in this process: id, name, and what each says of itself.
     pub fn lives(&self) -> Vec<(String, String, Live)> {
         self.supervisor.lives()
+    }
+
+    /// How much there may be.
+    pub fn quotas(&self) -> Quotas {
+        self.inner.quotas
     }
 
     fn catalog(&self) -> &Catalog {

@@ -15,9 +15,6 @@ use crate::model::{
 use crate::preflight::preflight;
 use crate::supervisor::{Supervisor, run};
 
-/// Tasks an instance may have (semantics of the original).
-const MAX: u64 = 1000;
-
 /// How long a draft is kept, in milliseconds.
 const DRAFT_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -111,10 +108,11 @@ impl App {
                 ));
             }
         }
-        if self.catalog().task_count(&scope.instance).await? >= MAX {
+        let max = self.quotas().tasks;
+        if self.catalog().task_count(&scope.instance).await? >= u64::from(max) {
             return Err(Error::invalid(
                 "task_name",
-                format!("the instance has {MAX} tasks, the most it may have"),
+                format!("the instance has {max} tasks, the most it may have"),
             ));
         }
         let now = now_ms();

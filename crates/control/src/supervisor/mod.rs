@@ -291,7 +291,9 @@ pub(crate) mod tests {
 
     use crate::catalog::{StoredTask, new_id};
     use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Paused, Task};
-    use crate::{App, OpenOptions};
+    use thalweg_core::networks::Networks;
+
+    use crate::{App, OpenOptions, Quotas};
 
     /// A server without connectors, and a task in its catalogue. Nothing runs by itself.
     pub(crate) async fn with_a_task() -> (std::path::PathBuf, App, StoredTask) {
@@ -301,6 +303,8 @@ pub(crate) mod tests {
             data: folder.join("data"),
             key_file: folder.join("key"),
             connectors: Arc::from(Vec::new()),
+            networks: Networks::default(),
+            quotas: Quotas::default(),
             announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();

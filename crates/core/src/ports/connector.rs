@@ -6,7 +6,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{Source, Target};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::networks::Networks;
 use crate::schema::{TableName, TableSchema};
 use crate::secret::Secret;
 
@@ -56,6 +57,8 @@ pub struct DataSourceConfig {
     pub server_id: Option<u32>,
     /// Shown to the server where it takes one, such as `thalweg/<task>`.
     pub application_name: String,
+    /// Where the host may lie; judged on each connect.
+    pub networks: Arc<Networks>,
 }
 
 /// What is asked of one table is answered within a few milliseconds, and by a busy server within this.
@@ -105,4 +108,11 @@ pub trait Inspect: Send + Sync {
     async fn tables(&self) -> Result<Vec<TableName>>;
     /// The tables named, in the order asked; those that do not exist are left out.
     async fn describe(&self, tables: &[TableName]) -> Result<Vec<TableSchema>>;
+
+    /// What a query gives, as a table without a name, as far as the system tells without running it. `Schema`
+    /// error if it is no query, or none that the system takes. Asked of what [`Connector::inspect`] gives.
+    async fn describe_query(&self, sql: &str) -> Result<TableSchema> {
+        let _ = sql;
+        Err(Error::config("this system cannot say what a query gives"))
+    }
 }

@@ -143,6 +143,7 @@ impl<'a> End<'a> {
             timeout: TIMEOUT,
             server_id: None,
             application_name: "thalweg/check".into(),
+            networks: std::sync::Arc::default(),
         };
         Ok(End {
             connector: &**connector,

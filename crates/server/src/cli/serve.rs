@@ -35,6 +35,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         data: config.data.clone(),
         key_file: config.key_file.clone(),
         connectors: connectors::all(),
+        networks: config.networks.clone(),
+        quotas: config.quotas,
         announce: |first| print(&introduce(first)),
     });
     let (app, _) = opened.await.map_err(|error| error.to_string())?;

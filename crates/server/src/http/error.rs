@@ -205,6 +205,12 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             "The parameter in mapping information is invalid or does not match the task.",
             reason,
         ),
+        Error::Address(reason) => service(
+            "FDI.3043",
+            "The data source IP address is not in the valid network segment.",
+            reason,
+        ),
+        Error::Sql(reason) => service("FDI.3035", "Invalid SQL statement.", reason),
         Error::Running(reason) => service("FDI.3023", "One or more tasks are running.", reason),
         // Ours alone, so that their status can say it.
         Error::NotRunning(reason) => Chosen {

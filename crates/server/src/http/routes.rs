@@ -1,7 +1,7 @@
 //! The table of all routes.
 //!
 //! What the contract has and this table lacks answers 404, as a path that does not exist: ordinary
-//! tasks, schedules, the check of an SQL text.
+//! tasks and schedules.
 
 use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
 use super::roma::apps;
@@ -53,6 +53,7 @@ pub(super) const ROUTES: &[Route] = &[
     route!("GET",    fdi!("/datasources/{datasource_id}/tables"), FdiDetail, Instance, datasources::tables),
     route!("GET",    fdi!("/datasources/{datasource_id}/columns"), FdiDetail, Instance, datasources::columns),
     route!("POST",   fdi!("/datasources/{datasource_id}/test-connect"), FdiDetail, Instance, datasources::test_connect),
+    route!("POST",   fdi!("/datasources/{datasource_id}/test-sql"), FdiDetail, Instance, datasources::test_sql),
     route!("POST",   fdi!("/multi-tasks/init"), Fdi, Instance, multi_tasks::init),
     route!("POST",   fdi!("/multi-tasks"), Fdi, Instance, multi_tasks::create),
     route!("PUT",    fdi!("/multi-tasks/{task_id}"), Fdi, Instance, multi_tasks::update),

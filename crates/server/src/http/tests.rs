@@ -8,7 +8,8 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode, header};
 use serde_json::{Value, json};
 use thalweg_control::model::FirstStart;
-use thalweg_control::{App, OpenOptions};
+use thalweg_control::{App, OpenOptions, Quotas};
+use thalweg_core::networks::Networks;
 use tower::ServiceExt as _;
 
 use super::route::{Access, Route, Surface, TIME_MAX};
@@ -54,6 +55,8 @@ impl World {
             data: folder.join("data"),
             key_file: folder.join("key"),
             connectors: connectors::all(),
+            networks: Networks::default(),
+            quotas: Quotas::default(),
             announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();

@@ -41,6 +41,7 @@ pub(crate) fn config(place: &Place, account: &Account) -> DataSourceConfig {
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/test".into(),
+        networks: std::sync::Arc::default(),
     }
 }
 

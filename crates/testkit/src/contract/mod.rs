@@ -35,6 +35,7 @@ pub fn config(place: &Place, account: &Account) -> DataSourceConfig {
         timeout: Duration::from_secs(10),
         server_id: None,
         application_name: "thalweg/contract".into(),
+        networks: std::sync::Arc::default(),
     }
 }
 

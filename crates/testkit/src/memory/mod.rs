@@ -12,6 +12,7 @@ mod applier;
 mod compare;
 mod faults;
 mod loader;
+mod places;
 mod quarantine;
 mod rows;
 mod snapshot;

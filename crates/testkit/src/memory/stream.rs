@@ -12,7 +12,8 @@ use thalweg_core::value::{CellRef, RowBatch};
 use thalweg_core::{Error, Kind, Result, Side};
 
 use super::alter::{Definition, Layout, Lie, Step, bits};
-use super::source::{Shared, number};
+use super::places::number;
+use super::source::Shared;
 use super::{NULL, Row};
 
 /// Where the cell of a column that is asked for comes from.

@@ -59,6 +59,8 @@ const NAME: RangeInclusive<usize> = 1..=255;
 const NAME_EXCLUDES: &str = "&<>\"'()";
 const APP_ID: RangeInclusive<usize> = 4..=255;
 const DESCRIPTION: RangeInclusive<usize> = 4..=1024;
+/// The contract has no limit; what a person writes is shorter.
+const SQL: RangeInclusive<usize> = 1..=65_536;
 
 pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
     let input = input(call.fields()?, Purpose::Create)?;
@@ -123,8 +125,21 @@ pub(crate) async fn columns(call: Call) -> Result<Reply, Failure> {
         .app
         .datasource_table(scope, id, direction, &table)
         .await?;
+    columns_of(&table)
+}
+
+pub(crate) async fn test_sql(call: Call) -> Result<Reply, Failure> {
+    let mut fields = call.fields()?;
+    let sql = fields.text_needed("sql", SQL)?;
+    fields.finish()?;
+    let (scope, id) = (call.scope()?, call.id("datasource_id"));
+    let gives = call.app.datasource_query(scope, id, &sql).await?;
+    columns_of(&gives)
+}
+
+fn columns_of(table: &TableSchema) -> Result<Reply, Failure> {
     let columns = 0..table.columns.len();
-    let columns: Vec<Value> = columns.filter_map(|at| column(&table, at)).collect();
+    let columns: Vec<Value> = columns.filter_map(|at| column(table, at)).collect();
     Reply::ok(json!({ "columns": columns }))
 }
 

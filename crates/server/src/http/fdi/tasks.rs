@@ -14,8 +14,6 @@ use crate::http::query::Query;
 use crate::http::route::{Call, Reply};
 use crate::http::{page, time};
 
-/// Tasks in one batch, by the current pages of the contract.
-const BATCH_MAX: usize = 10;
 /// More than any client sends, so that the wrong count is told as what it is.
 const LIST_MAX: usize = 9999;
 
@@ -66,7 +64,7 @@ pub(crate) async fn terminate(call: Call) -> Result<Reply, Failure> {
 }
 
 pub(crate) async fn batch(call: Call) -> Result<Reply, Failure> {
-    let (start, ids) = batch_of(call.fields()?)?;
+    let (start, ids) = batch_of(call.fields()?, call.app.quotas().batch)?;
     let items = call.app.task_batch(call.scope()?, start, &ids).await?;
     Reply::ok(outcome(&items))
 }
@@ -130,7 +128,7 @@ fn filter(query: &Query) -> Result<TaskFilter> {
 }
 
 /// `true` to start, and the ids.
-fn batch_of(mut fields: Fields) -> Result<(bool, Vec<String>), Failure> {
+fn batch_of(mut fields: Fields, max: u32) -> Result<(bool, Vec<String>), Failure> {
     let action = fields.word("action_id", &["start", "stop"])?;
     let action = action.ok_or_else(|| fields.missing("action_id"))?;
     let items = fields.objects("list", 0..=LIST_MAX)?.unwrap_or_default();
@@ -138,9 +136,9 @@ fn batch_of(mut fields: Fields) -> Result<(bool, Vec<String>), Failure> {
     if items.is_empty() {
         return Err(Failure::EmptyList);
     }
-    if items.len() > BATCH_MAX {
+    if items.len() > max as usize {
         let text = format!(
-            "The list has {} tasks, at most {BATCH_MAX} go at once.",
+            "The list has {} tasks, at most {max} go at once.",
             items.len()
         );
         return Err(thalweg_control::Error::Parameters(text).into());
@@ -275,14 +273,14 @@ mod tests {
     fn a_batch_is_read() {
         let body =
             json!({ "action_id": "start", "list": [{ "task_id": "a" }, { "task_id": "b" }] });
-        let (start, ids) = batch_of(fields(body)).unwrap();
+        let (start, ids) = batch_of(fields(body), 10).unwrap();
         assert!(start);
         assert_eq!(ids, ["a", "b"]);
     }
 
     #[test]
     fn batches_are_refused_with_the_codes_of_the_contract() {
-        let check = |body: Value| batch_of(fields(body)).unwrap_err();
+        let check = |body: Value| batch_of(fields(body), 10).unwrap_err();
         let item = json!({ "task_id": "a" });
         assert!(matches!(
             check(json!({ "action_id": "stop" })),

@@ -46,7 +46,13 @@ pub(super) struct Api {
 
 impl Api {
     pub(super) fn start() -> Self {
-        let server = Thalweg::start(Path::new(env!("CARGO_BIN_EXE_thalweg"))).unwrap();
+        Api::start_with(&[], &[])
+    }
+
+    /// With more arguments of `thalweg serve`, and more environment.
+    pub(super) fn start_with(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let binary = Path::new(env!("CARGO_BIN_EXE_thalweg"));
+        let server = Thalweg::start_with(binary, args, env).unwrap();
         let identity = server.identity().clone();
         let address = server.base_url().trim_start_matches("http://").to_owned();
         let client = server.client();

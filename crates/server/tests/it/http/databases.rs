@@ -38,6 +38,7 @@ fn databases() {
     let ends = start(&mut api, &app);
     tables(&mut api, &ends);
     columns(&mut api, &ends);
+    queries(&mut api, &ends);
     connections(&mut api, &ends);
     automatic_mappings(&mut api, &ends);
     automatic_mappings_by_a_call(&mut api, &ends);
@@ -49,6 +50,9 @@ fn databases() {
     for id in &ends.ids {
         let path = format!("/datasources/{id}/test-connect");
         api.bare("POST", &api.fdi(&path), UNREACHABLE);
+        let path = api.fdi(&format!("/datasources/{id}/test-sql"));
+        let body = json!({"sql": "SELECT 1"});
+        api.ask("unreachable", ("POST", &path), &body, UNREACHABLE);
     }
     api.finish();
 }
@@ -181,6 +185,66 @@ fn columns(api: &mut Api, ends: &Ends) {
         api.queries(&path, &[(&query, bad("table_name"))]);
     }
     api.queries(&path, &[("position=SOURCE", bad("table_name"))]);
+}
+
+fn queries(api: &mut Api, ends: &Ends) {
+    // Of every kind of type; names, then types at a MariaDB and at a PostgreSQL.
+    let sql =
+        "SELECT id, name, amount, note, ratio, day, amount + 1 AS more, 'a' AS letter FROM account";
+    let wanted = [
+        ("id", "int unsigned", "bigint"),
+        ("name", "varchar(40)", "character varying(40)"),
+        ("amount", "decimal(12,2)", "numeric(12,2)"),
+        ("note", "text", "text"),
+        ("ratio", "double", "double precision"),
+        ("day", "date", "date"),
+        ("more", "decimal(13,2)", "numeric"),
+        ("letter", "varchar(1)", "text"),
+    ];
+    for (end, id) in ends.ids.iter().enumerate() {
+        let path = api.fdi(&format!("/datasources/{id}/test-sql"));
+        let mut ask = |sql: &str, want| {
+            let body = json!({ "sql": sql });
+            api.ask(sql, ("POST", &path), &body, want)
+        };
+        let answer = ask(sql, Want::Ok(200));
+        for wrong in [
+            "SELEC 1",
+            "SELECT 1 FROM nothing",
+            "SELECT 1; SELECT 2",
+            "DELETE FROM account",
+            "DROP TABLE account",
+            if end == 0 {
+                "SELECT ?"
+            } else {
+                "SELECT $1::int"
+            },
+        ] {
+            ask(wrong, Want::Fdi(400, "FDI.3035", ""));
+        }
+        ask("", bad("sql"));
+        ask(sql, Want::Ok(200));
+        let list = answer["columns"].as_array().cloned().unwrap_or_default();
+        api.same("columns", list.len(), wanted.len());
+        for (column, (name, maria, postgres)) in list.iter().zip(wanted) {
+            api.same("field_name", text(&column["field_name"]), name.to_owned());
+            let native = text(&column["field_type"]);
+            let native = native.split(" character set ").next().unwrap_or_default();
+            api.same(name, native, [maria, postgres][end]);
+            // PostgreSQL does not tell keys, nor what may be NULL.
+            let key = name == "id" && end == 0;
+            api.same(name, text(&column["primary"]), u8::from(key).to_string());
+        }
+        for body in [
+            json!({}),
+            json!({"sql": null}),
+            json!({"sql": 1}),
+            json!({"sql": "SELECT 1", "x": 1}),
+        ] {
+            let field = if body.get("x").is_some() { "x" } else { "sql" };
+            api.ask("no text", ("POST", &path), &body, bad(field));
+        }
+    }
 }
 
 fn connections(api: &mut Api, ends: &Ends) {

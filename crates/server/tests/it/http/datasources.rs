@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::api::{Api, Want, bad, datasource, keys, text};
+use super::api::{Api, Want, bad, datasource, keys, text, with};
 
 /// The types there are in the contract but not here.
 const OTHER_TYPES: &str = "DWS KAFKA API OBS SAP MRSHBASE MRSHDFS MRSHIVE WEBSOCKET SQLSERVER ORACLE \
@@ -35,6 +35,90 @@ fn data_sources() {
     lists_are_filtered(&mut api, &app);
     looks_need_a_side(&mut api, &app);
     deleted_means_gone(&mut api, &app);
+    api.finish();
+}
+
+/// What an operator sets; the defaults are in the other tests.
+#[test]
+fn networks_and_quotas() {
+    let mut api = Api::start_with(
+        &["--max-applications", "1", "--max-data-sources", "2"],
+        &[
+            ("THALWEG_ALLOW_NETWORKS", "127.0.0.0/8,::1,169.254.0.0/16"),
+            ("THALWEG_MAX_TASKS", "1"),
+            ("THALWEG_MAX_BATCH", "2"),
+        ],
+    );
+    let app = api.app("owner");
+    let (apps, create) = (api.apps(""), api.fdi("/datasources"));
+    let more = json!({"name": "one too many"});
+    api.ask(
+        "applications",
+        ("POST", &apps),
+        &more,
+        Want::Roma(400, "ROMA.00013000", "name"),
+    );
+    let at = |host: &str| {
+        let body = datasource("somewhere", "POSTGRESQL", &app);
+        with(&body, "content.host", Some(json!(host)))
+    };
+    let elsewhere = Want::Fdi(400, "FDI.3043", "allow_networks");
+    // The second is allowed, and denied by default.
+    let wrong = [
+        "10.1.2.3",
+        "169.254.169.254",
+        "::ffff:169.254.169.254",
+        "fd00:ec2::254",
+    ];
+    for host in wrong {
+        api.ask(host, ("POST", &create), &at(host), elsewhere);
+    }
+    let made = api.ask("here", ("POST", &create), &at("127.0.0.1"), Want::Ok(201));
+    let one = api.fdi(&format!("/datasources/{}", text(&made["datasource_id"])));
+    let test = format!("{one}/test-connect");
+    for host in wrong {
+        api.ask(host, ("PUT", &one), &at(host), elsewhere);
+        api.ask(host, ("POST", &test), &at(host), elsewhere);
+    }
+    // Nobody is there, but may be.
+    let unreachable = Want::Fdi(400, "FDI.3016", "");
+    api.ask("by name", ("POST", &test), &at("localhost"), unreachable);
+    let other = with(&at("::1"), "datasource_name", Some(json!("other")));
+    let made = api.ask("of IPv6", ("POST", &create), &other, Want::Ok(201));
+    let third = with(&at("127.0.0.1"), "datasource_name", Some(json!("third")));
+    api.ask(
+        "data sources",
+        ("POST", &create),
+        &third,
+        bad("datasource_name"),
+    );
+    api.bare(
+        "DELETE",
+        &api.fdi(&format!("/datasources/{}", text(&made["datasource_id"]))),
+        Want::Ok(204),
+    );
+    api.ask(
+        "as many as before",
+        ("POST", &create),
+        &third,
+        Want::Ok(201),
+    );
+    let tasks = api.fdi("/multi-tasks");
+    let task = |name: &str| json!({"task_name": name, "operation_types": ["INSERT"]});
+    api.ask("one task", ("POST", &tasks), &task("first"), Want::Ok(200));
+    api.ask("tasks", ("POST", &tasks), &task("second"), bad("task_name"));
+    let batch = api.fdi("/batch-operation/tasks");
+    let list = |many: usize| {
+        let one = json!({"task_id": "0123456789abcdef0123456789abcdef"});
+        json!({"action_id": "stop", "list": vec![one; many]})
+    };
+    api.ask("two in a batch", ("POST", &batch), &list(2), Want::Ok(200));
+    api.ask(
+        "three",
+        ("POST", &batch),
+        &list(3),
+        Want::Fdi(400, "FDI.3002", "at most 2"),
+    );
     api.finish();
 }
 
@@ -346,4 +430,7 @@ fn deleted_means_gone(api: &mut Api, app: &str) {
     api.ask("change", ("PUT", &path), &body, gone);
     let test = format!("{path}/test-connect");
     api.ask("test", ("POST", &test), &body, gone);
+    let sql = format!("{path}/test-sql");
+    let body = json!({"sql": "SELECT 1"});
+    api.ask("sql", ("POST", &sql), &body, gone);
 }
