@@ -151,7 +151,8 @@ pub(super) const FAULTS: &[Fault] = &[
         name: "a table of the source is truncated",
         strike: |site| {
             let sql = "CREATE TABLE kept AS SELECT * FROM item; TRUNCATE TABLE item; \
-                       INSERT INTO item SELECT * FROM kept; DROP TABLE kept";
+                       INSERT INTO item (id, code, body, n) SELECT id, code, body, n FROM kept; \
+                       DROP TABLE kept";
             site.insist(|| {
                 let clean = "DROP TABLE IF EXISTS kept";
                 site.sql(Source, clean, clean)?;
@@ -349,7 +350,9 @@ pub(super) const FAULTS: &[Fault] = &[
         },
         mend: |site| {
             let back = "CREATE TABLE item (id BIGINT PRIMARY KEY, code VARCHAR(40) NOT NULL, \
-                        body VARCHAR(400), n INT); INSERT INTO item SELECT * FROM kept; DROP TABLE kept";
+                        body VARCHAR(400), n INT); \
+                        INSERT INTO item (id, code, body, n) SELECT id, code, body, n FROM kept; \
+                        DROP TABLE kept";
             site.sql(Source, back, back)?;
             let grant = "GRANT SELECT ON item TO {user}";
             site.sql(Source, "SELECT 1", grant).map(drop)
