@@ -84,6 +84,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("recordings", Run::Server),
     ("sdk", Run::Server),
     ("http", Run::Server),
+    ("schemathesis", Run::Server),
     ("life", Run::Server),
     ("replicates", Run::Pairs),
     ("mappings", Run::Pairs),

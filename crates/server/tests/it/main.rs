@@ -67,6 +67,7 @@ mod recordings;
 mod replicates;
 mod resume;
 mod schema_changes;
+mod schemathesis;
 mod sdk;
 mod start;
 mod tables;

@@ -13,20 +13,19 @@ use serde_json::json;
 use thalweg_testkit::servers::{MariaDb, MariaDbOptions, Postgres, PostgresOptions};
 use thalweg_testkit::thalweg::Thalweg;
 
-const MISSING: &str = "the SDK tests need python3 with its venv module: run `cargo x setup`, or \
+const MISSING: &str = "these tests need python3 with its venv module: run `cargo x setup`, or \
                        install the packages python3 and python3-venv";
 
 fn programs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/sdk")
 }
 
-/// The Python of the virtual environment; made at the first call on a machine.
-fn python() -> PathBuf {
-    let requirements = programs().join("requirements.txt");
+/// The Python of the virtual environment that has what a list requires; made at the first call on a machine.
+pub(crate) fn python(requirements: &Path) -> PathBuf {
     let mut hasher = DefaultHasher::new();
-    fs::read(&requirements).unwrap().hash(&mut hasher);
+    fs::read(requirements).unwrap().hash(&mut hasher);
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let name = format!("sdk-venv-{:016x}", hasher.finish());
+    let name = format!("venv-{:016x}", hasher.finish());
     let venv = cache.join(&name);
     let (python, done) = (venv.join("bin/python"), venv.join("done"));
     fs::create_dir_all(cache).unwrap();
@@ -54,7 +53,7 @@ fn python() -> PathBuf {
                 "--disable-pip-version-check",
             ])
             .args(["--no-deps", "--requirement"])
-            .arg(&requirements)
+            .arg(requirements)
             .output()
             .unwrap();
         assert!(
@@ -70,7 +69,7 @@ fn python() -> PathBuf {
 
 /// Runs one of the programs with `input`; its output is the message if it fails.
 fn run(program: &str, input: &str) -> String {
-    let mut child = Command::new(python())
+    let mut child = Command::new(python(&programs().join("requirements.txt")))
         .arg("-B")
         .arg(programs().join(program))
         .stdin(Stdio::piped())
