@@ -11,6 +11,10 @@ use thalweg_core::{Error, Result};
 use crate::error::from_driver;
 use crate::schema::of_native;
 
+/// Errors that the statement has nothing to do with: too many connections, shutting down, a lock, a deadlock, killed,
+/// too slow.
+const OF_THE_SERVER: [u16; 8] = [1040, 1053, 1203, 1205, 1213, 1317, 1969, 3024];
+
 /// The number of the character set of octets.
 const BINARY: u16 = 63;
 /// Bytes of a character, as lengths are told on our connections (`utf8mb4`).
@@ -20,7 +24,7 @@ const CHAR_BYTES: u32 = 4;
 /// if the server takes it for no query, or takes it not at all.
 pub(crate) async fn describe(conn: &mut Conn, sql: &str) -> Result<TableSchema> {
     let prepared = conn.prep(sql).await.map_err(|error| match error {
-        My::Server(error) => Error::schema(format!(
+        My::Server(error) if !OF_THE_SERVER.contains(&error.code) => Error::schema(format!(
             "the server refuses the statement ({}): {}",
             error.code, error.message
         )),

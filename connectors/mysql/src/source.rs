@@ -94,6 +94,9 @@ async fn ask_about<T>(
         .unwrap_or_else(|_| Err(timed_out()))
 }
 
+/// How long a server may lack what another one had.
+const COMES_ON: Duration = Duration::from_secs(5);
+
 pub(crate) fn timed_out() -> Error {
     Error::transient("the source did not answer in time").at(Side::Source)
 }
@@ -198,13 +201,23 @@ impl Source for MySqlSource {
 
     /// What lies behind the log's end, or has another name.
     async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
-        // Not by a connection of before, which may still lead to the old server.
-        let end = ask(&self.config, async |conn| {
-            server::end_of_log(conn, &self.config).await
-        })
-        .await?;
-        let other = |seen: &&Visibility| Ok(!end.passed(&Seen::parse(seen)?)?);
-        seen.iter().map(other).collect()
+        let since = Instant::now();
+        loop {
+            // Not by a connection of before, which may still lead to the old server.
+            let end = ask(&self.config, async |conn| {
+                server::end_of_log(conn, &self.config).await
+            })
+            .await?;
+            let other = |seen: &&Visibility| Ok(!end.passed(&Seen::parse(seen)?)?);
+            let others: Vec<bool> = seen.iter().map(other).collect::<Result<_>>()?;
+            // One that has just been promoted may have transactions of the old one to apply yet; a coordinate stays
+            // another server's.
+            let waits = end.set.is_some() && others.contains(&true);
+            if !waits || since.elapsed() >= COMES_ON {
+                return Ok(others);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
     }
 
     async fn head(&self) -> Result<Position> {

@@ -291,7 +291,15 @@ pub(crate) fn refused(refusal: &Refusal) -> Error {
     };
     // "cannot read from" and "can no longer get changes from replication slot": it was invalidated.
     let gone = code == "55000" && refusal.message.contains("replication slot");
-    let kind = if gone { Kind::PositionLost } else { kind };
+    // "logical decoding cannot be used while in recovery", "recovery is in progress", and a publication that cannot be
+    // made: a server that is being promoted says so for a moment.
+    let standby = code == "25006"
+        || matches!(code, "0A000" | "55000") && refusal.message.contains("recovery");
+    let kind = match gone {
+        true => Kind::PositionLost,
+        false if standby => Kind::Transient,
+        false => kind,
+    };
     let message = match kind {
         Kind::Data => format!("PostgreSQL refused to read a row (SQLSTATE {code})"),
         _ => format!("PostgreSQL: {} (SQLSTATE {code})", refusal.message),
@@ -299,6 +307,10 @@ pub(crate) fn refused(refusal: &Refusal) -> Error {
     let error = Error::new(kind, message).at(Side::Source);
     let hint = match hint {
         _ if gone => "reset the task, so that it loads again",
+        _ if standby => {
+            "the server is a standby: promote it, or give the primary's host and port to the data source; the task goes \
+             on by itself"
+        }
         "" => refusal.hint.as_str(),
         hint => hint,
     };
@@ -414,6 +426,28 @@ pub(crate) fn is_order_dependent(error: &tokio_postgres::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_that_is_being_promoted_is_waited_for() {
+        let kind = |code: &str, message: &str| {
+            let refusal = Refusal {
+                code: code.to_owned(),
+                message: message.to_owned(),
+                hint: String::new(),
+            };
+            refused(&refusal).kind()
+        };
+        let decoding = "logical decoding cannot be used while in recovery";
+        assert_eq!(kind("0A000", decoding), Kind::Transient);
+        assert_eq!(kind("55000", "recovery is in progress"), Kind::Transient);
+        let publication = "cannot execute ALTER PUBLICATION in a read-only transaction";
+        assert_eq!(kind("25006", publication), Kind::Transient);
+        assert_eq!(
+            kind("55000", "logical decoding requires wal_level >= logical"),
+            Kind::Config
+        );
+        assert_eq!(kind("0A000", "not on a temporary table"), Kind::Config);
+    }
 
     #[test]
     fn every_known_code_has_its_kind() {

@@ -3,25 +3,42 @@
 //! <https://www.postgresql.org/docs/15/protocol-flow.html#PROTOCOL-FLOW-EXT-QUERY>. It tells names and types; what may
 //! be NULL and what is a key it does not.
 
+use std::time::Duration;
+
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 use thalweg_core::{Error, Result};
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Column, Row};
 
 use crate::error::convert;
 use crate::schema::{FIRST_OWN, name_of, neutral};
 
 /// What a query gives, as a table without a name. A `Schema` error if the server takes it for no query, or
 /// takes it not at all.
-pub(crate) async fn describe(client: &Client, sql: &str) -> Result<TableSchema> {
+pub(crate) async fn describe(client: &Client, sql: &str, limit: Duration) -> Result<TableSchema> {
+    // It takes locks, and waits for those of others: at the server too no longer than anybody waits here.
+    let limit = limit.as_millis();
+    let begin =
+        format!("BEGIN; SET LOCAL statement_timeout = {limit}; SET LOCAL lock_timeout = {limit}");
+    client.batch_execute(&begin).await.map_err(convert)?;
+    let described = prepare(client, sql).await;
+    client.batch_execute("ROLLBACK").await.map_err(convert)?;
+    described
+}
+
+/// Classes of errors that a statement has to do with: of syntax and access, features that are not there, values, names.
+const OF_SQL: [&str; 7] = ["42", "0A", "22", "26", "34", "3D", "3F"];
+
+async fn prepare(client: &Client, sql: &str) -> Result<TableSchema> {
     let prepared = client.prepare(sql).await.map_err(|error| {
-        let Some(refused) = error.as_db_error() else {
-            return convert(error);
-        };
-        Error::schema(format!(
-            "the server refuses the statement ({}): {}",
-            refused.code().code(),
-            refused.message()
-        ))
+        let of_sql = |code: &str| OF_SQL.iter().any(|class| code.starts_with(class));
+        match error.as_db_error() {
+            Some(refused) if of_sql(refused.code().code()) => Error::schema(format!(
+                "the server refuses the statement ({}): {}",
+                refused.code().code(),
+                refused.message()
+            )),
+            _ => convert(error),
+        }
     })?;
     if !prepared.params().is_empty() {
         return Err(Error::schema("the statement has parameters ($1)"));
@@ -44,8 +61,8 @@ pub(crate) async fn describe(client: &Client, sql: &str) -> Result<TableSchema> 
         )
         .await
         .map_err(convert)?;
-    let columns = told.iter().zip(&names).map(|(column, native)| {
-        let native: String = native.get(0);
+    let column = |(column, native): (&Column, &Row)| {
+        let native: String = native.try_get(0).map_err(convert)?;
         let ty = match column.type_().oid() < FIRST_OWN {
             true => neutral(&native),
             false => ColumnType::Other {
@@ -53,7 +70,9 @@ pub(crate) async fn describe(client: &Client, sql: &str) -> Result<TableSchema> 
                 name: native.clone(),
             },
         };
-        ColumnSchema::new(column.name(), ty, native)
-    });
-    Ok(TableSchema::new(TableName::new("", ""), columns.collect()))
+        Ok(ColumnSchema::new(column.name(), ty, native))
+    };
+    let columns = told.iter().zip(&names).map(column);
+    let columns = columns.collect::<Result<_>>()?;
+    Ok(TableSchema::new(TableName::new("", ""), columns))
 }

@@ -484,12 +484,13 @@ impl Source for PostgresSource {
     /// By the timeline: who knows only numbers of transactions cannot tell what a promoted standby lacks.
     async fn of_other_log(&self, seen: &[&Visibility]) -> Result<Vec<bool>> {
         // Not by a connection of before, which may still lead to the old server.
-        let connection = connect_source(&self.config).await?;
-        let asked = connection
-            .client
-            .query_one(&format!("SELECT {TIMELINE}"), &[])
-            .await
-            .map_err(asking)?;
+        let ask = async {
+            let connection = connect_source(&self.config).await?;
+            let sql = format!("SELECT {TIMELINE}");
+            connection.client.query_one(&sql, &[]).await.map_err(asking)
+        };
+        let asked = tokio::time::timeout(self.config.timeout, Box::pin(ask)).await;
+        let asked = asked.unwrap_or_else(|_| Err(timed_out()))?;
         let now = timeline(asked.get(0));
         let other = |seen: &&Visibility| {
             let then = Seen::of_visibility(seen)?.timeline;

@@ -5,18 +5,20 @@
 //! credentials are denied unless he says otherwise. Names are resolved first and addresses judged, on each connect: a
 //! name can be given another address later.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
 use crate::error::{Error, Result};
 
-/// Where clouds answer a machine's questions about itself: link-local networks, the addresses
-/// that AWS has for IPv6 and Alibaba Cloud and Oracle have of their own.
-pub const METADATA: [&str; 5] = [
+/// Where clouds answer a machine's questions about itself, and give it its credentials: link-local networks, and the
+/// addresses that AWS and Google have for IPv6, and Azure, Alibaba Cloud and Oracle of their own.
+pub const METADATA: [&str; 7] = [
     "169.254.0.0/16",
     "fe80::/10",
-    "fd00:ec2::254/128",
+    "fd00:ec2::/32",
+    "fd20:ce::254/128",
+    "168.63.129.16/32",
     "100.100.100.200/32",
     "192.0.0.192/32",
 ];
@@ -55,9 +57,18 @@ impl Networks {
         })
     }
 
-    /// Whether a data source may have this address. One of IPv4 that is written as one of IPv6 is one of IPv4.
+    /// All.
+    pub fn everywhere() -> Self {
+        Networks {
+            allow: Vec::new(),
+            deny: Vec::new(),
+        }
+    }
+
+    /// Whether a data source may have this address. One of IPv4 that is written as one of IPv6, or reached
+    /// through one, is one of IPv4; the address of no machine leads to this one.
     pub fn admits(&self, address: IpAddr) -> bool {
-        let address = address.to_canonical();
+        let address = meant(address);
         let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
         (self.allow.is_empty() || within(&self.allow)) && !within(&self.deny)
     }
@@ -94,11 +105,27 @@ impl Networks {
 
 fn parse(text: &str) -> Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
-    network.map_err(|_| {
+    // One of IPv4 written as one of IPv6 has no address in it, see `meant`.
+    let plain = |network: &IpNet| meant(network.addr()).is_ipv4() == network.addr().is_ipv4();
+    network.ok().filter(plain).ok_or_else(|| {
         Error::config(format!(
             "{text:?} is no network: give an address and its bits, such as 10.0.0.0/8"
         ))
     })
+}
+
+/// Where a connection to an address leads.
+fn meant(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(v4) if v4.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(v6) if v6.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        // Translated to the last 32 bits (RFC 6052).
+        IpAddr::V6(v6) if v6.segments().starts_with(&[0x64, 0xff9b, 0, 0, 0, 0]) => {
+            let [.., a, b, c, d] = v6.octets();
+            IpAddr::V4(Ipv4Addr::new(a, b, c, d))
+        }
+        plain => plain,
+    }
 }
 
 #[cfg(test)]
@@ -116,13 +143,24 @@ mod tests {
             "169.254.169.254",
             "::ffff:169.254.169.254",
             "fe80::1",
+            "64:ff9b::169.254.169.254",
             "fd00:ec2::254",
+            "fd00:ec2::23",
+            "fd20:ce::254",
+            "168.63.129.16",
             "100.100.100.200",
             "192.0.0.192",
         ] {
             assert!(!networks.admits(ip(denied)), "{denied}");
         }
-        for allowed in ["127.0.0.1", "10.1.2.3", "::1", "fd00:ec2::253", "8.8.8.8"] {
+        for allowed in [
+            "127.0.0.1",
+            "10.1.2.3",
+            "::1",
+            "0.0.0.0",
+            "fd00:ec3::1",
+            "8.8.8.8",
+        ] {
             assert!(networks.admits(ip(allowed)), "{allowed}");
         }
         let all: [&str; 0] = [];
@@ -143,7 +181,25 @@ mod tests {
         ] {
             assert_eq!(networks.admits(ip(address)), admitted, "{address}");
         }
-        for wrong in ["", "10.0.0.0/33", "db.example.org", "10.0.0.1-10.0.0.9"] {
+        let outside = Networks::new(&[], &["127.0.0.0/8", "::1"]).unwrap();
+        for here in [
+            "127.0.0.1",
+            "0.0.0.0",
+            "::1",
+            "::",
+            "::ffff:0.0.0.0",
+            "64:ff9b::127.0.0.1",
+        ] {
+            assert!(!outside.admits(ip(here)), "{here}");
+        }
+        for wrong in [
+            "",
+            "::ffff:10.0.0.0/104",
+            "64:ff9b::/96",
+            "10.0.0.0/33",
+            "db.example.org",
+            "10.0.0.1-10.0.0.9",
+        ] {
             let error = Networks::new(&[wrong], &[]).unwrap_err();
             assert!(error.message().contains("is no network"), "{error}");
         }

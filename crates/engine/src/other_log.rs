@@ -5,13 +5,17 @@
 //! never have got that; and what the replica calls a transaction may be the name that the old server gave to
 //! another one. So nothing in the ledger says what of the new log is in such a chunk. Its table is loaded again.
 //!
-//! Asked twice. When a run begins, of what earlier runs have loaded: it is forgotten, as if the table waited.
-//! And of all that is loaded once the stream is open, and once more before the tables go Live: a load can
+//! Asked three times. When a run begins, of what earlier runs have loaded: the target is told that these tables wait for
+//! their load, before anything else is done. (Not only this run: the next may find the old server back, or the new one
+//! come on; and meanwhile a stream beside the load has passed over changes that the load was to bring.) And of all that is
+//! loaded, once the stream is open and once more before the tables go Live: a load can
 //! read its next chunk at the new server without noticing. The stream of a run is read at one server, which at
 //! these moments is the new one, or the old one still and is then the one that the chunks are of.
 //! What was applied by a wrong ledger until then is in tables that are not Live, and goes with their rows.
 
-use thalweg_core::checkpoint::{Checkpoint, TablePhase};
+use std::sync::Arc;
+
+use thalweg_core::checkpoint::{Checkpoint, TableCheckpoint, TablePhase};
 use thalweg_core::ports::Source;
 use thalweg_core::position::Visibility;
 use thalweg_core::{Error, Kind, Result, Side};
@@ -21,25 +25,37 @@ use crate::ledger::Ledger;
 use crate::load::Phase;
 use crate::task::TaskSpec;
 
-/// Forgets what was loaded from a server that is no longer the source.
-pub(crate) async fn forget(spec: &TaskSpec, checkpoint: &mut Checkpoint) -> Result<()> {
+/// Forgets, at the target too, what was loaded from a server that is no longer the source; whether there was any. The
+/// run is to begin anew then.
+pub(crate) async fn forget(spec: &TaskSpec, checkpoint: &Checkpoint) -> Result<bool> {
     let loaded = |phase: &TablePhase| match phase {
         TablePhase::Loading(chunks) => chunks.iter().map(|chunk| chunk.seen.clone()).collect(),
         TablePhase::Waiting | TablePhase::Live => Vec::new(),
     };
-    let tables = checkpoint.tables.iter();
-    let mut seen: Vec<_> = tables.flat_map(|table| loaded(&table.phase)).collect();
+    let target = |known: &TableCheckpoint| {
+        let mut targets = spec.plan.targets.iter();
+        targets.position(|target| target.name == known.target)
+    };
+    // Others wait for what becomes of them.
+    let tables = || {
+        checkpoint
+            .tables
+            .iter()
+            .filter_map(|known| Some((target(known)?, known)))
+    };
+    let mut seen: Vec<_> = tables()
+        .flat_map(|(_, known)| loaded(&known.phase))
+        .collect();
     seen.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     seen.dedup();
     let others = of_other_log(&*spec.source, &seen.iter().collect::<Vec<_>>()).await?;
     if others.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
-    for table in &mut checkpoint.tables {
-        if !loaded(&table.phase)
-            .iter()
-            .any(|seen| others.contains(&seen))
-        {
+    let mut again = Vec::new();
+    for (target, table) in tables() {
+        let seen: Vec<Visibility> = loaded(&table.phase);
+        if !seen.iter().any(|seen| others.contains(&seen)) {
             continue;
         }
         if !spec.plan.operations.insert {
@@ -58,9 +74,13 @@ pub(crate) async fn forget(spec: &TaskSpec, checkpoint: &mut Checkpoint) -> Resu
             task = %spec.key, table = %table.target,
             "it was read at a server that is no longer the source: it is loaded again"
         );
-        table.phase = TablePhase::Waiting;
+        again.push(target);
     }
-    Ok(())
+    let plan = Arc::clone(&spec.plan);
+    let applier = spec.target.open_applier(&spec.key, checkpoint.epoch, plan);
+    let forgotten = async { applier.await?.load_again(&again, false).await };
+    forgotten.await.map_err(|error| error.at(Side::Target))?;
+    Ok(true)
 }
 
 /// Whether all that is loaded was read in the log that the source has now; `Transient` if not: the next run

@@ -59,6 +59,8 @@ pub(crate) enum End {
     Stopped,
     /// Tables are to be loaded again first.
     Again,
+    /// The same, because they were loaded from a server that is no longer the source.
+    Elsewhere,
     /// A row was refused that is to go into quarantine: it is looked for from the checkpoint on.
     Refused(Error),
 }
@@ -169,7 +171,7 @@ impl Streaming<'_> {
                         drop(idle);
                         let epoch = self.end_load().await?;
                         let mut idle = Idle::open(self.spec, epoch).await?;
-                        let again = idle.any()?.load_again(&gathered.again).await;
+                        let again = idle.any()?.load_again(&gathered.again, true).await;
                         again.map_err(|e| e.at(Side::Target))?;
                         return Ok(End::Again);
                     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
-use thalweg_core::mapping::{ForeignKeys, OnBadRow};
+use thalweg_core::mapping::{ExistingRows, ForeignKeys, OnBadRow};
 use thalweg_core::plan::{Plan, TargetTable, source_difference};
 use thalweg_core::ports::{Inspect, Source, Target};
 use thalweg_core::position::{Layout, Position};
@@ -24,9 +24,12 @@ use crate::load::{load, load_beside};
 use crate::other_log;
 use crate::quarantine::{Quarantine, Ward};
 use crate::retry::{Action, action};
-use crate::status::{Reporter, TaskPhase, TaskStatus};
+use crate::status::{self, Reporter, TableStatus, TaskPhase, TaskStatus};
 use crate::stream::{End, Streaming};
 use crate::verify::{self, Orders};
+
+/// How often in a row what was loaded is forgotten because its server was replaced.
+const ELSEWHERE_MAX: u32 = 10;
 
 /// What is to run.
 #[derive(Clone)]
@@ -68,6 +71,7 @@ pub async fn run(
     let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
+    let mut elsewhere = 0;
     let mut sifts = false;
     let barrier = Arc::new(Barrier::default());
     // Ends with this future.
@@ -80,6 +84,10 @@ pub async fn run(
     ));
     loop {
         let before = status.borrow().applied.clone();
+        let live = |table: &TableStatus| table.phase == status::TablePhase::Live;
+        if status.borrow().tables.iter().all(live) {
+            elsewhere = 0;
+        }
         let outcome = run_once(
             &mut spec,
             (&limits, &budget),
@@ -96,9 +104,28 @@ pub async fn run(
                 info!(task = %spec.key, "task stopped");
                 return Ok(());
             }
-            Ok(End::Again) => {
-                info!(task = %spec.key, "a table is loaded again, as one chunk");
-                let enforces = spec.plan.options.foreign_keys == ForeignKeys::Enforce;
+            Ok(End::Elsewhere) if elsewhere >= ELSEWHERE_MAX => {
+                let error = Error::config(
+                    "the source's tables were loaded from one server after the other, each of which was replaced \
+                     before they were in",
+                )
+                .with_hint("give the data source the address of one server, the primary, and run the task again")
+                .at(Side::Source);
+                report.error(TaskPhase::Failed, &error, elsewhere);
+                return Err(error);
+            }
+            Ok(end @ (End::Again | End::Elsewhere)) => {
+                match end {
+                    End::Elsewhere => elsewhere += 1,
+                    _ => info!(task = %spec.key, "a table is loaded again, as one chunk"),
+                }
+                let options = &spec.plan.options;
+                if options.existing_rows == ExistingRows::Compare {
+                    // It may be compared again, which whoever plans decides.
+                    report.phase(TaskPhase::Preparing);
+                    return Ok(());
+                }
+                let enforces = options.foreign_keys == ForeignKeys::Enforce;
                 let mut tables = spec.plan.targets.iter();
                 if enforces && tables.any(|table| !table.foreign_keys.is_empty()) {
                     // Foreign keys may have gone with it, which this plan believes in.
@@ -180,7 +207,9 @@ async fn run_once(
         let mut checkpoint = spec.target.claim(&spec.key).await.map_err(target)?;
         check_fingerprints(&spec.plan, &checkpoint)?;
         find_keys(&spec.plan, &mut checkpoint);
-        other_log::forget(spec, &mut checkpoint).await?;
+        if other_log::forget(spec, &checkpoint).await? {
+            return Ok(None);
+        }
         let from = start(spec, &checkpoint).await?;
         let tables = as_of(&spec.plan, &checkpoint);
         report.start(&from);
@@ -194,12 +223,16 @@ async fn run_once(
             }
         };
         let quarantine = Quarantine::read(spec).await?;
-        Ok::<_, Error>((checkpoint, from, (phases, beside), tables, quarantine))
+        let loaded = (phases, beside);
+        Ok::<_, Error>(Some((checkpoint, from, loaded, tables, quarantine)))
     };
-    let (checkpoint, from, (phases, beside), tables, quarantine) = tokio::select! {
+    let ready = tokio::select! {
         biased;
         () = stop.cancelled() => return Ok(End::Stopped),
         ready = while_answering(before_stream, &systems, || report.moved()) => ready?,
+    };
+    let Some((checkpoint, from, (phases, beside), tables, quarantine)) = ready else {
+        return Ok(End::Elsewhere);
     };
     spec.expects_checkpoint = true;
     let apart = spec.target.capabilities().apart;

@@ -59,6 +59,9 @@ pub(crate) struct Settings {
     log_format: Option<LogFormat>,
 }
 
+/// The longest list of tasks that the contract has.
+const BATCH_MAX: u32 = 9_999;
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -145,6 +148,9 @@ impl Config {
             tasks: max(given.max_tasks, stored.max_tasks, most.tasks),
             batch: max(given.max_batch, stored.max_batch, most.batch),
         };
+        if quotas.batch > BATCH_MAX {
+            return Err(ConfigError(format!("max_batch: at most {BATCH_MAX}")));
+        }
         Ok(Config {
             networks,
             quotas,

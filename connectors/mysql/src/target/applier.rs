@@ -584,7 +584,8 @@ impl Applier for MySqlApplier {
         Ok(())
     }
 
-    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+    async fn load_again(&mut self, targets: &[usize], whole: bool) -> Result<()> {
+        let how = if whole { Again::Whole } else { Again::AsBefore };
         let session = &mut self.session;
         for target in targets {
             let table = self.plan.targets.get(*target).ok_or_else(missing)?;
@@ -593,7 +594,7 @@ impl Applier for MySqlApplier {
             session.run("START TRANSACTION").await?;
             self.owner.lock(session, &self.place, "FOR UPDATE").await?;
             let task = &self.owner.task;
-            checkpoint::wait_for_load(session, &self.place, task, &name, Again::Whole).await?;
+            checkpoint::wait_for_load(session, &self.place, task, &name, how).await?;
         }
         Ok(())
     }

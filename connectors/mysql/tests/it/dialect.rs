@@ -300,7 +300,7 @@ async fn life(goal: &Goal, uuid: CellRef<'_>) -> Vec<String> {
     one_by_one(applier.as_mut()).await;
     in_bulk(applier.as_mut(), every, uuid).await;
     overwritten(applier.as_mut(), plain).await;
-    applier.load_again(&[0]).await.unwrap();
+    applier.load_again(&[0], true).await.unwrap();
     drop(applier);
     target
         .describe(&[TableName::new("shop", "kinds")])

@@ -211,7 +211,7 @@ async fn a_table_that_is_loaded_again_has_nothing_in_quarantine() {
         applier
     };
     let mut applier = put().await;
-    applier.load_again(&[t]).await.unwrap();
+    applier.load_again(&[t], true).await.unwrap();
     assert_eq!(lie_there(&goal).await, [(2, false)]);
     goal.target.forget(&goal.key).await.unwrap();
     assert_eq!(lie_there(&goal).await, []);

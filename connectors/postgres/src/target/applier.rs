@@ -624,7 +624,7 @@ impl Applier for PostgresApplier {
         self.sql("COMMIT").await
     }
 
-    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+    async fn load_again(&mut self, targets: &[usize], whole: bool) -> Result<()> {
         let Owner { task, epoch } = &self.owner;
         let names: Vec<TableName> = targets
             .iter()
@@ -642,7 +642,10 @@ impl Applier for PostgresApplier {
             .await
             .map_err(convert)?;
         self.owner.expect_one(owned.len() as u64)?;
-        checkpoint::load_again(&transaction, task, &names).await?;
+        checkpoint::again(&transaction, task, &names).await?;
+        if whole {
+            checkpoint::as_one_chunk(&transaction, task, &names).await?;
+        }
         transaction.commit().await.map_err(convert)
     }
 }

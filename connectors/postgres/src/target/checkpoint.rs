@@ -269,19 +269,17 @@ pub(super) async fn forget(client: &mut Client, task: &TaskKey) -> Result<()> {
     transaction.commit().await.map_err(convert)
 }
 
-/// Marks tables as not loaded, and to be loaded as one chunk.
-pub(super) async fn load_again(
+/// Tables are to be loaded as one chunk.
+pub(super) async fn as_one_chunk(
     transaction: &Transaction<'_>,
     task: &TaskKey,
     tables: &[TableName],
 ) -> Result<()> {
-    wait_for_load(transaction, task, tables).await?;
     let (schemas, names) = wanted(tables);
     let whole = format!("UPDATE thalweg.checkpoint_table c SET whole = true {OF}");
     let of: [&(dyn ToSql + Sync); 4] = [&task.server, &task.task, &schemas, &names];
     transaction.execute(&whole, &of).await.map_err(convert)?;
-    ledger::drop_waiting(transaction, task).await?;
-    quarantine::clear_all(transaction, task, tables).await
+    Ok(())
 }
 
 /// Marks those tables as not loaded that left the plan, are mapped in another way, or are not the

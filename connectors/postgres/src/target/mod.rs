@@ -146,7 +146,7 @@ impl Inspect for PostgresTarget {
     }
 
     async fn describe_query(&self, sql: &str) -> Result<TableSchema> {
-        self.with(async |client| query::describe(client, sql).await)
+        self.with(async |client| query::describe(client, sql, self.config.timeout).await)
             .await
     }
 }

@@ -459,3 +459,32 @@ impl Connection {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use thalweg_core::Kind;
+    use thalweg_core::networks::Networks;
+    use thalweg_core::secret::Secret;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_not_allowed_is_not_dialled() {
+        let nobody = DataSourceConfig {
+            host: "localhost".into(),
+            port: 1,
+            database: String::new(),
+            user: String::new(),
+            password: Secret::new(""),
+            tls: Default::default(),
+            allow_cleartext_password: false,
+            timeout: Duration::from_secs(10),
+            server_id: None,
+            application_name: String::new(),
+            networks: Arc::new(Networks::new(&[], &["127.0.0.0/8", "::1"]).unwrap()),
+        };
+        let dialled = Connection::open(&nobody, "test", Purpose::Sql).await;
+        let error = dialled.err().unwrap();
+        assert_eq!(error.kind(), Kind::Config, "{}", error.chain());
+    }
+}

@@ -471,7 +471,7 @@ async fn a_load_that_is_given_up_begins_again_as_one_chunk() {
         .open_applier(&world.key, epoch, Arc::clone(&plan))
         .await
         .unwrap();
-    applier.load_again(&[0]).await.unwrap();
+    applier.load_again(&[0], true).await.unwrap();
     let table = target.claim(&world.key).await.unwrap().tables.remove(0);
     // The rows are the task's own to replace.
     let own = table.loaded_rows.is_some();
@@ -479,7 +479,7 @@ async fn a_load_that_is_given_up_begins_again_as_one_chunk() {
         (table.phase, own, table.whole),
         (TablePhase::Waiting, true, true)
     );
-    let fenced = applier.load_again(&[0]).await.unwrap_err();
+    let fenced = applier.load_again(&[0], true).await.unwrap_err();
     assert_eq!(fenced.kind(), Kind::Fenced);
     let left = "SELECT count(*) FROM thalweg.checkpoint_chunk";
     assert_eq!(world.server.sql(left).unwrap(), "0");

@@ -234,6 +234,9 @@ impl Run {
                 _ => break found,
             }
         };
+        if begun && is_standby(&found) {
+            return Err(CoreError::transient(listed(&found)).at(Side::Source));
+        }
         let Some(plan) = found.plan.take() else {
             return Ok(Some(Err(Failure {
                 kind: Kind::Config,
@@ -426,4 +429,11 @@ impl Run {
         }
         Ok(hindering)
     }
+}
+
+/// Whether all that stands in the way is that the source is a standby: it is being promoted, or will be, and where the
+/// task ran it goes on.
+fn is_standby(found: &Preflight) -> bool {
+    let refusing = || found.findings.iter().filter(|finding| finding.refuses());
+    found.plan.is_none() && refusing().count() > 0 && refusing().all(|f| f.code == "standby")
 }

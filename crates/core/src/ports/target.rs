@@ -296,8 +296,8 @@ pub trait Applier: Send {
     /// Repeatable.
     async fn go_live(&mut self) -> Result<()>;
 
-    /// Between transactions: gives up the load of these targets, which becomes `Waiting` and
-    /// [`crate::checkpoint::TableCheckpoint::whole`] until it is Live, its rows this task's own to
-    /// replace. The epoch is checked. Repeatable.
-    async fn load_again(&mut self, targets: &[usize]) -> Result<()>;
+    /// Between transactions: gives up the load of these targets, which become `Waiting`, and if so said
+    /// [`crate::checkpoint::TableCheckpoint::whole`] until they are Live, their rows this task's own to
+    /// replace. Their rows in quarantine go. The epoch is checked. Repeatable.
+    async fn load_again(&mut self, targets: &[usize], whole: bool) -> Result<()>;
 }

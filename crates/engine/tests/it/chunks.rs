@@ -250,6 +250,45 @@ async fn tables_read_at_a_server_that_was_replaced_are_loaded_again() {
     }
 }
 
+/// Not only until the run ends: the old server may be back then, and the stream has come on meanwhile.
+#[tokio::test(start_paused = true)]
+async fn what_a_replaced_server_had_is_forgotten_at_the_target_before_the_stream_goes_on() {
+    let mut forgotten = 0;
+    for step in (40..400).step_by(3) {
+        let mut vault = Vault::new(Vaults::default(), 1);
+        let Vault { world, customers } = &mut vault;
+        world.run(honest(world.source.clone())).await.unwrap();
+        world.target.forget_table(&world.plan.targets[0].name);
+        world.faults.die_at(step);
+        // It dies in the middle of the load, or not at all.
+        drop(world.run(honest(world.source.clone())).await);
+        world.faults.revive();
+        let loading =
+            |phase: &TablePhase| matches!(phase, TablePhase::Loading(chunks) if !chunks.is_empty());
+        if !world.target.now().phases().any(loading) {
+            continue;
+        }
+        world.source.replace();
+        let (status, _) = watch::channel(TaskStatus::default());
+        let body = async {
+            customers.transact(world);
+            customers.settle(world);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        // Nothing comes from the new one; all that is there would be the old one's.
+        let stuck = Arc::new(Liar(world.source.clone(), Lie::Stuck));
+        world.run_while(stuck, status, body).await.unwrap();
+        assert!(!world.target.now().phases().any(loading), "step {step}");
+        world.run(honest(world.source.clone())).await.unwrap();
+        assert!(world.equal(), "step {step}");
+        forgotten += 1;
+    }
+    assert!(
+        forgotten > 3,
+        "{forgotten} lives had chunks of a server that was replaced"
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn taking_what_a_replaced_server_had_for_the_present_one_s_is_caught() {
     let kind = Vaults {

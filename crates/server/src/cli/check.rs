@@ -3,6 +3,7 @@
 //! Asks what a task asks before it runs, and changes nothing. No state is needed: the ends are URLs.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::ValueEnum;
@@ -12,6 +13,7 @@ use thalweg_core::Side;
 use thalweg_core::checkpoint::TaskKey;
 use thalweg_core::finding::Finding;
 use thalweg_core::mapping::{CreateTables, ExistingRows, Mapping, Operations, TaskOptions};
+use thalweg_core::networks::Networks;
 use thalweg_core::ports::{Connector, DataSourceConfig, TlsMode, TlsOptions};
 use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
@@ -143,7 +145,8 @@ impl<'a> End<'a> {
             timeout: TIMEOUT,
             server_id: None,
             application_name: "thalweg/check".into(),
-            networks: std::sync::Arc::default(),
+            // Whoever calls it connects from his own machine.
+            networks: Arc::new(Networks::everywhere()),
         };
         Ok(End {
             connector: &**connector,

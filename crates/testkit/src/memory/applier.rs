@@ -280,18 +280,18 @@ impl Applier for MemoryApplier {
         })
     }
 
-    async fn load_again(&mut self, targets: &[usize]) -> Result<()> {
+    async fn load_again(&mut self, targets: &[usize], whole: bool) -> Result<()> {
         let names: Vec<_> = targets
             .iter()
             .map(|target| name_of(&self.plan, *target))
             .collect::<Result<_>>()?;
         self.target.commit_as(self.epoch, |state| {
-            state.loads_again += 1;
+            state.loads_again += u64::from(whole);
             for name in names {
                 state.held.retain(|_, held| held.target != name);
                 if let Some(table) = state.checkpoints.get_mut(&name) {
                     table.phase = TablePhase::Waiting;
-                    table.whole = true;
+                    table.whole |= whole;
                 }
             }
             Ok(())

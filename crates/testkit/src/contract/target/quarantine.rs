@@ -270,7 +270,10 @@ pub async fn refused_rows_are_left_out(goal: &Goal) {
     assert_eq!(goal.sql("SELECT count(*) FROM t"), "0");
 
     // A table that is to be loaded again has nothing in quarantine, and neither has a task that is gone.
-    applier.load_again(&[0]).await.expect("a load is given up");
+    applier
+        .load_again(&[0], true)
+        .await
+        .expect("a load is given up");
     assert!(numbers().await.is_empty());
     let mut more = batch(6);
     more.held = vec![held(goal, 7, None)];
