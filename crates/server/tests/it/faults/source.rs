@@ -103,6 +103,8 @@ pub(super) const FAULTS: &[Fault] = &[
             server.stop()?;
             std::fs::write(server.data_dir().join("standby.signal"), "")?;
             server.restart()?;
+            // So that it is met as a standby, which cannot be read.
+            pause(2_000);
             site.sql(Source, "", "SELECT pg_promote()").map(drop)
         },
         ..PLAIN
