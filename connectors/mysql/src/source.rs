@@ -212,7 +212,10 @@ impl Source for MySqlSource {
             let others: Vec<bool> = seen.iter().map(other).collect::<Result<_>>()?;
             // One that has just been promoted may have transactions of the old one to apply yet; a coordinate stays
             // another server's.
-            let waits = end.set.is_some() && others.contains(&true);
+            let by_gtid = |(seen, other): (&&Visibility, &bool)| {
+                *other && matches!(Seen::parse(seen), Ok(Seen::Gtids(_)))
+            };
+            let waits = seen.iter().zip(&others).any(by_gtid);
             if !waits || since.elapsed() >= COMES_ON {
                 return Ok(others);
             }

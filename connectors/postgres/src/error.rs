@@ -280,6 +280,20 @@ const SOURCE: &[(&str, Kind, &str)] = &[
     ),
 ];
 
+/// What a slot that was invalidated cannot do, by the server's version.
+const GONE: [&str; 3] = [
+    "cannot read from logical replication slot",
+    "can no longer get changes from replication slot",
+    "can no longer access replication slot",
+];
+/// What a standby says of itself.
+const STANDBY: [&str; 4] = [
+    "while in recovery",
+    "during recovery",
+    "recovery is in progress",
+    "cannot use replication slot",
+];
+
 /// Turns what the source refused into ours.
 pub(crate) fn refused(refusal: &Refusal) -> Error {
     let code = refusal.code.as_str();
@@ -289,12 +303,12 @@ pub(crate) fn refused(refusal: &Refusal) -> Error {
         Some((_, kind, hint)) => (*kind, *hint),
         None => (Kind::Transient, ""),
     };
-    // "cannot read from" and "can no longer get changes from replication slot": it was invalidated.
-    let gone = code == "55000" && refusal.message.contains("replication slot");
-    // "logical decoding cannot be used while in recovery", "recovery is in progress", and a publication that cannot be
-    // made: a server that is being promoted says so for a moment.
-    let standby = code == "25006"
-        || matches!(code, "0A000" | "55000") && refusal.message.contains("recovery");
+    // It was invalidated.
+    let gone = code == "55000" && GONE.iter().any(|phrase| refusal.message.contains(phrase));
+    // A server that is being promoted says so for a moment: "logical decoding cannot be used while in recovery", "recovery
+    // is in progress", and of a slot that it still gets from its primary.
+    let says = |phrase: &&str| refusal.message.contains(*phrase);
+    let standby = matches!(code, "0A000" | "55000") && STANDBY.iter().any(|phrase| says(phrase));
     let kind = match gone {
         true => Kind::PositionLost,
         false if standby => Kind::Transient,
@@ -440,8 +454,11 @@ mod tests {
         let decoding = "logical decoding cannot be used while in recovery";
         assert_eq!(kind("0A000", decoding), Kind::Transient);
         assert_eq!(kind("55000", "recovery is in progress"), Kind::Transient);
-        let publication = "cannot execute ALTER PUBLICATION in a read-only transaction";
-        assert_eq!(kind("25006", publication), Kind::Transient);
+        let synced = "cannot use replication slot \"a\" for logical decoding";
+        assert_eq!(kind("55000", synced), Kind::Transient);
+        let invalid = "can no longer get changes from replication slot \"a\"";
+        assert_eq!(kind("55000", invalid), Kind::PositionLost);
+        assert_eq!(kind("0A000", "not on table recovery_codes"), Kind::Config);
         assert_eq!(
             kind("55000", "logical decoding requires wal_level >= logical"),
             Kind::Config

@@ -25,12 +25,13 @@ pub(crate) async fn describe(client: &Client, sql: &str, limit: Duration) -> Res
     described
 }
 
-/// Classes of errors that a statement has to do with: of syntax and access, features that are not there, values, names.
-const OF_SQL: [&str; 7] = ["42", "0A", "22", "26", "34", "3D", "3F"];
+/// Errors that a statement has nothing to do with, by how they begin: connections, conflicts, resources, a lock that is not
+/// to be had, operators and the system itself.
+const OF_THE_SERVER: [&str; 7] = ["08", "40", "53", "55P03", "57", "58", "XX"];
 
 async fn prepare(client: &Client, sql: &str) -> Result<TableSchema> {
     let prepared = client.prepare(sql).await.map_err(|error| {
-        let of_sql = |code: &str| OF_SQL.iter().any(|class| code.starts_with(class));
+        let of_sql = |code: &str| !OF_THE_SERVER.iter().any(|class| code.starts_with(class));
         match error.as_db_error() {
             Some(refused) if of_sql(refused.code().code()) => Error::schema(format!(
                 "the server refuses the statement ({}): {}",

@@ -68,9 +68,13 @@ impl Networks {
     /// Whether a data source may have this address. One of IPv4 that is written as one of IPv6, or reached
     /// through one, is one of IPv4; the address of no machine leads to this one.
     pub fn admits(&self, address: IpAddr) -> bool {
-        let address = meant(address);
-        let within = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&address));
-        (self.allow.is_empty() || within(&self.allow)) && !within(&self.deny)
+        let within = |networks: &[IpNet], address: IpAddr| {
+            networks.iter().any(|network| network.contains(&address))
+        };
+        let meant = meant(address);
+        (self.allow.is_empty() || within(&self.allow, meant))
+            && !within(&self.deny, meant)
+            && !within(&self.deny, address)
     }
 
     /// Those of a host's addresses that a data source may have. A `Config` error if it has others only, a
@@ -105,13 +109,19 @@ impl Networks {
 
 fn parse(text: &str) -> Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
-    // One of IPv4 written as one of IPv6 has no address in it, see `meant`.
-    let plain = |network: &IpNet| meant(network.addr()).is_ipv4() == network.addr().is_ipv4();
-    network.ok().filter(plain).ok_or_else(|| {
+    let network: IpNet = network.map_err(|_| {
         Error::config(format!(
             "{text:?} is no network: give an address and its bits, such as 10.0.0.0/8"
         ))
-    })
+    })?;
+    // It would have no address in it, see `meant`.
+    if meant(network.addr()).is_ipv4() != network.addr().is_ipv4() {
+        return Err(Error::config(format!(
+            "{text:?} is no network that is judged: addresses of IPv4 in ones of IPv6 are judged as what they are, so give \
+             the network of IPv4"
+        )));
+    }
+    Ok(network)
 }
 
 /// Where a connection to an address leads.

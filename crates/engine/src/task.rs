@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use thalweg_core::checkpoint::{self, Checkpoint, TableCheckpoint, TablePhase, TaskKey};
 use thalweg_core::mapping::{ExistingRows, ForeignKeys, OnBadRow};
@@ -53,6 +55,8 @@ pub struct TaskSpec {
     pub orders: Orders,
     /// Where rows in quarantine are released and discarded.
     pub quarantine: Ward,
+    /// How often in a row what was loaded was forgotten because its server was replaced; over plans too.
+    pub elsewhere: Arc<AtomicU32>,
 }
 
 /// Runs a task until `stop` is cancelled (`Ok`: the batch in flight is finished first) or an error
@@ -71,7 +75,7 @@ pub async fn run(
     let report = Reporter::new(status.clone(), &spec.plan);
     let mut spec = spec;
     let mut attempt = 0;
-    let mut elsewhere = 0;
+    let elsewhere = Arc::clone(&spec.elsewhere);
     let mut sifts = false;
     let barrier = Arc::new(Barrier::default());
     // Ends with this future.
@@ -85,8 +89,9 @@ pub async fn run(
     loop {
         let before = status.borrow().applied.clone();
         let live = |table: &TableStatus| table.phase == status::TablePhase::Live;
-        if status.borrow().tables.iter().all(live) {
-            elsewhere = 0;
+        let tables = status.borrow().tables.clone();
+        if !tables.is_empty() && tables.iter().all(live) {
+            elsewhere.store(0, Relaxed);
         }
         let outcome = run_once(
             &mut spec,
@@ -104,19 +109,21 @@ pub async fn run(
                 info!(task = %spec.key, "task stopped");
                 return Ok(());
             }
-            Ok(End::Elsewhere) if elsewhere >= ELSEWHERE_MAX => {
+            Ok(End::Elsewhere) if elsewhere.load(Relaxed) >= ELSEWHERE_MAX => {
                 let error = Error::config(
                     "the source's tables were loaded from one server after the other, each of which was replaced \
                      before they were in",
                 )
                 .with_hint("give the data source the address of one server, the primary, and run the task again")
                 .at(Side::Source);
-                report.error(TaskPhase::Failed, &error, elsewhere);
+                report.error(TaskPhase::Failed, &error, ELSEWHERE_MAX);
                 return Err(error);
             }
             Ok(end @ (End::Again | End::Elsewhere)) => {
                 match end {
-                    End::Elsewhere => elsewhere += 1,
+                    End::Elsewhere => {
+                        elsewhere.fetch_add(1, Relaxed);
+                    }
                     _ => info!(task = %spec.key, "a table is loaded again, as one chunk"),
                 }
                 let options = &spec.plan.options;

@@ -234,7 +234,7 @@ impl Run {
                 _ => break found,
             }
         };
-        if begun && is_standby(&found) {
+        if begun && left.expects_checkpoint && is_standby(&found) {
             return Err(CoreError::transient(listed(&found)).at(Side::Source));
         }
         let Some(plan) = found.plan.take() else {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -100,6 +100,8 @@ pub(super) struct Left {
     pub(super) anew: bool,
     /// Source tables at which a stream has ended for rows that are not in the log.
     pub(super) unsaid: BTreeSet<TableName>,
+    /// [`TaskSpec::elsewhere`].
+    elsewhere: Arc<AtomicU32>,
 }
 
 impl Left {
@@ -173,6 +175,7 @@ impl Run {
             returned: BTreeSet::new(),
             anew: false,
             unsaid: BTreeSet::new(),
+            elsewhere: Arc::default(),
         };
         let mut last_try = None;
         let mut last_joining = None;
@@ -197,6 +200,7 @@ impl Run {
                 compares: std::mem::take(&mut ends.compares),
                 orders: self.orders.clone(),
                 quarantine: self.quarantine.clone(),
+                elsewhere: Arc::clone(&left.elsewhere),
             };
             let due = AtomicBool::new(false);
             let wait = READ_UP_AGAIN * left.waits.min(10);

@@ -56,6 +56,7 @@ async fn run(
         compares: std::collections::BTreeMap::new(),
         orders: thalweg_engine::verify::Orders::default(),
         quarantine: thalweg_engine::quarantine::Ward::default(),
+        elsewhere: std::sync::Arc::default(),
     };
     let (limits, budget) = (Limits::default(), MemoryBudget::default());
     let run = task::run(spec, limits, budget, status, stop.clone());

@@ -165,6 +165,7 @@ impl World {
             compares: std::collections::BTreeMap::new(),
             orders: self.orders.clone(),
             quarantine: self.quarantine.clone(),
+            elsewhere: Arc::default(),
         };
         let stop = CancellationToken::new();
         let run = task::run(

@@ -97,6 +97,7 @@ impl Pair {
             compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
+            elsewhere: std::sync::Arc::default(),
         };
         Pair {
             from,

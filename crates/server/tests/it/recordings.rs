@@ -93,6 +93,7 @@ impl Lab {
             compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
+            elsewhere: std::sync::Arc::default(),
         };
         let status = run(spec, log, source.commits).await;
         self.told.logs += 1;

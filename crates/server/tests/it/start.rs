@@ -159,6 +159,7 @@ impl World {
             compares: std::collections::BTreeMap::new(),
             orders: thalweg_engine::verify::Orders::default(),
             quarantine: thalweg_engine::quarantine::Ward::default(),
+            elsewhere: std::sync::Arc::default(),
         };
         self.begun = true;
         let (sender, mut status) = watch::channel(TaskStatus::default());
