@@ -303,12 +303,21 @@ pub(crate) fn refused(refusal: &Refusal) -> Error {
         Some((_, kind, hint)) => (*kind, *hint),
         None => (Kind::Transient, ""),
     };
+    let says = |phrases: &[&str]| {
+        phrases
+            .iter()
+            .any(|phrase| refusal.message.contains(phrase))
+    };
     // It was invalidated.
-    let gone = code == "55000" && GONE.iter().any(|phrase| refusal.message.contains(phrase));
+    let gone = code == "55000" && says(&GONE);
     // A server that is being promoted says so for a moment: "logical decoding cannot be used while in recovery", "recovery
     // is in progress", and of a slot that it still gets from its primary.
-    let says = |phrase: &&str| refusal.message.contains(*phrase);
-    let standby = matches!(code, "0A000" | "55000") && STANDBY.iter().any(|phrase| says(phrase));
+    let says = |phrases: &[&str]| {
+        phrases
+            .iter()
+            .any(|phrase| refusal.message.contains(phrase))
+    };
+    let standby = matches!(code, "0A000" | "55000") && says(&STANDBY);
     let kind = match gone {
         true => Kind::PositionLost,
         false if standby => Kind::Transient,
