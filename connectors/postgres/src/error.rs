@@ -312,11 +312,6 @@ pub(crate) fn refused(refusal: &Refusal) -> Error {
     let gone = code == "55000" && says(&GONE);
     // A server that is being promoted says so for a moment: "logical decoding cannot be used while in recovery", "recovery
     // is in progress", and of a slot that it still gets from its primary.
-    let says = |phrases: &[&str]| {
-        phrases
-            .iter()
-            .any(|phrase| refusal.message.contains(phrase))
-    };
     let standby = matches!(code, "0A000" | "55000") && says(&STANDBY);
     let kind = match gone {
         true => Kind::PositionLost,
