@@ -243,9 +243,9 @@ async fn tables_read_at_a_server_that_was_replaced_are_loaded_again() {
             unique,
             ..Vaults::default()
         };
-        let lost = every_step(kind, 4, false, honest).await;
+        let lost = every_step(kind, 3, false, honest).await;
         assert_eq!(lost, [], "{kind:?}");
-        let lost = every_step(kind, 2, true, honest).await;
+        let lost = every_step(kind, 1, true, honest).await;
         assert_eq!(lost, [], "{kind:?}, connections");
     }
 }

@@ -1,7 +1,8 @@
 //! Schemathesis makes requests out of the OpenAPI document, right and wrong ones, in sequences and at the edges
 //! of what a field may be, and looks whether the built server answers as the document says.
 //!
-//! `THALWEG_PROVE=1`: at least [`REQUESTS`] requests, else as many as a few seconds give. A failure names
+//! Not in the gate, whose tests of the API compare each answer with the document as well. `THALWEG_PROVE=1`: at least
+//! [`REQUESTS`] requests, else as many as a few seconds give. A failure names
 //! the request as a command of `curl`, and the seed.
 //!
 //! Two of its checks are left out. `positive_data_acceptance` takes every answer of 400 to a request that the
@@ -20,7 +21,7 @@ use crate::sdk::python;
 /// What a proof asks at least.
 const REQUESTS: u64 = 100_000;
 /// Seconds of a run.
-const GATE: u64 = 8;
+const SHORT: u64 = 8;
 const PROOF: u64 = 300;
 /// Runs of a proof; each has a seed of its own.
 const RUNS: u64 = 12;
@@ -30,6 +31,7 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
     ignored_auth,use_after_free,ensure_resource_availability,allow_header_conformance";
 
 #[test]
+#[ignore = "the gate has no time for it: make prove schemathesis"]
 fn answers_are_those_of_the_document() {
     let proves = std::env::var_os("THALWEG_PROVE").is_some();
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/schemathesis");
@@ -65,7 +67,7 @@ fn answers_are_those_of_the_document() {
     let (mut asked, mut run) = (0, 0);
     while run == 0 || (proves && given.is_none() && asked < REQUESTS && run < RUNS) {
         let seed: u64 = given.unwrap_or_else(rand::random);
-        let seconds = if proves { PROOF } else { GATE };
+        let seconds = if proves { PROOF } else { SHORT };
         let said = Command::new(python.with_file_name("schemathesis"))
             .current_dir(&folder)
             .args([
