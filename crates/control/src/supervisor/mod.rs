@@ -286,13 +286,12 @@ fn live(handle: &Handle) -> Live {
 pub(crate) mod tests {
     use super::*;
     use thalweg_core::mapping::{Operations, TaskOptions};
+    use thalweg_core::networks::Networks;
     use thalweg_core::{Kind, Side};
     use thalweg_engine::status::TableStatus;
 
     use crate::catalog::{StoredTask, new_id};
     use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Paused, Task};
-    use thalweg_core::networks::Networks;
-
     use crate::{App, OpenOptions, Quotas};
 
     /// A server without connectors, and a task in its catalogue. Nothing runs by itself.

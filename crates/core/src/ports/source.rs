@@ -150,7 +150,8 @@ pub trait Source: Inspect {
         self.read(chunk, from, limits).await
     }
 
-    /// Whether the rows of `tx` are already in what a snapshot with `seen` read.
+    /// Whether the rows of `tx` are already in what a snapshot with `seen` read. `Transient` where that cannot be
+    /// told because one is of a server that was replaced ([`Source::of_other_log`]).
     fn contains(&self, seen: &Visibility, tx: &TxId) -> Result<bool>;
 
     /// Whether every transaction that `seen` contains lies before `at`; not of a place in the log of a server
