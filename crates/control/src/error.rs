@@ -27,6 +27,18 @@ pub enum Subject {
     QuarantinedRow,
     /// An execution of a task.
     Execution,
+    /// A user.
+    User,
+    /// An access key of a user.
+    Key,
+    /// A policy.
+    Policy,
+    /// A policy granted to a user.
+    Grant,
+    /// A project.
+    Project,
+    /// A token.
+    Token,
 }
 
 /// Why a call was not done.
@@ -72,6 +84,8 @@ pub enum Error {
     NotFound(Subject),
     /// The project of the path is not the caller's.
     OtherProject,
+    /// The caller's policies do not allow this.
+    Denied(String),
     /// Credentials are missing or wrong.
     Unauthenticated(String),
     /// The store is busy with other calls; this one did nothing and can be sent again.
@@ -118,6 +132,7 @@ impl fmt::Display for Error {
             | Error::Start(text)
             | Error::Stop(text)
             | Error::Unauthenticated(text)
+            | Error::Denied(text)
             | Error::Internal(text) => f.write_str(text),
             Error::Unreachable { reason, .. } => f.write_str(reason),
             Error::NotFound(subject) => write!(f, "{subject:?} does not exist"),

@@ -9,12 +9,13 @@ mod catalog;
 mod connect;
 mod error;
 pub mod model;
+pub mod policy;
 mod preflight;
 mod seal;
 mod stored;
 mod supervisor;
 mod tables;
 
-pub use app::{App, Connectors, OpenOptions, Quotas};
+pub use app::{App, Connectors, KeySecret, OpenOptions, Quotas, TOKEN_LIFE};
 pub use error::{Error, Result, Subject};
 pub use preflight::{Preflight, preflight};

@@ -107,7 +107,8 @@ impl Networks {
     }
 }
 
-fn parse(text: &str) -> Result<IpNet> {
+/// `address/bits`, or an address; a `Config` error if it is neither.
+pub fn parse(text: &str) -> Result<IpNet> {
     let network = text.parse().or_else(|_| text.parse().map(IpAddr::into));
     let network: IpNet = network.map_err(|_| {
         Error::config(format!(

@@ -3,12 +3,16 @@
 
 use std::fmt;
 use std::fs;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use ipnet::IpNet;
 use serde::Deserialize;
 use thalweg_control::Quotas;
 use thalweg_core::networks::{METADATA, Networks};
+
+use crate::http::GateOptions;
 
 /// The settings as flags, as environment variables (`THALWEG_…`) and as keys of the file.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -51,6 +55,17 @@ pub(crate) struct Settings {
     /// Tasks that one call starts or stops [default: 10]
     #[arg(long, env = "THALWEG_MAX_BATCH", value_name = "N")]
     max_batch: Option<u32>,
+    /// Requests that one user may send in a second [default: 1000]
+    #[arg(long, env = "THALWEG_MAX_REQUESTS_PER_SECOND", value_name = "N")]
+    max_requests_per_second: Option<NonZeroU32>,
+    /// Proxies in front of this server, whose X-Forwarded-For says who asks [default: none]
+    #[arg(
+        long,
+        env = "THALWEG_TRUSTED_PROXIES",
+        value_name = "NET,…",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Option<Vec<String>>,
     /// What to log: error, warn, info, debug, trace, or per module [default: info]
     #[arg(long, env = "THALWEG_LOG", value_name = "FILTER")]
     log: Option<String>,
@@ -86,6 +101,8 @@ pub(crate) struct Config {
     pub(crate) networks: Networks,
     /// How much there may be.
     pub(crate) quotas: Quotas,
+    /// How much may come from one user, and who speaks for whom.
+    pub(crate) gate: GateOptions,
     /// What to log.
     pub(crate) log: String,
     /// How to log.
@@ -151,9 +168,17 @@ impl Config {
         if quotas.batch > BATCH_MAX {
             return Err(ConfigError(format!("max_batch: at most {BATCH_MAX}")));
         }
+        let per_second = given
+            .max_requests_per_second
+            .or(stored.max_requests_per_second);
+        let gate = GateOptions {
+            requests_per_second: per_second.unwrap_or(GateOptions::default().requests_per_second),
+            trusted_proxies: proxies(given.trusted_proxies.or(stored.trusted_proxies))?,
+        };
         Ok(Config {
             networks,
             quotas,
+            gate,
             key_file: key_file.unwrap_or_else(|| beside(&data)),
             data,
             listen: listen.unwrap_or_else(|| "127.0.0.1:8080".into()),
@@ -161,6 +186,17 @@ impl Config {
             log_format: log_format.unwrap_or_default(),
         })
     }
+}
+
+/// Networks of proxies.
+fn proxies(given: Option<Vec<String>>) -> Result<Vec<IpNet>, ConfigError> {
+    let given = given.unwrap_or_default();
+    let given = given.iter().filter(|text| !text.is_empty());
+    let one = |text: &String| thalweg_core::networks::parse(text);
+    given
+        .map(one)
+        .collect::<Result<_, _>>()
+        .map_err(|error| ConfigError(format!("trusted_proxies: {}", error.message())))
 }
 
 /// An empty list allows all, and denies nothing.

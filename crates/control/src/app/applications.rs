@@ -7,7 +7,7 @@ use super::access::random;
 use crate::catalog::{new_id, now_ms, page};
 use crate::error::{Error, Result};
 use crate::model::{
-    Application, ApplicationChange, ApplicationFilter, NewApplication, Page, Scope, Window,
+    Application, ApplicationChange, ApplicationFilter, NewApplication, Page, Role, Scope, Window,
 };
 
 impl App {
@@ -41,6 +41,7 @@ impl App {
             updated_ms: now,
             created_by: scope.user.clone(),
             updated_by: scope.user.clone(),
+            roles: Role::ALL.to_vec(),
         };
         let secret = new.secret.unwrap_or_else(|| {
             Secret::new(random(
@@ -56,7 +57,7 @@ impl App {
         Ok(application)
     }
 
-    /// Those that match, oldest first.
+    /// Those that match and that the caller sees, oldest first.
     pub async fn application_list(
         &self,
         scope: &Scope,
@@ -64,12 +65,20 @@ impl App {
         window: Window,
     ) -> Result<Page<Application>> {
         let mut all = self.catalog().application_list(&scope.instance).await?;
+        let sees = self.sees(scope).await?;
+        for one in &mut all {
+            one.roles = sees.roles(&one.id);
+        }
         let contains = |text: &str, part: &Option<String>| {
             part.as_ref()
                 .is_none_or(|part| text.to_lowercase().contains(&part.to_lowercase()))
         };
         all.retain(|a| {
-            contains(&a.name, &filter.name)
+            let own = a.created_by.id == scope.user.id;
+            !a.roles.is_empty()
+                && filter.role.is_none_or(|role| a.roles.contains(&role))
+                && filter.own.is_none_or(|wanted| wanted == own)
+                && contains(&a.name, &filter.name)
                 && contains(&a.created_by.name, &filter.user_name)
                 && filter
                     .favorite
@@ -80,7 +89,7 @@ impl App {
 
     /// One of them.
     pub async fn application_show(&self, scope: &Scope, id: &str) -> Result<Application> {
-        self.catalog().application_show(&scope.instance, id).await
+        Ok(self.seen(scope, id).await?.0)
     }
 
     /// Changes what is given.
@@ -90,7 +99,8 @@ impl App {
         id: &str,
         change: ApplicationChange,
     ) -> Result<Application> {
-        let mut application = self.application_show(scope, id).await?;
+        let (mut application, sees) = self.seen(scope, id).await?;
+        sees.needs(id, Role::Modify)?;
         if let Some(name) = change.name {
             application.name = name;
         }
@@ -110,7 +120,8 @@ impl App {
 
     /// Deletes it. `Invalid(app_id)` while a data source belongs to it.
     pub async fn application_delete(&self, scope: &Scope, id: &str) -> Result<()> {
-        self.application_show(scope, id).await?;
+        let (_, sees) = self.seen(scope, id).await?;
+        sees.needs(id, Role::Delete)?;
         let sources = self.catalog().datasource_list(&scope.instance).await?;
         if let Some(owned) = sources.iter().find(|source| source.app_id == id) {
             return Err(Error::invalid(

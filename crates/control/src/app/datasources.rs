@@ -16,7 +16,7 @@ use crate::catalog::{NewDataSourceRow, StoredDataSource, new_id, now_ms, page};
 use crate::connect;
 use crate::error::{Error, Result, Subject};
 use crate::model::{
-    DataSource, DataSourceFilter, DataSourceInput, DataSourceOptions, Direction, Page, Scope,
+    DataSource, DataSourceFilter, DataSourceInput, DataSourceOptions, Direction, Page, Role, Scope,
     Window,
 };
 use crate::stored;
@@ -82,7 +82,7 @@ impl App {
         id: &str,
         new: DataSourceInput,
     ) -> Result<DataSource> {
-        let old = self.catalog().datasource_show(&scope.instance, id).await?;
+        let old = self.source_for(scope, id, Role::Modify).await?;
         if old.shown.kind != new.kind && !self.catalog().datasource_users(id).await?.is_empty() {
             return Err(Error::invalid(
                 "datasource_type",
@@ -114,21 +114,21 @@ impl App {
                 .admitted(&address.to_string(), [address]);
             admitted.map_err(|error| Error::Address(told(&error)))?;
         }
-        let app = self
-            .catalog()
-            .application_show(&scope.instance, &new.app_id);
-        let app = app.await.map_err(|error| match error {
+        let seen = self.seen(scope, &new.app_id).await;
+        let (app, sees) = seen.map_err(|error| match error {
             Error::NotFound(Subject::Application) => {
                 Error::invalid("app_id", "there is no integration application with this id")
             }
             other => other,
         })?;
+        sees.needs(&app.id, Role::Modify)?;
         let shown = DataSource {
             id,
             name: new.name,
             kind: new.kind,
             app_id: app.id,
             app_name: app.name,
+            roles: app.roles,
             content: new.content.shown,
             description: new.description,
             created_ms,
@@ -153,9 +153,14 @@ impl App {
         window: Window,
     ) -> Result<Page<DataSource>> {
         let mut all = self.catalog().datasource_list(&scope.instance).await?;
+        let sees = self.sees(scope).await?;
+        for one in &mut all {
+            one.roles = sees.roles(&one.app_id);
+        }
         let is = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|w| w == has);
         all.retain(|d| {
-            is(&filter.kind, &d.kind)
+            sees.has(&d.app_id, Role::Read)
+                && is(&filter.kind, &d.kind)
                 && is(&filter.app_id, &d.app_id)
                 && is(&filter.custom_plugin_id, "")
                 && filter
@@ -171,14 +176,31 @@ impl App {
 
     /// One of them.
     pub async fn datasource_show(&self, scope: &Scope, id: &str) -> Result<DataSource> {
-        let found = self.catalog().datasource_show(&scope.instance, id).await?;
-        Ok(found.shown)
+        Ok(self.source_for(scope, id, Role::Read).await?.shown)
+    }
+
+    /// A data source the caller sees, if it has the role in its application. `NotFound(DataSource)`.
+    pub(super) async fn source_for(
+        &self,
+        scope: &Scope,
+        id: &str,
+        role: Role,
+    ) -> Result<StoredDataSource> {
+        let mut found = self.catalog().datasource_show(&scope.instance, id).await?;
+        let sees = self.sees(scope).await?;
+        let app = &found.shown.app_id;
+        if !sees.has(app, Role::Read) {
+            return Err(Error::NotFound(Subject::DataSource));
+        }
+        sees.needs(app, role)?;
+        found.shown.roles = sees.roles(app);
+        Ok(found)
     }
 
     /// Deletes it. `Invalid(datasource_id)` while a task uses it, also one whose traces are still
     /// being removed.
     pub async fn datasource_delete(&self, scope: &Scope, id: &str) -> Result<()> {
-        self.datasource_show(scope, id).await?;
+        self.source_for(scope, id, Role::Delete).await?;
         let users = self.catalog().datasource_users(id).await?;
         if let Some(user) = users.first() {
             return Err(Error::invalid(
@@ -198,7 +220,7 @@ impl App {
         schema: Option<&str>,
         filter: Option<&str>,
     ) -> Result<Vec<TableName>> {
-        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let stored = self.source_for(scope, id, Role::Read).await?;
         let (_, _, inspect) = self.inner.inspect(&stored)?;
         let mut all = inspect.tables().await.map_err(|e| unreachable(&e))?;
         all.retain(|table| {
@@ -217,7 +239,7 @@ impl App {
         _direction: Direction,
         table: &str,
     ) -> Result<TableSchema> {
-        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let stored = self.source_for(scope, id, Role::Read).await?;
         let (connector, config, inspect) = self.inner.inspect(&stored)?;
         let missing = || {
             Error::invalid(
@@ -242,7 +264,7 @@ impl App {
         id: &str,
         sql: &str,
     ) -> Result<TableSchema> {
-        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let stored = self.source_for(scope, id, Role::Read).await?;
         let (_, _, inspect) = self.inner.inspect(&stored)?;
         let described = inspect.describe_query(sql).await;
         described.map_err(|error| match error.kind() {
@@ -259,7 +281,9 @@ impl App {
         id: &str,
         input: Option<DataSourceInput>,
     ) -> Result<()> {
-        let mut stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        // Other parameters than are stored would send the stored password elsewhere.
+        let role = input.as_ref().map_or(Role::Read, |_| Role::Modify);
+        let mut stored = self.source_for(scope, id, role).await?;
         if let Some(input) = input {
             stored.shown.kind = input.kind;
             stored.shown.content = input.content.shown;
@@ -300,7 +324,7 @@ impl App {
 
     /// Its native options.
     pub async fn datasource_options(&self, scope: &Scope, id: &str) -> Result<DataSourceOptions> {
-        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let stored = self.source_for(scope, id, Role::Read).await?;
         stored::source_options_read(&stored.options)
     }
 
@@ -311,7 +335,7 @@ impl App {
         id: &str,
         options: DataSourceOptions,
     ) -> Result<DataSourceOptions> {
-        self.datasource_show(scope, id).await?;
+        self.source_for(scope, id, Role::Modify).await?;
         let text = stored::source_options_write(&options);
         self.catalog().datasource_options_set(id, &text).await?;
         Ok(options)

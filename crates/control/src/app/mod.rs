@@ -2,14 +2,20 @@
 
 mod access;
 mod applications;
+mod audit;
 mod auto;
 mod datasources;
 mod executions;
 mod mappings;
+mod projects;
 mod quarantine;
+mod roles;
 mod tables;
 mod tasks;
+mod users;
 mod verifications;
+
+pub use access::KeySecret;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -20,7 +26,7 @@ use std::time::Duration;
 use thalweg_core::networks::Networks;
 use thalweg_core::ports::Connector;
 
-use crate::catalog::Catalog;
+use crate::catalog::{AuditKey, Catalog, audit_key};
 use crate::error::{Error, Result};
 use crate::model::{FirstStart, Live};
 use crate::seal::Seal;
@@ -53,6 +59,9 @@ impl Default for Quotas {
     }
 }
 
+/// How long a token lives by the contract.
+pub const TOKEN_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Where the state lies.
 #[derive(Clone)]
 pub struct OpenOptions {
@@ -66,6 +75,8 @@ pub struct OpenOptions {
     pub networks: Networks,
     /// How much there may be.
     pub quotas: Quotas,
+    /// How long a token lives; [`TOKEN_LIFE`] to whoever knows the contract.
+    pub token_life: Duration,
     /// Shows what the first start makes, before it is stored: a process that is killed in between has
     /// shown credentials nobody needs, and the next start makes others; never the other way round.
     pub announce: fn(&FirstStart) -> Result<(), String>,
@@ -82,10 +93,13 @@ pub struct App {
 pub(crate) struct Inner {
     pub(crate) catalog: Catalog,
     pub(crate) seal: Seal,
+    /// Signs the rows of the audit log.
+    audit: AuditKey,
     pub(crate) connectors: Connectors,
     /// Where data sources may lie.
     pub(crate) networks: Arc<Networks>,
     pub(crate) quotas: Quotas,
+    token_life: Duration,
     /// Names this server at every target.
     pub(crate) server: String,
     domain: String,
@@ -112,17 +126,19 @@ impl App {
                 .await?
                 .ok_or_else(|| Error::Internal(format!("the catalogue has no {name}")))
         };
+        check_key(&seal, &meta("canary").await?)?;
         let inner = Arc::new(Inner {
             server: meta("server").await?,
             domain: meta("domain").await?,
+            audit: audit(&catalog, &seal).await?,
             catalog,
             seal,
             connectors: options.connectors,
             networks: Arc::new(options.networks),
             quotas: options.quotas,
+            token_life: options.token_life,
             _lock: lock,
         });
-        inner.check_key().await?;
         inner.catalog.executions_orphaned().await?;
         inner.catalog.verifications_orphaned().await?;
         let supervisor = Supervisor::start(Arc::clone(&inner));
@@ -156,12 +172,22 @@ impl App {
     }
 }
 
-impl Inner {
-    /// Whether the key file is the one the stored secrets were made with.
-    async fn check_key(&self) -> Result<()> {
-        let sealed = self.catalog.meta_get("canary").await?.unwrap_or_default();
-        self.seal.unseal("canary", &sealed).map(drop)
-    }
+/// Whether the key file is the one the stored secrets were made with.
+fn check_key(seal: &Seal, sealed: &str) -> Result<()> {
+    seal.unseal("canary", sealed).map(drop)
+}
+
+/// The key of the audit log, made once.
+async fn audit(catalog: &Catalog, seal: &Seal) -> Result<AuditKey> {
+    const NAME: &str = "audit_key";
+    let stored = match catalog.meta_get(NAME).await? {
+        Some(stored) => stored,
+        None => {
+            let made = seal.seal(NAME, &access::new_key_pair().1)?;
+            catalog.meta_set_once(NAME, &made).await?
+        }
+    };
+    Ok(audit_key(seal.unseal(NAME, &stored)?.expose()))
 }
 
 /// Makes the data directory and takes its lock.

@@ -9,7 +9,7 @@ use crate::catalog::{StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
     BatchItem, DataSourceRef, Direction, ExecuteStatus, Execution, Leftover, Live, NewTask, Node,
-    NodeStatus, Page, Scope, Statistics, TableChoice, Task, TaskChange, TaskFilter, TaskInit,
+    NodeStatus, Page, Role, Scope, Statistics, TableChoice, Task, TaskChange, TaskFilter, TaskInit,
     TaskMappings, TaskPlan, TaskSort, Window,
 };
 use crate::preflight::preflight;
@@ -149,7 +149,7 @@ impl App {
         direction: Direction,
     ) -> Result<DataSourceRef> {
         let field = field_of(direction);
-        let found = self.catalog().datasource_show(&scope.instance, id).await;
+        let found = self.source_for(scope, id, Role::Read).await;
         let found = found.map_err(|error| match error {
             Error::NotFound(_) => Error::invalid(field, "there is no data source with this id"),
             other => other,
@@ -254,7 +254,7 @@ impl App {
             Direction::Source => ("source_app_id", &task.shown.source),
             Direction::Target => ("target_app_id", &task.shown.target),
         };
-        let found = self.catalog().application_show(&scope.instance, app).await;
+        let found = self.application_show(scope, app).await;
         found.map_err(|error| match error {
             Error::NotFound(_) => {
                 Error::invalid(field, "there is no integration application with this id")

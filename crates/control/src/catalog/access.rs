@@ -1,43 +1,104 @@
-//! Accounts, tokens, projects and instances.
+//! Accounts, their keys and tokens, policies and who has them, projects and instances.
 
-use sqlx::Row as _;
 use sqlx::any::AnyRow;
 
-use super::{Catalog, now_ms, text};
-use crate::error::Result;
-use crate::model::User;
+use super::{Catalog, count, flag, is_taken, now_ms, number, text, text_or_none};
+use crate::error::{Error, Result, Subject};
+use crate::model::{
+    AccessKey, Grant, Instance, NamedPolicy, Project, Role, RoleHolder, User, UserInfo,
+};
+use crate::policy::{Policy, SYSTEM};
 
 /// A stored account.
 #[derive(Clone, Debug)]
 pub(crate) struct Account {
-    pub(crate) user: User,
+    pub(crate) info: UserInfo,
     /// Hash of the password, in PHC form.
     pub(crate) password: String,
-    pub(crate) ak: String,
-    /// Sealed.
-    pub(crate) sk: String,
 }
+
+/// A stored key: the account, its sealed secret, and the hash of its security token if it is temporary.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredKey {
+    pub(crate) account: Account,
+    pub(crate) sk: String,
+    pub(crate) token_hash: Option<String>,
+}
+
+/// Keys a user may have, as the original has it: one to use, one to change to.
+pub(crate) const KEYS_MAX: u64 = 2;
 
 fn account(row: &AnyRow) -> Result<Account> {
     Ok(Account {
-        user: User {
-            id: text(row, "id")?,
-            name: text(row, "name")?,
+        info: UserInfo {
+            user: user(row)?,
+            owner: flag(row, "owner")?,
+            enabled: flag(row, "enabled")?,
+            created_ms: number(row, "created_ms")?,
         },
         password: text(row, "password")?,
-        ak: text(row, "ak")?,
-        sk: text(row, "sk")?,
     })
 }
 
+fn user(row: &AnyRow) -> Result<User> {
+    Ok(User {
+        id: text(row, "id")?,
+        name: text(row, "name")?,
+    })
+}
+
+fn key(row: &AnyRow) -> Result<AccessKey> {
+    Ok(AccessKey {
+        ak: text(row, "ak")?,
+        enabled: flag(row, "enabled")?,
+        description: text_or_none(row, "description")?,
+        created_ms: number(row, "created_ms")?,
+    })
+}
+
+fn project(row: &AnyRow) -> Result<Project> {
+    Ok(Project {
+        id: text(row, "id")?,
+        name: text(row, "name")?,
+        created_ms: number(row, "created_ms")?,
+    })
+}
+
+fn parsed(document: &str) -> Result<Policy> {
+    let value = serde_json::from_str(document).map_err(Error::internal)?;
+    // A later version may know actions that this one does not.
+    Policy::parse(&value).map_err(|error| Error::Internal(format!("a stored policy: {error}")))
+}
+
+fn policy(row: &AnyRow) -> Result<NamedPolicy> {
+    Ok(NamedPolicy {
+        id: text(row, "id")?,
+        name: text(row, "name")?,
+        description: text_or_none(row, "description")?,
+        policy: parsed(&text(row, "document")?)?,
+        system: false,
+        updated_ms: number(row, "updated_ms")?,
+    })
+}
+
+fn name_taken(what: &str) -> impl Fn(sqlx::Error) -> Error {
+    move |error| match is_taken(&error) {
+        true => Error::invalid(
+            "name",
+            format!("a {what} of this name exists; choose another"),
+        ),
+        false => error.into(),
+    }
+}
+
 impl Catalog {
-    /// Makes the first project, instance and account, all or none.
+    /// Makes the first project, instance, account and key, all or none.
     pub(crate) async fn first_start(
         &self,
         meta: &[(&str, &str)],
-        project: (&str, &str),
-        instance: &str,
-        account: &Account,
+        project: &Project,
+        instance: &Instance,
+        (owner, ak, sk): (&Account, &str, &str),
     ) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         for (name, value) in meta {
@@ -47,22 +108,12 @@ impl Catalog {
                 .execute(&mut *tx)
                 .await?;
         }
-        sqlx::query("INSERT INTO project (id, name) VALUES ($1, $2)")
-            .bind(project.0.to_owned())
-            .bind(project.1.to_owned())
+        project_insert(project).execute(&mut *tx).await?;
+        instance_insert(&project.id, instance)
             .execute(&mut *tx)
             .await?;
-        sqlx::query("INSERT INTO instance (id, project) VALUES ($1, $2)")
-            .bind(instance.to_owned())
-            .bind(project.0.to_owned())
-            .execute(&mut *tx)
-            .await?;
-        sqlx::query("INSERT INTO account (id, name, password, ak, sk) VALUES ($1, $2, $3, $4, $5)")
-            .bind(account.user.id.clone())
-            .bind(account.user.name.clone())
-            .bind(account.password.clone())
-            .bind(account.ak.clone())
-            .bind(account.sk.clone())
+        account_insert(owner).execute(&mut *tx).await?;
+        key_insert(&owner.info.user.id, ak, sk, None, owner.info.created_ms)
             .execute(&mut *tx)
             .await?;
         tx.commit().await?;
@@ -70,32 +121,220 @@ impl Catalog {
     }
 
     pub(crate) async fn account_by_name(&self, name: &str) -> Result<Option<Account>> {
-        let row = sqlx::query("SELECT * FROM account WHERE name = $1")
+        let row = sqlx::query("SELECT * FROM account WHERE name = $1 AND deleted = 0")
             .bind(name.to_owned())
             .fetch_optional(&self.reader)
             .await?;
         row.as_ref().map(account).transpose()
     }
 
-    pub(crate) async fn account_by_access_key(&self, ak: &str) -> Result<Option<Account>> {
-        let row = sqlx::query("SELECT * FROM account WHERE ak = $1")
-            .bind(ak.to_owned())
+    /// `NotFound(User)`.
+    pub(crate) async fn account_show(&self, id: &str) -> Result<Account> {
+        let row = sqlx::query("SELECT * FROM account WHERE id = $1 AND deleted = 0")
+            .bind(id.to_owned())
             .fetch_optional(&self.reader)
             .await?;
-        row.as_ref().map(account).transpose()
+        account(&row.ok_or(Error::NotFound(Subject::User))?)
     }
 
-    /// The account a token that has not expired stands for.
-    pub(crate) async fn account_by_token(&self, hash: &str) -> Result<Option<Account>> {
+    /// By name.
+    pub(crate) async fn account_list(&self) -> Result<Vec<UserInfo>> {
+        let rows = sqlx::query("SELECT * FROM account WHERE deleted = 0 ORDER BY name")
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter()
+            .map(|row| account(row).map(|one| one.info))
+            .collect()
+    }
+
+    pub(crate) async fn account_create(&self, new: &Account) -> Result<()> {
+        let made = account_insert(new).execute(&self.writer).await;
+        made.map_err(name_taken("user"))?;
+        Ok(())
+    }
+
+    /// Replaces name, password and whether it is enabled. `ends`: its tokens and temporary keys end.
+    pub(crate) async fn account_update(&self, new: &Account, ends: bool) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        sqlx::query(
+            "UPDATE account SET name = $2, password = $3, enabled = $4 WHERE id = $1 AND deleted = 0",
+        )
+        .bind(new.info.user.id.clone())
+        .bind(new.info.user.name.clone())
+        .bind(new.password.clone())
+        .bind(i64::from(new.info.enabled))
+        .execute(&mut *tx)
+        .await
+        .map_err(name_taken("user"))?;
+        if ends {
+            for sql in [
+                "DELETE FROM token WHERE account = $1",
+                "DELETE FROM temporary_key WHERE account = $1",
+            ] {
+                let end = sqlx::query(sql).bind(new.info.user.id.clone());
+                end.execute(&mut *tx).await?;
+            }
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Its keys, tokens, grants and roles go with it; its row stays for those that name it.
+    pub(crate) async fn account_delete(&self, id: &str) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        for sql in [
+            "DELETE FROM token WHERE account = $1",
+            "DELETE FROM temporary_key WHERE account = $1",
+            "DELETE FROM access_key WHERE account = $1",
+            "DELETE FROM account_grant WHERE account = $1",
+            "DELETE FROM application_role WHERE account = $1",
+            "UPDATE account SET deleted = 1, enabled = 0, password = '' WHERE id = $1",
+        ] {
+            sqlx::query(sql)
+                .bind(id.to_owned())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// The account an access key stands for, temporary ones that have not expired too. `None` also if the key or
+    /// the account is not enabled.
+    pub(crate) async fn account_by_access_key(&self, ak: &str) -> Result<Option<StoredKey>> {
         let row = sqlx::query(
-            "SELECT account.* FROM token JOIN account ON account.id = token.account \
-             WHERE token.hash = $1 AND token.expires_ms > $2",
+            "SELECT a.*, k.sk, NULL AS token_hash FROM access_key k JOIN account a ON a.id = k.account \
+             WHERE k.ak = $1 AND k.enabled = 1 AND a.enabled = 1 \
+             UNION ALL SELECT a.*, t.sk, t.token_hash FROM temporary_key t \
+             JOIN account a ON a.id = t.account \
+             WHERE t.ak = $1 AND t.expires_ms > $2 AND a.enabled = 1",
+        )
+        .bind(ak.to_owned())
+        .bind(now_ms())
+        .fetch_optional(&self.reader)
+        .await?;
+        let key = |row: AnyRow| {
+            Ok(StoredKey {
+                account: account(&row)?,
+                sk: text(&row, "sk")?,
+                token_hash: text_or_none(&row, "token_hash")?,
+            })
+        };
+        row.map(key).transpose()
+    }
+
+    /// Oldest first.
+    pub(crate) async fn key_list(&self, account: &str) -> Result<Vec<AccessKey>> {
+        let rows =
+            sqlx::query("SELECT * FROM access_key WHERE account = $1 ORDER BY created_ms, ak")
+                .bind(account.to_owned())
+                .fetch_all(&self.reader)
+                .await?;
+        rows.iter().map(key).collect()
+    }
+
+    /// `false`: the account has as many as it may have.
+    pub(crate) async fn key_create(
+        &self,
+        account: &str,
+        new: &AccessKey,
+        sk: &str,
+    ) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
+        let has = sqlx::query("SELECT COUNT(*) AS n FROM access_key WHERE account = $1")
+            .bind(account.to_owned())
+            .fetch_one(&mut *tx)
+            .await?;
+        if count(&has, "n")? >= KEYS_MAX {
+            return Ok(false);
+        }
+        let (ak, about) = (&new.ak, new.description.clone());
+        key_insert(account, ak, sk, about, new.created_ms)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// `NotFound(Key)`. A key that is disabled ends the tokens of its account, as the contract has it.
+    pub(crate) async fn key_update(&self, account: &str, new: &AccessKey) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        let changed = sqlx::query(
+            "UPDATE access_key SET enabled = $3, description = $4 WHERE account = $1 AND ak = $2",
+        )
+        .bind(account.to_owned())
+        .bind(new.ak.clone())
+        .bind(i64::from(new.enabled))
+        .bind(new.description.clone())
+        .execute(&mut *tx)
+        .await?;
+        if changed.rows_affected() == 0 {
+            return Err(Error::NotFound(Subject::Key));
+        }
+        if !new.enabled {
+            tokens_end(account).execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// `NotFound(Key)`. The tokens of its account end.
+    pub(crate) async fn key_delete(&self, account: &str, ak: &str) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        let gone = sqlx::query("DELETE FROM access_key WHERE account = $1 AND ak = $2")
+            .bind(account.to_owned())
+            .bind(ak.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        if gone.rows_affected() == 0 {
+            return Err(Error::NotFound(Subject::Key));
+        }
+        tokens_end(account).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Stores a temporary key and drops those that have expired.
+    pub(crate) async fn temporary_key_create(
+        &self,
+        account: &str,
+        (ak, sk): (&str, &str),
+        token_hash: &str,
+        expires_ms: i64,
+    ) -> Result<()> {
+        sqlx::query("DELETE FROM temporary_key WHERE expires_ms <= $1")
+            .bind(now_ms())
+            .execute(&self.writer)
+            .await?;
+        sqlx::query(
+            "INSERT INTO temporary_key (ak, account, sk, token_hash, expires_ms) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(ak.to_owned())
+        .bind(account.to_owned())
+        .bind(sk.to_owned())
+        .bind(token_hash.to_owned())
+        .bind(expires_ms)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// The account a token that has not expired stands for, and the project it is good for.
+    pub(crate) async fn account_by_token(
+        &self,
+        hash: &str,
+    ) -> Result<Option<(Account, Option<String>)>> {
+        let row = sqlx::query(
+            "SELECT a.*, t.project FROM token t JOIN account a ON a.id = t.account \
+             WHERE t.hash = $1 AND t.expires_ms > $2 AND a.enabled = 1",
         )
         .bind(hash.to_owned())
         .bind(now_ms())
         .fetch_optional(&self.reader)
         .await?;
-        row.as_ref().map(account).transpose()
+        row.map(|row| Ok((account(&row)?, text_or_none(&row, "project")?)))
+            .transpose()
     }
 
     /// Stores a token and drops those that have expired.
@@ -103,38 +342,353 @@ impl Catalog {
         &self,
         hash: &str,
         account: &str,
+        project: Option<&str>,
         expires_ms: i64,
     ) -> Result<()> {
         sqlx::query("DELETE FROM token WHERE expires_ms <= $1")
             .bind(now_ms())
             .execute(&self.writer)
             .await?;
-        sqlx::query("INSERT INTO token (hash, account, expires_ms) VALUES ($1, $2, $3)")
-            .bind(hash.to_owned())
-            .bind(account.to_owned())
-            .bind(expires_ms)
-            .execute(&self.writer)
-            .await?;
+        sqlx::query(
+            "INSERT INTO token (hash, account, project, expires_ms) VALUES ($1, $2, $3, $4)",
+        )
+        .bind(hash.to_owned())
+        .bind(account.to_owned())
+        .bind(project.map(str::to_owned))
+        .bind(expires_ms)
+        .execute(&self.writer)
+        .await?;
         Ok(())
     }
 
-    /// The project: id and name. There is one.
-    pub(crate) async fn project(&self) -> Result<(String, String)> {
-        let row = sqlx::query("SELECT id, name FROM project")
-            .fetch_one(&self.reader)
+    /// Ends a token of an account; `false`: it has no such token.
+    pub(crate) async fn token_delete(&self, hash: &str, account: &str) -> Result<bool> {
+        let gone = sqlx::query("DELETE FROM token WHERE hash = $1 AND account = $2")
+            .bind(hash.to_owned())
+            .bind(account.to_owned())
+            .execute(&self.writer)
             .await?;
-        Ok((text(&row, "id")?, text(&row, "name")?))
+        Ok(gone.rows_affected() > 0)
     }
 
-    /// The instances of a project.
-    pub(crate) async fn instances(&self, project: &str) -> Result<Vec<String>> {
-        let rows = sqlx::query("SELECT id FROM instance WHERE project = $1 ORDER BY id")
+    /// What a user is granted: where, and the policy.
+    pub(crate) async fn rights(&self, account: &str) -> Result<Vec<(Option<String>, Policy)>> {
+        let rows = sqlx::query(
+            "SELECT g.project, g.policy, p.document FROM account_grant g \
+             LEFT JOIN policy p ON p.id = g.policy WHERE g.account = $1",
+        )
+        .bind(account.to_owned())
+        .fetch_all(&self.reader)
+        .await?;
+        let mut rights = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let named = text(row, "policy")?;
+            let policy = match text_or_none(row, "document")? {
+                Some(document) => parsed(&document)?,
+                None => match SYSTEM.iter().find(|system| system.id == named) {
+                    Some(system) => system.policy(),
+                    None => continue,
+                },
+            };
+            rights.push((text_or_none(row, "project")?, policy));
+        }
+        Ok(rights)
+    }
+
+    /// Those of the system first, then by name.
+    pub(crate) async fn policy_list(&self) -> Result<Vec<NamedPolicy>> {
+        let rows = sqlx::query("SELECT * FROM policy ORDER BY name")
+            .fetch_all(&self.reader)
+            .await?;
+        let of_system = SYSTEM.iter().map(|system| {
+            Ok(NamedPolicy {
+                id: system.id.to_owned(),
+                name: system.name.to_owned(),
+                description: Some(system.description.to_owned()),
+                policy: system.policy(),
+                system: true,
+                updated_ms: 0,
+            })
+        });
+        of_system.chain(rows.iter().map(policy)).collect()
+    }
+
+    /// Makes it, or replaces the one with its id.
+    pub(crate) async fn policy_put(&self, new: &NamedPolicy) -> Result<()> {
+        let put = sqlx::query(
+            "INSERT INTO policy (id, name, description, document, created_ms, updated_ms) \
+             VALUES ($1, $2, $3, $4, $5, $5) ON CONFLICT (id) DO UPDATE SET name = $2, \
+             description = $3, document = $4, updated_ms = $5",
+        )
+        .bind(new.id.clone())
+        .bind(new.name.clone())
+        .bind(new.description.clone())
+        .bind(new.policy.document().to_string())
+        .bind(new.updated_ms);
+        put.execute(&self.writer)
+            .await
+            .map_err(name_taken("policy"))?;
+        Ok(())
+    }
+
+    /// `false`: it is granted to somebody.
+    pub(crate) async fn policy_delete(&self, id: &str) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
+        let granted = sqlx::query("SELECT COUNT(*) AS n FROM account_grant WHERE policy = $1")
+            .bind(id.to_owned())
+            .fetch_one(&mut *tx)
+            .await?;
+        if count(&granted, "n")? > 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM policy WHERE id = $1")
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Oldest first; the names of policies are looked up by the caller.
+    pub(crate) async fn grant_list(&self, account: &str) -> Result<Vec<Grant>> {
+        let rows =
+            sqlx::query("SELECT * FROM account_grant WHERE account = $1 ORDER BY created_ms, id")
+                .bind(account.to_owned())
+                .fetch_all(&self.reader)
+                .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Grant {
+                    id: text(row, "id")?,
+                    policy_id: text(row, "policy")?,
+                    policy_name: String::new(),
+                    project: text_or_none(row, "project")?,
+                    created_ms: number(row, "created_ms")?,
+                })
+            })
+            .collect()
+    }
+
+    /// Grants a policy to a user. What it has already is not granted twice.
+    pub(crate) async fn grant_create(&self, account: &str, new: &Grant) -> Result<()> {
+        sqlx::query(
+            "INSERT INTO account_grant (id, account, policy, project, created_ms) \
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(new.id.clone())
+        .bind(account.to_owned())
+        .bind(new.policy_id.clone())
+        .bind(new.project.clone())
+        .bind(new.created_ms)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// `NotFound(Grant)`.
+    pub(crate) async fn grant_delete(&self, account: &str, id: &str) -> Result<()> {
+        let gone = sqlx::query("DELETE FROM account_grant WHERE account = $1 AND id = $2")
+            .bind(account.to_owned())
+            .bind(id.to_owned())
+            .execute(&self.writer)
+            .await?;
+        match gone.rows_affected() {
+            0 => Err(Error::NotFound(Subject::Grant)),
+            _ => Ok(()),
+        }
+    }
+
+    /// By name.
+    pub(crate) async fn project_list(&self) -> Result<Vec<Project>> {
+        let rows = sqlx::query("SELECT * FROM project ORDER BY name")
+            .fetch_all(&self.reader)
+            .await?;
+        rows.iter().map(project).collect()
+    }
+
+    pub(crate) async fn project_create(&self, new: &Project) -> Result<()> {
+        let made = project_insert(new).execute(&self.writer).await;
+        made.map_err(name_taken("project"))?;
+        Ok(())
+    }
+
+    /// Its grants and tokens go with it; `false`: it has instances.
+    pub(crate) async fn project_delete(&self, id: &str) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
+        let has = sqlx::query("SELECT COUNT(*) AS n FROM instance WHERE project = $1")
+            .bind(id.to_owned())
+            .fetch_one(&mut *tx)
+            .await?;
+        if count(&has, "n")? > 0 {
+            return Ok(false);
+        }
+        for sql in [
+            "DELETE FROM token WHERE project = $1",
+            "DELETE FROM account_grant WHERE project = $1",
+            "DELETE FROM project WHERE id = $1",
+        ] {
+            sqlx::query(sql)
+                .bind(id.to_owned())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The instances of a project, by name.
+    pub(crate) async fn instance_list(&self, project: &str) -> Result<Vec<Instance>> {
+        let rows = sqlx::query("SELECT * FROM instance WHERE project = $1 ORDER BY name, id")
             .bind(project.to_owned())
             .fetch_all(&self.reader)
             .await?;
-        Ok(rows
-            .iter()
-            .map(|row| row.try_get::<String, _>("id"))
-            .collect::<Result<_, _>>()?)
+        rows.iter()
+            .map(|row| {
+                Ok(Instance {
+                    id: text(row, "id")?,
+                    name: text(row, "name")?,
+                    created_ms: number(row, "created_ms")?,
+                })
+            })
+            .collect()
     }
+
+    pub(crate) async fn instance_create(&self, project: &str, new: &Instance) -> Result<()> {
+        instance_insert(project, new).execute(&self.writer).await?;
+        Ok(())
+    }
+
+    /// `false`: something of it is left, such as an application, or a task whose traces are being removed.
+    pub(crate) async fn instance_delete(&self, id: &str) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
+        let left = sqlx::query(
+            "SELECT (SELECT COUNT(*) FROM application WHERE instance = $1) \
+             + (SELECT COUNT(*) FROM datasource WHERE instance = $1) \
+             + (SELECT COUNT(*) FROM task WHERE instance = $1) AS n",
+        )
+        .bind(id.to_owned())
+        .fetch_one(&mut *tx)
+        .await?;
+        if count(&left, "n")? > 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM instance WHERE id = $1")
+            .bind(id.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The roles somebody was given in an application, by name.
+    pub(crate) async fn role_list(&self, application: &str) -> Result<Vec<RoleHolder>> {
+        let rows = sqlx::query(
+            "SELECT a.id, a.name, r.roles FROM application_role r JOIN account a ON a.id = r.account \
+             WHERE r.application = $1 ORDER BY a.name",
+        )
+        .bind(application.to_owned())
+        .fetch_all(&self.reader)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(RoleHolder {
+                    user: user(row)?,
+                    roles: roles(&text(row, "roles")?)?,
+                })
+            })
+            .collect()
+    }
+
+    /// The roles a user was given in the applications of an instance: the application and the roles.
+    pub(crate) async fn roles_of(&self, account: &str) -> Result<Vec<(String, Vec<Role>)>> {
+        let rows =
+            sqlx::query("SELECT application, roles FROM application_role WHERE account = $1")
+                .bind(account.to_owned())
+                .fetch_all(&self.reader)
+                .await?;
+        rows.iter()
+            .map(|row| Ok((text(row, "application")?, roles(&text(row, "roles")?)?)))
+            .collect()
+    }
+
+    /// Replaces the roles of a user in an application; none of them takes it out.
+    pub(crate) async fn role_put(
+        &self,
+        application: &str,
+        account: &str,
+        roles: &[Role],
+    ) -> Result<()> {
+        let query = if roles.is_empty() {
+            sqlx::query("DELETE FROM application_role WHERE application = $1 AND account = $2")
+        } else {
+            sqlx::query(
+                "INSERT INTO application_role (application, account, roles) VALUES ($1, $2, $3) \
+                 ON CONFLICT (application, account) DO UPDATE SET roles = $3",
+            )
+        };
+        let words: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+        let mut query = query.bind(application.to_owned()).bind(account.to_owned());
+        if !roles.is_empty() {
+            query = query.bind(serde_json::Value::from(words).to_string());
+        }
+        query.execute(&self.writer).await?;
+        Ok(())
+    }
+}
+
+fn roles(words: &str) -> Result<Vec<Role>> {
+    let words: Vec<String> = serde_json::from_str(words).map_err(Error::internal)?;
+    Ok(words.iter().filter_map(|word| Role::parse(word)).collect())
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
+
+fn project_insert(new: &Project) -> Query<'static> {
+    sqlx::query("INSERT INTO project (id, name, created_ms) VALUES ($1, $2, $3)")
+        .bind(new.id.clone())
+        .bind(new.name.clone())
+        .bind(new.created_ms)
+}
+
+fn instance_insert(project: &str, new: &Instance) -> Query<'static> {
+    sqlx::query("INSERT INTO instance (id, project, name, created_ms) VALUES ($1, $2, $3, $4)")
+        .bind(new.id.clone())
+        .bind(project.to_owned())
+        .bind(new.name.clone())
+        .bind(new.created_ms)
+}
+
+fn account_insert(new: &Account) -> Query<'static> {
+    sqlx::query(
+        "INSERT INTO account (id, name, password, owner, enabled, deleted, created_ms) \
+         VALUES ($1, $2, $3, $4, $5, 0, $6)",
+    )
+    .bind(new.info.user.id.clone())
+    .bind(new.info.user.name.clone())
+    .bind(new.password.clone())
+    .bind(i64::from(new.info.owner))
+    .bind(i64::from(new.info.enabled))
+    .bind(new.info.created_ms)
+}
+
+fn key_insert(
+    account: &str,
+    ak: &str,
+    sk: &str,
+    description: Option<String>,
+    created_ms: i64,
+) -> Query<'static> {
+    sqlx::query(
+        "INSERT INTO access_key (ak, account, sk, enabled, description, created_ms) \
+         VALUES ($1, $2, $3, 1, $4, $5)",
+    )
+    .bind(ak.to_owned())
+    .bind(account.to_owned())
+    .bind(sk.to_owned())
+    .bind(description)
+    .bind(created_ms)
+}
+
+fn tokens_end(account: &str) -> Query<'static> {
+    sqlx::query("DELETE FROM token WHERE account = $1").bind(account.to_owned())
 }

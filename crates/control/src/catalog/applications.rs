@@ -31,6 +31,7 @@ fn application(row: &AnyRow) -> Result<Application> {
             id: text(row, "updated_by")?,
             name: text(row, "updated_name")?,
         },
+        roles: Vec::new(),
     })
 }
 

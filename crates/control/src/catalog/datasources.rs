@@ -42,6 +42,7 @@ fn datasource(row: &AnyRow) -> Result<StoredDataSource> {
             kind: text(row, "kind")?,
             app_id: text(row, "application")?,
             app_name: text(row, "app_name")?,
+            roles: Vec::new(),
             content,
             description: text_or_none(row, "description")?,
             created_ms: number(row, "created_ms")?,

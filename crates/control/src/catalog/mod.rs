@@ -9,6 +9,7 @@
 
 mod access;
 mod applications;
+mod audit;
 mod datasources;
 mod executions;
 mod mappings;
@@ -24,7 +25,8 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Row as _, SqlSafeStr as _};
 
-pub(crate) use access::Account;
+pub(crate) use access::{Account, KEYS_MAX};
+pub(crate) use audit::{AuditKey, key as audit_key};
 pub(crate) use datasources::{NewDataSourceRow, StoredDataSource};
 pub(crate) use mappings::MappingChange;
 pub(crate) use tasks::{Releasing, StoredTask};
@@ -83,7 +85,14 @@ impl Catalog {
             include_str!("migrations/0003_tables.sql").into_sql_str(),
             false,
         );
-        Migrator::with_migrations(vec![start, verification, tables])
+        let access = Migration::new(
+            4,
+            "access".into(),
+            MigrationType::Simple,
+            include_str!("migrations/0004_access.sql").into_sql_str(),
+            false,
+        );
+        Migrator::with_migrations(vec![start, verification, tables, access])
             .run(&writer)
             .await
             .map_err(Error::internal)?;
@@ -99,6 +108,17 @@ impl Catalog {
     pub(crate) async fn ready(&self) -> bool {
         let read = sqlx::query("SELECT 1").fetch_one(&self.reader);
         read.await.is_ok()
+    }
+
+    /// Stores a value under a name that has none yet; gives the one that is stored.
+    pub(crate) async fn meta_set_once(&self, name: &str, value: &str) -> Result<String> {
+        sqlx::query("INSERT INTO meta (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(name.to_owned())
+            .bind(value.to_owned())
+            .execute(&self.writer)
+            .await?;
+        let stored = self.meta_get(name).await?;
+        stored.ok_or_else(|| Error::Internal(format!("the catalogue has no {name}")))
     }
 
     /// Ends the connections. The writer is last: its end folds the log into the database's file.

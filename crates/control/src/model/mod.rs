@@ -1,11 +1,18 @@
 //! What the control plane speaks of. None of these types is a wire format: the server converts by
 //! hand, so that changing one cannot change the API by accident.
 
+mod access;
+mod audit;
 mod execution;
 mod quarantine;
 mod table;
 mod verification;
 
+pub use access::{
+    AccessKey, Caller, Credential, FirstStart, Grant, Instance, Login, NamedPolicy, NewKey,
+    NewPolicy, Project, Role, RoleHolder, Scope, TemporaryKey, User, UserChange, UserInfo,
+};
+pub use audit::{AuditFilter, AuditRecord, Audited};
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
 pub use quarantine::{QuarantinePage, QuarantinedRow};
 pub use table::{NewTable, TaskTable};
@@ -18,71 +25,6 @@ use thalweg_core::plan::Verdict;
 use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
 use thalweg_engine::status::TaskStatus;
-
-/// Who calls.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// 32 hexadecimal digits.
-    pub id: String,
-    /// Login name.
-    pub name: String,
-}
-
-/// A caller inside the instance a path names; made by [`crate::App::scope`] only.
-#[derive(Clone, Debug)]
-pub struct Scope {
-    pub(crate) project: String,
-    pub(crate) instance: String,
-    pub(crate) user: User,
-}
-
-impl Scope {
-    /// The project's id.
-    pub fn project(&self) -> &str {
-        &self.project
-    }
-
-    /// The instance's id.
-    pub fn instance(&self) -> &str {
-        &self.instance
-    }
-}
-
-/// A token just given out.
-#[derive(Clone, Debug)]
-pub struct Login {
-    /// The token itself; only its hash is stored.
-    pub token: Secret,
-    /// Whose it is.
-    pub user: User,
-    /// Name of the account's domain.
-    pub domain: String,
-    /// Its project: id and name.
-    pub project: (String, String),
-    /// Milliseconds since the Unix epoch.
-    pub issued_ms: i64,
-    /// Milliseconds since the Unix epoch.
-    pub expires_ms: i64,
-}
-
-/// What the first start made; shown once.
-#[derive(Clone, Debug)]
-pub struct FirstStart {
-    /// Project id: 32 hexadecimal digits.
-    pub project: String,
-    /// Instance id: a UUID.
-    pub instance: String,
-    /// Domain name.
-    pub domain: String,
-    /// Login name of the administrator.
-    pub user: String,
-    /// Their password.
-    pub password: Secret,
-    /// Their access key.
-    pub ak: String,
-    /// Its secret.
-    pub sk: Secret,
-}
 
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +65,8 @@ pub struct Application {
     pub created_by: User,
     /// Who changed it last.
     pub updated_by: User,
+    /// What the caller may do with it.
+    pub roles: Vec<Role>,
 }
 
 /// An application to be made.
@@ -160,6 +104,10 @@ pub struct ApplicationFilter {
     pub favorite: Option<bool>,
     /// Part of the creator's login name.
     pub user_name: Option<String>,
+    /// One the caller has there.
+    pub role: Option<Role>,
+    /// Whether the caller made it.
+    pub own: Option<bool>,
 }
 
 /// A data source as stored; secrets are not in it.
@@ -175,6 +123,8 @@ pub struct DataSource {
     pub app_id: String,
     /// Name of that application.
     pub app_name: String,
+    /// What the caller may do with what belongs to that application.
+    pub roles: Vec<Role>,
     /// Connection parameters as given, without secrets.
     pub content: Map<String, Value>,
     /// Free text.

@@ -304,6 +304,7 @@ pub(crate) mod tests {
             connectors: Arc::from(Vec::new()),
             networks: Networks::default(),
             quotas: Quotas::default(),
+            token_life: crate::TOKEN_LIFE,
             announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();

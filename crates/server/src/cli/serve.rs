@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use thalweg_control::model::FirstStart;
-use thalweg_control::{App, OpenOptions};
+use thalweg_control::{App, OpenOptions, TOKEN_LIFE};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +37,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         connectors: connectors::all(),
         networks: config.networks.clone(),
         quotas: config.quotas,
+        token_life: TOKEN_LIFE,
         announce: |first| print(&introduce(first)),
     });
     let (app, _) = opened.await.map_err(|error| error.to_string())?;
@@ -44,7 +45,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
     tracing::info!(%address, data = %config.data.display(), "serving");
     let stop = CancellationToken::new();
     let limits = http::Limits::default();
-    let serving = http::serve(listener, http::router(&app), limits, stop.clone());
+    let serving = http::serve(
+        listener,
+        http::router(&app, config.gate),
+        limits,
+        stop.clone(),
+    );
     tokio::join!(serving, signals.forward(stop));
     tracing::info!("stopping");
     app.shutdown(SHUTDOWN_TIME_MAX).await;

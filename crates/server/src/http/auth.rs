@@ -1,7 +1,7 @@
 //! Who calls: a signature with an access key, or a token.
 
 use axum::http::{HeaderMap, header};
-use thalweg_control::model::User;
+use thalweg_control::model::Caller;
 use thalweg_control::{App, Error, Result};
 
 use super::sign::{Authorization, Signed};
@@ -11,33 +11,34 @@ const TOKEN: &str = "x-auth-token";
 const SECURITY_TOKEN: &str = "x-security-token";
 
 /// The caller of a request. A signature counts before a token, since it covers the whole request.
-pub(crate) async fn caller(app: &App, request: &Signed<'_>) -> Result<User> {
+pub(crate) async fn caller(app: &App, request: &Signed<'_>) -> Result<Caller> {
     if request.headers.contains_key(header::AUTHORIZATION) {
         return by_signature(app, request).await;
     }
     match only(request.headers, TOKEN)? {
-        Some(token) => app.user_by_token(token).await,
+        Some(token) => app.caller_by_token(token).await,
         None => refuse("sign the request with AK/SK, or send a token in X-Auth-Token"),
     }
 }
 
-async fn by_signature(app: &App, request: &Signed<'_>) -> Result<User> {
+async fn by_signature(app: &App, request: &Signed<'_>) -> Result<Caller> {
     let text = only(request.headers, "authorization")?.unwrap_or_default();
     let authorization = Authorization::parse(text).map_err(Error::Unauthenticated)?;
-    let (user, secret) = app.user_by_access_key(&authorization.access).await?;
+    let (caller, secret) = app.caller_by_access_key(&authorization.access).await?;
     authorization
-        .verify(request, secret.expose(), time::now_ms())
+        .verify(request, secret.sk.expose(), time::now_ms())
         .map_err(Error::Unauthenticated)?;
-    if request.headers.contains_key(SECURITY_TOKEN) {
-        return refuse(
-            "this server gives out no temporary access keys: leave out X-Security-Token",
-        );
+    match secret.goes_with(only(request.headers, SECURITY_TOKEN)?) {
+        true => Ok(caller),
+        false => refuse(
+            "a temporary key needs the security token it was given with in X-Security-Token; any other \
+             key has none",
+        ),
     }
-    Ok(user)
 }
 
 /// The only value of a header.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>> {
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

@@ -257,6 +257,20 @@ impl Fields {
         }
     }
 
+    /// An integer, as a number or as a text of digits.
+    pub(crate) fn digits_or_int(
+        &mut self,
+        name: &str,
+        range: RangeInclusive<u64>,
+    ) -> Result<Option<u64>> {
+        if let Some(Value::String(text)) = self.map.get(name)
+            && let Ok(number) = text.parse::<u64>()
+        {
+            self.map.insert(name.to_owned(), number.into());
+        }
+        self.int(name, range)
+    }
+
     /// An object. Errors about its fields name them without their parent, as the contract does.
     pub(crate) fn object(&mut self, name: &str) -> Result<Option<Fields>> {
         match self.take(name) {

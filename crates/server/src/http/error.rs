@@ -45,6 +45,13 @@ pub(crate) enum Failure {
         /// What took too long.
         what: String,
     },
+    /// It has to be asked less often.
+    Throttled {
+        /// What comes too often, and when it will do.
+        reason: String,
+        /// From now.
+        seconds: u64,
+    },
     /// A handler panicked.
     Panicked,
 }
@@ -182,6 +189,12 @@ fn choose(failure: &Failure, surface: Surface) -> Chosen {
             format!("Item {index} of list has no task_id."),
         ),
         Failure::TooSlow { what } => internal(codes, &format!("{what}; try again later.")),
+        Failure::Throttled { reason, .. } => Chosen::gateway(
+            S::TOO_MANY_REQUESTS,
+            "APIG.0308",
+            "The throttling threshold has been reached.",
+            reason,
+        ),
         Failure::Panicked => internal(codes, "Report the request id from the header X-Request-Id."),
     }
 }
@@ -247,6 +260,12 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             "No permissions to request this method.",
             "The project in the path is not the caller's.",
         ),
+        Error::Denied(reason) => Chosen::gateway(
+            S::FORBIDDEN,
+            "APIG.1005",
+            "No permissions to request this method.",
+            reason,
+        ),
         Error::Unauthenticated(reason) => Chosen::gateway(
             S::UNAUTHORIZED,
             "APIGW.0301",
@@ -268,6 +287,7 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
 
 fn not_found(subject: Subject) -> Chosen {
     let status = StatusCode::NOT_FOUND;
+    let parameters = |reason: &str| Chosen::new(status, "FDI.3002", "Invalid parameters.", reason);
     match subject {
         Subject::Instance => Chosen::gateway(
             status,
@@ -281,43 +301,30 @@ fn not_found(subject: Subject) -> Chosen {
             "The resource does not exist.",
             "There is no application with this id.",
         ),
-        Subject::DataSource => Chosen::new(
-            status,
-            "FDI.3002",
-            "Invalid parameters.",
-            "The data source does not exist.",
-        ),
-        Subject::Mapping => Chosen::new(
-            status,
-            "FDI.3002",
-            "Invalid parameters.",
-            "The mapping does not exist.",
-        ),
-        Subject::Verification => Chosen::new(
-            status,
-            "FDI.3002",
-            "Invalid parameters.",
-            "The verification does not exist.",
-        ),
-        Subject::QuarantinedRow => Chosen::new(
-            status,
-            "FDI.3002",
-            "Invalid parameters.",
-            "The quarantine has no row with this id.",
-        ),
-        Subject::Execution => Chosen::new(
-            status,
-            "FDI.3002",
-            "Invalid parameters.",
-            "The task has no execution with this tracking id.",
-        ),
         Subject::Task => Chosen::new(status, "FDI.3081", "The task does not exist.", ""),
+        Subject::DataSource => parameters("The data source does not exist."),
+        Subject::Mapping => parameters("The mapping does not exist."),
+        Subject::Verification => parameters("The verification does not exist."),
+        Subject::QuarantinedRow => parameters("The quarantine has no row with this id."),
+        Subject::Execution => parameters("The task has no execution with this tracking id."),
+        Subject::User => parameters("The user does not exist."),
+        Subject::Key => parameters("The user has no such access key."),
+        Subject::Policy => parameters("The policy does not exist."),
+        Subject::Grant => parameters("The user is granted nothing with this id."),
+        Subject::Project => parameters("The project does not exist."),
+        Subject::Token => parameters("The token is not one of yours, or has ended."),
     }
 }
 
 fn internal(codes: Codes, reason: &str) -> Chosen {
     let (code, text) = codes.internal;
     Chosen::new(StatusCode::INTERNAL_SERVER_ERROR, code, text, reason)
+}
+
+/// Status and code of the answer for a failure on a surface.
+pub(crate) fn status(failure: &Failure, surface: Surface) -> (u16, &'static str) {
+    let chosen = choose(failure, surface);
+    (chosen.status.as_u16(), chosen.code)
 }
 
 /// The answer for a failure on a surface.
@@ -346,6 +353,9 @@ pub(crate) fn render(failure: &Failure, surface: Surface, request_id: &str) -> R
     let content_type = HeaderValue::from_static(content_type);
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
+    if let Failure::Throttled { seconds, .. } = failure {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+    }
     if chosen.status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

@@ -1,13 +1,16 @@
 //! The HTTP API.
 //!
-//! A request passes, in this order: the table of routes, the body's limit, credentials, the project
-//! of header and path, the instance of the path; only then does a handler see it. Handlers parse,
-//! call the control plane and render; they decide nothing. Every answer carries `X-Request-Id`.
+//! A request passes, in this order: the table of routes, the body's limit, credentials, how often its user
+//! may ask, the project of header and path, the instance of the path, and what the user's policies
+//! allow; only then does a handler see it. Handlers parse, call the control plane and render; they decide
+//! nothing. What changes something is in the audit log before it is done. Every answer carries
+//! `X-Request-Id`.
 
 mod auth;
 mod body;
 mod error;
 mod fdi;
+mod gate;
 mod iam;
 mod metrics;
 mod native;
@@ -15,6 +18,7 @@ mod ops;
 mod page;
 mod quarantine;
 mod query;
+mod record;
 mod roma;
 mod route;
 mod routes;
@@ -27,7 +31,9 @@ mod time;
 mod verifications;
 
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
@@ -37,11 +43,14 @@ use axum::http::{HeaderValue, Method, Response};
 use axum::routing::{MethodFilter, on};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
+use thalweg_control::model::{Caller, Scope};
 use thalweg_control::{App, Error};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use error::Failure;
+use gate::Gate;
+pub(crate) use gate::GateOptions;
 use query::Query;
 use route::{Access, Call, Reply, Route, Surface};
 pub(crate) use serve::{Limits, serve};
@@ -61,19 +70,24 @@ static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES_MAX / B
 
 const REQUEST_ID: &str = "x-request-id";
 
+/// The address of the other end of a connection, as an extension of its requests.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) IpAddr);
+
 /// The router of all routes.
-pub(crate) fn router(app: &App) -> Router {
-    router_of(app, routes::ROUTES)
+pub(crate) fn router(app: &App, options: GateOptions) -> Router {
+    router_of(app, routes::ROUTES, options)
 }
 
-fn router_of(app: &App, routes: &'static [Route]) -> Router {
+fn router_of(app: &App, routes: &'static [Route], options: GateOptions) -> Router {
+    let gate = Arc::new(Gate::new(options));
     let mut router = Router::new();
     for route in routes {
-        let app = app.clone();
+        let (app, gate) = (app.clone(), Arc::clone(&gate));
         let handler = move |path: Result<Path<HashMap<String, String>>, _>, request: Request| {
             // A path that is not UTF-8 names nothing we have.
             let path = path.ok().map(|Path(path)| path);
-            answer(app.clone(), *route, path, request)
+            answer((app.clone(), Arc::clone(&gate)), *route, path, request)
         };
         router = router.route(route.path, on(filter(route.method), handler));
     }
@@ -101,14 +115,14 @@ async fn unknown(request: Request) -> Response<Body> {
 
 /// Answers a request to a route: whatever happens, in the shape of the route's surface.
 async fn answer(
-    app: App,
+    ours: (App, Arc<Gate>),
     route: Route,
     path: Option<HashMap<String, String>>,
     request: Request,
 ) -> Response<Body> {
     let id = request_id();
     let begun = Instant::now();
-    let work = AssertUnwindSafe(process(app, route, path, request)).catch_unwind();
+    let work = AssertUnwindSafe(process(ours, route, path, request, &id)).catch_unwind();
     let outcome = match tokio::time::timeout(route.time_max, work).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(_)) => Err(Failure::Panicked),
@@ -135,19 +149,23 @@ async fn answer(
 }
 
 async fn process(
-    app: App,
+    (app, gate): (App, Arc<Gate>),
     route: Route,
     path: Option<HashMap<String, String>>,
     request: Request,
+    id: &str,
 ) -> Result<Reply, Failure> {
     let path = path.ok_or(Failure::UnknownPath)?;
     let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<Peer>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| *peer);
+    let address = gate.address(peer, &parts.headers);
     // The place among the long bodies is held until the answer is made.
     let (body, _place) = read(body).await?;
     let raw_query = parts.uri.query().unwrap_or_default();
-    let scope = match route.access {
+    let caller = match route.access {
         Access::Open => None,
-        Access::Instance | Access::Project => {
+        _ => {
             let signed = Signed {
                 method: parts.method.as_str(),
                 path: parts.uri.path(),
@@ -155,31 +173,96 @@ async fn process(
                 headers: &parts.headers,
                 body: &body,
             };
-            let user = auth::caller(&app, &signed).await?;
-            let part = |name: &str| path.get(name).map_or("", String::as_str);
-            let project = part("project_id");
+            let caller = auth::caller(&app, &signed).await?;
+            gate.request(&caller.user().id)?;
+            Some(caller)
+        }
+    };
+    let scope = match &caller {
+        None => None,
+        Some(caller) => {
+            let project = path.get("project_id").map_or("", String::as_str);
             if let Some(header) = parts.headers.get("x-project-id")
+                && path.contains_key("project_id")
                 && header.as_bytes() != project.as_bytes()
             {
                 return Err(Failure::ProjectDiffers);
             }
-            Some(match route.access {
-                Access::Project => app.scope_of_project(&user, project).await?,
-                _ => app.scope(&user, project, part("instance_id")).await?,
-            })
+            scope(&app, &route, caller, &path).await?
         }
     };
     let query = Query::parse(raw_query);
-    let headers = parts.headers;
-    (route.handler)(Call {
+    let call = Call {
         app,
         path,
         query,
-        headers,
+        headers: parts.headers,
         body,
+        caller,
         scope,
+        address,
+        gate,
+    };
+    if route.access == Access::Open || !record::is_recorded(&route) {
+        admit(&call, &route)?;
+        return (route.handler)(call).await;
+    }
+    let allowed = admit(&call, &route);
+    let about = call.clone();
+    let before = match allowed {
+        Ok(()) => record::shown(&route, &about).await,
+        Err(_) => None,
+    };
+    let begins = record::begins(&route, &about, (id, parts.uri.path()), before);
+    about.app.audit_begin(&begins).await?;
+    let outcome = match allowed {
+        Ok(()) => (route.handler)(call).await,
+        Err(denied) => Err(denied),
+    };
+    let (status, code, after) = record::ended(&route, &about, &outcome).await;
+    let noted = about
+        .app
+        .audit_end(id, (status, code), after.as_ref())
+        .await;
+    if let Err(error) = noted {
+        // It is done, and its beginning is in the log; an error now would say the opposite.
+        tracing::error!(error = %error, request_id = id, "the audit log could not be written");
+    }
+    outcome
+}
+
+/// The caller where a path lies; `None`: outside of all instances.
+async fn scope(
+    app: &App,
+    route: &Route,
+    caller: &Caller,
+    path: &HashMap<String, String>,
+) -> Result<Option<Scope>, Failure> {
+    let part = |name: &str| path.get(name).map_or("", String::as_str);
+    let project = part("project_id");
+    Ok(match route.access {
+        Access::Open | Access::Domain | Access::User => None,
+        Access::Project => {
+            app.project_known(caller, project).await?;
+            None
+        }
+        Access::OnlyInstance => Some(app.scope_of_project(caller, project).await?),
+        Access::Instance => Some(app.scope(caller, project, part("instance_id")).await?),
     })
-    .await
+}
+
+/// Whether the caller's policies allow what a route does.
+fn admit(call: &Call, route: &Route) -> Result<(), Failure> {
+    let (Some(caller), Some(action)) = (&call.caller, route.action) else {
+        return Ok(());
+    };
+    let project = match route.access {
+        Access::Open | Access::Domain => None,
+        Access::User if call.user_id()? == caller.user().id => return Ok(()),
+        Access::User => None,
+        Access::Project | Access::OnlyInstance | Access::Instance => Some(call.id("project_id")),
+    };
+    Ok(call.app.admit(caller, action, project)?)
 }
 
 /// The whole body, up to its limit, and the place it took if it is long.

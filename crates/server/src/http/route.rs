@@ -5,18 +5,22 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use bytes::Bytes;
 use serde_json::Value;
-use thalweg_control::model::Scope;
+use thalweg_control::model::{Caller, Scope};
+use thalweg_control::policy::Action;
 use thalweg_control::{App, Error};
 
 use super::body::Fields;
 use super::error::Failure;
+use super::gate::Gate;
 use super::query::Query;
 
 /// An answer takes at most so long, the reading of the body included.
@@ -41,16 +45,25 @@ pub(crate) enum Surface {
     Ops,
 }
 
-/// Who may call a route.
+/// Where a route lies, and so what its caller has to have to do with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Anybody.
+    /// Anybody may call it, without credentials.
     Open,
-    /// A user of the instance in the path.
+    /// The instance of the path.
     Instance,
-    /// A user of the project in the path; the instance is the project's only one.
+    /// The project of the path; the instance is the project's only one.
+    OnlyInstance,
+    /// The project of the path.
     Project,
+    /// Outside of all projects.
+    Domain,
+    /// The user of the path; everybody may do it with itself, whatever its policies say.
+    User,
 }
+
+/// The word that stands for the caller where a path names a user.
+pub(crate) const ME: &str = "me";
 
 /// The future of an answer.
 pub(crate) type Answer = Pin<Box<dyn Future<Output = Result<Reply, Failure>> + Send>>;
@@ -64,8 +77,10 @@ pub(crate) struct Route {
     pub(crate) path: &'static str,
     /// Shape of errors.
     pub(crate) surface: Surface,
-    /// Who may call it.
+    /// Where it lies.
     pub(crate) access: Access,
+    /// What the caller's policies have to allow; `None`: every caller may.
+    pub(crate) action: Option<Action>,
     /// How long its answer may take.
     pub(crate) time_max: Duration,
     /// What it does.
@@ -73,6 +88,7 @@ pub(crate) struct Route {
 }
 
 /// A request that passed authentication.
+#[derive(Clone)]
 pub(crate) struct Call {
     /// The control plane.
     pub(crate) app: App,
@@ -84,8 +100,14 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     /// Body as received.
     pub(crate) body: Bytes,
-    /// The caller inside the instance of the path; on every route that is not [`Access::Open`].
+    /// Who calls; on every route that is not [`Access::Open`].
+    pub(crate) caller: Option<Caller>,
+    /// The caller inside the instance of the path, if the path names one.
     pub(crate) scope: Option<Scope>,
+    /// Where the request came from.
+    pub(crate) address: IpAddr,
+    /// Wrong passwords, and how often may be called.
+    pub(crate) gate: Arc<Gate>,
 }
 
 impl Call {
@@ -94,6 +116,20 @@ impl Call {
         // A route that asks for it with `Access::Open` is a fault of ours, not a panic.
         let missing = || Error::Internal("route without a scope".into());
         self.scope.as_ref().ok_or_else(|| missing().into())
+    }
+
+    /// Who calls.
+    pub(crate) fn caller(&self) -> Result<&Caller, Failure> {
+        let missing = || Error::Internal("route without a caller".into());
+        self.caller.as_ref().ok_or_else(|| missing().into())
+    }
+
+    /// The user of the path, who may be the caller itself.
+    pub(crate) fn user_id(&self) -> Result<&str, Failure> {
+        match self.id("user_id") {
+            ME => Ok(&self.caller()?.user().id),
+            id => Ok(id),
+        }
     }
 
     /// A parameter of the path. Ids have 1 to 64 characters; others are ids of nothing, which the
@@ -143,6 +179,16 @@ impl Reply {
     /// 201 with a JSON body.
     pub(crate) fn created(value: Value) -> Result<Reply, Failure> {
         Ok(Reply::Json(StatusCode::CREATED, value))
+    }
+
+    /// Its status.
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Reply::Json(status, _) | Reply::WithHeader(status, ..) | Reply::Text(status, ..) => {
+                *status
+            }
+            Reply::Empty => StatusCode::NO_CONTENT,
+        }
     }
 
     /// The HTTP response.

@@ -3,10 +3,11 @@
 //! The library's own server knows neither a limit for the reading of headers nor a bound on
 //! connections, and with either missing a handful of slow clients holds the process.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -14,6 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+
+use super::Peer;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -102,7 +105,10 @@ async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: Can
         .timer(TokioTimer::new())
         .header_read_timeout(limits.headers_time_max)
         .max_buf_size(HEADERS_BYTES_MAX);
-    let service = TowerToHyperService::new(router);
+    let peer = stream
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {

@@ -83,6 +83,7 @@ async fn a_task_that_never_ran_has_none_and_one_that_stands_settles_none() {
         project: String::new(),
         instance: task.instance.clone(),
         user,
+        owner: true,
     };
     let missing = app.quarantine_show(&scope, id, 1).await.unwrap_err();
     assert!(matches!(missing, Error::NotFound(Subject::QuarantinedRow)));

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value, json};
-use thalweg_control::model::{DataSource, DataSourceFilter, DataSourceInput, Direction};
+use thalweg_control::model::{DataSource, DataSourceFilter, DataSourceInput, Direction, Role};
 use thalweg_control::{Error, Result};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableSchema};
 
@@ -210,6 +210,9 @@ fn direction(query: &Query) -> Result<Direction> {
 
 /// A `DataSourceRsp`.
 fn render(source: &DataSource, instance: &str) -> Value {
+    // The contract has four words here; an administrator has the four.
+    let words = source.roles.iter().filter(|role| **role != Role::Admin);
+    let permissions: Vec<&str> = words.map(|role| role.as_str()).collect();
     json!({
         "datasource_id": source.id,
         "datasource_name": source.name,
@@ -223,7 +226,7 @@ fn render(source: &DataSource, instance: &str) -> Value {
         "custom_plugin_id": null,
         "content": shown(&source.content),
         "description": source.description,
-        "app_permission": ["read", "access", "delete", "modify"],
+        "app_permission": permissions,
     })
 }
 

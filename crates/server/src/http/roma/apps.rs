@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde_json::{Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::{
-    Application, ApplicationChange, ApplicationFilter, NewApplication, User,
+    Application, ApplicationChange, ApplicationFilter, NewApplication, Role, User,
 };
 use thalweg_core::secret::Secret;
 
@@ -19,35 +19,33 @@ const NAME: RangeInclusive<usize> = 1..=256;
 const REMARK: RangeInclusive<usize> = 0..=255;
 const KEY: RangeInclusive<usize> = 3..=200;
 const SECRET: RangeInclusive<usize> = 8..=128;
-const ROLES: &[&str] = &["read", "access", "delete", "modify", "admin"];
 
 pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
     let new = new_application(call.fields()?)?;
     let made = call.app.application_create(call.scope()?, new).await?;
-    Reply::created(render(&made))
+    Reply::created(render(&made, call.scope()?.user()))
 }
 
 pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
     let filter = filter(&call.query)?;
     let window = page::window(&call.query)?;
-    let found = call
-        .app
-        .application_list(call.scope()?, filter, window)
-        .await?;
-    Reply::ok(page::render(&found, "apps", render))
+    let scope = call.scope()?;
+    let found = call.app.application_list(scope, filter, window).await?;
+    let row = |app: &Application| render(app, scope.user());
+    Reply::ok(page::render(&found, "apps", row))
 }
 
 pub(crate) async fn show(call: Call) -> Result<Reply, Failure> {
     let (scope, id) = (call.scope()?, call.id("app_id"));
-    Reply::ok(render(&call.app.application_show(scope, id).await?))
+    let found = call.app.application_show(scope, id).await?;
+    Reply::ok(render(&found, scope.user()))
 }
 
 pub(crate) async fn update(call: Call) -> Result<Reply, Failure> {
     let change = application_change(call.fields()?)?;
     let (scope, id) = (call.scope()?, call.id("app_id"));
-    Reply::ok(render(
-        &call.app.application_update(scope, id, change).await?,
-    ))
+    let changed = call.app.application_update(scope, id, change).await?;
+    Reply::ok(render(&changed, scope.user()))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<Reply, Failure> {
@@ -108,10 +106,10 @@ fn letter_or_digit(c: char) -> bool {
 }
 
 fn filter(query: &Query) -> Result<ApplicationFilter> {
-    // Every user of ours has all roles and is an owner, so these two choose nothing or everything.
-    query.word("auth_role", ROLES)?;
-    query.flag("owner")?;
+    let role = query.word("auth_role", &Role::ALL.map(Role::as_str))?;
     Ok(ApplicationFilter {
+        role: role.and_then(Role::parse),
+        own: query.flag("owner")?,
         name: query.text("name", 256)?,
         favorite: query.flag("favorite")?,
         user_name: query.text("user_name", 256)?,
@@ -119,18 +117,19 @@ fn filter(query: &Query) -> Result<ApplicationFilter> {
 }
 
 /// A `ServerAppInfo`.
-fn render(app: &Application) -> Value {
+fn render(app: &Application, caller: &User) -> Value {
+    let roles: Vec<&str> = app.roles.iter().map(|role| role.as_str()).collect();
     let user = |user: &User| json!({ "user_id": user.id, "user_name": user.name });
     json!({
         "id": app.id,
         "name": app.name,
         "remark": app.remark,
-        "roles": ROLES,
+        "roles": roles,
         "create_time": time::seconds(app.created_ms),
         "update_time": time::seconds(app.updated_ms),
         "created_user": user(&app.created_by),
         "last_updated_user": user(&app.updated_by),
-        "owner": true,
+        "owner": app.created_by == *caller,
         "key": app.key,
         "favorite": app.favorite,
     })

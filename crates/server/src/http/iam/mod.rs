@@ -1,22 +1,34 @@
-//! Tokens: the one operation of the identity service that clients need.
+//! Who may call: tokens and temporary keys in the form of the vendor's identity service, and our own
+//! operations for users, their keys, policies, projects and the audit log.
+
+pub(crate) mod audit;
+pub(crate) mod policies;
+pub(crate) mod projects;
+pub(crate) mod roles;
+pub(crate) mod users;
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
-use thalweg_control::model::Login;
+use thalweg_control::model::{Audited, Login, TemporaryKey};
 use thalweg_control::{Error, Result};
 use thalweg_core::secret::Secret;
 use tokio::sync::Semaphore;
 
+use super::auth::only;
 use super::body::Fields;
-use super::error::Failure;
-use super::route::{Call, Reply};
+use super::error::{self, Failure};
+use super::route::{Call, Reply, Surface};
 use super::time;
 
 /// Checking a password takes memory and time on purpose, and anybody may ask for it.
 static CHECKS: Semaphore = Semaphore::const_new(4);
 
+/// How long a temporary key lives, in seconds: as the vendor has it.
+const TEMPORARY: std::ops::RangeInclusive<u64> = 900..=86_400;
+
 pub(crate) async fn tokens(call: Call) -> Result<Reply, Failure> {
     let asked = request(call.fields()?)?;
+    call.gate.login(call.address, &asked.name)?;
     let _place = CHECKS.acquire().await.map_err(Error::internal)?;
     let login = call
         .app
@@ -27,13 +39,96 @@ pub(crate) async fn tokens(call: Call) -> Result<Reply, Failure> {
             asked.project_id.as_deref(),
             asked.project_name.as_deref(),
         )
-        .await?;
+        .await
+        .map_err(Failure::from);
+    let right = !matches!(&login, Err(failure) if failure.is_wrong_password());
+    if call.gate.tried(call.address, &asked.name, right) {
+        tracing::warn!(address = %call.address, "wrong passwords: this address waits");
+    }
+    recorded(&call, &asked.name, &login).await?;
+    let login = login?;
     let header = ("x-subject-token", login.token.expose().to_owned());
     Ok(Reply::WithHeader(
         StatusCode::CREATED,
         header,
         render(&login),
     ))
+}
+
+/// Writes a sign-in into the audit log, before its token is given away. A name that nobody has may be a password
+/// that was typed into the wrong place, and is not written.
+async fn recorded(call: &Call, name: &str, login: &Result<Login, Failure>) -> Result<(), Failure> {
+    let known = call.app.user_exists(name).await?;
+    let request = super::request_id();
+    let audited = Audited {
+        request: request.clone(),
+        user_id: login.as_ref().ok().map(|login| login.user.id.clone()),
+        user_name: if known {
+            name.to_owned()
+        } else {
+            String::new()
+        },
+        credential: "password".to_owned(),
+        address: call.address.to_string(),
+        operation: "POST /v3/auth/tokens".to_owned(),
+        path: "/v3/auth/tokens".to_owned(),
+        before: None,
+    };
+    call.app.audit_begin(&audited).await?;
+    let outcome = match login {
+        Ok(_) => (StatusCode::CREATED.as_u16(), None),
+        Err(failure) => {
+            let (status, code) = error::status(failure, Surface::Iam);
+            (status, Some(code))
+        }
+    };
+    Ok(call.app.audit_end(&request, outcome, None).await?)
+}
+
+/// Ends the token that the header `X-Subject-Token` names.
+pub(crate) async fn end_token(call: Call) -> Result<Reply, Failure> {
+    let missing = || Error::invalid("X-Subject-Token", "Name the token that is to end.");
+    let token = only(&call.headers, "x-subject-token")?.ok_or_else(missing)?;
+    call.app.token_delete(call.caller()?, token).await?;
+    Ok(Reply::Empty)
+}
+
+/// A temporary key with the caller's rights.
+pub(crate) async fn security_tokens(call: Call) -> Result<Reply, Failure> {
+    let seconds = temporary(call.fields()?)?;
+    let key = call
+        .app
+        .temporary_key_create(call.caller()?, seconds)
+        .await?;
+    Reply::created(render_temporary(&key))
+}
+
+fn temporary(mut fields: Fields) -> Result<u32> {
+    let mut auth = needed(&mut fields, "auth")?;
+    let mut identity = needed(&mut auth, "identity")?;
+    let methods = identity.array("methods", 1..=16)?.unwrap_or_default();
+    if methods != ["token"] {
+        return Err(identity.invalid("methods", "Give [\"token\"]: no other is built."));
+    }
+    let Some(mut token) = identity.object("token")? else {
+        return Ok(seconds(*TEMPORARY.start()));
+    };
+    // The vendor has it as a text in some pages, and as a number in others.
+    let text = token.digits_or_int("duration_seconds", TEMPORARY)?;
+    Ok(seconds(text.unwrap_or(*TEMPORARY.start())))
+}
+
+fn seconds(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn render_temporary(key: &TemporaryKey) -> Value {
+    json!({ "credential": {
+        "access": key.ak,
+        "secret": key.sk.expose(),
+        "securitytoken": key.security_token.expose(),
+        "expires_at": time::micros(key.expires_ms),
+    }})
 }
 
 #[derive(Debug)]
@@ -83,13 +178,16 @@ fn needed(fields: &mut Fields, name: &str) -> Result<Fields> {
 fn render(login: &Login) -> Value {
     // A domain of ours has a name and no id of its own.
     let domain = json!({ "id": null, "name": login.domain });
-    let (project_id, project_name) = &login.project;
+    let project = login
+        .project
+        .as_ref()
+        .map(|project| json!({ "id": project.id, "name": project.name, "domain": domain }));
     json!({ "token": {
         "methods": ["password"],
         "expires_at": time::micros(login.expires_ms),
         "issued_at": time::micros(login.issued_ms),
         "user": { "id": login.user.id, "name": login.user.name, "domain": domain },
-        "project": { "id": project_id, "name": project_name, "domain": domain },
+        "project": project,
         "roles": [],
         "catalog": [],
     }})
