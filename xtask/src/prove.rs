@@ -92,6 +92,7 @@ const PROOFS: &[(&str, Run)] = &[
     ("cascades", Run::Server),
     ("unfit", Run::Pairs),
     ("compared", Run::Pairs),
+    ("scheduled", Run::Pairs),
     ("idle", Run::Server),
     ("versions", Run::Versions),
     ("huge", Run::Pairs),

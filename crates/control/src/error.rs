@@ -27,6 +27,8 @@ pub enum Subject {
     QuarantinedRow,
     /// An execution of a task.
     Execution,
+    /// The schedule of a task.
+    Dispatch,
     /// A user.
     User,
     /// An access key of a user.
@@ -71,6 +73,8 @@ pub enum Error {
     Conflict(String),
     /// The task could not be started.
     Start(String),
+    /// A scheduled task, of this name, that has no schedule.
+    NoSchedule(String),
     /// The task could not be stopped.
     Stop(String),
     /// A system could not be reached or used.
@@ -134,6 +138,10 @@ impl fmt::Display for Error {
             | Error::Unauthenticated(text)
             | Error::Denied(text)
             | Error::Internal(text) => f.write_str(text),
+            Error::NoSchedule(task) => write!(
+                f,
+                "task {task} has no schedule: make one (POST /tasks/{{task_id}}/dispatches) first"
+            ),
             Error::Unreachable { reason, .. } => f.write_str(reason),
             Error::NotFound(subject) => write!(f, "{subject:?} does not exist"),
             Error::Busy => f.write_str("the catalogue is busy with other calls"),

@@ -11,10 +11,13 @@ mod error;
 pub mod model;
 pub mod policy;
 mod preflight;
+pub mod schedule;
 mod seal;
 mod stored;
 mod supervisor;
 mod tables;
+
+pub use chrono_tz::Tz;
 
 pub use app::{App, Connectors, KeySecret, OpenOptions, Quotas, TOKEN_LIFE};
 pub use error::{Error, Result, Subject};

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use ipnet::IpNet;
 use serde::Deserialize;
-use thalweg_control::Quotas;
+use thalweg_control::schedule::parse_zone;
+use thalweg_control::{Quotas, Tz};
 use thalweg_core::networks::{METADATA, Networks};
 
 use crate::http::GateOptions;
@@ -55,6 +56,9 @@ pub(crate) struct Settings {
     /// Tasks that one call starts or stops [default: 10]
     #[arg(long, env = "THALWEG_MAX_BATCH", value_name = "N")]
     max_batch: Option<u32>,
+    /// Time zone of schedules, such as Europe/Berlin [default: UTC]
+    #[arg(long, env = "THALWEG_TIME_ZONE", value_name = "ZONE")]
+    time_zone: Option<String>,
     /// Requests that one user may send in a second [default: 1000]
     #[arg(long, env = "THALWEG_MAX_REQUESTS_PER_SECOND", value_name = "N")]
     max_requests_per_second: Option<NonZeroU32>,
@@ -101,6 +105,8 @@ pub(crate) struct Config {
     pub(crate) networks: Networks,
     /// How much there may be.
     pub(crate) quotas: Quotas,
+    /// Where days and hours of schedules are.
+    pub(crate) time_zone: Tz,
     /// How much may come from one user, and who speaks for whom.
     pub(crate) gate: GateOptions,
     /// What to log.
@@ -175,7 +181,15 @@ impl Config {
             requests_per_second: per_second.unwrap_or(GateOptions::default().requests_per_second),
             trusted_proxies: proxies(given.trusted_proxies.or(stored.trusted_proxies))?,
         };
+        let time_zone = given.time_zone.or(stored.time_zone);
+        let time_zone = time_zone.unwrap_or_else(|| "UTC".into());
+        let time_zone = parse_zone(&time_zone).ok_or_else(|| {
+            ConfigError(format!(
+                "time_zone: there is no zone {time_zone}; give a name such as Europe/Berlin"
+            ))
+        })?;
         Ok(Config {
+            time_zone,
             networks,
             quotas,
             gate,

@@ -43,6 +43,7 @@ impl App {
         if task.created {
             task = self.stopped(scope, &task.shown.id).await?;
         }
+        Self::composite(&task)?;
         let ends = [&auto.source_datasource_id, &auto.target_datasource_id];
         self.set_ends(scope, &mut task, ends)
             .await

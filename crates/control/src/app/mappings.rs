@@ -22,6 +22,7 @@ impl App {
         new: NewMapping,
     ) -> Result<String> {
         let mut stored = self.stopped(scope, task).await?;
+        Self::composite(&stored)?;
         self.set_mapping(scope, &mut stored, &new).await?;
         let mapping = TableMapping {
             reload: is_loaded(&stored),
@@ -45,6 +46,7 @@ impl App {
         new: NewMapping,
     ) -> Result<()> {
         let mut stored = self.stopped(scope, task).await?;
+        Self::composite(&stored)?;
         self.set_mapping(scope, &mut stored, &new).await?;
         let mapping = table_mapping(id.to_owned(), new, MappingStatus::Update);
         stored.shown.updated_ms = mapping.updated_ms;
@@ -54,7 +56,7 @@ impl App {
     }
 
     /// Checks a mapping, and takes over into the task what it says of that.
-    async fn set_mapping(
+    pub(super) async fn set_mapping(
         &self,
         scope: &Scope,
         task: &mut StoredTask,
@@ -143,7 +145,7 @@ impl App {
 
     /// Removes a mapping from a stopped task or a draft.
     pub async fn mapping_delete(&self, scope: &Scope, task: &str, id: &str) -> Result<()> {
-        self.stopped(scope, task).await?;
+        Self::composite(&self.stopped(scope, task).await?)?;
         let deleted = self.catalog().mapping_delete(task, id).await;
         self.not_elsewhere(task, id, deleted).await
     }

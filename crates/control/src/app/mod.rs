@@ -5,8 +5,10 @@ mod applications;
 mod audit;
 mod auto;
 mod datasources;
+mod dispatches;
 mod executions;
 mod mappings;
+mod ordinary;
 mod projects;
 mod quarantine;
 mod roles;
@@ -16,6 +18,7 @@ mod users;
 mod verifications;
 
 pub use access::KeySecret;
+pub(crate) use dispatches::dispatch_due;
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -23,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use thalweg_core::networks::Networks;
 use thalweg_core::ports::Connector;
 
@@ -75,6 +79,8 @@ pub struct OpenOptions {
     pub networks: Networks,
     /// How much there may be.
     pub quotas: Quotas,
+    /// Where days and hours of schedules are.
+    pub zone: Tz,
     /// How long a token lives; [`TOKEN_LIFE`] to whoever knows the contract.
     pub token_life: Duration,
     /// Shows what the first start makes, before it is stored: a process that is killed in between has
@@ -100,6 +106,8 @@ pub(crate) struct Inner {
     pub(crate) networks: Arc<Networks>,
     pub(crate) quotas: Quotas,
     token_life: Duration,
+    /// Where days and hours of schedules are.
+    pub(crate) zone: Tz,
     /// Names this server at every target.
     pub(crate) server: String,
     domain: String,
@@ -137,6 +145,7 @@ impl App {
             networks: Arc::new(options.networks),
             quotas: options.quotas,
             token_life: options.token_life,
+            zone: options.zone,
             _lock: lock,
         });
         inner.catalog.executions_orphaned().await?;

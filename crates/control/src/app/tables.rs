@@ -92,6 +92,7 @@ impl App {
     /// system cannot be asked for that. It is not added then.
     pub async fn table_add(&self, scope: &Scope, task: &str, new: NewTable) -> Result<TaskTable> {
         let stored = self.created(scope, task).await?;
+        Self::composite(&stored)?;
         let (Some(source), Some(target)) = (&stored.shown.source, &stored.shown.target) else {
             return Err(Error::Mapping(format!(
                 "task {} has no data sources yet: they come with its first mapping",
@@ -120,6 +121,7 @@ impl App {
     /// the last one of a task that runs.
     pub async fn table_remove(&self, scope: &Scope, task: &str, id: &str) -> Result<()> {
         let stored = self.created(scope, task).await?;
+        Self::composite(&stored)?;
         self.decide(&stored, |tables, running| tables.remove(running, id))
             .await
     }

@@ -1,16 +1,17 @@
-//! Composite tasks: drafts, their life, and starting and stopping them.
+//! Tasks: drafts, their life, and starting and stopping them.
 
 use std::time::Duration;
 
 use thalweg_core::mapping::{Operations, TaskOptions};
 
+use super::dispatches::start;
 use super::{App, auto};
 use crate::catalog::{StoredTask, new_id, now_ms, page};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
-    BatchItem, DataSourceRef, Direction, ExecuteStatus, Execution, Leftover, Live, NewTask, Node,
-    NodeStatus, Page, Role, Scope, Statistics, TableChoice, Task, TaskChange, TaskFilter, TaskInit,
-    TaskMappings, TaskPlan, TaskSort, Window,
+    BatchItem, DataSourceRef, Direction, ExecuteStatus, Leftover, Live, NewTask, Page, Role, Scope,
+    Statistics, TableChoice, Task, TaskChange, TaskFilter, TaskInit, TaskKind, TaskMappings,
+    TaskPlan, TaskSort, Window,
 };
 use crate::preflight::preflight;
 use crate::supervisor::{Supervisor, run};
@@ -48,6 +49,7 @@ impl App {
         let before = now_ms() - DRAFT_MS;
         self.catalog().task_drop_drafts(before).await?;
         let mut draft = self.draft(scope, init.task_id.as_deref()).await?;
+        Self::composite(&draft)?;
         if draft.created {
             return Err(Error::invalid(
                 "task_id",
@@ -133,7 +135,11 @@ impl App {
                 target: None,
                 server_id: None,
                 options: TaskOptions::default(),
+                kind: TaskKind::Composite,
+                detail: None,
                 running: false,
+                scheduled: false,
+                dispatch: None,
                 execution: None,
                 created_ms: now,
                 updated_ms: now,
@@ -276,10 +282,21 @@ impl App {
     /// A created task that is neither running nor being stopped.
     pub(super) async fn stopped(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
         let task = self.catalog().task_show(&scope.instance, id).await?;
-        if task.shown.running || self.supervisor.runs(id) {
+        if task.shown.is_on() || self.supervisor.runs(id) {
             return Err(running(&task));
         }
         Ok(task)
+    }
+
+    /// `Invalid(task_id)` for an ordinary task.
+    pub(super) fn composite(task: &StoredTask) -> Result<()> {
+        match task.shown.kind {
+            TaskKind::Composite => Ok(()),
+            TaskKind::Realtime | TaskKind::Timing { .. } => Err(Error::invalid(
+                "task_id",
+                "this is an ordinary task, of one table; change it by PUT /tasks/{task_id}",
+            )),
+        }
     }
 
     /// What the supervisor has of a task that runs. `NotRunning`.
@@ -309,6 +326,7 @@ impl App {
     /// replaces those that this task wrote.
     pub async fn task_update(&self, scope: &Scope, id: &str, change: TaskChange) -> Result<()> {
         let mut task = self.created(scope, id).await?;
+        Self::composite(&task)?;
         self.stopped(scope, id).await?;
         if change.description.is_some() {
             task.shown.description = change.description;
@@ -373,63 +391,78 @@ impl App {
         Ok(())
     }
 
-    /// Starts a stopped task. What the systems have to say about it follows in its execution.
-    pub async fn task_run(&self, scope: &Scope, id: &str) -> Result<()> {
-        let task = self.created(scope, id).await?;
-        self.stopped(scope, id).await?;
+    /// `Start` if there is nothing that it could move.
+    async fn runnable(&self, scope: &Scope, task: &StoredTask) -> Result<()> {
+        let (id, name) = (&task.shown.id, &task.shown.name);
         if task.shown.source.is_none()
             || task.shown.target.is_none()
             || self.catalog().mapping_count(id).await? == 0
         {
             return Err(Error::Start(format!(
-                "task {} has no mapping; add one first",
-                task.shown.name
+                "task {name} has no mapping; add one first"
             )));
         }
         let tables = self.table_list(scope, id, ALL).await?.entities;
         if tables.iter().all(|table| table.paused.is_some()) {
             return Err(Error::Start(format!(
-                "all tables of task {} are paused; resume one first",
-                task.shown.name
+                "all tables of task {name} are paused; resume one first"
             )));
         }
-        // Two runs that are called within one millisecond keep their order.
-        let last = task
-            .shown
-            .execution
-            .as_ref()
-            .map_or(0, |last| last.dispatched_ms);
-        let now = now_ms().max(last + 1);
-        let execution = Execution {
-            id: new_id(),
-            dispatched_ms: now,
-            started_ms: now,
-            ended_ms: None,
-            status: ExecuteStatus::Waiting,
-            node: Node::Adapter,
-            node_status: NodeStatus::Normal,
-            code: 900,
-            remarks: String::new(),
-            figures: Default::default(),
-            steps: Vec::new(),
-        };
-        if !self.catalog().execution_start(id, &execution).await? {
-            // Another call was faster.
+        Ok(())
+    }
+
+    /// Starts a stopped task; a scheduled one is run once, whether its schedule is on or not. What the systems have to say about it follows in its execution.
+    pub async fn task_run(&self, scope: &Scope, id: &str) -> Result<()> {
+        let task = self.created(scope, id).await?;
+        if task.shown.running || self.supervisor.runs(id) {
             return Err(running(&task));
         }
+        self.runnable(scope, &task).await?;
+        if task.shown.kind.ends() && task.shown.dispatch.is_none() {
+            return Err(Error::NoSchedule(task.shown.name));
+        }
+        match start(&self.inner, &task.shown, now_ms(), String::new()).await? {
+            true => self.supervisor.hint(),
+            // Another call was faster.
+            false => return Err(running(&task)),
+        }
+        Ok(())
+    }
+
+    /// Turns the schedule of a task on: it is run at the next time, and then on and on.
+    async fn task_schedule(&self, scope: &Scope, task: &StoredTask) -> Result<()> {
+        let shown = &task.shown;
+        let Some(dispatch) = &shown.dispatch else {
+            return Err(Error::NoSchedule(shown.name.clone()));
+        };
+        if shown.is_on() || self.supervisor.runs(&shown.id) {
+            return Err(running(task));
+        }
+        self.runnable(scope, task).await?;
+        let due = dispatch.next_after(self.inner.zone, now_ms())?;
+        if due.is_none() {
+            return Err(Error::Start(format!(
+                "the schedule of task {} has no time that is still to come",
+                shown.name
+            )));
+        }
+        self.catalog().task_schedule(&shown.id, true, due).await?;
         self.supervisor.hint();
         Ok(())
     }
 
-    /// Stops a task: the batch in flight is finished, for at most ten seconds. Answers when it has
-    /// stopped.
+    /// Stops a task, and turns its schedule off: the batch in flight is finished, for at most ten seconds.
+    /// Answers when it has stopped.
     pub async fn task_terminate(&self, scope: &Scope, id: &str) -> Result<()> {
         let task = self.created(scope, id).await?;
-        if !task.shown.running {
+        if !task.shown.is_on() {
             return Err(Error::Stop(format!(
                 "task {} is not running",
                 task.shown.name
             )));
+        }
+        if task.shown.scheduled {
+            self.catalog().task_schedule(id, false, None).await?;
         }
         self.catalog().task_desire(id, false).await?;
         self.supervisor.stop(id).await;
@@ -437,7 +470,8 @@ impl App {
         self.catalog().executions_orphaned_of(id).await
     }
 
-    /// Starts or stops each task; one item per id, in order, with its own error.
+    /// Starts or stops each task; one item per id, in order, with its own error. Of a scheduled task the
+    /// schedule is turned on or off.
     pub async fn task_batch(
         &self,
         scope: &Scope,
@@ -446,13 +480,16 @@ impl App {
     ) -> Result<Vec<BatchItem>> {
         let mut items = Vec::with_capacity(ids.len());
         for id in ids {
-            let name = match self.task_show(scope, id).await {
-                Ok(task) => task.name,
-                Err(_) => String::new(),
-            };
-            let done = match start {
-                true => self.task_run(scope, id).await,
-                false => self.task_terminate(scope, id).await,
+            let found = self.created(scope, id).await;
+            let name = found
+                .as_ref()
+                .map_or(String::new(), |task| task.shown.name.clone());
+            let done = match (start, found) {
+                (true, Ok(task)) if task.shown.kind.ends() => {
+                    self.task_schedule(scope, &task).await
+                }
+                (true, _) => self.task_run(scope, id).await,
+                (false, _) => self.task_terminate(scope, id).await,
             };
             items.push(BatchItem {
                 task_id: id.clone(),
@@ -463,10 +500,14 @@ impl App {
         Ok(items)
     }
 
-    /// Tasks by the outcome of their last execution.
-    pub async fn task_statistics(&self, scope: &Scope) -> Result<Statistics> {
-        let mut out = Statistics::default();
+    /// Tasks by the outcome of their last execution: ordinary ones, and composite ones.
+    pub async fn task_statistics(&self, scope: &Scope) -> Result<(Statistics, Statistics)> {
+        let (mut ordinary, mut composite) = (Statistics::default(), Statistics::default());
         for task in self.catalog().task_list(&scope.instance).await? {
+            let out = match task.kind {
+                TaskKind::Composite => &mut composite,
+                TaskKind::Realtime | TaskKind::Timing { .. } => &mut ordinary,
+            };
             match task.execute_status() {
                 ExecuteStatus::Unstarted => {}
                 ExecuteStatus::Waiting | ExecuteStatus::Running => out.running += 1,
@@ -475,7 +516,7 @@ impl App {
                 ExecuteStatus::Success => out.completed += 1,
             }
         }
-        Ok(out)
+        Ok((ordinary, composite))
     }
 
     /// What the task would do if it were run now, also of a draft; nothing is changed at either
@@ -607,8 +648,10 @@ fn matches(task: &Task, filter: &TaskFilter) -> bool {
         && end(&filter.target_datasource_id, target.map(|t| t.id.as_str()))
         && end(&filter.source_app_id, source.map(|s| s.app_id.as_str()))
         && end(&filter.target_app_id, target.map(|t| t.app_id.as_str()))
-        && filter.running.is_none_or(|running| running == task.running)
-        && filter.realtime.is_none_or(|realtime| realtime)
+        && filter.running.is_none_or(|running| running == task.is_on())
+        && filter
+            .realtime
+            .is_none_or(|realtime| realtime != task.kind.ends())
         && filter
             .execute_status
             .is_none_or(|status| status == task.execute_status())

@@ -8,6 +8,9 @@ use super::{Catalog, count, now_ms, number, number_or_none, text};
 use crate::error::{Error, Result, Subject};
 use crate::model::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Page, Step, Window};
 
+/// The contract's code of an execution that was not begun, as another one has not ended.
+pub(crate) const REJECTED: u16 = 907;
+
 /// Executions kept of one task; the oldest go first.
 const KEPT: i64 = 500;
 
@@ -17,6 +20,36 @@ fn figures(row: &AnyRow) -> Result<Figures> {
         bytes: count(row, "byte_count")?,
         dirty: count(row, "dirty_count")?,
     })
+}
+
+type Query<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
+
+fn execution_insert(task: &str, new: &Execution) -> Query<'static> {
+    sqlx::query(
+        "INSERT INTO execution (id, task, dispatched_ms, started_ms, ended_ms, status, node, \
+         node_status, code, remarks, row_count, byte_count, dirty_count) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, 0, 0)",
+    )
+    .bind(new.id.clone())
+    .bind(task.to_owned())
+    .bind(new.dispatched_ms)
+    .bind(new.started_ms)
+    .bind(new.ended_ms)
+    .bind(new.status.as_str().to_owned())
+    .bind(new.node.as_str().to_owned())
+    .bind(new.node_status.as_str().to_owned())
+    .bind(i64::from(new.code))
+    .bind(new.remarks.clone())
+}
+
+/// Drops the oldest of those that are too many; one that goes on is never among them.
+fn executions_trim(task: &str) -> Query<'static> {
+    sqlx::query(
+        "DELETE FROM execution WHERE task = $1 AND ended_ms IS NOT NULL AND id NOT IN (SELECT id FROM execution \
+         WHERE task = $1 ORDER BY dispatched_ms DESC LIMIT $2)",
+    )
+    .bind(task.to_owned())
+    .bind(KEPT)
 }
 
 fn word<T>(found: Option<T>) -> Result<T> {
@@ -54,44 +87,39 @@ fn step(row: &AnyRow) -> Result<Step> {
 }
 
 impl Catalog {
-    /// Stores a new execution and that its task should run, together; `false`: it should already.
-    pub(crate) async fn execution_start(&self, task: &str, new: &Execution) -> Result<bool> {
+    /// Stores a new execution and that its task should run, together; `false`: it should already. `forget`: it
+    /// begins anew.
+    pub(crate) async fn execution_start(
+        &self,
+        task: &str,
+        new: &Execution,
+        forget: bool,
+    ) -> Result<bool> {
         let mut tx = self.writer.begin().await?;
         let started = sqlx::query(
-            "UPDATE task SET desired = 1 WHERE id = $1 AND desired = 0 AND deleted = 0",
+            "UPDATE task SET desired = 1, forget = CASE WHEN $2 = 1 THEN 1 ELSE forget END \
+             WHERE id = $1 AND desired = 0 AND deleted = 0",
         )
         .bind(task.to_owned())
+        .bind(i64::from(forget))
         .execute(&mut *tx)
         .await?;
         if started.rows_affected() == 0 {
             return Ok(false);
         }
-        sqlx::query(
-            "INSERT INTO execution (id, task, dispatched_ms, started_ms, status, node, \
-             node_status, code, remarks, row_count, byte_count, dirty_count) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, 0, 0)",
-        )
-        .bind(new.id.clone())
-        .bind(task.to_owned())
-        .bind(new.dispatched_ms)
-        .bind(new.started_ms)
-        .bind(new.status.as_str().to_owned())
-        .bind(new.node.as_str().to_owned())
-        .bind(new.node_status.as_str().to_owned())
-        .bind(i64::from(new.code))
-        .bind(new.remarks.clone())
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "DELETE FROM execution WHERE task = $1 AND id NOT IN (SELECT id FROM execution \
-             WHERE task = $1 ORDER BY dispatched_ms DESC LIMIT $2)",
-        )
-        .bind(task.to_owned())
-        .bind(KEPT)
-        .execute(&mut *tx)
-        .await?;
+        execution_insert(task, new).execute(&mut *tx).await?;
+        executions_trim(task).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(true)
+    }
+
+    /// Stores an execution that was not begun, as another one of its task has not ended.
+    pub(crate) async fn execution_rejected(&self, task: &str, new: &Execution) -> Result<()> {
+        let mut tx = self.writer.begin().await?;
+        execution_insert(task, new).execute(&mut *tx).await?;
+        executions_trim(task).execute(&mut *tx).await?;
+        tx.commit().await?;
+        Ok(())
     }
 
     /// Ends executions whose task should not run and that nobody ended: the process was killed while
@@ -120,12 +148,14 @@ impl Catalog {
         Ok(())
     }
 
-    /// The last execution of a task, with its steps.
+    /// The last execution of a task that was begun, with its steps.
     pub(crate) async fn execution_last(&self, task: &str) -> Result<Option<Execution>> {
         let row = sqlx::query(
-            "SELECT * FROM execution WHERE task = $1 ORDER BY dispatched_ms DESC, id LIMIT 1",
+            "SELECT * FROM execution WHERE task = $1 AND code <> $2 \
+             ORDER BY dispatched_ms DESC, id LIMIT 1",
         )
         .bind(task.to_owned())
+        .bind(i64::from(REJECTED))
         .fetch_optional(&self.reader)
         .await?;
         let Some(row) = row else { return Ok(None) };
@@ -141,10 +171,11 @@ impl Catalog {
     ) -> Result<HashMap<String, Execution>> {
         let rows = sqlx::query(
             "SELECT e.* FROM execution e JOIN task t ON t.id = e.task WHERE t.instance = $1 \
-             AND NOT EXISTS (SELECT 1 FROM execution n WHERE n.task = e.task \
-             AND n.dispatched_ms > e.dispatched_ms)",
+             AND e.code <> $2 AND NOT EXISTS (SELECT 1 FROM execution n WHERE n.task = e.task \
+             AND n.code <> $2 AND n.dispatched_ms > e.dispatched_ms)",
         )
         .bind(instance.to_owned())
+        .bind(i64::from(REJECTED))
         .fetch_all(&self.reader)
         .await?;
         rows.iter()

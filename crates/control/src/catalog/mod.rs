@@ -11,6 +11,7 @@ mod access;
 mod applications;
 mod audit;
 mod datasources;
+mod dispatches;
 mod executions;
 mod mappings;
 mod records;
@@ -28,6 +29,8 @@ use sqlx::{AnyPool, Row as _, SqlSafeStr as _};
 pub(crate) use access::{Account, KEYS_MAX};
 pub(crate) use audit::{AuditKey, key as audit_key};
 pub(crate) use datasources::{NewDataSourceRow, StoredDataSource};
+pub(crate) use dispatches::Due;
+pub(crate) use executions::REJECTED;
 pub(crate) use mappings::MappingChange;
 pub(crate) use tasks::{Releasing, StoredTask};
 
@@ -92,7 +95,14 @@ impl Catalog {
             include_str!("migrations/0004_access.sql").into_sql_str(),
             false,
         );
-        Migrator::with_migrations(vec![start, verification, tables, access])
+        let schedules = Migration::new(
+            5,
+            "schedules".into(),
+            MigrationType::Simple,
+            include_str!("migrations/0005_schedules.sql").into_sql_str(),
+            false,
+        );
+        Migrator::with_migrations(vec![start, verification, tables, access, schedules])
             .run(&writer)
             .await
             .map_err(Error::internal)?;

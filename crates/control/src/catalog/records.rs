@@ -235,7 +235,12 @@ mod tests {
             .await
             .unwrap();
         for n in 0..TASKS {
-            assert!(catalog.execution_start(&name(n), &state(n)).await.unwrap());
+            assert!(
+                catalog
+                    .execution_start(&name(n), &state(n), false)
+                    .await
+                    .unwrap()
+            );
         }
         (folder, catalog)
     }

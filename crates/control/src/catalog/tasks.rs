@@ -1,4 +1,4 @@
-//! Composite tasks.
+//! Tasks.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use sqlx::any::AnyRow;
 
 use super::{Catalog, flag, is_taken, now_ms, number, number_or_none, text, text_or_none};
 use crate::error::{Error, Result, Subject};
-use crate::model::{DataSourceRef, Task};
+use crate::model::{DataSourceRef, Task, TaskKind};
 use crate::stored;
 
 /// A task with what callers never see.
@@ -83,7 +83,17 @@ fn task(row: &AnyRow) -> Result<StoredTask> {
             target: end(row, "target", "d")?,
             server_id: number_or_none(row, "server_id")?.and_then(|id| u32::try_from(id).ok()),
             options: stored::options_read(&text(row, "options")?)?,
+            kind: match text(row, "kind")?.as_str() {
+                "timing" => TaskKind::Timing {
+                    incremental: flag(row, "incremental")?,
+                },
+                "realtime" => TaskKind::Realtime,
+                _ => TaskKind::Composite,
+            },
+            detail: text_or_none(row, "detail")?,
             running: flag(row, "desired")?,
+            scheduled: flag(row, "scheduled")?,
+            dispatch: None,
             execution: None,
             created_ms: number(row, "created_ms")?,
             updated_ms: number(row, "updated_ms")?,
@@ -98,15 +108,22 @@ impl Catalog {
     pub(crate) async fn task_put(&self, task: &StoredTask) -> Result<()> {
         let shown = &task.shown;
         let id_of = |end: &Option<DataSourceRef>| end.as_ref().map(|end| end.id.clone());
+        let (kind, incremental) = match shown.kind {
+            TaskKind::Composite => ("composite", false),
+            TaskKind::Realtime => ("realtime", false),
+            TaskKind::Timing { incremental } => ("timing", incremental),
+        };
         sqlx::query(
             "INSERT INTO task (id, instance, name, description, tag, insert_rows, update_rows, \
              delete_rows, source, target, source_app, target_app, server_id, options, desired, \
-             begun, forget, deleted, created_ms, updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, \
-             $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19) \
+             begun, forget, deleted, created_ms, updated_ms, kind, detail, incremental) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, \
+             $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19, $20, $21, $22) \
              ON CONFLICT (id) DO UPDATE SET name = $3, description = $4, tag = $5, \
              insert_rows = $6, update_rows = $7, delete_rows = $8, source = $9, target = $10, \
              source_app = $11, target_app = $12, server_id = $13, options = $14, \
-             forget = $17, created_ms = $18, updated_ms = $19",
+             forget = $17, created_ms = $18, updated_ms = $19, kind = $20, detail = $21, \
+             incremental = $22",
         )
         .bind(shown.id.clone())
         .bind(task.instance.clone())
@@ -127,6 +144,9 @@ impl Catalog {
         .bind(i64::from(task.forget))
         .bind(shown.created_ms)
         .bind(shown.updated_ms)
+        .bind(kind.to_owned())
+        .bind(shown.detail.clone())
+        .bind(i64::from(incremental))
         .execute(&self.writer)
         .await
         .map_err(|error| match is_taken(&error) {
@@ -148,6 +168,7 @@ impl Catalog {
         let found = row.as_ref().map(task).transpose()?;
         let mut found = found.ok_or(Error::NotFound(Subject::Task))?;
         found.shown.execution = self.execution_last(id).await?;
+        found.shown.dispatch = self.dispatch_show(id).await?;
         Ok(found)
     }
 
@@ -160,10 +181,12 @@ impl Catalog {
         .fetch_all(&self.reader)
         .await?;
         let mut last = self.executions_last(instance).await?;
+        let mut dispatches = self.dispatch_list(instance).await?;
         let mut all = Vec::with_capacity(rows.len());
         for row in &rows {
             let mut one = task(row)?.shown;
             one.execution = last.remove(&one.id);
+            one.dispatch = dispatches.remove(&one.id);
             all.push(one);
         }
         all.sort_by(|a: &Task, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
@@ -223,6 +246,20 @@ impl Catalog {
         let Some(row) = row else { return Ok(None) };
         let mut found = task(&row)?;
         found.shown.execution = self.execution_last(id).await?;
+        Ok(Some(found))
+    }
+
+    /// A task whose schedule is on; `None`: it is off, or the task is gone.
+    pub(crate) async fn task_scheduled(&self, id: &str) -> Result<Option<Task>> {
+        let row = sqlx::query(select(
+            "WHERE t.id = $1 AND t.scheduled = 1 AND t.deleted = 0",
+        ))
+        .bind(id.to_owned())
+        .fetch_optional(&self.reader)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let mut found = task(&row)?.shown;
+        found.execution = self.execution_last(id).await?;
         Ok(Some(found))
     }
 
@@ -353,7 +390,11 @@ mod tests {
                 target: None,
                 server_id: None,
                 options: TaskOptions::default(),
+                kind: TaskKind::Composite,
+                detail: None,
                 running: false,
+                scheduled: false,
+                dispatch: None,
                 execution: None,
                 created_ms: 1,
                 updated_ms: 1,

@@ -26,6 +26,8 @@ use thalweg_core::schema::TableName;
 use thalweg_core::secret::Secret;
 use thalweg_engine::status::TaskStatus;
 
+use crate::schedule::{Dispatch, When};
+
 /// A part of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
@@ -207,7 +209,28 @@ pub struct DataSourceRef {
     pub app_name: String,
 }
 
-/// A composite task.
+/// What a task is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TaskKind {
+    /// Many tables to many, in real time.
+    Composite,
+    /// An ordinary task, one table to one, in real time.
+    Realtime,
+    /// An ordinary task that is run by a schedule, or by hand.
+    Timing {
+        /// Whether a run goes on where the last one has ended; if not, it copies everything again.
+        incremental: bool,
+    },
+}
+
+impl TaskKind {
+    /// Whether its runs end by themselves.
+    pub fn ends(self) -> bool {
+        matches!(self, TaskKind::Timing { .. })
+    }
+}
+
+/// A task.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Task {
     /// 32 hexadecimal digits, or the 3 to 50 characters the caller chose at init.
@@ -228,8 +251,16 @@ pub struct Task {
     pub server_id: Option<u32>,
     /// Native options.
     pub options: TaskOptions,
+    /// What it is.
+    pub kind: TaskKind,
+    /// Of an ordinary task: the form it was made with, as it was given.
+    pub detail: Option<String>,
     /// Whether it is to run.
     pub running: bool,
+    /// Whether its schedule is on.
+    pub scheduled: bool,
+    /// When it is run, if it has a schedule.
+    pub dispatch: Option<Dispatch>,
     /// The last execution, if there was one.
     pub execution: Option<Execution>,
     /// Milliseconds since the Unix epoch.
@@ -239,6 +270,11 @@ pub struct Task {
 }
 
 impl Task {
+    /// Whether it runs, or will by its schedule.
+    pub fn is_on(&self) -> bool {
+        self.running || self.scheduled
+    }
+
     /// The state of the last execution.
     pub fn execute_status(&self) -> ExecuteStatus {
         self.execution
@@ -318,6 +354,34 @@ pub struct NewTask {
     pub target_app_id: Option<String>,
 }
 
+/// An ordinary task as it was given.
+#[derive(Clone, Debug)]
+pub struct OrdinaryTask {
+    /// Unique in the instance.
+    pub name: String,
+    /// Free text.
+    pub description: Option<String>,
+    /// Free text.
+    pub tag: Option<String>,
+    /// What it is; not composite.
+    pub kind: TaskKind,
+    /// The form, as it was given.
+    pub detail: String,
+    /// Its ends, its table and its columns.
+    pub mapping: NewMapping,
+}
+
+/// A schedule as it was given.
+#[derive(Clone, Debug)]
+pub struct NewDispatch {
+    /// Not before this; milliseconds since the Unix epoch.
+    pub start_ms: Option<i64>,
+    /// When.
+    pub when: When,
+    /// Free text.
+    pub remark: Option<String>,
+}
+
 /// What update was given.
 #[derive(Clone, Debug)]
 pub struct TaskChange {
@@ -342,7 +406,7 @@ pub struct TaskFilter {
     pub name_exact_case: Option<String>,
     /// Whether it is to run.
     pub running: Option<bool>,
-    /// `false`: scheduled tasks, of which there are none.
+    /// `false`: scheduled tasks.
     pub realtime: Option<bool>,
     /// Exactly.
     pub source_datasource_id: Option<String>,

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use crate::app::Inner;
+use crate::catalog::now_ms;
 use crate::model::{AskedBy, Live, Verification};
 
 /// How often it looks without a hint.
@@ -208,6 +209,7 @@ impl Supervisor {
         runs: &mut JoinSet<()>,
         release: &mut release::Release,
     ) -> crate::Result<()> {
+        crate::app::dispatch_due(&self.inner, now_ms()).await?;
         let desired = self.inner.catalog.tasks_desired().await?;
         for (id, handle) in self.running().iter() {
             if !desired.contains_key(id) {
@@ -291,6 +293,7 @@ pub(crate) mod tests {
     use thalweg_engine::status::TableStatus;
 
     use crate::catalog::{StoredTask, new_id};
+    use crate::model::TaskKind;
     use crate::model::{ExecuteStatus, Execution, Node, NodeStatus, Paused, Task};
     use crate::{App, OpenOptions, Quotas};
 
@@ -305,6 +308,7 @@ pub(crate) mod tests {
             networks: Networks::default(),
             quotas: Quotas::default(),
             token_life: crate::TOKEN_LIFE,
+            zone: chrono_tz::UTC,
             announce: |_| Ok(()),
         };
         let (app, first) = App::open(options).await.unwrap();
@@ -326,7 +330,11 @@ pub(crate) mod tests {
                 target: None,
                 server_id: None,
                 options: TaskOptions::default(),
+                kind: TaskKind::Composite,
+                detail: None,
                 running: false,
+                scheduled: false,
+                dispatch: None,
                 execution: None,
                 created_ms: 1,
                 updated_ms: 1,
@@ -358,7 +366,7 @@ pub(crate) mod tests {
         let (folder, app, task) = with_a_task().await;
         let (catalog, id) = (&app.inner.catalog, &task.shown.id);
         let run = execution(ExecuteStatus::Running, "");
-        assert!(catalog.execution_start(id, &run).await.unwrap());
+        assert!(catalog.execution_start(id, &run, false).await.unwrap());
         let mut record = record::Record::open(Arc::clone(&app.inner), &task, run.clone());
         let (status_in, status) = watch::channel(TaskStatus::default());
         let mut followed = Box::pin(record.follow(status));
@@ -390,7 +398,7 @@ pub(crate) mod tests {
         let (folder, app, task) = with_a_task().await;
         let (catalog, id) = (&app.inner.catalog, &task.shown.id);
         let run = execution(ExecuteStatus::Running, "");
-        assert!(catalog.execution_start(id, &run).await.unwrap());
+        assert!(catalog.execution_start(id, &run, false).await.unwrap());
         let says = |rows, refused, bytes| TaskStatus {
             tables: vec![TableStatus {
                 loaded_rows: rows,
@@ -435,7 +443,7 @@ pub(crate) mod tests {
         let (folder, app, task) = with_a_task().await;
         let (catalog, id) = (&app.inner.catalog, &task.shown.id);
         let run = execution(ExecuteStatus::Running, "");
-        assert!(catalog.execution_start(id, &run).await.unwrap());
+        assert!(catalog.execution_start(id, &run, false).await.unwrap());
         let life = async |refused: [u64; 2], end: record::End| {
             let table = |refused| TableStatus {
                 refused,
@@ -478,9 +486,9 @@ pub(crate) mod tests {
             code: 503,
             ..execution(ExecuteStatus::Error, "why")
         };
-        assert!(catalog.execution_start(&id, &failed).await.unwrap());
+        assert!(catalog.execution_start(&id, &failed, false).await.unwrap());
         assert!(
-            !catalog.execution_start(&id, &failed).await.unwrap(),
+            !catalog.execution_start(&id, &failed, false).await.unwrap(),
             "twice"
         );
         catalog.execution_write(&id, &failed, true).await.unwrap();

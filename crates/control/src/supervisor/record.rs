@@ -24,6 +24,8 @@ pub(super) enum End {
     Paused,
     /// A person stopped it.
     Cancelled,
+    /// It has done what it was run for.
+    Done,
     /// It failed.
     Failed(Failure),
 }
@@ -236,6 +238,13 @@ impl Record {
                 execution.remarks = "stopped by a person".to_owned();
                 let code = execution.code;
                 self.close_step(NodeStatus::RuntimeCancel, Some(code));
+            }
+            End::Done => {
+                execution.status = ExecuteStatus::Success;
+                execution.node = Node::Writer;
+                execution.node_status = NodeStatus::NodeEnd;
+                execution.code = 901;
+                self.close_step(NodeStatus::NodeEnd, None);
             }
             End::Failed(failure) => {
                 execution.status = ExecuteStatus::Error;

@@ -100,8 +100,8 @@ async fn release(inner: &Inner, one: &Releasing) -> Result<()> {
     };
     // Each end for itself, the source first: what is left there may hold its log.
     let (source, target) = (
-        release_source(inner, task, &source.id, &key).await,
-        release_target(inner, task, &target.id, &key).await,
+        at_source(inner, task, &source.id).await,
+        at_target(inner, task, &target.id, &key).await,
     );
     match (source, target) {
         (Err(source), Err(target)) => Err(Error::Internal(format!("{source}; {target}"))),
@@ -113,15 +113,30 @@ fn failed(error: thalweg_core::Error) -> Error {
     Error::Internal(error.chain())
 }
 
-async fn release_source(inner: &Inner, task: &StoredTask, id: &str, key: &TaskKey) -> Result<()> {
+/// Takes from its source what a task that goes on has left there; its failure costs log at the source, until the
+/// task is run again or deleted.
+pub(super) async fn release_source(inner: &Inner, task: &StoredTask) {
+    let Some(source) = &task.shown.source else {
+        return;
+    };
+    let released = tokio::time::timeout(LIMIT, at_source(inner, task, &source.id)).await;
+    let error = match released {
+        Ok(Ok(())) => return,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the data source did not answer in time".to_owned(),
+    };
+    warn!(task = %task.shown.id, error, "the source keeps its log for the task until its next run");
+}
+
+async fn at_source(inner: &Inner, task: &StoredTask, id: &str) -> Result<()> {
     let stored = inner.catalog.datasource_show(&task.instance, id).await?;
-    let (connector, config) = inner.reach(&stored, format!("thalweg/{}", key.task))?;
+    let (connector, config) = inner.reach(&stored, format!("thalweg/{}", task.shown.id))?;
     let source = connector.source(&config).map_err(failed)?;
     let released = source.release().await;
     released.map_err(|error| failed(error.at(Side::Source)))
 }
 
-async fn release_target(inner: &Inner, task: &StoredTask, id: &str, key: &TaskKey) -> Result<()> {
+async fn at_target(inner: &Inner, task: &StoredTask, id: &str, key: &TaskKey) -> Result<()> {
     let stored = inner.catalog.datasource_show(&task.instance, id).await?;
     let (connector, config) = inner.reach(&stored, format!("thalweg/{}", key.task))?;
     let target = connector.target(&config).map_err(failed)?;

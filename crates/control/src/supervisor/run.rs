@@ -26,11 +26,12 @@ use tracing::{error, info, warn};
 
 use super::book::{Book, Catalogued};
 use super::record::{End, Failure, Record};
+use super::release::release_source;
 use super::verify::Follows;
 use crate::app::Inner;
 use crate::catalog::{StoredDataSource, StoredTask, now_ms};
 use crate::error::{Error, Result};
-use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping};
+use crate::model::{ColumnInfo, DataSourceRef, Paused, TableMapping, TaskKind};
 use crate::preflight::Preflight;
 use crate::tables::{Named, Schemas, Tables};
 
@@ -160,6 +161,12 @@ impl Run {
                 .send_modify(|status| status.phase = TaskPhase::Failed);
             error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
         }
+        if matches!(end, End::Done)
+            && (self.task.shown.kind == TaskKind::Timing { incremental: false })
+        {
+            // The next run copies everything again: until then the source need not keep its log for this task.
+            release_source(&book.inner, &self.task).await;
+        }
         let last = self.status.borrow().clone();
         book.record.end(end, &last).await;
     }
@@ -205,13 +212,19 @@ impl Run {
             let due = AtomicBool::new(false);
             let wait = READ_UP_AGAIN * left.waits.min(10);
             let returns = (!ends.returning.is_empty()).then_some((&due, wait));
-            let streamed = self.stream(spec, book, &doubt, returns).await;
+            let done = AtomicBool::new(false);
+            let ends_by_itself = self.task.shown.kind.ends() && ends.returning.is_empty();
+            let ends_by_itself = ends_by_itself.then_some(&done);
+            let streamed = self
+                .stream(spec, book, &doubt, (returns, ends_by_itself))
+                .await;
             left.due = due.into_inner();
             left.look(&self.status.borrow(), &plan);
             let this_try = (self.status.borrow().applied.clone(), fingerprints(&plan));
             left.expects_checkpoint |= this_try.0.is_some();
             let error = match streamed {
                 Ok(()) if self.stop.is_cancelled() => return self.stopped(),
+                Ok(()) if done.into_inner() => return End::Done,
                 Ok(()) => {
                     info!(task = %self.task.shown.id, "task is planned again: its tables are others");
                     self.plans_again(book);
@@ -355,13 +368,14 @@ impl Run {
         });
     }
 
-    /// Runs a plan until it is stopped or is to be made again (`Ok`), or fails.
+    /// Runs a plan until it is stopped or is to be made again (`Ok`), or fails. `done`: also until the log is read
+    /// up to where it ended when this was called, which is noted there.
     async fn stream(
         &self,
         spec: TaskSpec,
         book: &mut impl Book,
         doubt: &[(String, TableName)],
-        returns: Option<(&AtomicBool, Duration)>,
+        (returns, done): (Option<(&AtomicBool, Duration)>, Option<&AtomicBool>),
     ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
         let run = task::run(
@@ -385,6 +399,14 @@ impl Run {
             }
             std::future::pending::<()>().await;
         };
+        let once = async {
+            if let Some(done) = done {
+                self.read_up().await;
+                done.store(true, Ordering::Relaxed);
+                stop.cancel();
+            }
+            std::future::pending::<()>().await;
+        };
         let too_slow = async {
             stop.cancelled().await;
             tokio::time::sleep(DRAIN).await;
@@ -394,6 +416,7 @@ impl Run {
             () = book.meanwhile(self.status.subscribe(), &self.orders, doubt) => Ok(()),
             () = replan => Ok(()),
             () = due => Ok(()),
+            () = once => Ok(()),
             // Dropping the run is as a crash: nothing is lost.
             () = too_slow => Ok(()),
         }

@@ -37,6 +37,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         connectors: connectors::all(),
         networks: config.networks.clone(),
         quotas: config.quotas,
+        zone: config.time_zone,
         token_life: TOKEN_LIFE,
         announce: |first| print(&introduce(first)),
     });

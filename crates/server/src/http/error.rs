@@ -248,6 +248,14 @@ fn choose_control(error: &Error, codes: Codes) -> Chosen {
             ..service("FDI.9999", "The task has not done it yet.", reason)
         },
         Error::Start(reason) => service("FDI.3026", "Failed to manually start the task.", reason),
+        Error::NoSchedule(task) => Chosen {
+            status: S::NOT_FOUND,
+            ..service(
+                "FDI.3083",
+                "One or more scheduled tasks are not configured with scheduled plans.",
+                &format!("Task {task} has none: make one with POST /tasks/{{task_id}}/dispatches."),
+            )
+        },
         Error::Stop(reason) => service("FDI.3027", "Failed to manually stop the task.", reason),
         Error::Unreachable { reason, detail } => Chosen {
             detail: detail.clone(),
@@ -307,6 +315,7 @@ fn not_found(subject: Subject) -> Chosen {
         Subject::Verification => parameters("The verification does not exist."),
         Subject::QuarantinedRow => parameters("The quarantine has no row with this id."),
         Subject::Execution => parameters("The task has no execution with this tracking id."),
+        Subject::Dispatch => parameters("The task has no such schedule."),
         Subject::User => parameters("The user does not exist."),
         Subject::Key => parameters("The user has no such access key."),
         Subject::Policy => parameters("The policy does not exist."),

@@ -1,11 +1,8 @@
 //! The table of all routes.
-//!
-//! What the contract has and this table lacks answers 404, as a path that does not exist: ordinary
-//! tasks and schedules.
 
 use thalweg_control::policy::Action;
 
-use super::fdi::{datasources, mappings, monitors, multi_tasks, tasks};
+use super::fdi::{datasources, dispatches, mappings, monitors, multi_tasks, ordinary, tasks};
 use super::iam::{audit, policies, projects, roles, users};
 use super::roma::apps;
 use super::route::{Access, Route, Surface, TIME_MAX, WAITING_TIME_MAX};
@@ -79,13 +76,18 @@ pub(super) const ROUTES: &[Route] = &[
     route!("POST",   "/v2/{project_id}/fdi/multi-tasks/mappings/auto", Fdi, OnlyInstance, "roma:tasks:create", mappings::auto),
     route!("PUT",    fdi!("/multi-tasks/{task_id}/mappings/{mapping_id}"), Fdi, Instance, "roma:tasks:update", mappings::update),
     route!("DELETE", fdi!("/multi-tasks/{task_id}/mappings/{mapping_id}"), Fdi, Instance, "roma:tasks:update", mappings::delete),
+    route!("POST",   fdi!("/tasks"), Fdi, Instance, "roma:tasks:create", ordinary::create),
     route!("GET",    fdi!("/tasks"), Fdi, Instance, "roma:tasks:list", tasks::list),
     route!("GET",    fdi!("/tasks/{task_id}"), Fdi, Instance, "roma:tasks:get", tasks::show),
+    route!("PUT",    fdi!("/tasks/{task_id}"), Fdi, Instance, "roma:tasks:update", ordinary::update),
     route!("DELETE", fdi!("/tasks/{task_id}"), Fdi, Instance, "roma:tasks:delete", tasks::delete),
     route!("POST",   fdi!("/tasks/{task_id}/run"), Fdi, Instance, "roma:tasks:operate", tasks::run),
     route!("POST",   fdi!("/tasks/{task_id}/terminate"), Fdi, Instance, "roma:tasks:operate", tasks::terminate),
     route!("POST",   fdi!("/batch-operation/tasks"), Fdi, Instance, "roma:tasks:operate", tasks::batch),
     route!("GET",    fdi!("/statistics/tasks"), Fdi, Instance, "roma:tasks:list", tasks::statistics),
+    route!("POST",   fdi!("/tasks/{task_id}/dispatches"), Fdi, Instance, "roma:tasks:update", dispatches::create),
+    route!("GET",    fdi!("/tasks/{task_id}/dispatches"), Fdi, Instance, "roma:tasks:get", dispatches::show),
+    route!("PUT",    fdi!("/tasks/{task_id}/dispatches/{dispatch_id}"), Fdi, Instance, "roma:tasks:update", dispatches::update),
     route!("GET",    fdi!("/task-monitors"), Fdi, Instance, "roma:tasks:list", monitors::tasks),
     route!("GET",    fdi!("/tasks/{task_id}/monitor-logs"), Fdi, Instance, "roma:tasks:get", monitors::logs),
     route!("GET",    fdi!("/tasks/{task_id}/monitor-logs/{tracking_id}"), Fdi, Instance, "roma:tasks:get", monitors::log_detail),

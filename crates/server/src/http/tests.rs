@@ -70,6 +70,7 @@ impl World {
             connectors: connectors::all(),
             networks: Networks::default(),
             quotas: Quotas::default(),
+            zone: thalweg_control::schedule::parse_zone("UTC").unwrap(),
             token_life,
             announce: |_| Ok(()),
         };
@@ -95,6 +96,8 @@ impl World {
             .replace("{verification_id}", "no-verification")
             .replace("{row_id}", "no-row")
             .replace("{app_id}", "no-app")
+            .replace("{dispatch_id}", "no-dispatch")
+            .replace("{tracking_id}", "no-execution")
             .replace("{user_id}", "no-user")
             .replace("{ak}", "no-key")
             .replace("{policy_id}", "no-policy")
@@ -200,7 +203,7 @@ async fn four_routes_are_open() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_404_in_the_gateways_shape() {
     let world = World::start().await;
-    let unbuilt = world.fdi("/tasks/no-task/dispatches");
+    let unbuilt = world.fdi("/tasks/no-task/dispatches/no-dispatch/runs");
     let wrong_method = world.fdi("/statistics/tasks");
     for (method, path) in [
         ("GET", "/"),

@@ -34,6 +34,12 @@ pub(crate) fn parse_compact(text: &str) -> Option<i64> {
     Some(zoned.timestamp().as_millisecond())
 }
 
+/// Milliseconds since the epoch of a text such as `2020-11-14T07:38:25.609Z`.
+pub(crate) fn parse_iso(text: &str) -> Option<i64> {
+    let time: Timestamp = text.parse().ok()?;
+    Some(time.as_millisecond())
+}
+
 /// Now.
 pub(crate) fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()

@@ -66,6 +66,7 @@ mod quarantine;
 mod recordings;
 mod replicates;
 mod resume;
+mod scheduled;
 mod schema_changes;
 mod schemathesis;
 mod sdk;

@@ -22,7 +22,7 @@ use super::super::record::End;
 use super::super::run::{Ends, Run};
 use crate::catalog::{MappingChange, StoredTask};
 use crate::error::{Error, Result};
-use crate::model::{ColumnInfo, ColumnLink, MappingStatus, Paused, TableMapping, Task};
+use crate::model::{ColumnInfo, ColumnLink, MappingStatus, Paused, TableMapping, Task, TaskKind};
 use crate::preflight::preflight;
 use crate::tables::{Schemas, Tables};
 
@@ -203,7 +203,11 @@ impl World {
                 target: None,
                 server_id: None,
                 options: self.options.clone(),
+                kind: TaskKind::Composite,
+                detail: None,
                 running: true,
+                scheduled: false,
+                dispatch: None,
                 execution: None,
                 created_ms: 0,
                 updated_ms: 0,

@@ -2,7 +2,9 @@
 
 pub(super) mod content;
 pub(super) mod datasources;
+pub(super) mod dispatches;
 pub(super) mod mappings;
 pub(super) mod monitors;
 pub(super) mod multi_tasks;
+pub(super) mod ordinary;
 pub(super) mod tasks;

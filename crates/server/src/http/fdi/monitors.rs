@@ -6,7 +6,9 @@ use thalweg_control::model::{
     DataSourceRef, ExecuteStatus, Execution, Figures, Step, Task, TaskFilter,
 };
 
-use super::tasks::EXECUTE_STATUS;
+use thalweg_control::schedule::When;
+
+use super::tasks::{EXECUTE_STATUS, ext_type, task_type};
 use crate::http::error::Failure;
 use crate::http::query::Query;
 use crate::http::route::{Call, Reply};
@@ -90,17 +92,21 @@ fn task_info(task: &Task, instance: &str) -> Value {
         end.map_or(Value::Null, |end| get(end).as_str().into())
     };
     let execution = task.execution.as_ref();
+    let (cron, period) = match task.dispatch.as_ref().map(|dispatch| &dispatch.when) {
+        None => (None, None),
+        Some(When::Cron(cron)) => (Some(Some(cron.as_str())), None),
+        Some(When::Every(every, unit)) => (Some(None), Some((*every, *unit))),
+    };
     json!({
         "task_id": task.id,
         "task_name": task.name,
-        "task_type": "REALTIME",
-        "status": i32::from(task.running),
+        "task_type": task_type(task).to_ascii_uppercase(),
+        "status": i32::from(task.is_on()),
         "last_execute_time": execution.map(|e| e.started_ms),
-        // Only scheduled tasks have a schedule.
-        "use_quartz_cron": null,
-        "cron": null,
-        "period": null,
-        "dispatch_interval": null,
+        "use_quartz_cron": cron.map(|cron| cron.is_some()),
+        "cron": cron.flatten(),
+        "period": period.map(|(_, unit)| unit.as_str()),
+        "dispatch_interval": period.map(|(every, _)| every),
         "position": execution.map(|e| e.node.as_str()),
         "execute_status": task.execute_status().as_str(),
         "source_app_id": field(source, |s| &s.app_id),
@@ -109,7 +115,7 @@ fn task_info(task: &Task, instance: &str) -> Value {
         "target_app_id": field(target, |s| &s.app_id),
         "target_app_name": field(target, |s| &s.app_name),
         "target_instance_id": instance,
-        "ext_type": "CDC",
+        "ext_type": ext_type(task),
         "enterprise_project_id": "0",
         "task_tag": task.tag,
     })

@@ -13,8 +13,8 @@ use crate::http::error::Failure;
 use crate::http::route::{Call, Reply};
 
 const TASK_ID: RangeInclusive<usize> = 3..=50;
-const DATASOURCE_ID: RangeInclusive<usize> = 1..=64;
-const DESCRIPTION: RangeInclusive<usize> = 1..=1024;
+pub(super) const DATASOURCE_ID: RangeInclusive<usize> = 1..=64;
+pub(super) const DESCRIPTION: RangeInclusive<usize> = 1..=1024;
 const OPERATIONS: &[&str] = &["INSERT", "UPDATE", "DELETE"];
 
 pub(crate) async fn init(call: Call) -> Result<Reply, Failure> {
@@ -104,7 +104,7 @@ fn refuse_date(mut fields: Fields) -> Result<()> {
     fields.finish()
 }
 
-fn task_name(fields: &mut Fields) -> Result<String> {
+pub(super) fn task_name(fields: &mut Fields) -> Result<String> {
     let name = fields.text_needed("task_name", 3..=100)?;
     let plain = name
         .bytes()
@@ -121,7 +121,7 @@ pub(super) fn task_id(fields: &mut Fields) -> Result<Option<String>> {
     restricted(fields, "task_id", id)
 }
 
-fn tag(fields: &mut Fields) -> Result<Option<String>> {
+pub(super) fn tag(fields: &mut Fields) -> Result<Option<String>> {
     let tag = fields.text("task_tag", 4..=64)?;
     restricted(fields, "task_tag", tag)
 }

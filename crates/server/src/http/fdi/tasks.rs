@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::{
     BatchItem, DataSourceRef, ExecuteStatus, Execution, MappingFilter, Statistics, Task,
-    TaskFilter, TaskSort, Window,
+    TaskFilter, TaskKind, TaskSort, Window,
 };
 
 use crate::http::body::Fields;
@@ -27,7 +27,12 @@ pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
 }
 
 pub(crate) async fn show(call: Call) -> Result<Reply, Failure> {
-    let (scope, id) = (call.scope()?, call.id("task_id"));
+    shown(&call, call.id("task_id")).await
+}
+
+/// A `TaskResponseV2`.
+pub(super) async fn shown(call: &Call, id: &str) -> Result<Reply, Failure> {
+    let scope = call.scope()?;
     let none = Window {
         offset: 0,
         limit: 0,
@@ -70,10 +75,9 @@ pub(crate) async fn batch(call: Call) -> Result<Reply, Failure> {
 }
 
 pub(crate) async fn statistics(call: Call) -> Result<Reply, Failure> {
-    let composite = call.app.task_statistics(call.scope()?).await?;
+    let (ordinary, composite) = call.app.task_statistics(call.scope()?).await?;
     Reply::ok(json!({
-        // Ordinary tasks are not built, so there are none.
-        "common_task_details": counts(&Statistics::default()),
+        "common_task_details": counts(&ordinary),
         "cdc_task_details": counts(&composite),
     }))
 }
@@ -192,8 +196,8 @@ fn brief(task: &Task, instance: &str) -> Value {
     json!({
         "task_id": task.id,
         "task_name": task.name,
-        "task_type": "REALTIME",
-        "status": i32::from(task.running),
+        "task_type": task_type(task).to_ascii_uppercase(),
+        "status": i32::from(task.is_on()),
         "created_date": time::millis(task.created_ms),
         "version": null,
         "last_modified_time": task.updated_ms,
@@ -202,7 +206,7 @@ fn brief(task: &Task, instance: &str) -> Value {
         "target_app_id": field(target, |s| &s.app_id),
         "source_instance_id": instance,
         "target_instance_id": instance,
-        "ext_type": "CDC",
+        "ext_type": ext_type(task),
         "enterprise_project_id": "0",
         "task_tag": task.tag,
     })
@@ -214,8 +218,8 @@ fn basic(task: &Task, project: &str) -> Value {
     json!({
         "task_id": task.id,
         "task_name": task.name,
-        "task_type": "realtime",
-        "status": if task.running { "running" } else { "stop" },
+        "task_type": task_type(task),
+        "status": if task.is_on() { "running" } else { "stop" },
         "project_id": project,
         "source_datasource_id": field(source, |s| &s.id),
         "target_datasource_id": field(target, |s| &s.id),
@@ -232,8 +236,35 @@ fn basic(task: &Task, project: &str) -> Value {
     })
 }
 
-/// What `task_detail` tells of a composite task; the contract leaves it open.
+/// The type of a task, in small letters.
+pub(super) fn task_type(task: &Task) -> &'static str {
+    match task.kind {
+        TaskKind::Composite | TaskKind::Realtime => "realtime",
+        TaskKind::Timing { .. } => "timing",
+    }
+}
+
+/// What marks a composite task.
+pub(super) fn ext_type(task: &Task) -> Option<&'static str> {
+    (task.kind == TaskKind::Composite).then_some("CDC")
+}
+
+/// What `task_detail` tells: of an ordinary task the form it was made with, and what we have to say under a name of
+/// our own; of a composite task that alone, as the contract leaves it open.
 fn detail(task: &Task, status: Value, mappings: u64) -> Value {
+    let ours = ours(task, status, mappings);
+    let form = task.detail.as_ref();
+    let form = form.and_then(|form| serde_json::from_str::<Map<String, Value>>(form).ok());
+    match form {
+        None => ours,
+        Some(mut form) => {
+            form.insert("thalweg".into(), ours);
+            Value::Object(form)
+        }
+    }
+}
+
+fn ours(task: &Task, status: Value, mappings: u64) -> Value {
     let mut detail = status;
     let more = json!({
         "operation_types": operations(task),
