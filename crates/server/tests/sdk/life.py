@@ -629,8 +629,65 @@ class Life:
         own, self.config["instance_id"] = self.config["instance_id"], "no-such-instance"
         self.refused("ListTasks", 404, "APIG.3030")
         self.config["instance_id"] = own
-        # Built later: never pretended.
-        self.refused("ShowDispatches", 404, "APIGW.0101", task_id=self.one)
+        self.refused("ShowDispatches", 404, "FDI.3081", task_id=NOWHERE)
+        self.refused("ShowDispatches", 404, "FDI.3002", "schedule", task_id=self.one)
+
+    def ordinary(self):
+        """A task of one table, with a schedule, run once by hand."""
+
+        def body(name, table):
+            detail = {
+                "sourceSelectedDatasource": {
+                    "sourceTable": "shop.account",
+                    "sourceSelectedColumnList": [],
+                    "need_inc_migration": False,
+                    "querySql": "",
+                },
+                "targetSelectedDatasource": {"targetTable": table, "targetSelectedColumnList": []},
+            }
+            task = roma.TaskBasicRequestBody(
+                task_name=name,
+                task_type="TIMING",
+                source_datasource_id=self.s,
+                target_datasource_id=self.t,
+                task_tag="daily",
+            )
+            return roma.CreateCommonTaskRequestBody(task=task, task_detail=json.dumps(detail))
+
+        table = "public.account_daily"
+        made = self.call("CreateCommonTask", shapes.SHOWN, body=body("daily", "public.other"))
+        task = made.task.task_id
+        self.same("type and status", (made.task.task_type, made.task.status), ("timing", "stop"))
+        changed = self.call("UpdateTask", shapes.SHOWN, task_id=task, body=body("nightly", table))
+        self.same("name", changed.task.task_name, "nightly")
+        detail = json.loads(changed.task_detail)
+        self.same("table", detail["targetSelectedDatasource"]["targetTable"], table)
+        composite = {"task_id": self.one, "body": body("first", table)}
+        self.refused("UpdateTask", 400, "FDI.3033", "task_id", **composite)
+        self.refused("RunTask", 404, "FDI.3083", "scheduled plans", task_id=task)
+        cron = roma.TaskDispatch(use_quartz_cron=True, cron="0 30 2 * * ?", remark="every night")
+        made = self.call("CreateDispatches", shapes.DISPATCH, task_id=task, body=cron)
+        self.refused("CreateDispatches", 400, "FDI.3033", "task_id", task_id=task, body=cron)
+        wrong = roma.TaskDispatch(use_quartz_cron=True, cron="every night")
+        dispatch = {"task_id": task, "dispatch_id": made.dispatch_id}
+        self.refused("UpdateDispatches", 400, "FDI.3033", "cron", body=wrong, **dispatch)
+        period = roma.TaskDispatch(period="DAY", dispatch_interval=2, start_datetime=4102444800000)
+        made = self.call("UpdateDispatches", shapes.DISPATCH, body=period, **dispatch)
+        self.same("period", (made.period, made.dispatch_interval), ("DAY", 2))
+        shown = self.call("ShowDispatches", shapes.DISPATCH, task_id=task)
+        self.same("schedule", shown.to_dict(), made.to_dict())
+        answer = self.batch("start", task)
+        self.same("turned on", answer.success_count, 1)
+        listed = self.call("ListTasks", shapes.TASKS, task_id=task).entities[0]
+        found = (listed.task_type, listed.status, listed.ext_type)
+        self.same("listed", found, ("TIMING", 1, None))
+        monitors = self.call("ListMonitorInfos", shapes.MONITORS, task_name="nightly").entities
+        found = (monitors[0].use_quartz_cron, monitors[0].period, monitors[0].dispatch_interval)
+        self.same("schedule in the monitor", found, (False, "DAY", 2))
+        counts = self.call("CountTasks", shapes.STATISTICS).common_task_details
+        self.same("counted", counts.running_tasks_count, 0)
+        self.call("StopTask", shapes.message("success"), task_id=task)
+        self.call("DeleteTask", None, 204, task_id=task)
 
     def delete(self):
         self.refused("DeleteDatasourceInfoById", 400, "FDI.3033", datasource_id=self.s)
@@ -676,6 +733,7 @@ class Life:
         self.reset()
         self.batches()
         self.errors()
+        self.ordinary()
         self.delete()
 
 

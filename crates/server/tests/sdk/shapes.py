@@ -170,7 +170,7 @@ MAPPING_ID = {"mapping_id": ANY_ID}
 TASK = {
     "task_id": ID,
     "task_name": text(3, 100),
-    "task_type": one_of("realtime"),
+    "task_type": one_of("realtime", "timing"),
     "status": one_of("stop", "running"),
     "project_id": ID,
     "source_datasource_id": Maybe(ID),
@@ -187,10 +187,22 @@ TASK = {
     "task_tag": Maybe(text(0, 64)),
 }
 SHOWN = {"task": TASK, "task_detail": text()}
+DISPATCH = {
+    "dispatch_id": ID,
+    "task_id": ID,
+    "start_datetime": Maybe(MS),
+    "period": Maybe(one_of("MIN", "HOUR", "DAY", "WEEK", "MON")),
+    "dispatch_interval": Maybe(number(1, 60)),
+    "remark": Maybe(text(1, 36)),
+    "use_quartz_cron": boolean,
+    "cron": Maybe(text(8, 255)),
+    "created_date": MS,
+    "last_modified_date": MS,
+}
 BRIEF = {
     "task_id": ID,
     "task_name": text(3, 100),
-    "task_type": one_of("REALTIME"),
+    "task_type": one_of("REALTIME", "TIMING"),
     "status": number(0, 1),
     "created_date": ISO_MS,
     "version": Maybe(text(0, 10)),
@@ -200,7 +212,7 @@ BRIEF = {
     "target_app_id": Maybe(UUID),
     "source_instance_id": Maybe(UUID),
     "target_instance_id": Maybe(UUID),
-    "ext_type": one_of("CDC"),
+    "ext_type": Maybe(one_of("CDC")),
     "enterprise_project_id": Maybe(text()),
     "task_tag": Maybe(text(0, 64)),
 }
@@ -224,7 +236,7 @@ STATISTICS = {"common_task_details": COUNTS, "cdc_task_details": COUNTS}
 MONITOR = {
     "task_id": ID,
     "task_name": text(3, 100),
-    "task_type": one_of("REALTIME"),
+    "task_type": one_of("REALTIME", "TIMING"),
     "status": number(0, 1),
     "last_execute_time": Maybe(MS),
     # Schedules belong to scheduled tasks only.
@@ -240,7 +252,7 @@ MONITOR = {
     "target_app_id": Maybe(UUID),
     "target_app_name": Maybe(text(1)),
     "target_instance_id": Maybe(UUID),
-    "ext_type": one_of("CDC"),
+    "ext_type": Maybe(one_of("CDC")),
     "enterprise_project_id": text(),
     "task_tag": Maybe(text(0, 64)),
 }
