@@ -8,6 +8,7 @@ mod app;
 mod catalog;
 mod connect;
 mod error;
+mod jdbc;
 pub mod model;
 pub mod policy;
 mod preflight;

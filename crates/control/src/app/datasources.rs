@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, Value};
 use thalweg_core::Kind;
 use thalweg_core::finding::Finding;
 use thalweg_core::ports::{Connector, DataSourceConfig, Inspect};
@@ -35,10 +34,6 @@ pub(super) fn unreachable(error: &thalweg_core::Error) -> Error {
     }
 }
 
-fn host(content: &Map<String, Value>) -> Option<&str> {
-    content.get("host").and_then(Value::as_str)
-}
-
 /// What is wrong, and what to do.
 fn told(error: &thalweg_core::Error) -> String {
     match error.hint() {
@@ -62,14 +57,12 @@ impl App {
                 format!("the instance has {max} data sources, the most it may have"),
             ));
         }
-        let password = new
-            .content
-            .password
-            .clone()
-            .ok_or_else(|| Error::invalid("password", "it is needed for this type"))?;
+        let secret = new.content.secret.clone();
+        let secret =
+            secret.ok_or_else(|| Error::invalid("password", "it is needed for this type"))?;
         let id = new_id();
         let now = now_ms();
-        let sealed = self.inner.seal.seal(&password_owner(&id), &password)?;
+        let sealed = self.inner.seal.seal(&password_owner(&id), &secret)?;
         let options = stored::source_options_write(&DataSourceOptions::default());
         self.datasource_put(scope, new, (id, now), (&sealed, &options))
             .await
@@ -89,9 +82,15 @@ impl App {
                 "a task uses the data source; its type cannot change",
             ));
         }
-        let sealed = match &new.content.password {
-            Some(password) => self.inner.seal.seal(&password_owner(id), password)?,
-            None => old.password,
+        let sealed = match &new.content.secret {
+            Some(secret) => self.inner.seal.seal(&password_owner(id), secret)?,
+            None if old.shown.kind == new.kind => old.password,
+            None => {
+                return Err(Error::invalid(
+                    "password",
+                    "it is needed, as the type is another one than before",
+                ));
+            }
         };
         let identity = (id.to_owned(), old.shown.created_ms);
         self.datasource_put(scope, new, identity, (&sealed, &old.options))
@@ -105,14 +104,17 @@ impl App {
         (id, created_ms): (String, i64),
         (password, options): (&str, &str),
     ) -> Result<DataSource> {
-        connect::connector(&self.inner.connectors, &new.kind)?;
-        // A name is judged when it is connected to: it can be given another address at any time.
-        if let Some(Ok(address)) = host(&new.content.shown).map(str::parse::<IpAddr>) {
-            let admitted = self
-                .inner
-                .networks
-                .admitted(&address.to_string(), [address]);
-            admitted.map_err(|error| Error::Address(told(&error)))?;
+        // What cannot be connected to is stored as it is.
+        if connect::connector(&self.inner.connectors, &new.kind).is_ok() {
+            let place = connect::place(&new.kind, &new.content.shown)?;
+            // A name is judged when it is connected to: it can be given another address at any time.
+            if let Ok(address) = place.host.parse::<IpAddr>() {
+                let admitted = self
+                    .inner
+                    .networks
+                    .admitted(&address.to_string(), [address]);
+                admitted.map_err(|error| Error::Address(told(&error)))?;
+            }
         }
         let seen = self.seen(scope, &new.app_id).await;
         let (app, sees) = seen.map_err(|error| match error {
@@ -287,8 +289,8 @@ impl App {
         if let Some(input) = input {
             stored.shown.kind = input.kind;
             stored.shown.content = input.content.shown;
-            if let Some(password) = input.content.password {
-                stored.password = self.inner.seal.seal(&password_owner(id), &password)?;
+            if let Some(secret) = input.content.secret {
+                stored.password = self.inner.seal.seal(&password_owner(id), &secret)?;
             }
         }
         let (connector, config, inspect) = self.inner.inspect(&stored)?;
@@ -357,6 +359,7 @@ impl super::Inner {
     ) -> Result<(&dyn Connector, DataSourceConfig)> {
         let connector = connect::connector(&self.connectors, &stored.shown.kind)?;
         let config = connect::config(
+            &stored.shown.kind,
             &stored.shown.content,
             self.password(stored)?,
             &stored::source_options_read(&stored.options)?,

@@ -160,7 +160,8 @@ impl App {
             Error::NotFound(_) => Error::invalid(field, "there is no data source with this id"),
             other => other,
         })?;
-        let connector = crate::connect::connector(&self.inner.connectors, &found.shown.kind)?;
+        let connector = crate::connect::connector(&self.inner.connectors, &found.shown.kind);
+        let connector = connector.map_err(|error| Error::invalid(field, error.to_string()))?;
         let (can, role) = match direction {
             Direction::Source => (connector.roles().source, "source"),
             Direction::Target => (connector.roles().target, "target"),

@@ -152,13 +152,14 @@ pub struct DataSourceInput {
     pub description: Option<String>,
 }
 
-/// Connection parameters in mode `default`.
+/// Connection parameters.
 #[derive(Clone, Debug)]
 pub struct Content {
     /// All fields as given but the secret ones: what is shown again.
     pub shown: Map<String, Value>,
-    /// `password`; `None` on an update keeps the stored one.
-    pub password: Option<Secret>,
+    /// The `password`; of a type that cannot be connected to, its secret fields as a JSON object. `None` on an
+    /// update keeps what is stored.
+    pub secret: Option<Secret>,
 }
 
 /// How a data source is protected on the wire: native options.

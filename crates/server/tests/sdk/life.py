@@ -231,7 +231,9 @@ class Life:
         self.same("app_name", made["MYSQL"].app_name, "source")
         self.refused("CreateDatasourceInfo", 400, "FDI.3033", "datasource_name", body=source)
         oracle = self.datasource("other", "ORACLE", self.source_app, self.source)
-        self.refused("CreateDatasourceInfo", 400, "FDI.3033", "datasource_type", body=oracle)
+        other = self.call("CreateDatasourceInfo", shapes.DATASOURCE, 201, body=oracle).datasource_id
+        self.refused("StartTestDatasource", 400, "FDI.3016", "not supported", datasource_id=other)
+        self.call("DeleteDatasourceInfoById", None, 204, datasource_id=other)
         shown = self.call("ShowDataourceDetail", shapes.DATASOURCE, datasource_id=self.s)
         self.same("the data source shown", shown.to_dict(), made["MYSQL"].to_dict())
         source.datasource_name, source.description = "shop", "now 2"

@@ -102,7 +102,7 @@ CONTENT = {
 DATASOURCE = {
     "datasource_id": ID,
     "datasource_name": text(1, 255),
-    "datasource_type": one_of("MYSQL", "POSTGRESQL"),
+    "datasource_type": one_of("MYSQL", "POSTGRESQL", "ORACLE"),
     "vpc_id": Maybe(text()),
     "app_id": UUID,
     "app_name": text(1, 256),

@@ -2,11 +2,12 @@
 //!
 //! The contract has one object for all 35 types; every field of it is checked by type and limits, so
 //! that a client that sends more than its type needs gets the same answers. Minima that the
-//! contract's own examples break are not enforced. Of the secret fields only `password` is kept.
+//! contract's own examples break are not enforced. Of a type that we connect to, only the `password` of the
+//! secret fields is kept; of the others, which are stored and no more, all of them, sealed together.
 
 use std::ops::RangeInclusive;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use thalweg_control::Result;
 use thalweg_control::model::Content;
 use thalweg_core::secret::Secret;
@@ -28,7 +29,7 @@ enum Kind {
     Int(u64, u64),
     /// Digits as a text.
     Digits(u32, u32),
-    /// An object that is not looked into, since no type we have uses it.
+    /// An object that is not looked into, since no type we have uses it; it may hold secrets.
     Object,
 }
 
@@ -122,8 +123,9 @@ const FIELDS: &[(&str, Kind)] = &[
     ("connector_params", Object),
 ];
 
-/// What our types need in mode `default`.
+/// What our types need, by mode.
 const NEEDED: &[&str] = &["host", "port", "database_name", "user_name"];
+const NEEDED_PROFESSIONAL: &[&str] = &["url", "user_name"];
 
 const ADDRESSES: RangeInclusive<usize> = 1..=100;
 
@@ -136,32 +138,37 @@ pub(crate) enum Purpose {
     Update,
 }
 
-/// Reads `content` of a type we have.
-pub(crate) fn parse(mut fields: Fields, purpose: Purpose) -> Result<Content> {
+/// Reads `content`; `supported`: of a type we connect to.
+pub(crate) fn parse(mut fields: Fields, purpose: Purpose, supported: bool) -> Result<Content> {
     let mut shown = Map::new();
-    let mut password = None;
+    let mut secrets = Map::new();
     for (name, kind) in FIELDS {
         let Some(value) = field(&mut fields, name, *kind)? else {
             continue;
         };
         match kind {
-            Kind::Secret(_) if *name == "password" => {
-                password = value.as_str().map(Secret::new);
+            Kind::Secret(_) | Object => secrets.insert((*name).to_owned(), value),
+            _ => shown.insert((*name).to_owned(), value),
+        };
+    }
+    if let Some(addresses) = addresses(&mut fields)? {
+        shown.insert("multi_oracle_address".to_owned(), addresses);
+    }
+    let secret = match supported {
+        true => {
+            check_mode(&fields, &shown)?;
+            // No type of ours reads another, and what is not stored cannot leak.
+            let password = secrets.get("password").and_then(Value::as_str);
+            if password.is_none() && purpose == Purpose::Create {
+                return Err(fields.missing("password"));
             }
-            // No type of ours reads it, and what is not stored cannot leak.
-            Kind::Secret(_) | Object => {}
-            _ => {
-                shown.insert((*name).to_owned(), value);
-            }
+            password.map(Secret::new)
         }
-    }
-    addresses(&mut fields)?;
-    check_default_mode(&fields, &shown)?;
-    if password.is_none() && purpose == Purpose::Create {
-        return Err(fields.missing("password"));
-    }
+        false if secrets.is_empty() && purpose == Purpose::Update => None,
+        false => Some(Secret::new(Value::Object(secrets).to_string())),
+    };
     fields.finish()?;
-    Ok(Content { shown, password })
+    Ok(Content { shown, secret })
 }
 
 fn field(fields: &mut Fields, name: &str, kind: Kind) -> Result<Option<Value>> {
@@ -172,31 +179,41 @@ fn field(fields: &mut Fields, name: &str, kind: Kind) -> Result<Option<Value>> {
         Flag => fields.flag(name)?.map(Value::from),
         Int(min, max) => fields.int(name, min..=max)?.map(Value::from),
         Digits(min, max) => fields.digits(name, min..=max)?.map(Value::from),
-        Object => {
-            // Looked at for its type only; what is in it is somebody else's contract.
-            fields.object(name)?;
-            None
-        }
+        // Looked at for its type only; what is in it is somebody else's contract.
+        Object => match fields.take(name) {
+            None => None,
+            Some(value @ Value::Object(_)) => Some(value),
+            Some(_) => return Err(fields.invalid(name, "Give an object.")),
+        },
     })
 }
 
-fn addresses(fields: &mut Fields) -> Result<()> {
-    let list = fields.objects("multi_oracle_address", ADDRESSES)?;
-    for mut address in list.unwrap_or_default() {
-        address.text("oracle_address", 1..=30)?;
-        address.text("oracle_port", 1..=10)?;
-        address.finish()?;
+fn addresses(fields: &mut Fields) -> Result<Option<Value>> {
+    let Some(list) = fields.objects("multi_oracle_address", ADDRESSES)? else {
+        return Ok(None);
+    };
+    let mut out = Vec::with_capacity(list.len());
+    for mut one in list {
+        let (address, port) = (
+            one.text("oracle_address", 1..=30)?,
+            one.text("oracle_port", 1..=10)?,
+        );
+        one.finish()?;
+        out.push(json!({ "oracle_address": address, "oracle_port": port }));
     }
-    Ok(())
+    Ok(Some(out.into()))
 }
 
-fn check_default_mode(fields: &Fields, shown: &Map<String, Value>) -> Result<()> {
-    let mode = shown.get("mode").and_then(Value::as_str);
-    if mode.is_some_and(|mode| mode != "default") {
-        let text = "Only the mode default is built: give host, port, database_name, user_name.";
-        return Err(fields.invalid("mode", text));
-    }
-    match NEEDED.iter().find(|name| !shown.contains_key(**name)) {
+fn check_mode(fields: &Fields, shown: &Map<String, Value>) -> Result<()> {
+    let needed = match shown.get("mode").and_then(Value::as_str) {
+        None | Some("default") => NEEDED,
+        Some("professional") => NEEDED_PROFESSIONAL,
+        Some(_) => {
+            let text = "This type has the modes default and professional.";
+            return Err(fields.invalid("mode", text));
+        }
+    };
+    match needed.iter().find(|name| !shown.contains_key(**name)) {
         Some(name) => Err(fields.missing(name)),
         None if shown.get("port").and_then(Value::as_str) == Some("0") => {
             Err(fields.invalid("port", "Give the port the database listens on."))
@@ -225,13 +242,13 @@ mod tests {
     fn with(name: &str, value: Value) -> Result<Content> {
         let mut map = content();
         map.insert(name.into(), value);
-        parse(fields(Value::Object(map)), Purpose::Create)
+        parse(fields(Value::Object(map)), Purpose::Create, true)
     }
 
     #[test]
     fn a_plain_connection_is_read_and_its_password_is_apart() {
-        let content = parse(fields(Value::Object(content())), Purpose::Create).unwrap();
-        assert_eq!(content.password, Some(Secret::new("geheim")));
+        let content = parse(fields(Value::Object(content())), Purpose::Create, true).unwrap();
+        assert_eq!(content.secret, Some(Secret::new("geheim")));
         let names: Vec<&String> = content.shown.keys().collect();
         assert_eq!(names, ["database_name", "host", "port", "user_name"]);
     }
@@ -241,14 +258,14 @@ mod tests {
         for name in ["host", "port", "database_name", "user_name", "password"] {
             let mut map = content();
             map.remove(name);
-            let result = parse(fields(Value::Object(map)), Purpose::Create);
+            let result = parse(fields(Value::Object(map)), Purpose::Create, true);
             assert_eq!(field_of(result), name);
         }
         let mut map = content();
         map.remove("password");
-        let content = parse(fields(Value::Object(map)), Purpose::Update).unwrap();
+        let content = parse(fields(Value::Object(map)), Purpose::Update, true).unwrap();
         assert_eq!(
-            content.password, None,
+            content.secret, None,
             "an update may leave the password as it is"
         );
     }
@@ -262,7 +279,7 @@ mod tests {
             ("port", json!("-1")),
             ("host", json!("")),
             ("host", json!("x".repeat(256))),
-            ("mode", json!("professional")),
+            ("mode", json!("multiAddress")),
             ("mode", json!("other")),
             ("encoding", json!("utf-8")),
             ("mysql_timeout", json!(0)),
@@ -275,6 +292,41 @@ mod tests {
         ] {
             assert_eq!(field_of(with(name, value)), name);
         }
+    }
+
+    #[test]
+    fn a_connection_string_stands_for_host_port_and_database() {
+        let map = json!({ "mode": "professional", "url": "jdbc:mysql://db/shop", "user_name": "root",
+            "password": "geheim" });
+        let content = parse(fields(map.clone()), Purpose::Create, true).unwrap();
+        assert_eq!(content.shown["url"], "jdbc:mysql://db/shop");
+        for name in ["url", "user_name", "password"] {
+            let mut map = map.clone();
+            map.as_object_mut().unwrap().remove(name);
+            assert_eq!(field_of(parse(fields(map), Purpose::Create, true)), name);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_connected_to_is_kept_with_its_secrets_apart() {
+        let map = json!({ "broker": "a:9092", "ssl_enable": true, "ssl_password": "geheim-1",
+            "api_auth_detail": { "password": "geheim-2" },
+            "multi_oracle_address": [{ "oracle_address": "db", "oracle_port": "1521" }] });
+        let content = parse(fields(map), Purpose::Create, false).unwrap();
+        let shown = Value::Object(content.shown).to_string();
+        assert!(
+            shown.contains("a:9092") && shown.contains("1521") && !shown.contains("geheim"),
+            "{shown}"
+        );
+        let secret = content.secret.unwrap();
+        assert!(secret.expose().contains("geheim-1") && secret.expose().contains("geheim-2"));
+        let none = parse(
+            fields(json!({ "broker": "a:9092" })),
+            Purpose::Update,
+            false,
+        )
+        .unwrap();
+        assert_eq!(none.secret, None, "an update may leave them as they are");
     }
 
     #[test]

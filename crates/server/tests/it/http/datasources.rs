@@ -166,7 +166,7 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
         ("content.user_name", Some(json!(""))),
         ("content.password", None),
         ("content.password", Some(json!(1))),
-        ("content.mode", Some(json!("professional"))),
+        ("content.mode", Some(json!("multiAddress"))),
         ("content.mode", Some(json!("multiAddress"))),
         ("content.mode", Some(json!("Default"))),
         ("content.mode", Some(json!(1))),
@@ -187,8 +187,6 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
     ];
     let odd = ["a&b", "a<b", "a>b", "a\"b", "a'b", "a(b", "a)b", "a\u{0}b"];
     table.extend(odd.map(|name| ("datasource_name", Some(json!(name)))));
-    let kinds = OTHER_TYPES.split_whitespace();
-    table.extend(kinds.map(|kind| ("datasource_type", Some(json!(kind)))));
     let base = datasource("a name", "MYSQL", app);
     let create = api.fdi("/datasources");
     api.wrong_fields(("POST", &create), &base, &table, bad);
@@ -212,6 +210,82 @@ fn wrong_values_are_named(api: &mut Api, app: &str) {
         "to be changed".into(),
     );
     api.bare("DELETE", &one, Want::Ok(204));
+    connection_strings(api, app);
+    other_types(api, app);
+}
+
+/// In the mode `professional` a connection string stands for host, port and database.
+fn connection_strings(api: &mut Api, app: &str) {
+    let create = api.fdi("/datasources");
+    let with_url = |kind: &str, url: &str| {
+        json!({
+            "datasource_name": "by url", "datasource_type": kind, "app_id": app, "content": {
+                "mode": "professional", "url": url, "user_name": "user", "password": "password",
+            },
+        })
+    };
+    for (kind, url) in [
+        ("MYSQL", "jdbc:mysql://db/shop?allowLoadLocalInfile=true"),
+        ("MYSQL", "jdbc:postgresql://db/shop"),
+        ("POSTGRESQL", "jdbc:postgresql://user:geheim@db/shop"),
+        ("POSTGRESQL", "nonsense"),
+    ] {
+        let body = with_url(kind, url);
+        api.ask("url", ("POST", &create), &body, bad("url"));
+    }
+    let denied = with_url("MYSQL", "jdbc:mysql://169.254.169.254:3306/shop");
+    let address = Want::Fdi(400, "FDI.3043", "169.254.169.254");
+    api.ask("url", ("POST", &create), &denied, address);
+    let body = with_url("MYSQL", "jdbc:mysql://127.0.0.1:1/shop?useUnicode=true");
+    let made = api.ask("url", ("POST", &create), &body, Want::Ok(201));
+    let one = format!("{create}/{}", text(&made["datasource_id"]));
+    let refused = Want::Fdi(400, "FDI.3016", "refused");
+    api.bare("POST", &format!("{one}/test-connect"), refused);
+    api.bare("DELETE", &one, Want::Ok(204));
+}
+
+/// What is not connected to is stored with its own fields, and says what it is wherever it would be used.
+fn other_types(api: &mut Api, app: &str) {
+    let create = api.fdi("/datasources");
+    let mysql = api.datasource("beside others", "MYSQL", app);
+    for kind in OTHER_TYPES.split_whitespace() {
+        let body = json!({
+            "datasource_name": format!("a {kind}"), "datasource_type": kind, "app_id": app, "content": {
+                "broker": "10.0.0.1:9092", "ssl_enable": true, "ssl_password": "geheim-1",
+                "api_auth_detail": { "client_secret": "geheim-2" },
+                "multi_oracle_address": [{ "oracle_address": "10.0.0.2", "oracle_port": "1521" }],
+            },
+        });
+        let made = api.ask(kind, ("POST", &create), &body, Want::Ok(201));
+        let id = text(&made["datasource_id"]);
+        let one = format!("{create}/{id}");
+        let shown = api.bare("GET", &one, Want::Ok(200));
+        api.same(kind, &shown, &made);
+        api.same(
+            kind,
+            shown["content"]["broker"].as_str(),
+            Some("10.0.0.1:9092"),
+        );
+        api.same("no secret", shown.to_string().contains("geheim"), false);
+        let refused = Want::Fdi(400, "FDI.3016", "not supported");
+        api.bare("POST", &format!("{one}/test-connect"), refused);
+        let listed = api.bare(
+            "GET",
+            &format!("{create}?datasource_type={kind}"),
+            Want::Ok(200),
+        );
+        api.same(kind, listed["total"].as_u64(), Some(1));
+        for (source, target, field) in [
+            (id.as_str(), mysql.as_str(), "source_datasource_id"),
+            (mysql.as_str(), id.as_str(), "target_datasource_id"),
+        ] {
+            let init = json!({ "source_datasource_id": source, "target_datasource_id": target });
+            let path = api.fdi("/multi-tasks/init");
+            api.ask(kind, ("POST", &path), &init, bad(field));
+        }
+        api.bare("DELETE", &one, Want::Ok(204));
+    }
+    api.bare("DELETE", &format!("{create}/{mysql}"), Want::Ok(204));
 }
 
 fn right_values_are_taken(api: &mut Api, app: &str) {
