@@ -20,6 +20,6 @@ mod tables;
 
 pub use chrono_tz::Tz;
 
-pub use app::{App, Connectors, KeySecret, OpenOptions, Quotas, TOKEN_LIFE};
+pub use app::{App, Connectors, KeySecret, OpenOptions, Quotas, TOKEN_LIFE, WRONG_PASSWORD};
 pub use error::{Error, Result, Subject};
 pub use preflight::{Preflight, preflight};

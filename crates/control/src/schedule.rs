@@ -115,7 +115,7 @@ impl Dispatch {
                 let from = at(zone, from)?;
                 Ok(match every_hour(text) {
                     true => next_by_length(&cron, from),
-                    false => cron.find_next_occurrence(&from, false).ok(),
+                    false => next_by_wall(&cron, from),
                 }
                 .map(|time| time.timestamp_millis()))
             }
@@ -165,6 +165,21 @@ fn every_hour(text: &str) -> bool {
     text.split_whitespace()
         .nth(2)
         .is_some_and(|hours| hours == "*")
+}
+
+/// The next time by the clock on the wall: what it does not show is the end of the gap, and what it shows twice the
+/// first.
+fn next_by_wall(cron: &Cron, from: DateTime<Tz>) -> Option<DateTime<Tz>> {
+    let zone = from.timezone();
+    let mut wall = Utc.from_utc_datetime(&from.naive_local());
+    loop {
+        wall = cron.find_next_occurrence(&wall, false).ok()?;
+        let time = real(zone, wall.naive_utc())?;
+        // In the hour that comes a second time, or another of the same gap.
+        if time > from.timestamp_millis() {
+            return at(zone, time).ok();
+        }
+    }
 }
 
 /// The next time by clocks that are not put forward or back: those of each offset the zone has, as long as it has
@@ -390,6 +405,28 @@ mod tests {
                 "10-26 02:30:00 +0100"
             ]
         );
+        // Several times of one gap are one, and the second time an hour comes nothing is.
+        let found = times(
+            cron("0 0,30 2,4 * * ?"),
+            "Europe/Berlin",
+            "2026-03-28T23:00:00Z",
+            3,
+        );
+        assert_eq!(
+            found,
+            [
+                "03-29 03:00:00 +0200",
+                "03-29 04:00:00 +0200",
+                "03-29 04:30:00 +0200"
+            ]
+        );
+        let found = times(
+            cron("0 30 2 * * ?"),
+            "Europe/Berlin",
+            "2026-10-25T01:15:00Z",
+            1,
+        );
+        assert_eq!(found, ["10-26 02:30:00 +0100"]);
         // What is run every half hour goes on through both.
         let found = times(
             cron("0 */30 * * * ?"),

@@ -6,9 +6,10 @@ use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier 
 use rand::Rng as _;
 use ring::digest::{SHA256, digest};
 use thalweg_core::secret::Secret;
+use tokio::sync::OnceCell;
 
 use super::App;
-use crate::catalog::{Account, Catalog, new_id, now_ms};
+use crate::catalog::{Account, Catalog, NewTemporaryKey, new_id, now_ms};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
     Caller, Credential, FirstStart, Instance, Login, Project, Scope, TemporaryKey, User, UserInfo,
@@ -78,6 +79,16 @@ pub(super) async fn first_start(
 pub(super) fn new_key_pair() -> (String, Secret) {
     let ak = random(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789", 20);
     (ak, Secret::new(random(LETTERS_AND_DIGITS, 40)))
+}
+
+/// Why nobody is signed in, without telling which of the two is wrong.
+pub const WRONG_PASSWORD: &str = "the user name or password is wrong";
+
+/// The hash of a password that nobody has.
+async fn nobody() -> Result<String> {
+    static HASH: OnceCell<String> = OnceCell::const_new();
+    let made = HASH.get_or_try_init(|| hash(new_password())).await?;
+    Ok(made.clone())
 }
 
 /// Without characters that look alike.
@@ -165,16 +176,17 @@ impl App {
         project_id: Option<&str>,
         project_name: Option<&str>,
     ) -> Result<Login> {
-        let refused = || Error::Unauthenticated("the user name or password is wrong".to_owned());
+        let refused = || Error::Unauthenticated(WRONG_PASSWORD.to_owned());
         let account = self.catalog().account_by_name(name).await?;
         // A user that does not exist takes as long as a wrong password.
         let stored = match &account {
             Some(account) => account.password.clone(),
-            None => hash(Secret::new("nobody")).await?,
+            None => nobody().await?,
         };
         let right = matches(password.clone(), stored).await;
         let account = account.filter(|account| right && account.info.enabled);
-        let info = account.ok_or_else(refused)?.info;
+        let account = account.ok_or_else(refused)?;
+        let info = account.info.clone();
         if domain.is_some_and(|domain| domain != self.inner.domain) {
             return Err(refused());
         }
@@ -201,9 +213,13 @@ impl App {
         let life = i64::try_from(self.inner.token_life.as_millis()).unwrap_or(i64::MAX);
         let expires_ms = issued_ms.saturating_add(life);
         let project_id = project.as_ref().map(|project| project.id.as_str());
-        self.catalog()
-            .token_create(&token_hash(&token), &user.id, project_id, expires_ms)
-            .await?;
+        let hash = token_hash(&token);
+        let made = self
+            .catalog()
+            .token_create(&hash, &account, project_id, expires_ms);
+        if !made.await? {
+            return Err(refused());
+        }
         Ok(Login {
             token: Secret::new(token),
             user,
@@ -230,9 +246,10 @@ impl App {
 
     /// The caller a token stands for. `Unauthenticated` if it is unknown or has ended.
     pub async fn caller_by_token(&self, token: &str) -> Result<Caller> {
-        match self.catalog().account_by_token(&token_hash(token)).await? {
+        let hash = token_hash(token);
+        match self.catalog().account_by_token(&hash).await? {
             Some((account, project)) => {
-                self.caller(account.info, Credential::Token { project })
+                self.caller(account.info, Credential::Token { project, hash })
                     .await
             }
             None => Err(Error::Unauthenticated(
@@ -254,7 +271,10 @@ impl App {
         let ak = ak.to_owned();
         let credential = match &secret.token_hash {
             None => Credential::Key { ak },
-            Some(_) => Credential::TemporaryKey { ak },
+            Some(_) => Credential::TemporaryKey {
+                ak,
+                project: found.project,
+            },
         };
         let caller = self.caller(found.account.info, credential).await?;
         Ok((caller, secret))
@@ -285,8 +305,21 @@ impl App {
         let expires_ms = now_ms() + i64::from(seconds) * 1000;
         let sealed = self.inner.seal.seal(&sk_owner(&ak), &sk)?;
         let hash = token_hash(&security_token);
+        let (parent, project) = match &caller.credential {
+            Credential::Token { project, hash } => (hash, project.as_deref()),
+            Credential::Key { ak } => (ak, None),
+            Credential::TemporaryKey { ak, project } => (ak, project.as_deref()),
+        };
+        let new = NewTemporaryKey {
+            ak: &ak,
+            sk: &sealed,
+            token_hash: &hash,
+            expires_ms,
+            parent,
+            project,
+        };
         self.catalog()
-            .temporary_key_create(&caller.user.id, (&ak, &sealed), &hash, expires_ms)
+            .temporary_key_create(&caller.user.id, &new)
             .await?;
         Ok(TemporaryKey {
             ak,

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::App;
 use crate::error::Result;
-use crate::model::{AuditFilter, AuditRecord, Audited, Page, Window};
+use crate::model::{AuditCheck, AuditFilter, AuditRecord, Audited, Page, Window};
 
 impl App {
     /// Stores that a call begins, before it does anything.
@@ -34,8 +34,18 @@ impl App {
         self.catalog().audit_list(filter, window).await
     }
 
-    /// Whether the log is as it was written: its rows, and the id of the first that is not.
-    pub async fn audit_check(&self) -> Result<(u64, Option<i64>)> {
-        self.catalog().audit_check(&self.inner.audit).await
+    /// Stores that a call was refused before it began: status and code.
+    pub async fn audit_refused(&self, call: &Audited, outcome: (u16, &str)) -> Result<()> {
+        let refused = self
+            .catalog()
+            .audit_refused(&self.inner.audit, call, outcome);
+        refused.await
+    }
+
+    /// Whether the log is as it was written, from the row after `after` on, at most `limit` rows.
+    pub async fn audit_check(&self, after: i64, limit: u32) -> Result<AuditCheck> {
+        self.catalog()
+            .audit_check(&self.inner.audit, after, limit)
+            .await
     }
 }

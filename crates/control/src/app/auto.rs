@@ -15,8 +15,8 @@ use super::tasks::FIRST;
 use crate::catalog::{StoredTask, new_id, now_ms};
 use crate::error::{Error, Result};
 use crate::model::{
-    AutoMapping, ColumnInfo, ColumnLink, MappingStatus, Scope, Selected, TableChoice, TableMapping,
-    TaskMappings,
+    AutoMapping, ColumnInfo, ColumnLink, MappingStatus, Role, Scope, Selected, TableChoice,
+    TableMapping, TaskMappings,
 };
 
 /// Tables one automatic mapping takes (the contract's limit).
@@ -150,7 +150,7 @@ impl App {
         selected: &[Selected],
         field: &str,
     ) -> Result<Tables> {
-        let stored = self.catalog().datasource_show(&scope.instance, id).await?;
+        let stored = self.source_for(scope, id, Role::Read).await?;
         let (connector, config) = self.inner.reach(&stored, "thalweg".to_owned())?;
         let schema = connector.default_schema(&config);
         let failed = |e: thalweg_core::Error| Error::Unreachable {

@@ -42,6 +42,22 @@ fn told(error: &thalweg_core::Error) -> String {
     }
 }
 
+/// `Invalid(password)` unless a data source stays where it is: what is stored goes to no other place, and to
+/// no other user there.
+fn same_place(old: &DataSource, new: &DataSourceInput) -> Result<()> {
+    let of = |kind: &str, content: &serde_json::Map<String, serde_json::Value>| {
+        let user = content.get("user_name").cloned();
+        (kind.to_owned(), connect::place(kind, content).ok(), user)
+    };
+    match of(&old.kind, &old.content) == of(&new.kind, &new.content.shown) {
+        true => Ok(()),
+        false => Err(Error::invalid(
+            "password",
+            "give it too: the type, the place or the user is another than before",
+        )),
+    }
+}
+
 impl App {
     /// Makes one; nothing is connected to.
     pub async fn datasource_create(
@@ -82,14 +98,23 @@ impl App {
                 "a task uses the data source; its type cannot change",
             ));
         }
+        if new.app_id != old.shown.app_id {
+            // Whoever has it afterwards may do everything with it.
+            self.sees(scope)
+                .await?
+                .needs(&old.shown.app_id, Role::Admin)?;
+            if let Some(task) = self.catalog().datasource_users(id).await?.first() {
+                return Err(Error::invalid(
+                    "app_id",
+                    format!("task {task} uses the data source; its application cannot change"),
+                ));
+            }
+        }
         let sealed = match &new.content.secret {
             Some(secret) => self.inner.seal.seal(&password_owner(id), secret)?,
-            None if old.shown.kind == new.kind => old.password,
             None => {
-                return Err(Error::invalid(
-                    "password",
-                    "it is needed, as the type is another one than before",
-                ));
+                same_place(&old.shown, &new)?;
+                old.password
             }
         };
         let identity = (id.to_owned(), old.shown.created_ms);
@@ -287,6 +312,9 @@ impl App {
         let role = input.as_ref().map_or(Role::Read, |_| Role::Modify);
         let mut stored = self.source_for(scope, id, role).await?;
         if let Some(input) = input {
+            if input.content.secret.is_none() {
+                same_place(&stored.shown, &input)?;
+            }
             stored.shown.kind = input.kind;
             stored.shown.content = input.content.shown;
             if let Some(secret) = input.content.secret {

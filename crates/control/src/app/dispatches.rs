@@ -15,7 +15,7 @@ use crate::model::{
 use crate::schedule::{Dispatch, When, parse_cron};
 
 /// Times that are counted as missed.
-const MISSED_MAX: u32 = 10_000;
+const MISSED_MAX: u32 = 1_000;
 
 impl App {
     /// Gives a scheduled task its schedule, which is turned on by starting the task.
@@ -48,7 +48,7 @@ impl App {
             created_ms: now,
             updated_ms: now,
         };
-        self.dispatch_put(&shown, dispatch).await
+        self.dispatch_put(dispatch).await
     }
 
     /// The schedule of a task. `NotFound(Dispatch)`.
@@ -75,16 +75,25 @@ impl App {
             updated_ms: now_ms(),
             ..old
         };
-        self.dispatch_put(&shown, dispatch).await
+        self.dispatch_put(dispatch).await
     }
 
-    async fn dispatch_put(&self, task: &Task, dispatch: Dispatch) -> Result<Dispatch> {
+    async fn dispatch_put(&self, dispatch: Dispatch) -> Result<Dispatch> {
         if let When::Cron(text) = &dispatch.when {
             parse_cron(text)?;
         }
         let next = dispatch.next_after(self.inner.zone, now_ms())?;
-        let due = next.filter(|_| task.scheduled);
-        self.catalog().dispatch_put(&dispatch, due).await?;
+        if next.is_none() {
+            let field = match dispatch.when {
+                When::Cron(_) => "cron",
+                When::Every(..) => "period",
+            };
+            return Err(Error::invalid(
+                field,
+                "there is no such time that is still to come",
+            ));
+        }
+        self.catalog().dispatch_put(&dispatch, next).await?;
         self.supervisor.hint();
         Ok(dispatch)
     }
@@ -118,51 +127,53 @@ async fn dispatch(inner: &Inner, due: &Due, now_ms: i64) -> Result<()> {
             next => break next,
         }
     };
-    // Whoever moves it runs it; a person may have turned it off meanwhile.
-    if !inner.catalog.dispatch_move(task, due.due_ms, next).await? {
-        return Ok(());
-    }
     let Some(shown) = inner.catalog.task_scheduled(task).await? else {
         return Ok(());
     };
     let remarks = match missed {
         0 => String::new(),
         1 => "1 time before was missed, as the server was down or late".to_owned(),
+        MISSED_MAX => format!(
+            "at least {MISSED_MAX} times before were missed, as the server was down or late"
+        ),
         more => format!("{more} times before were missed, as the server was down or late"),
     };
-    match start(inner, &shown, now_ms, remarks).await? {
-        true => info!(task = %task, missed, "scheduled run"),
-        false => {
+    let now = after_last(&shown, now_ms);
+    let run = Execution {
+        remarks,
+        ..waiting(now)
+    };
+    let rejected = rejected(now);
+    let runs = (&run, &rejected);
+    let started = inner
+        .catalog
+        .dispatch_start(due, next, runs, begins_anew(&shown));
+    match started.await? {
+        None => {}
+        Some(true) => info!(task = %task, missed, "scheduled run"),
+        Some(false) => {
             warn!(task = %task, "a scheduled run is rejected: the one before has not ended");
-            let execution = rejected(now_ms);
-            inner.catalog.execution_rejected(task, &execution).await?;
         }
-    }
-    if next.is_none() {
-        info!(task = %task, "the schedule has no further time");
-        inner.catalog.task_schedule(task, false, None).await?;
     }
     Ok(())
 }
 
-/// Has a task run; `false`: it does already.
-pub(super) async fn start(
-    inner: &Inner,
-    task: &Task,
-    now_ms: i64,
-    remarks: String,
-) -> Result<bool> {
-    // Two runs that are called within one millisecond keep their order.
+/// Two runs that are called within one millisecond keep their order.
+fn after_last(task: &Task, now_ms: i64) -> i64 {
     let last = task.execution.as_ref().map_or(0, |last| last.dispatched_ms);
-    let now = now_ms.max(last + 1);
-    let execution = Execution {
-        remarks,
-        ..waiting(now)
-    };
-    let anew = task.kind == TaskKind::Timing { incremental: false };
+    now_ms.max(last + 1)
+}
+
+fn begins_anew(task: &Task) -> bool {
+    task.kind == TaskKind::Timing { incremental: false }
+}
+
+/// Has a task run; `false`: it does already.
+pub(super) async fn start(inner: &Inner, task: &Task, now_ms: i64) -> Result<bool> {
+    let run = waiting(after_last(task, now_ms));
     inner
         .catalog
-        .execution_start(&task.id, &execution, anew)
+        .execution_start(&task.id, &run, begins_anew(task))
         .await
 }
 

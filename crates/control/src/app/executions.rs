@@ -14,7 +14,7 @@ impl App {
         end_ms: Option<i64>,
         window: Window,
     ) -> Result<Page<Execution>> {
-        self.catalog().task_show(&scope.instance, task).await?;
+        self.task_seen(scope, task).await?;
         let (begin, end) = (begin_ms.unwrap_or(0), end_ms.unwrap_or(i64::MAX));
         self.catalog()
             .execution_list(task, begin, end, window)
@@ -23,7 +23,7 @@ impl App {
 
     /// One execution of a task, with its steps. `NotFound(Task)`, `NotFound(Execution)`.
     pub async fn execution_show(&self, scope: &Scope, task: &str, id: &str) -> Result<Execution> {
-        self.catalog().task_show(&scope.instance, task).await?;
+        self.task_seen(scope, task).await?;
         self.catalog().execution_show(task, id).await
     }
 
@@ -33,7 +33,7 @@ impl App {
         scope: &Scope,
         task: &str,
     ) -> Result<(Task, Vec<(ExecuteStatus, u64)>)> {
-        let stored = self.catalog().task_show(&scope.instance, task).await?;
+        let stored = self.task_seen(scope, task).await?;
         let counted = self.catalog().executions_counted(task).await?;
         Ok((stored.shown, counted))
     }

@@ -108,7 +108,7 @@ impl App {
         filter: MappingFilter,
         window: Window,
     ) -> Result<TaskMappings> {
-        let stored = self.catalog().task_show(&scope.instance, task).await?;
+        let stored = self.task_seen(scope, task).await?;
         let mut all = self.catalog().mapping_list(task).await?;
         let end = |wanted: &Option<String>, has: &Option<DataSourceRef>| {
             wanted

@@ -17,7 +17,7 @@ mod tasks;
 mod users;
 mod verifications;
 
-pub use access::KeySecret;
+pub use access::{KeySecret, WRONG_PASSWORD};
 pub(crate) use dispatches::dispatch_due;
 
 use std::fs::{self, DirBuilder, File, TryLockError};

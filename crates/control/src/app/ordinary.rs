@@ -11,6 +11,7 @@ use crate::model::{MappingStatus, OrdinaryTask, Scope, TaskKind};
 impl App {
     /// Makes an ordinary task with its mapping. Gives its id.
     pub async fn ordinary_create(&self, scope: &Scope, new: OrdinaryTask) -> Result<String> {
+        self.drop_old_drafts().await?;
         let mut task = self.draft(scope, None).await?;
         self.set_mapping(scope, &mut task, &new.mapping).await?;
         // A draft until it is complete: whatever happens in between is dropped with the drafts.
@@ -28,8 +29,12 @@ impl App {
         task.created = true;
         task.shown.name = new.name;
         task.shown.updated_ms = now_ms();
-        self.catalog().task_put(&task).await?;
-        Ok(id)
+        let created = self.catalog().task_put(&task).await;
+        if created.is_err() {
+            // Such as for a name that is taken.
+            self.catalog().task_remove(&id).await?;
+        }
+        created.map(|()| id)
     }
 
     /// Replaces what is said of a stopped ordinary task; its data sources stay. A table that is mapped in another way
@@ -51,6 +56,8 @@ impl App {
             ));
         }
         let all = self.catalog().mapping_list(id).await?;
+        // The source keeps no log for a task that copies everything each time.
+        task.forget |= task.shown.kind == TaskKind::Timing { incremental: false };
         task.shown.name = new.name;
         task.shown.kind = new.kind;
         task.shown.detail = Some(new.detail);

@@ -7,8 +7,9 @@
 use std::collections::HashMap;
 
 use super::App;
+use crate::catalog::StoredTask;
 use crate::error::{Error, Result, Subject};
-use crate::model::{Application, Role, RoleHolder, Scope};
+use crate::model::{Application, Role, RoleHolder, Scope, Task};
 
 /// The roles of a caller.
 pub(super) enum Sees {
@@ -35,6 +36,14 @@ impl Sees {
             Role::Read => roles.iter().any(|role| *role != Role::Access),
             role => roles.contains(&role) || roles.contains(&Role::Admin),
         }
+    }
+
+    /// Whether it sees a task: the data sources that it has.
+    pub(super) fn task(&self, task: &Task) -> bool {
+        let ends = [&task.source, &task.target];
+        ends.into_iter()
+            .flatten()
+            .all(|end| self.has(&end.app_id, Role::Read))
     }
 
     /// `Denied` unless it has a role in an application it sees.
@@ -74,6 +83,15 @@ impl App {
         match found.roles.is_empty() {
             true => Err(Error::NotFound(Subject::Application)),
             false => Ok((found, sees)),
+        }
+    }
+
+    /// A task, drafts included, whose data sources the caller sees. `NotFound(Task)`.
+    pub(super) async fn task_seen(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
+        let task = self.catalog().task_show(&scope.instance, id).await?;
+        match self.sees(scope).await?.task(&task.shown) {
+            true => Ok(task),
+            false => Err(Error::NotFound(Subject::Task)),
         }
     }
 

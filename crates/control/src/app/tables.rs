@@ -36,7 +36,7 @@ impl App {
 
     /// Those of its tables that are paused; also of a draft.
     pub async fn tables_paused(&self, scope: &Scope, task: &str) -> Result<Vec<TaskTable>> {
-        let stored = self.catalog().task_show(&scope.instance, task).await?;
+        let stored = self.task_seen(scope, task).await?;
         let mut all = self.tables(&stored).await?;
         all.retain(|table| table.paused.is_some());
         Ok(all)

@@ -46,8 +46,7 @@ impl App {
     /// Makes a draft, or goes on with the one of that id. With `auto_mapping`, tables of the source's
     /// database are mapped to tables of the same name. The answer holds at most ten mappings.
     pub async fn task_init(&self, scope: &Scope, init: TaskInit) -> Result<TaskMappings> {
-        let before = now_ms() - DRAFT_MS;
-        self.catalog().task_drop_drafts(before).await?;
+        self.drop_old_drafts().await?;
         let mut draft = self.draft(scope, init.task_id.as_deref()).await?;
         Self::composite(&draft)?;
         if draft.created {
@@ -95,10 +94,16 @@ impl App {
         self.task_mappings(scope, &id, FIRST).await
     }
 
+    /// Drops drafts that nobody has made a task of.
+    pub(super) async fn drop_old_drafts(&self) -> Result<()> {
+        let before = now_ms() - DRAFT_MS;
+        self.catalog().task_drop_drafts(before).await
+    }
+
     /// The draft or task of an id, or a new draft.
     pub(super) async fn draft(&self, scope: &Scope, id: Option<&str>) -> Result<StoredTask> {
         if let Some(id) = id {
-            match self.catalog().task_show(&scope.instance, id).await {
+            match self.task_seen(scope, id).await {
                 Err(Error::NotFound(Subject::Task)) => {}
                 other => return other,
             }
@@ -219,7 +224,7 @@ impl App {
     /// Names a draft, or makes a task that gets its data sources with its first mapping. Gives its id.
     pub async fn task_create(&self, scope: &Scope, new: NewTask) -> Result<String> {
         let mut task = match &new.task_id {
-            Some(id) => self.catalog().task_show(&scope.instance, id).await?,
+            Some(id) => self.task_seen(scope, id).await?,
             None => self.draft(scope, None).await?,
         };
         if task.created {
@@ -282,7 +287,7 @@ impl App {
 
     /// A created task that is neither running nor being stopped.
     pub(super) async fn stopped(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
-        let task = self.catalog().task_show(&scope.instance, id).await?;
+        let task = self.task_seen(scope, id).await?;
         if task.shown.is_on() || self.supervisor.runs(id) {
             return Err(running(&task));
         }
@@ -352,11 +357,19 @@ impl App {
 
     /// A task that is no draft.
     pub(super) async fn created(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
-        let task = self.catalog().task_show(&scope.instance, id).await?;
+        let task = self.task_seen(scope, id).await?;
         match task.created {
             true => Ok(task),
             false => Err(Error::NotFound(Subject::Task)),
         }
+    }
+
+    /// Those the caller sees, oldest first; no drafts.
+    async fn tasks_seen(&self, scope: &Scope) -> Result<Vec<Task>> {
+        let mut all = self.catalog().task_list(&scope.instance).await?;
+        let sees = self.sees(scope).await?;
+        all.retain(|task| sees.task(task));
+        Ok(all)
     }
 
     /// Those that match; drafts are not listed.
@@ -366,7 +379,7 @@ impl App {
         filter: TaskFilter,
         window: Window,
     ) -> Result<Page<Task>> {
-        let mut all = self.catalog().task_list(&scope.instance).await?;
+        let mut all = self.tasks_seen(scope).await?;
         all.retain(|task| matches(task, &filter));
         match filter.sort {
             TaskSort::Created => {}
@@ -422,7 +435,7 @@ impl App {
         if task.shown.kind.ends() && task.shown.dispatch.is_none() {
             return Err(Error::NoSchedule(task.shown.name));
         }
-        match start(&self.inner, &task.shown, now_ms(), String::new()).await? {
+        match start(&self.inner, &task.shown, now_ms()).await? {
             true => self.supervisor.hint(),
             // Another call was faster.
             false => return Err(running(&task)),
@@ -504,7 +517,7 @@ impl App {
     /// Tasks by the outcome of their last execution: ordinary ones, and composite ones.
     pub async fn task_statistics(&self, scope: &Scope) -> Result<(Statistics, Statistics)> {
         let (mut ordinary, mut composite) = (Statistics::default(), Statistics::default());
-        for task in self.catalog().task_list(&scope.instance).await? {
+        for task in self.tasks_seen(scope).await? {
             let out = match task.kind {
                 TaskKind::Composite => &mut composite,
                 TaskKind::Realtime | TaskKind::Timing { .. } => &mut ordinary,
@@ -523,7 +536,7 @@ impl App {
     /// What the task would do if it were run now, also of a draft; nothing is changed at either
     /// end. `Unreachable` if a system cannot be asked.
     pub async fn task_plan(&self, scope: &Scope, id: &str) -> Result<TaskPlan> {
-        let task = self.catalog().task_show(&scope.instance, id).await?;
+        let task = self.task_seen(scope, id).await?;
         let ends = run::ends(&self.inner, &task, task.shown.server_id).await?;
         let asked = async {
             let (operations, options) = (task.shown.operations, &task.shown.options);
@@ -548,7 +561,7 @@ impl App {
 
     /// Native options, also of a draft.
     pub async fn task_options(&self, scope: &Scope, id: &str) -> Result<TaskOptions> {
-        let task = self.catalog().task_show(&scope.instance, id).await?;
+        let task = self.task_seen(scope, id).await?;
         Ok(task.shown.options)
     }
 
@@ -566,7 +579,7 @@ impl App {
 
     /// What the task says of itself; `None` if it does not run in this process.
     pub async fn task_live(&self, scope: &Scope, id: &str) -> Result<Option<Live>> {
-        self.catalog().task_show(&scope.instance, id).await?;
+        self.task_seen(scope, id).await?;
         Ok(self.supervisor.live(id))
     }
 
@@ -585,8 +598,10 @@ impl App {
     /// Deleted tasks whose traces could not be removed yet.
     pub async fn task_leftovers(&self, scope: &Scope) -> Result<Vec<Leftover>> {
         let mut out = Vec::new();
+        let sees = self.sees(scope).await?;
         for one in self.catalog().tasks_releasing().await? {
-            let (Some(error), true) = (one.error, one.task.instance == scope.instance) else {
+            let seen = one.task.instance == scope.instance && sees.task(&one.task.shown);
+            let (Some(error), true) = (one.error, seen) else {
                 continue;
             };
             let mut statements = self.traces_at_source(&one.task).await.unwrap_or_default();

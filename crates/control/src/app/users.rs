@@ -7,7 +7,7 @@ use thalweg_core::secret::Secret;
 
 use super::App;
 use super::access::{hash, lasting, matches, new_key_pair, new_password, sk_owner};
-use crate::catalog::{Account, KEYS_MAX, new_id, now_ms};
+use crate::catalog::{Account, AccountChange, KEYS_MAX, new_id, now_ms};
 use crate::error::{Error, Result, Subject};
 use crate::model::{
     AccessKey, Caller, Grant, NamedPolicy, NewKey, NewPolicy, User, UserChange, UserInfo,
@@ -38,9 +38,11 @@ impl App {
     /// Makes a user, who may do nothing yet; with its password, which is made if none is given.
     pub async fn user_create(
         &self,
+        caller: &Caller,
         name: String,
         password: Option<Secret>,
     ) -> Result<(UserInfo, Secret)> {
+        lasting(caller)?;
         if self.catalog().account_list().await?.len() >= USERS_MAX {
             return Err(Error::invalid(
                 "name",
@@ -68,22 +70,23 @@ impl App {
         id: &str,
         change: UserChange,
     ) -> Result<UserInfo> {
-        let mut account = self.changeable(caller, id).await?;
+        lasting(caller)?;
+        let account = self.changeable(caller, id).await?;
         if account.info.owner && change.enabled == Some(false) {
             return Err(Error::invalid(
                 "enabled",
                 "the owner of the account cannot be disabled",
             ));
         }
-        if let Some(name) = change.name {
-            account.info.user.name = name;
+        let change = AccountChange {
+            name: change.name,
+            password: None,
+            enabled: change.enabled,
+        };
+        match self.catalog().account_update(id, change, None).await? {
+            true => self.user_show(id).await,
+            false => Err(Error::NotFound(Subject::User)),
         }
-        if let Some(enabled) = change.enabled {
-            account.info.enabled = enabled;
-        }
-        let ends = change.enabled == Some(false);
-        self.catalog().account_update(&account, ends).await?;
-        Ok(account.info)
     }
 
     /// Sets a user's password, which ends its tokens and temporary keys. `old`: its present password, which a
@@ -96,8 +99,9 @@ impl App {
         old: Option<Secret>,
     ) -> Result<()> {
         lasting(caller)?;
-        let mut account = self.changeable(caller, id).await?;
-        if caller.user.id == account.info.user.id {
+        let account = self.changeable(caller, id).await?;
+        let own = caller.user.id == account.info.user.id;
+        if own {
             let given = old.ok_or_else(|| {
                 Error::invalid(
                     "old_password",
@@ -108,8 +112,19 @@ impl App {
                 return Err(Error::invalid("old_password", "this is not your password"));
             }
         }
-        account.password = hash(new).await?;
-        self.catalog().account_update(&account, true).await
+        let change = AccountChange {
+            password: Some(hash(new).await?),
+            ..AccountChange::default()
+        };
+        // Somebody may have disabled the user meanwhile, or set its password.
+        let expects = own.then_some(account.password.as_str());
+        match self.catalog().account_update(id, change, expects).await? {
+            true => Ok(()),
+            false => Err(Error::invalid(
+                "old_password",
+                "this is not your password any more",
+            )),
+        }
     }
 
     /// Deletes a user with its keys, tokens and grants. What it made stays.
@@ -176,6 +191,7 @@ impl App {
         enabled: Option<bool>,
         description: Option<String>,
     ) -> Result<AccessKey> {
+        lasting(caller)?;
         self.changeable(caller, user).await?;
         let keys = self.catalog().key_list(user).await?;
         let found = keys.into_iter().find(|key| key.ak == ak);
@@ -206,7 +222,8 @@ impl App {
     }
 
     /// Stores a policy.
-    pub async fn policy_create(&self, new: NewPolicy) -> Result<NamedPolicy> {
+    pub async fn policy_create(&self, caller: &Caller, new: NewPolicy) -> Result<NamedPolicy> {
+        lasting(caller)?;
         let own = self
             .policy_list()
             .await?
@@ -223,7 +240,13 @@ impl App {
     }
 
     /// Replaces a policy. It holds at once for everybody it is granted to.
-    pub async fn policy_update(&self, id: &str, new: NewPolicy) -> Result<NamedPolicy> {
+    pub async fn policy_update(
+        &self,
+        caller: &Caller,
+        id: &str,
+        new: NewPolicy,
+    ) -> Result<NamedPolicy> {
+        lasting(caller)?;
         self.policy_of_ours(id).await?;
         self.policy_put(id.to_owned(), new).await
     }
@@ -290,10 +313,12 @@ impl App {
     /// Grants a policy to a user, in one project or (`None`) in all and outside of them.
     pub async fn grant_create(
         &self,
+        caller: &Caller,
         user: &str,
         policy: &str,
         project: Option<String>,
     ) -> Result<Grant> {
+        lasting(caller)?;
         let has = self.grant_list(user).await?;
         let named = self
             .policy_show(policy)

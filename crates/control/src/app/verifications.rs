@@ -87,7 +87,7 @@ impl App {
         scope: &Scope,
         task: &str,
     ) -> Result<BTreeMap<String, Verified>> {
-        self.catalog().task_show(&scope.instance, task).await?;
+        self.task_seen(scope, task).await?;
         self.catalog().verified(task).await
     }
 

@@ -23,6 +23,29 @@ pub(crate) struct StoredKey {
     pub(crate) account: Account,
     pub(crate) sk: String,
     pub(crate) token_hash: Option<String>,
+    /// Of a temporary one: the only project it opens.
+    pub(crate) project: Option<String>,
+}
+
+/// What is changed of an account; `None` leaves as it is.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AccountChange {
+    pub(crate) name: Option<String>,
+    /// Hash, in PHC form.
+    pub(crate) password: Option<String>,
+    pub(crate) enabled: Option<bool>,
+}
+
+/// A temporary key to be stored: its secret sealed, the hash of its security token, and what it ends with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NewTemporaryKey<'a> {
+    pub(crate) ak: &'a str,
+    pub(crate) sk: &'a str,
+    pub(crate) token_hash: &'a str,
+    pub(crate) expires_ms: i64,
+    /// An access key, or the hash of a token.
+    pub(crate) parent: &'a str,
+    pub(crate) project: Option<&'a str>,
 }
 
 /// Keys a user may have, as the original has it: one to use, one to change to.
@@ -66,8 +89,7 @@ fn project(row: &AnyRow) -> Result<Project> {
 
 fn parsed(document: &str) -> Result<Policy> {
     let value = serde_json::from_str(document).map_err(Error::internal)?;
-    // A later version may know actions that this one does not.
-    Policy::parse(&value).map_err(|error| Error::Internal(format!("a stored policy: {error}")))
+    Policy::stored(&value).map_err(|error| Error::Internal(format!("a stored policy: {error}")))
 }
 
 fn policy(row: &AnyRow) -> Result<NamedPolicy> {
@@ -153,30 +175,37 @@ impl Catalog {
         Ok(())
     }
 
-    /// Replaces name, password and whether it is enabled. `ends`: its tokens and temporary keys end.
-    pub(crate) async fn account_update(&self, new: &Account, ends: bool) -> Result<()> {
+    /// Changes what is given of an account. `ends`: its tokens and temporary keys end. `expects`: only if its password's
+    /// hash is still this and it is enabled; `false`: it is not.
+    pub(crate) async fn account_update(
+        &self,
+        id: &str,
+        change: AccountChange,
+        expects: Option<&str>,
+    ) -> Result<bool> {
+        let ends = change.password.is_some() || change.enabled == Some(false);
         let mut tx = self.writer.begin().await?;
-        sqlx::query(
-            "UPDATE account SET name = $2, password = $3, enabled = $4 WHERE id = $1 AND deleted = 0",
+        let changed = sqlx::query(
+            "UPDATE account SET name = COALESCE($2, name), password = COALESCE($3, password), \
+             enabled = COALESCE($4, enabled) WHERE id = $1 AND deleted = 0 \
+             AND ($5 IS NULL OR (password = $5 AND enabled = 1))",
         )
-        .bind(new.info.user.id.clone())
-        .bind(new.info.user.name.clone())
-        .bind(new.password.clone())
-        .bind(i64::from(new.info.enabled))
+        .bind(id.to_owned())
+        .bind(change.name)
+        .bind(change.password)
+        .bind(change.enabled.map(i64::from))
+        .bind(expects.map(str::to_owned))
         .execute(&mut *tx)
         .await
         .map_err(name_taken("user"))?;
+        if changed.rows_affected() == 0 {
+            return Ok(false);
+        }
         if ends {
-            for sql in [
-                "DELETE FROM token WHERE account = $1",
-                "DELETE FROM temporary_key WHERE account = $1",
-            ] {
-                let end = sqlx::query(sql).bind(new.info.user.id.clone());
-                end.execute(&mut *tx).await?;
-            }
+            credentials_end(&mut tx, id).await?;
         }
         tx.commit().await?;
-        Ok(())
+        Ok(true)
     }
 
     /// Its keys, tokens, grants and roles go with it; its row stays for those that name it.
@@ -203,9 +232,9 @@ impl Catalog {
     /// the account is not enabled.
     pub(crate) async fn account_by_access_key(&self, ak: &str) -> Result<Option<StoredKey>> {
         let row = sqlx::query(
-            "SELECT a.*, k.sk, NULL AS token_hash FROM access_key k JOIN account a ON a.id = k.account \
+            "SELECT a.*, k.sk, NULL AS token_hash, NULL AS project FROM access_key k JOIN account a ON a.id = k.account \
              WHERE k.ak = $1 AND k.enabled = 1 AND a.enabled = 1 \
-             UNION ALL SELECT a.*, t.sk, t.token_hash FROM temporary_key t \
+             UNION ALL SELECT a.*, t.sk, t.token_hash, t.project FROM temporary_key t \
              JOIN account a ON a.id = t.account \
              WHERE t.ak = $1 AND t.expires_ms > $2 AND a.enabled = 1",
         )
@@ -218,6 +247,7 @@ impl Catalog {
                 account: account(&row)?,
                 sk: text(&row, "sk")?,
                 token_hash: text_or_none(&row, "token_hash")?,
+                project: text_or_none(&row, "project")?,
             })
         };
         row.map(key).transpose()
@@ -256,7 +286,7 @@ impl Catalog {
         Ok(true)
     }
 
-    /// `NotFound(Key)`. A key that is disabled ends the tokens of its account, as the contract has it.
+    /// `NotFound(Key)`. A key that is disabled ends the tokens and temporary keys of its account.
     pub(crate) async fn key_update(&self, account: &str, new: &AccessKey) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         let changed = sqlx::query(
@@ -272,13 +302,13 @@ impl Catalog {
             return Err(Error::NotFound(Subject::Key));
         }
         if !new.enabled {
-            tokens_end(account).execute(&mut *tx).await?;
+            credentials_end(&mut tx, account).await?;
         }
         tx.commit().await?;
         Ok(())
     }
 
-    /// `NotFound(Key)`. The tokens of its account end.
+    /// `NotFound(Key)`. The tokens and temporary keys of its account end.
     pub(crate) async fn key_delete(&self, account: &str, ak: &str) -> Result<()> {
         let mut tx = self.writer.begin().await?;
         let gone = sqlx::query("DELETE FROM access_key WHERE account = $1 AND ak = $2")
@@ -289,7 +319,7 @@ impl Catalog {
         if gone.rows_affected() == 0 {
             return Err(Error::NotFound(Subject::Key));
         }
-        tokens_end(account).execute(&mut *tx).await?;
+        credentials_end(&mut tx, account).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -298,23 +328,23 @@ impl Catalog {
     pub(crate) async fn temporary_key_create(
         &self,
         account: &str,
-        (ak, sk): (&str, &str),
-        token_hash: &str,
-        expires_ms: i64,
+        new: &NewTemporaryKey<'_>,
     ) -> Result<()> {
         sqlx::query("DELETE FROM temporary_key WHERE expires_ms <= $1")
             .bind(now_ms())
             .execute(&self.writer)
             .await?;
         sqlx::query(
-            "INSERT INTO temporary_key (ak, account, sk, token_hash, expires_ms) \
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO temporary_key (ak, account, sk, token_hash, expires_ms, parent, project) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
-        .bind(ak.to_owned())
+        .bind(new.ak.to_owned())
         .bind(account.to_owned())
-        .bind(sk.to_owned())
-        .bind(token_hash.to_owned())
-        .bind(expires_ms)
+        .bind(new.sk.to_owned())
+        .bind(new.token_hash.to_owned())
+        .bind(new.expires_ms)
+        .bind(new.parent.to_owned())
+        .bind(new.project.map(str::to_owned))
         .execute(&self.writer)
         .await?;
         Ok(())
@@ -337,38 +367,50 @@ impl Catalog {
             .transpose()
     }
 
-    /// Stores a token and drops those that have expired.
+    /// Stores a token and drops those that have expired; `false`: the account has another password meanwhile, or is
+    /// not enabled.
     pub(crate) async fn token_create(
         &self,
         hash: &str,
-        account: &str,
+        account: &Account,
         project: Option<&str>,
         expires_ms: i64,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         sqlx::query("DELETE FROM token WHERE expires_ms <= $1")
             .bind(now_ms())
             .execute(&self.writer)
             .await?;
-        sqlx::query(
-            "INSERT INTO token (hash, account, project, expires_ms) VALUES ($1, $2, $3, $4)",
+        let made = sqlx::query(
+            "INSERT INTO token (hash, account, project, expires_ms) SELECT $1, id, $3, $4 \
+             FROM account WHERE id = $2 AND password = $5 AND enabled = 1 AND deleted = 0",
         )
         .bind(hash.to_owned())
-        .bind(account.to_owned())
+        .bind(account.info.user.id.clone())
         .bind(project.map(str::to_owned))
         .bind(expires_ms)
+        .bind(account.password.clone())
         .execute(&self.writer)
         .await?;
-        Ok(())
+        Ok(made.rows_affected() > 0)
     }
 
-    /// Ends a token of an account; `false`: it has no such token.
+    /// Ends a token of an account, and the temporary keys that were asked for with it; `false`: it has no such token.
     pub(crate) async fn token_delete(&self, hash: &str, account: &str) -> Result<bool> {
+        let mut tx = self.writer.begin().await?;
         let gone = sqlx::query("DELETE FROM token WHERE hash = $1 AND account = $2")
             .bind(hash.to_owned())
             .bind(account.to_owned())
-            .execute(&self.writer)
+            .execute(&mut *tx)
             .await?;
-        Ok(gone.rows_affected() > 0)
+        if gone.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM temporary_key WHERE parent = $1")
+            .bind(hash.to_owned())
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
     }
 
     /// What a user is granted: where, and the policy.
@@ -524,6 +566,7 @@ impl Catalog {
         }
         for sql in [
             "DELETE FROM token WHERE project = $1",
+            "DELETE FROM temporary_key WHERE project = $1",
             "DELETE FROM account_grant WHERE project = $1",
             "DELETE FROM project WHERE id = $1",
         ] {
@@ -689,6 +732,14 @@ fn key_insert(
     .bind(created_ms)
 }
 
-fn tokens_end(account: &str) -> Query<'static> {
-    sqlx::query("DELETE FROM token WHERE account = $1").bind(account.to_owned())
+/// Ends the tokens and temporary keys of an account.
+async fn credentials_end(tx: &mut sqlx::Transaction<'_, sqlx::Any>, account: &str) -> Result<()> {
+    for sql in [
+        "DELETE FROM token WHERE account = $1",
+        "DELETE FROM temporary_key WHERE account = $1",
+    ] {
+        let end = sqlx::query(sql).bind(account.to_owned());
+        end.execute(&mut **tx).await?;
+    }
+    Ok(())
 }

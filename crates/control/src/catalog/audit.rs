@@ -4,9 +4,9 @@ use ring::hmac::{self, HMAC_SHA256};
 use serde_json::{Value, json};
 use sqlx::any::AnyRow;
 
-use super::{Catalog, count, now_ms, number, number_or_none, page, text, text_or_none};
+use super::{Catalog, count, now_ms, number, number_or_none, text, text_or_none};
 use crate::error::{Error, Result};
-use crate::model::{AuditFilter, AuditRecord, Audited, Page, Window};
+use crate::model::{AuditCheck, AuditFilter, AuditRecord, Audited, Page, Window};
 use crate::seal::hex;
 
 /// Signs the rows of the log.
@@ -34,6 +34,7 @@ fn begun(call: &Audited) -> Value {
         "address": call.address,
         "operation": call.operation,
         "path": call.path,
+        "asked": call.asked,
         "before": call.before,
     })
 }
@@ -41,9 +42,10 @@ fn begun(call: &Audited) -> Value {
 fn record(row: &AnyRow) -> Result<AuditRecord> {
     let parse = |body: &str| serde_json::from_str::<Value>(body).map_err(Error::internal);
     let mut asked = parse(&text(row, "body")?)?;
+    // A call that was refused has one row.
     let mut ended = match text_or_none(row, "ended")? {
         Some(body) => parse(&body)?,
-        None => Value::Null,
+        None => asked.clone(),
     };
     let word = |value: &Value, field: &str| value.get(field)?.as_str().map(str::to_owned);
     let words = |field: &str| word(&asked, field).unwrap_or_default();
@@ -55,6 +57,7 @@ fn record(row: &AnyRow) -> Result<AuditRecord> {
         address: words("address"),
         operation: words("operation"),
         path: words("path"),
+        asked: None,
         before: None,
     };
     let status = ended.get("status").and_then(Value::as_u64);
@@ -66,6 +69,7 @@ fn record(row: &AnyRow) -> Result<AuditRecord> {
         id: number(row, "id")?,
         at_ms: number(row, "at_ms")?,
         call: Audited {
+            asked: part(&mut asked, "asked"),
             before: part(&mut asked, "before"),
             ..call
         },
@@ -79,7 +83,25 @@ fn record(row: &AnyRow) -> Result<AuditRecord> {
 impl Catalog {
     /// A call begins.
     pub(crate) async fn audit_begin(&self, key: &AuditKey, call: &Audited) -> Result<()> {
-        self.audit_add(key, &call.request, &begun(call)).await
+        let named = (call.user_name.as_str(), call.operation.as_str());
+        self.audit_add(key, &call.request, named, &begun(call))
+            .await
+    }
+
+    /// A call was refused before it began.
+    pub(crate) async fn audit_refused(
+        &self,
+        key: &AuditKey,
+        call: &Audited,
+        (status, error): (u16, &str),
+    ) -> Result<()> {
+        let mut body = begun(call);
+        if let Some(body) = body.as_object_mut() {
+            body.insert("status".into(), status.into());
+            body.insert("error".into(), error.into());
+        }
+        let named = (call.user_name.as_str(), call.operation.as_str());
+        self.audit_add(key, &call.request, named, &body).await
     }
 
     /// It was answered.
@@ -91,10 +113,16 @@ impl Catalog {
         after: Option<&Value>,
     ) -> Result<()> {
         let body = json!({ "status": status, "error": error, "after": after });
-        self.audit_add(key, request, &body).await
+        self.audit_add(key, request, ("", ""), &body).await
     }
 
-    async fn audit_add(&self, key: &AuditKey, request: &str, body: &Value) -> Result<()> {
+    async fn audit_add(
+        &self,
+        key: &AuditKey,
+        request: &str,
+        (user_name, operation): (&str, &str),
+        body: &Value,
+    ) -> Result<()> {
         let body = body.to_string();
         let mut tx = self.writer.begin().await?;
         let last = sqlx::query("SELECT hash FROM audit ORDER BY id DESC LIMIT 1")
@@ -103,9 +131,11 @@ impl Catalog {
         let before = last.map(|row| text(&row, "hash")).transpose()?;
         let at_ms = now_ms();
         let hash = sealed(key, &before.unwrap_or_default(), request, at_ms, &body);
-        sqlx::query("INSERT INTO audit (request, at_ms, body, hash) VALUES ($1, $2, $3, $4)")
+        sqlx::query("INSERT INTO audit (request, at_ms, user_name, operation, body, hash) VALUES ($1, $2, $3, $4, $5, $6)")
             .bind(request.to_owned())
             .bind(at_ms)
+            .bind(user_name.to_owned())
+            .bind(operation.to_owned())
             .bind(body)
             .bind(hash)
             .execute(&mut *tx)
@@ -120,76 +150,90 @@ impl Catalog {
         filter: &AuditFilter,
         window: Window,
     ) -> Result<Page<AuditRecord>> {
-        // The first row of a request is its call, the second its answer.
+        // The first row of a request is its call and names an operation, the second its answer.
         const ROWS: &str = "FROM audit b LEFT JOIN audit e ON e.request = b.request AND e.id > b.id \
-            WHERE NOT EXISTS (SELECT 1 FROM audit o WHERE o.request = b.request AND o.id < b.id) \
-            AND b.at_ms >= $1 AND b.at_ms <= $2";
+            WHERE b.operation <> '' AND b.at_ms >= $1 AND b.at_ms <= $2 \
+            AND ($3 IS NULL OR b.user_name = $3) \
+            AND ($4 IS NULL OR b.operation LIKE $4 ESCAPE '!')";
         const ALL: &str = "SELECT b.*, e.body AS ended, e.at_ms AS ended_ms ";
         let (begin, end) = (
             filter.begin_ms.unwrap_or(0),
             filter.end_ms.unwrap_or(i64::MAX),
         );
+        let part = filter.operation.as_ref().map(|part| {
+            let part = part
+                .replace('!', "!!")
+                .replace('%', "!%")
+                .replace('_', "!_");
+            format!("%{part}%")
+        });
         let select = |what: &str, more: &str| sqlx::AssertSqlSafe(format!("{what}{ROWS}{more}"));
-        if filter.user_name.is_none() && filter.operation.is_none() {
-            let total = sqlx::query(select("SELECT COUNT(*) AS n ", ""))
-                .bind(begin)
-                .bind(end)
-                .fetch_one(&self.reader)
-                .await?;
-            let rows = sqlx::query(select(ALL, " ORDER BY b.id DESC LIMIT $3 OFFSET $4"))
-                .bind(begin)
-                .bind(end)
-                .bind(i64::from(window.limit))
-                .bind(i64::from(window.offset))
-                .fetch_all(&self.reader)
-                .await?;
-            return Ok(Page {
-                total: count(&total, "n")?,
-                entities: rows.iter().map(record).collect::<Result<_>>()?,
-            });
-        }
-        let rows = sqlx::query(select(ALL, " ORDER BY b.id DESC"))
+        let total = sqlx::query(select("SELECT COUNT(*) AS n ", ""))
             .bind(begin)
             .bind(end)
+            .bind(filter.user_name.clone())
+            .bind(part.clone())
+            .fetch_one(&self.reader)
+            .await?;
+        let rows = sqlx::query(select(ALL, " ORDER BY b.id DESC LIMIT $5 OFFSET $6"))
+            .bind(begin)
+            .bind(end)
+            .bind(filter.user_name.clone())
+            .bind(part)
+            .bind(i64::from(window.limit))
+            .bind(i64::from(window.offset))
             .fetch_all(&self.reader)
             .await?;
-        let mut all: Vec<AuditRecord> = rows.iter().map(record).collect::<Result<_>>()?;
-        all.retain(|one| {
-            let named = filter
-                .user_name
-                .as_ref()
-                .is_none_or(|name| *name == one.call.user_name);
-            let part = filter.operation.as_ref();
-            named && part.is_none_or(|part| one.call.operation.contains(part.as_str()))
-        });
-        Ok(page(all, window))
+        Ok(Page {
+            total: count(&total, "n")?,
+            entities: rows.iter().map(record).collect::<Result<_>>()?,
+        })
     }
 
-    /// Whether no row was changed, put in or taken out: how many rows there are, and the id of the first whose hash
-    /// is wrong. A log whose last rows were cut off shows nothing; compare the count with one from before.
-    pub(crate) async fn audit_check(&self, key: &AuditKey) -> Result<(u64, Option<i64>)> {
-        const PAGE: i64 = 1_000;
-        let (mut before, mut last, mut rows_seen) = (String::new(), 0, 0);
-        loop {
+    /// Whether no row was changed, put in or taken out, from the one after `after` on, at most `limit` of them. A log
+    /// whose last rows were cut off shows nothing; compare its last id with one from before.
+    pub(crate) async fn audit_check(
+        &self,
+        key: &AuditKey,
+        after: i64,
+        limit: u32,
+    ) -> Result<AuditCheck> {
+        const PAGE: u32 = 1_000;
+        let first = sqlx::query("SELECT hash FROM audit WHERE id = $1")
+            .bind(after)
+            .fetch_optional(&self.reader)
+            .await?;
+        let mut before = first
+            .map(|row| text(&row, "hash"))
+            .transpose()?
+            .unwrap_or_default();
+        let mut check = AuditCheck {
+            rows: 0,
+            last_id: after,
+            first_broken: None,
+        };
+        while check.rows < u64::from(limit) {
             let rows = sqlx::query("SELECT * FROM audit WHERE id > $1 ORDER BY id LIMIT $2")
-                .bind(last)
-                .bind(PAGE)
+                .bind(check.last_id)
+                .bind(i64::from(PAGE.min(limit)))
                 .fetch_all(&self.reader)
                 .await?;
             if rows.is_empty() {
-                return Ok((rows_seen, None));
+                break;
             }
             for row in &rows {
-                last = number(row, "id")?;
-                rows_seen += 1;
+                check.last_id = number(row, "id")?;
+                check.rows += 1;
                 let (request, body) = (text(row, "request")?, text(row, "body")?);
                 let hash = sealed(key, &before, &request, number(row, "at_ms")?, &body);
                 before = text(row, "hash")?;
                 if hash != before {
-                    return Ok((rows_seen, Some(last)));
+                    check.first_broken = Some(check.last_id);
+                    return Ok(check);
                 }
             }
         }
+        Ok(check)
     }
 }
 
@@ -207,6 +251,7 @@ mod tests {
             address: "127.0.0.1".into(),
             operation: "DELETE /tasks/{task_id}".into(),
             path: "/tasks/1".into(),
+            asked: Some(json!({ "c": 3 })),
             before: Some(json!({ "a": 1 })),
         }
     }
@@ -242,7 +287,18 @@ mod tests {
         );
         assert_eq!(two.after, Some(after));
         assert_eq!(found.entities[0].status, None);
-        assert_eq!(catalog.audit_check(&key).await.unwrap(), (4, None));
+        let check = async |after: i64, limit: u32| {
+            let found = catalog.audit_check(&key, after, limit).await.unwrap();
+            (found.rows, found.last_id, found.first_broken)
+        };
+        assert_eq!(check(0, 100).await, (4, 4, None));
+        assert_eq!(check(2, 100).await, (2, 4, None));
+        assert_eq!(check(0, 1).await, (1, 1, None));
+        let four = call("four");
+        let refused = catalog.audit_refused(&key, &four, (403, "APIG.1005"));
+        refused.await.unwrap();
+        let found = catalog.audit_list(&filter, ALL).await.unwrap();
+        assert_eq!((found.entities[0].status, found.total), (Some(403), 4));
         for sql in [
             "UPDATE audit SET at_ms = 0 WHERE id = 2",
             "DELETE FROM audit WHERE id = 4",
@@ -256,7 +312,7 @@ mod tests {
         ] {
             sqlx::query(sql).execute(&catalog.writer).await.unwrap();
         }
-        assert_eq!(catalog.audit_check(&key).await.unwrap(), (2, Some(2)));
+        assert_eq!(check(0, 100).await, (2, 2, Some(2)));
         catalog.close().await;
         std::fs::remove_dir_all(folder).unwrap();
     }
@@ -287,6 +343,11 @@ mod tests {
             ..AuditFilter::default()
         };
         check(operation, &["two", "one"]).await;
+        let joker = AuditFilter {
+            operation: Some("%".into()),
+            ..AuditFilter::default()
+        };
+        check(joker, &[]).await;
         let before = AuditFilter {
             end_ms: Some(1),
             ..AuditFilter::default()

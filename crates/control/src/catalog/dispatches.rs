@@ -4,8 +4,10 @@ use std::collections::HashMap;
 
 use sqlx::any::AnyRow;
 
+use super::executions::{execution_insert, executions_trim, task_start};
 use super::{Catalog, number, number_or_none, text, text_or_none};
 use crate::error::{Error, Result};
+use crate::model::Execution;
 use crate::schedule::{Dispatch, Unit, When};
 
 /// A task whose time has come.
@@ -42,17 +44,18 @@ fn dispatch(row: &AnyRow) -> Result<Dispatch> {
 }
 
 impl Catalog {
-    /// Stores the schedule of a task, instead of the one it had. `due_ms`: the next time, if it is on.
-    pub(crate) async fn dispatch_put(&self, new: &Dispatch, due_ms: Option<i64>) -> Result<()> {
+    /// Stores the schedule of a task, instead of the one it had. `next_ms`: its next time, which counts if it is on.
+    pub(crate) async fn dispatch_put(&self, new: &Dispatch, next_ms: Option<i64>) -> Result<()> {
         let (cron, every, unit) = match &new.when {
             When::Cron(cron) => (Some(cron.clone()), None, None),
             When::Every(every, unit) => (None, Some(i64::from(*every)), Some(unit.as_str())),
         };
         sqlx::query(
             "INSERT INTO dispatch (id, task, start_ms, unit, every, cron, remark, due_ms, created_ms, \
-             updated_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \
-             ON CONFLICT (task) DO UPDATE SET start_ms = $3, unit = $4, every = $5, cron = $6, \
-             remark = $7, due_ms = $8, updated_ms = $10",
+             updated_ms) SELECT $1, id, $3, $4, $5, $6, $7, \
+             CASE WHEN scheduled = 1 THEN $8 ELSE NULL END, $9, $10 FROM task WHERE id = $2 \
+             ON CONFLICT (task) DO UPDATE SET id = $1, start_ms = $3, unit = $4, every = $5, cron = $6, \
+             remark = $7, due_ms = excluded.due_ms, updated_ms = $10",
         )
         .bind(new.id.clone())
         .bind(new.task_id.clone())
@@ -61,7 +64,7 @@ impl Catalog {
         .bind(every)
         .bind(cron)
         .bind(new.remark.clone())
-        .bind(due_ms)
+        .bind(next_ms)
         .bind(new.created_ms)
         .bind(new.updated_ms)
         .execute(&self.writer)
@@ -131,19 +134,42 @@ impl Catalog {
             .collect()
     }
 
-    /// Moves a schedule from a time that has come to the next; `false`: it was moved or turned off meanwhile.
-    pub(crate) async fn dispatch_move(
+    /// Moves a schedule from a time that has come to the next, or turns it off if there is none, and has its task
+    /// run; all of it or nothing. `None`: the schedule was moved or turned off meanwhile; `Some(false)`: the task runs
+    /// already, and `rejected` is written.
+    pub(crate) async fn dispatch_start(
         &self,
-        task: &str,
-        due_ms: i64,
+        due: &Due,
         next_ms: Option<i64>,
-    ) -> Result<bool> {
-        let moved = sqlx::query("UPDATE dispatch SET due_ms = $3 WHERE task = $1 AND due_ms = $2")
-            .bind(task.to_owned())
-            .bind(due_ms)
-            .bind(next_ms)
-            .execute(&self.writer)
-            .await?;
-        Ok(moved.rows_affected() > 0)
+        (run, rejected): (&Execution, &Execution),
+        forget: bool,
+    ) -> Result<Option<bool>> {
+        let task = &due.dispatch.task_id;
+        let mut tx = self.writer.begin().await?;
+        let moved = sqlx::query(
+            "UPDATE dispatch SET due_ms = $3 WHERE task = $1 AND due_ms = $2 AND EXISTS \
+             (SELECT 1 FROM task WHERE id = $1 AND scheduled = 1 AND deleted = 0)",
+        )
+        .bind(task.clone())
+        .bind(due.due_ms)
+        .bind(next_ms)
+        .execute(&mut *tx)
+        .await?;
+        if moved.rows_affected() == 0 {
+            return Ok(None);
+        }
+        let started = task_start(task, forget).execute(&mut *tx).await?;
+        let started = started.rows_affected() > 0;
+        let written = if started { run } else { rejected };
+        execution_insert(task, written).execute(&mut *tx).await?;
+        executions_trim(task).execute(&mut *tx).await?;
+        if next_ms.is_none() {
+            sqlx::query("UPDATE task SET scheduled = 0 WHERE id = $1")
+                .bind(task.clone())
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        Ok(Some(started))
     }
 }

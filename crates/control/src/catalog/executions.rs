@@ -13,6 +13,7 @@ pub(crate) const REJECTED: u16 = 907;
 
 /// Executions kept of one task; the oldest go first.
 const KEPT: i64 = 500;
+const KEPT_REJECTED: i64 = 100;
 
 fn figures(row: &AnyRow) -> Result<Figures> {
     Ok(Figures {
@@ -24,7 +25,17 @@ fn figures(row: &AnyRow) -> Result<Figures> {
 
 type Query<'q> = sqlx::query::Query<'q, sqlx::Any, sqlx::any::AnyArguments>;
 
-fn execution_insert(task: &str, new: &Execution) -> Query<'static> {
+/// Has a task run that does not.
+pub(super) fn task_start(task: &str, forget: bool) -> Query<'static> {
+    sqlx::query(
+        "UPDATE task SET desired = 1, forget = CASE WHEN $2 = 1 THEN 1 ELSE forget END \
+         WHERE id = $1 AND desired = 0 AND deleted = 0",
+    )
+    .bind(task.to_owned())
+    .bind(i64::from(forget))
+}
+
+pub(super) fn execution_insert(task: &str, new: &Execution) -> Query<'static> {
     sqlx::query(
         "INSERT INTO execution (id, task, dispatched_ms, started_ms, ended_ms, status, node, \
          node_status, code, remarks, row_count, byte_count, dirty_count) \
@@ -42,14 +53,19 @@ fn execution_insert(task: &str, new: &Execution) -> Query<'static> {
     .bind(new.remarks.clone())
 }
 
-/// Drops the oldest of those that are too many; one that goes on is never among them.
-fn executions_trim(task: &str) -> Query<'static> {
+/// Drops the oldest of those that are too many, rejected ones apart from the others; one that goes on is never among
+/// them.
+pub(super) fn executions_trim(task: &str) -> Query<'static> {
     sqlx::query(
-        "DELETE FROM execution WHERE task = $1 AND ended_ms IS NOT NULL AND id NOT IN (SELECT id FROM execution \
-         WHERE task = $1 ORDER BY dispatched_ms DESC LIMIT $2)",
+        "DELETE FROM execution WHERE task = $1 AND ended_ms IS NOT NULL AND id NOT IN \
+         (SELECT id FROM execution WHERE task = $1 AND code <> $3 ORDER BY dispatched_ms DESC LIMIT $2) \
+         AND id NOT IN \
+         (SELECT id FROM execution WHERE task = $1 AND code = $3 ORDER BY dispatched_ms DESC LIMIT $4)",
     )
     .bind(task.to_owned())
     .bind(KEPT)
+    .bind(i64::from(REJECTED))
+    .bind(KEPT_REJECTED)
 }
 
 fn word<T>(found: Option<T>) -> Result<T> {
@@ -96,14 +112,7 @@ impl Catalog {
         forget: bool,
     ) -> Result<bool> {
         let mut tx = self.writer.begin().await?;
-        let started = sqlx::query(
-            "UPDATE task SET desired = 1, forget = CASE WHEN $2 = 1 THEN 1 ELSE forget END \
-             WHERE id = $1 AND desired = 0 AND deleted = 0",
-        )
-        .bind(task.to_owned())
-        .bind(i64::from(forget))
-        .execute(&mut *tx)
-        .await?;
+        let started = task_start(task, forget).execute(&mut *tx).await?;
         if started.rows_affected() == 0 {
             return Ok(false);
         }
@@ -111,15 +120,6 @@ impl Catalog {
         executions_trim(task).execute(&mut *tx).await?;
         tx.commit().await?;
         Ok(true)
-    }
-
-    /// Stores an execution that was not begun, as another one of its task has not ended.
-    pub(crate) async fn execution_rejected(&self, task: &str, new: &Execution) -> Result<()> {
-        let mut tx = self.writer.begin().await?;
-        execution_insert(task, new).execute(&mut *tx).await?;
-        executions_trim(task).execute(&mut *tx).await?;
-        tx.commit().await?;
-        Ok(())
     }
 
     /// Ends executions whose task should not run and that nobody ended: the process was killed while

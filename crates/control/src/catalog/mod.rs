@@ -26,7 +26,7 @@ use sqlx::any::{AnyPoolOptions, AnyRow};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{AnyPool, Row as _, SqlSafeStr as _};
 
-pub(crate) use access::{Account, KEYS_MAX};
+pub(crate) use access::{Account, AccountChange, KEYS_MAX, NewTemporaryKey};
 pub(crate) use audit::{AuditKey, key as audit_key};
 pub(crate) use datasources::{NewDataSourceRow, StoredDataSource};
 pub(crate) use dispatches::Due;

@@ -90,7 +90,7 @@ fn task(row: &AnyRow) -> Result<StoredTask> {
                 "realtime" => TaskKind::Realtime,
                 _ => TaskKind::Composite,
             },
-            detail: text_or_none(row, "detail")?,
+            detail: None,
             running: flag(row, "desired")?,
             scheduled: flag(row, "scheduled")?,
             dispatch: None,
@@ -113,17 +113,18 @@ impl Catalog {
             TaskKind::Realtime => ("realtime", false),
             TaskKind::Timing { incremental } => ("timing", incremental),
         };
+        let mut tx = self.writer.begin().await?;
         sqlx::query(
             "INSERT INTO task (id, instance, name, description, tag, insert_rows, update_rows, \
              delete_rows, source, target, source_app, target_app, server_id, options, desired, \
-             begun, forget, deleted, created_ms, updated_ms, kind, detail, incremental) \
+             begun, forget, deleted, created_ms, updated_ms, kind, incremental) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, \
-             $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19, $20, $21, $22) \
+             $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, $18, $19, $20, $21) \
              ON CONFLICT (id) DO UPDATE SET name = $3, description = $4, tag = $5, \
              insert_rows = $6, update_rows = $7, delete_rows = $8, source = $9, target = $10, \
              source_app = $11, target_app = $12, server_id = $13, options = $14, \
-             forget = $17, created_ms = $18, updated_ms = $19, kind = $20, detail = $21, \
-             incremental = $22",
+             forget = $17, created_ms = $18, updated_ms = $19, kind = $20, \
+             incremental = $21",
         )
         .bind(shown.id.clone())
         .bind(task.instance.clone())
@@ -145,14 +146,24 @@ impl Catalog {
         .bind(shown.created_ms)
         .bind(shown.updated_ms)
         .bind(kind.to_owned())
-        .bind(shown.detail.clone())
         .bind(i64::from(incremental))
-        .execute(&self.writer)
+        .execute(&mut *tx)
         .await
         .map_err(|error| match is_taken(&error) {
             true => Error::invalid("task_name", "a task of this name exists; choose another"),
             false => error.into(),
         })?;
+        if let Some(detail) = &shown.detail {
+            sqlx::query(
+                "INSERT INTO task_detail (task, detail) VALUES ($1, $2) \
+                 ON CONFLICT (task) DO UPDATE SET detail = $2",
+            )
+            .bind(shown.id.clone())
+            .bind(detail.clone())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
         Ok(())
     }
 
@@ -169,6 +180,11 @@ impl Catalog {
         let mut found = found.ok_or(Error::NotFound(Subject::Task))?;
         found.shown.execution = self.execution_last(id).await?;
         found.shown.dispatch = self.dispatch_show(id).await?;
+        let detail = sqlx::query("SELECT detail FROM task_detail WHERE task = $1")
+            .bind(id.to_owned())
+            .fetch_optional(&self.reader)
+            .await?;
+        found.shown.detail = detail.map(|row| text(&row, "detail")).transpose()?;
         Ok(found)
     }
 

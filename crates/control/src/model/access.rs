@@ -22,6 +22,8 @@ pub enum Credential {
     Token {
         /// That project's id; `None`: it opens none.
         project: Option<String>,
+        /// What the token is stored as.
+        hash: String,
     },
     /// An access key.
     Key {
@@ -32,6 +34,8 @@ pub enum Credential {
     TemporaryKey {
         /// Its public half.
         ak: String,
+        /// The only project it opens; `None`: all that its user may use.
+        project: Option<String>,
     },
 }
 
@@ -39,7 +43,7 @@ impl fmt::Display for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Credential::Token { .. } => f.write_str("token"),
-            Credential::Key { ak } | Credential::TemporaryKey { ak } => f.write_str(ak),
+            Credential::Key { ak } | Credential::TemporaryKey { ak, .. } => f.write_str(ak),
         }
     }
 }
@@ -83,8 +87,11 @@ impl Caller {
     /// Whether it has anything to do with a project.
     pub(crate) fn knows(&self, project: &str) -> bool {
         let others = match &self.credential {
-            Credential::Token { project: own } => own.as_deref() != Some(project),
-            Credential::Key { .. } | Credential::TemporaryKey { .. } => false,
+            Credential::Token { project: own, .. } => own.as_deref() != Some(project),
+            Credential::TemporaryKey { project: own, .. } => {
+                own.as_deref().is_some_and(|own| own != project)
+            }
+            Credential::Key { .. } => false,
         };
         let granted =
             |(at, _): &(Option<String>, Policy)| at.as_deref().is_none_or(|at| at == project);

@@ -19,6 +19,8 @@ pub struct Audited {
     pub operation: String,
     /// The path that was called.
     pub path: String,
+    /// What was asked for: the body, without secrets.
+    pub asked: Option<Value>,
     /// What it was about, as it was before; without secrets.
     pub before: Option<Value>,
 }
@@ -53,4 +55,15 @@ pub struct AuditFilter {
     pub user_name: Option<String>,
     /// Part of the operation.
     pub operation: Option<String>,
+}
+
+/// Whether the audit log is as it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AuditCheck {
+    /// Rows looked at.
+    pub rows: u64,
+    /// Id of the last of them.
+    pub last_id: i64,
+    /// Id of the first that is not as it was written.
+    pub first_broken: Option<i64>,
 }

@@ -12,7 +12,7 @@ pub use access::{
     AccessKey, Caller, Credential, FirstStart, Grant, Instance, Login, NamedPolicy, NewKey,
     NewPolicy, Project, Role, RoleHolder, Scope, TemporaryKey, User, UserChange, UserInfo,
 };
-pub use audit::{AuditFilter, AuditRecord, Audited};
+pub use audit::{AuditCheck, AuditFilter, AuditRecord, Audited};
 pub use execution::{ExecuteStatus, Execution, Figures, Node, NodeStatus, Step};
 pub use quarantine::{QuarantinePage, QuarantinedRow};
 pub use table::{NewTable, TaskTable};

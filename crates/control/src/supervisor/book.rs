@@ -7,6 +7,7 @@ use thalweg_core::schema::TableName;
 use thalweg_engine::status::TaskStatus;
 use thalweg_engine::verify::Orders;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::record::Record;
@@ -39,12 +40,14 @@ pub(super) trait Book: Send {
     fn remark(&mut self, text: &str) -> impl Future<Output = ()> + Send;
     /// Keeps what `last` says of its tables, because their figures begin anew.
     fn carry(&mut self, last: &TaskStatus);
-    /// What is done while the engine runs, until dropped: tables in `doubt` are repaired.
+    /// What is done while the engine runs, until dropped: tables in `doubt` are repaired, and then `settled` is
+    /// cancelled.
     fn meanwhile(
         &mut self,
         status: watch::Receiver<TaskStatus>,
         orders: &Orders,
         doubt: &[(String, TableName)],
+        settled: &CancellationToken,
     ) -> impl Future<Output = ()> + Send;
 }
 
@@ -130,6 +133,7 @@ impl Book for Catalogued {
         status: watch::Receiver<TaskStatus>,
         orders: &Orders,
         doubt: &[(String, TableName)],
+        settled: &CancellationToken,
     ) {
         let (inner, follows, shown) = (&self.inner, &self.follows, &self.task.shown);
         let verify = async {
@@ -142,6 +146,7 @@ impl Book for Catalogued {
                     warn!(task = %shown.id, error = %error, "the catalogue could not be written");
                 }
             }
+            settled.cancel();
             match shown.options.verify_rows_per_second {
                 Some(rate) => verify::background(inner, follows, orders, &shown.id, rate).await,
                 None => std::future::pending().await,

@@ -378,6 +378,7 @@ impl Run {
         (returns, done): (Option<(&AtomicBool, Duration)>, Option<&AtomicBool>),
     ) -> thalweg_core::Result<()> {
         let stop = self.stop.child_token();
+        let settled = CancellationToken::new();
         let run = task::run(
             spec,
             Limits::default(),
@@ -401,6 +402,7 @@ impl Run {
         };
         let once = async {
             if let Some(done) = done {
+                settled.cancelled().await;
                 self.read_up().await;
                 done.store(true, Ordering::Relaxed);
                 stop.cancel();
@@ -413,7 +415,7 @@ impl Run {
         };
         tokio::select! {
             outcome = run => outcome,
-            () = book.meanwhile(self.status.subscribe(), &self.orders, doubt) => Ok(()),
+            () = book.meanwhile(self.status.subscribe(), &self.orders, doubt, &settled) => Ok(()),
             () = replan => Ok(()),
             () = due => Ok(()),
             () = once => Ok(()),

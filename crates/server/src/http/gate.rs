@@ -15,7 +15,9 @@ use axum::http::HeaderMap;
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
-use thalweg_control::Error;
+use thalweg_control::{Error, WRONG_PASSWORD};
+
+use tokio_util::task::TaskTracker;
 
 use super::error::Failure;
 
@@ -27,6 +29,8 @@ const LOCKED: Duration = Duration::from_secs(15 * 60);
 const PAIRS_MAX: usize = 10_000;
 /// Passwords that one address may try in a row, and one more each second.
 const LOGINS: NonZeroU32 = NonZeroU32::new(60).expect("it is not zero");
+/// Refused calls of one user that are written down, in a second.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(10).expect("it is not zero");
 /// After so many, buckets that are full again are forgotten.
 const BUCKETS_MAX: usize = 10_000;
 
@@ -54,6 +58,9 @@ pub(crate) struct Gate {
     trusted_proxies: Vec<IpNet>,
     requests: DefaultKeyedRateLimiter<String>,
     logins: DefaultKeyedRateLimiter<IpAddr>,
+    refusals: DefaultKeyedRateLimiter<String>,
+    /// Calls that change something: they go to their end, whatever becomes of who has called.
+    pub(crate) calls: TaskTracker,
     wrong: Mutex<HashMap<(IpAddr, String), Wrong>>,
 }
 
@@ -70,8 +77,18 @@ impl Gate {
             trusted_proxies: options.trusted_proxies,
             requests: RateLimiter::keyed(Quota::per_second(options.requests_per_second)),
             logins: RateLimiter::keyed(Quota::per_second(NonZeroU32::MIN).allow_burst(LOGINS)),
+            refusals: RateLimiter::keyed(Quota::per_second(REFUSALS)),
+            calls: TaskTracker::new(),
             wrong: Mutex::default(),
         }
+    }
+
+    /// Whether a refused call of a user is to be written down: what nobody may do fills no disk.
+    pub(crate) fn notes_refusal(&self, user: &str) -> bool {
+        if self.refusals.len() > BUCKETS_MAX {
+            self.refusals.retain_recent();
+        }
+        self.refusals.check_key(&user.to_owned()).is_ok()
     }
 
     /// Where a request came from: the peer, or, if that is a proxy we trust, whom it names last.
@@ -184,7 +201,7 @@ fn throttled(what: &str, wait: Duration) -> Failure {
 impl Failure {
     /// Whether a password was wrong.
     pub(crate) fn is_wrong_password(&self) -> bool {
-        matches!(self, Failure::Control(Error::Unauthenticated(_)))
+        matches!(self, Failure::Control(Error::Unauthenticated(text)) if text == WRONG_PASSWORD)
     }
 }
 

@@ -43,7 +43,7 @@ use axum::http::{HeaderValue, Method, Response};
 use axum::routing::{MethodFilter, on};
 use bytes::{Bytes, BytesMut};
 use futures_util::{FutureExt as _, StreamExt as _};
-use thalweg_control::model::{Caller, Scope};
+use thalweg_control::model::{Audited, Caller, Scope};
 use thalweg_control::{App, Error};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -161,7 +161,7 @@ async fn process(
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| *peer);
     let address = gate.address(peer, &parts.headers);
     // The place among the long bodies is held until the answer is made.
-    let (body, _place) = read(body).await?;
+    let (body, place) = read(body).await?;
     let raw_query = parts.uri.query().unwrap_or_default();
     let caller = match route.access {
         Access::Open => None,
@@ -207,18 +207,34 @@ async fn process(
         admit(&call, &route)?;
         return (route.handler)(call).await;
     }
-    let allowed = admit(&call, &route);
+    let path = parts.uri.path();
+    if let Err(denied) = admit(&call, &route) {
+        let user = call.caller.as_ref().map(|caller| &caller.user().id);
+        if user.is_none_or(|user| call.gate.notes_refusal(user)) {
+            let refused = record::begins(&route, &call, (id, path), None);
+            let (status, code) = error::status(&denied, route.surface);
+            call.app.audit_refused(&refused, (status, code)).await?;
+        }
+        return Err(denied);
+    }
+    let before = record::shown(&route, &call).await;
+    let begins = record::begins(&route, &call, (id, path), before);
+    // From here on it goes to its end, and its end into the log, whatever becomes of who has called.
+    let calls = call.gate.calls.clone();
+    let (id, place) = (id.to_owned(), place);
+    let done = calls.spawn(async move {
+        let _place = place;
+        recorded(route, call, begins, &id).await
+    });
+    done.await.unwrap_or(Err(Failure::Panicked))
+}
+
+/// Does a call that the audit log has: after its beginning is written, and before its end is.
+async fn recorded(route: Route, call: Call, begins: Audited, id: &str) -> Result<Reply, Failure> {
     let about = call.clone();
-    let before = match allowed {
-        Ok(()) => record::shown(&route, &about).await,
-        Err(_) => None,
-    };
-    let begins = record::begins(&route, &about, (id, parts.uri.path()), before);
     about.app.audit_begin(&begins).await?;
-    let outcome = match allowed {
-        Ok(()) => (route.handler)(call).await,
-        Err(denied) => Err(denied),
-    };
+    let work = AssertUnwindSafe((route.handler)(call)).catch_unwind();
+    let outcome = work.await.unwrap_or(Err(Failure::Panicked));
     let (status, code, after) = record::ended(&route, &about, &outcome).await;
     let noted = about
         .app

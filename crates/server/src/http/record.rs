@@ -13,8 +13,20 @@ use super::routes::ROUTES;
 
 /// Longer texts are cut.
 const CHARS_MAX: usize = 16 << 10;
-/// Fields of answers that show a secret, this once.
-const SECRETS: &[&str] = &["password", "sk", "secret", "securitytoken"];
+/// A longer path is cut.
+const PATH_CHARS_MAX: usize = 512;
+/// Fields that hold secrets, besides those whose names say so: of answers that show one this once, and of requests.
+/// An SQL text may hold values of rows.
+const SECRETS: &[&str] = &[
+    "sk",
+    "authorization",
+    "api_auth_detail",
+    "ApiAuthDetail",
+    "config_file_content",
+    "connector_params",
+    "snmp_community",
+    "sql",
+];
 
 /// Whether the log has the calls of a route: all that change something, and those that show rows.
 pub(super) fn is_recorded(route: &Route) -> bool {
@@ -42,9 +54,18 @@ pub(super) fn begins(
             .unwrap_or_default(),
         address: call.address.to_string(),
         operation: format!("{} {}", route.method, route.path),
-        path: path.to_owned(),
+        path: path.chars().take(PATH_CHARS_MAX).collect(),
+        asked: asked(call),
         before,
     }
+}
+
+/// The body, if it is JSON.
+fn asked(call: &Call) -> Option<Value> {
+    if call.body.is_empty() || call.body.len() > CHARS_MAX * 4 {
+        return None;
+    }
+    serde_json::from_slice(&call.body).ok().map(clean)
 }
 
 /// Status, code, and how it is after the call.
@@ -129,7 +150,12 @@ fn clean(mut value: Value) -> Value {
 fn without_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            fields.retain(|name, _| !SECRETS.contains(&name.as_str()));
+            let said = |name: &str| {
+                ["password", "secret", "token"]
+                    .iter()
+                    .any(|word| name.contains(word))
+            };
+            fields.retain(|name, _| !SECRETS.contains(&name.as_str()) && !said(name));
             fields.values_mut().for_each(without_secrets);
         }
         Value::Array(values) => values.iter_mut().for_each(without_secrets),
@@ -198,9 +224,8 @@ mod tests {
 
     #[test]
     fn secrets_are_left_out() {
-        let value =
-            json!({ "user": { "password": "a", "name": "b" }, "keys": [{ "sk": "c", "ak": "d" }] });
-        let left = json!({ "user": { "name": "b" }, "keys": [{ "ak": "d" }] });
+        let value = json!({ "user": { "password": "a", "name": "b" }, "keys": [{ "sk": "c", "enabled": true }] });
+        let left = json!({ "user": { "name": "b" }, "keys": [{ "enabled": true }] });
         assert_eq!(clean(value), left);
         let long = clean(json!({ "text": "x".repeat(100_000) }));
         assert!(long.as_str().unwrap().len() < 17 << 10);

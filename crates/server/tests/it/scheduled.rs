@@ -169,12 +169,19 @@ fn full(lab: &Lab) -> Result<()> {
     change(lab)?;
     run(lab, &task, 2)?;
     equal(lab, "full_copy")?;
+    // What is compared instead of copied is repaired before the run ends.
+    let compare = json!({ "existing_rows": "compare" });
+    lab.client.set_options(&task, &compare)?;
+    lab.target
+        .sql("UPDATE full_copy SET n = 12345 WHERE id = 7")?;
+    run(lab, &task, 3)?;
+    equal(lab, "full_copy")?;
     // By its schedule nothing has run; it is on until it is stopped.
     batch("start")?;
     ensure!(lab.client.show_task(&task)?["task"]["status"] == "running");
     lab.client.stop_task(&task)?;
     ensure!(lab.client.show_task(&task)?["task"]["status"] == "stop");
-    ensure!(executions(lab, &task)?.len() == 2);
+    ensure!(executions(lab, &task)?.len() == 3);
     lab.client.delete_task(&task)
 }
 

@@ -35,9 +35,12 @@ CREATE TABLE token (
   project TEXT REFERENCES project (id),
   expires_ms BIGINT NOT NULL
 );
--- A pair of keys for a while; its security token is stored as a hash.
+-- A pair of keys for a while; its security token is stored as a hash. It ends with what it was asked for with
+-- (`parent`: an access key, or the hash of a token), and opens the project that opens (null: all).
 CREATE TABLE temporary_key (
   ak TEXT PRIMARY KEY,
+  parent TEXT NOT NULL,
+  project TEXT REFERENCES project (id),
   account TEXT NOT NULL REFERENCES account (id),
   sk TEXT NOT NULL,
   token_hash TEXT NOT NULL,
@@ -77,10 +80,13 @@ CREATE TABLE audit (
   id INTEGER PRIMARY KEY,
   request TEXT NOT NULL,
   at_ms BIGINT NOT NULL,
+  user_name TEXT NOT NULL,
+  operation TEXT NOT NULL,
   body TEXT NOT NULL,
   hash TEXT NOT NULL
 );
 CREATE INDEX audit_of_request ON audit (request);
+CREATE INDEX audit_of_user ON audit (user_name, id);
 CREATE TRIGGER audit_stays BEFORE UPDATE ON audit BEGIN
   SELECT RAISE(ABORT, 'the audit log is append-only');
 END;

@@ -1,8 +1,6 @@
--- Ordinary tasks: one table to one table. `kind`: composite, realtime or timing; `detail`: as it was given;
--- `incremental`: a scheduled run goes on from the position instead of copying everything again; `scheduled`: its
--- schedule is on.
+-- Ordinary tasks: one table to one table. `kind`: composite, realtime or timing; `incremental`: a scheduled run goes
+-- on from the position instead of copying everything again; `scheduled`: its schedule is on.
 ALTER TABLE task ADD COLUMN kind TEXT NOT NULL DEFAULT 'composite';
-ALTER TABLE task ADD COLUMN detail TEXT;
 ALTER TABLE task ADD COLUMN incremental BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE task ADD COLUMN scheduled BIGINT NOT NULL DEFAULT 0;
 -- When a scheduled task is run. `due_ms`: the next time, while the schedule is on.
@@ -19,3 +17,8 @@ CREATE TABLE dispatch (
   updated_ms BIGINT NOT NULL
 );
 CREATE INDEX dispatch_due ON dispatch (due_ms);
+-- The form an ordinary task was made with, as it was given. Apart, since it is long and only shown.
+CREATE TABLE task_detail (
+  task TEXT PRIMARY KEY REFERENCES task (id) ON DELETE CASCADE,
+  detail TEXT NOT NULL
+);

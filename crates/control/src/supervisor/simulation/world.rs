@@ -483,6 +483,7 @@ impl Book for MemoryBook {
         mut status: watch::Receiver<TaskStatus>,
         orders: &Orders,
         doubt: &[(String, TableName)],
+        _settled: &tokio_util::sync::CancellationToken,
     ) {
         let begun = async {
             if status.wait_for(|now| now.applied.is_some()).await.is_ok() {

@@ -81,7 +81,10 @@ fn start(fields: &mut Fields) -> Result<Option<i64>> {
     };
     let ms = match &value {
         Value::String(text) if text.is_empty() => return Ok(None),
-        Value::String(text) => time::parse_iso(text),
+        Value::String(text) => {
+            let most = i64::try_from(START_MAX).unwrap_or(i64::MAX);
+            time::parse_iso(text).filter(|ms| (0..=most).contains(ms))
+        }
         other => other
             .as_u64()
             .filter(|ms| *ms <= START_MAX)

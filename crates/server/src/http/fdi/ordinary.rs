@@ -16,8 +16,8 @@ use crate::http::route::{Call, Reply};
 
 const TABLE: std::ops::RangeInclusive<usize> = 1..=256;
 const COLUMNS_MAX: usize = 9999;
-/// The body has a limit of its own.
-const DETAIL: std::ops::RangeInclusive<usize> = 1..=usize::MAX;
+/// The contract has no limit but that of an integer; a form with thousands of columns is shorter.
+const DETAIL: std::ops::RangeInclusive<usize> = 1..=256 << 10;
 
 pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
     let new = ordinary_task(call.fields()?)?;

@@ -9,6 +9,8 @@ use crate::http::route::{Call, Reply};
 
 /// Later than any record.
 const TIME_MAX: i64 = 9_999_999_999_999;
+/// Rows that are checked within the time of one call.
+const CHECKED_MAX: i64 = 100_000;
 
 pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
     let query = &call.query;
@@ -24,11 +26,18 @@ pub(crate) async fn list(call: Call) -> Result<Reply, Failure> {
 }
 
 pub(crate) async fn check(call: Call) -> Result<Reply, Failure> {
-    let (rows, broken) = call.app.audit_check().await?;
+    let after = call.query.int("after_id", 0, i64::MAX)?.unwrap_or(0);
+    let limit = call
+        .query
+        .int("limit", 1, CHECKED_MAX)?
+        .unwrap_or(CHECKED_MAX);
+    let limit = u32::try_from(limit).unwrap_or(u32::MAX);
+    let check = call.app.audit_check(after, limit).await?;
     Reply::ok(json!({
-        "rows": rows,
-        "intact": broken.is_none(),
-        "first_broken": broken,
+        "rows": check.rows,
+        "last_id": check.last_id,
+        "intact": check.first_broken.is_none(),
+        "first_broken": check.first_broken,
     }))
 }
 
@@ -44,6 +53,7 @@ fn render(record: &AuditRecord) -> Value {
         "address": asked.address,
         "operation": asked.operation,
         "path": asked.path,
+        "asked": asked.asked,
         "before": asked.before,
         "end_time": record.ended_ms,
         "status": record.status,

@@ -41,8 +41,10 @@ pub(crate) async fn tokens(call: Call) -> Result<Reply, Failure> {
         )
         .await
         .map_err(Failure::from);
-    let right = !matches!(&login, Err(failure) if failure.is_wrong_password());
-    if call.gate.tried(call.address, &asked.name, right) {
+    let wrong = matches!(&login, Err(failure) if failure.is_wrong_password());
+    // A right password of a project that is not there says nothing about passwords.
+    let compared = wrong || login.is_ok();
+    if compared && call.gate.tried(call.address, &asked.name, !wrong) {
         tracing::warn!(address = %call.address, "wrong passwords: this address waits");
     }
     recorded(&call, &asked.name, &login).await?;
@@ -72,6 +74,7 @@ async fn recorded(call: &Call, name: &str, login: &Result<Login, Failure>) -> Re
         address: call.address.to_string(),
         operation: "POST /v3/auth/tokens".to_owned(),
         path: "/v3/auth/tokens".to_owned(),
+        asked: None,
         before: None,
     };
     call.app.audit_begin(&audited).await?;

@@ -27,13 +27,15 @@ pub(crate) async fn show(call: Call) -> Result<Reply, Failure> {
 
 pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
     let new = new_policy(call.fields()?)?;
-    Reply::created(render(&call.app.policy_create(new).await?))
+    Reply::created(render(&call.app.policy_create(call.caller()?, new).await?))
 }
 
 pub(crate) async fn update(call: Call) -> Result<Reply, Failure> {
     let new = new_policy(call.fields()?)?;
     let id = call.id("policy_id");
-    Reply::ok(render(&call.app.policy_update(id, new).await?))
+    Reply::ok(render(
+        &call.app.policy_update(call.caller()?, id, new).await?,
+    ))
 }
 
 pub(crate) async fn delete(call: Call) -> Result<Reply, Failure> {
@@ -54,7 +56,7 @@ pub(crate) async fn create_grant(call: Call) -> Result<Reply, Failure> {
     fields.finish()?;
     let grant = call
         .app
-        .grant_create(call.user_id()?, &policy, project)
+        .grant_create(call.caller()?, call.user_id()?, &policy, project)
         .await?;
     Reply::created(render_grant(&grant))
 }

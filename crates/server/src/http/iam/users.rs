@@ -46,7 +46,7 @@ pub(crate) async fn create(call: Call) -> Result<Reply, Failure> {
         .acquire()
         .await
         .map_err(thalweg_control::Error::internal)?;
-    let (user, password) = call.app.user_create(name, password).await?;
+    let (user, password) = call.app.user_create(call.caller()?, name, password).await?;
     Reply::created(with(render(&user), "password", password.expose().into()))
 }
 
@@ -76,11 +76,17 @@ pub(crate) async fn set_password(call: Call) -> Result<Reply, Failure> {
         .acquire()
         .await
         .map_err(thalweg_control::Error::internal)?;
-    let asked = old.is_some();
     let set = call.app.user_password_set(caller, id, new, old).await;
-    if asked {
-        let wrong = matches!(&set, Err(thalweg_control::Error::Invalid { field, .. }) if field == "old_password");
-        call.gate.tried(call.address, name, !wrong);
+    // Only what has compared the present password says whether it was right.
+    let own = id == caller.user().id;
+    match &set {
+        Ok(()) if own => {
+            call.gate.tried(call.address, name, true);
+        }
+        Err(thalweg_control::Error::Invalid { field, .. }) if field == "old_password" => {
+            call.gate.tried(call.address, name, false);
+        }
+        _ => {}
     }
     set?;
     Ok(Reply::Empty)

@@ -254,7 +254,10 @@ async fn every_route_refuses_every_wrong_credential() {
         std::fs::write(PAGE, &page).unwrap();
     }
     let stored = std::fs::read_to_string(PAGE).unwrap_or_default();
-    assert!(stored == page, "{PAGE} is old: make it anew with UPDATE_ACCESS=1");
+    assert!(
+        stored == page,
+        "{PAGE} is old: make it anew with UPDATE_ACCESS=1"
+    );
 }
 
 const HEAD: &str = "# Operations, what they need, and how they refuse\n\n\
