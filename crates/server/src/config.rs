@@ -13,7 +13,7 @@ use thalweg_control::schedule::parse_zone;
 use thalweg_control::{Quotas, Tz};
 use thalweg_core::networks::{METADATA, Networks};
 
-use crate::http::GateOptions;
+use crate::http::{GateOptions, TlsFiles};
 
 /// The settings as flags, as environment variables (`THALWEG_…`) and as keys of the file.
 #[derive(Clone, Debug, Default, Deserialize, clap::Args)]
@@ -25,6 +25,16 @@ pub(crate) struct Settings {
     /// Address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, env = "THALWEG_LISTEN", value_name = "ADDR")]
     listen: Option<String>,
+    /// Certificate of this server, PEM, with those between it and its authority; read anew when it changes [default:
+    /// none: HTTP]
+    #[arg(long, env = "THALWEG_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Key of that certificate, PEM
+    #[arg(long, env = "THALWEG_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Authority whose certificates clients have to show, PEM [default: they show none]
+    #[arg(long, env = "THALWEG_TLS_CLIENT_CA", value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Key that encrypts stored secrets; made at the first start, outside DIR [default: DIR.key]
     #[arg(long, env = "THALWEG_KEY_FILE", value_name = "FILE")]
     key_file: Option<PathBuf>,
@@ -99,6 +109,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// Address to listen on, `host:port`.
     pub(crate) listen: String,
+    /// How the API is encrypted.
+    pub(crate) tls: Option<TlsFiles>,
     /// Key that encrypts stored secrets.
     pub(crate) key_file: PathBuf,
     /// Where data sources may lie.
@@ -188,7 +200,13 @@ impl Config {
                 "time_zone: there is no zone {time_zone}; give a name such as Europe/Berlin"
             ))
         })?;
+        let tls = tls(
+            given.tls_cert.or(stored.tls_cert),
+            given.tls_key.or(stored.tls_key),
+            given.tls_client_ca.or(stored.tls_client_ca),
+        )?;
         Ok(Config {
+            tls,
             time_zone,
             networks,
             quotas,
@@ -199,6 +217,24 @@ impl Config {
             log: given.log.or(stored.log).unwrap_or_else(|| "info".into()),
             log_format: log_format.unwrap_or_default(),
         })
+    }
+}
+
+/// Certificate and key, both or none.
+fn tls(
+    cert: Option<PathBuf>,
+    key: Option<PathBuf>,
+    client_ca: Option<PathBuf>,
+) -> Result<Option<TlsFiles>, ConfigError> {
+    match (cert, key) {
+        (Some(cert), Some(key)) => Ok(Some(TlsFiles {
+            cert,
+            key,
+            client_ca,
+        })),
+        (None, None) if client_ca.is_none() => Ok(None),
+        (None, _) => Err(ConfigError("tls_cert: it is needed too".into())),
+        (_, None) => Err(ConfigError("tls_key: it is needed too".into())),
     }
 }
 

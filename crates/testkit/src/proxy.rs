@@ -4,6 +4,7 @@
 //! out, a firewall that drops), passes them slowly, closes everything, or closes each connection after
 //! some bytes more, which is in the middle of a message as a rule.
 
+use std::collections::HashMap;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -39,11 +40,14 @@ struct State {
     cut_after: AtomicU64,
     /// Bytes passed, of all connections and both directions.
     passed: AtomicU64,
-    open: Mutex<Vec<TcpStream>>,
+    /// Both ends of each connection that is open, by its number.
+    open: Mutex<HashMap<u64, [TcpStream; 2]>>,
+    /// Connections so far.
+    count: AtomicU64,
 }
 
 impl State {
-    fn open(&self) -> MutexGuard<'_, Vec<TcpStream>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<u64, [TcpStream; 2]>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -95,9 +99,11 @@ impl Proxy {
 
     /// Closes all connections that are open.
     pub fn cut(&self) {
-        for stream in self.state.open().drain(..) {
-            // One that is closed already is what is wanted.
-            stream.shutdown(Shutdown::Both).ok();
+        for (_, ends) in self.state.open().drain() {
+            for end in ends {
+                // One that is closed already is what is wanted.
+                end.shutdown(Shutdown::Both).ok();
+            }
         }
     }
 
@@ -153,14 +159,20 @@ fn connect(client: TcpStream, to: SocketAddr, state: &Arc<State>) -> std::io::Re
         (client.try_clone()?, server.try_clone()?),
         (server.try_clone()?, client.try_clone()?),
     ];
-    state.open().extend([client, server]);
+    let number = state.count.fetch_add(1, Ordering::Relaxed);
+    state.open().insert(number, [client, server]);
     for (from, to) in ways {
         let state = Arc::clone(state);
+        let pass = move || {
+            pass(from, to, &state);
+            // What stays open here would be a file too many after some thousand connections.
+            state.open().remove(&number);
+        };
         // It ends with its connection, which the proxy closes when it is dropped.
         drop(
             std::thread::Builder::new()
                 .name("proxy way".into())
-                .spawn(move || pass(from, to, &state))?,
+                .spawn(pass)?,
         );
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! `thalweg serve`: opens the state, serves until a signal, and ends in order.
 
 use std::io::{self, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
 use thalweg_control::model::FirstStart;
@@ -23,11 +24,12 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
     // Before the state is touched: a second server with the same address ends here.
     let listener = bind(&config.listen).await?;
     let address = listener.local_addr().map_err(|e| e.to_string())?;
-    if !address.ip().is_loopback() {
+    let tls = config.tls.map(http::Tls::open).transpose()?.map(Arc::new);
+    if tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(
             %address,
-            "listening beyond this machine without TLS: put a proxy with TLS in front, \
-             which has to leave the headers Host and User-Agent as they are"
+            "listening beyond this machine without TLS: give --tls-cert and --tls-key, or put a proxy with \
+             TLS in front, which has to leave the headers Host and User-Agent as they are"
         );
     }
     let signals = Signals::watch()?;
@@ -42,7 +44,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         announce: |first| print(&introduce(first)),
     });
     let (app, _) = opened.await.map_err(|error| error.to_string())?;
-    print(&format!("listening http://{address}\n"))?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    print(&format!("listening {scheme}://{address}\n"))?;
     tracing::info!(%address, data = %config.data.display(), "serving");
     let stop = CancellationToken::new();
     let limits = http::Limits::default();
@@ -50,6 +53,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
         listener,
         http::router(&app, config.gate),
         limits,
+        tls,
         stop.clone(),
     );
     tokio::join!(serving, signals.forward(stop));

@@ -28,6 +28,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod time;
+mod tls;
 mod verifications;
 
 use std::collections::HashMap;
@@ -55,6 +56,7 @@ use query::Query;
 use route::{Access, Call, Reply, Route, Surface};
 pub(crate) use serve::{Limits, serve};
 use sign::Signed;
+pub(crate) use tls::{Tls, TlsFiles};
 
 /// A longer body is refused.
 const BODY_BYTES_MAX: usize = 8 << 20;

@@ -11,12 +11,15 @@ use axum::{Extension, Router};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::Peer;
+use super::tls::Tls;
 
 /// What a connection may take.
 #[derive(Clone, Copy, Debug)]
@@ -56,8 +59,14 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
+    tls: Option<Arc<Tls>>,
     stop: CancellationToken,
 ) {
+    let mut watch = JoinSet::new();
+    if let Some(tls) = tls.clone() {
+        let stop = stop.clone();
+        watch.spawn(async move { tls.watch(&stop).await });
+    }
     let free = Arc::new(Semaphore::new(limits.connections_max));
     let mut connections = JoinSet::new();
     loop {
@@ -68,7 +77,8 @@ pub(crate) async fn serve(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, permit)) => {
-                let serving = connection(stream, router.clone(), limits, stop.clone());
+                let acceptor = tls.as_ref().map(|tls| tls.acceptor());
+                let serving = accepted_one(stream, acceptor, router.clone(), limits, stop.clone());
                 connections.spawn(async move {
                     serving.await;
                     drop(permit);
@@ -95,20 +105,43 @@ async fn accept(
     Ok((stream, permit))
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Limits, stop: CancellationToken) {
+async fn accepted_one(
+    stream: TcpStream,
+    acceptor: Option<TlsAcceptor>,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(error = %error, "connection without TCP_NODELAY");
     }
+    let peer = stream
+        .peer_addr()
+        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
+    let router = router.layer(Extension(Peer(peer)));
+    let Some(acceptor) = acceptor else {
+        return connection(stream, router, limits, stop).await;
+    };
+    // Who does not end the handshake holds its place no longer than who does not end its headers.
+    let shaken = tokio::time::timeout(limits.headers_time_max, acceptor.accept(stream));
+    match shaken.await {
+        Ok(Ok(stream)) => connection(stream, router, limits, stop).await,
+        Ok(Err(error)) => tracing::debug!(error = %error, "no TLS"),
+        Err(_) => tracing::debug!("no TLS in time"),
+    }
+}
+
+async fn connection<S>(stream: S, router: Router, limits: Limits, stop: CancellationToken)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.headers_time_max)
         .max_buf_size(HEADERS_BYTES_MAX);
-    let peer = stream
-        .peer_addr()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip());
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer))));
+    let service = TowerToHyperService::new(router);
     let serving = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(serving);
     let ended = tokio::select! {
@@ -155,7 +188,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let mut serving = JoinSet::new();
-        serving.spawn(serve(listener, router, limits, stop.clone()));
+        serving.spawn(serve(listener, router, limits, None, stop.clone()));
         Server {
             address,
             stop,

@@ -49,11 +49,21 @@ impl Lab {
         target: System,
         fill: impl FnOnce(&Place) -> Result<()>,
     ) -> Result<Self> {
+        Self::between_with(source, target, &[], fill)
+    }
+
+    /// The same with more environment of the server.
+    pub(crate) fn between_with(
+        source: System,
+        target: System,
+        env: &[(&str, &str)],
+        fill: impl FnOnce(&Place) -> Result<()>,
+    ) -> Result<Self> {
         let source = Place::start(source, DATABASE)?;
         let target = Place::start(target, TARGET)?;
         fill(&source)?;
         let accounts = [source.source_account()?, target.target_account()?];
-        let thalweg = Thalweg::start(binary())?;
+        let thalweg = Thalweg::start_with(binary(), &[], env)?;
         let client = thalweg.client();
         let app = client.create_app("lab")?;
         let [reader, writer] = &accounts;

@@ -45,6 +45,7 @@ macro_rules! pairs {
 
 mod bank;
 mod big;
+mod canaries;
 mod cascades;
 mod check;
 mod compared;
