@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use mysql_async::{Conn, DriverError, OptsBuilder, SslOpts};
+use mysql_async::{ClientIdentity, Conn, DriverError, IoError, OptsBuilder, SslOpts};
 use thalweg_core::ports::{DataSourceConfig, TlsMode};
 use thalweg_core::{Error, Result, Side};
 use tokio::net::lookup_host;
@@ -20,7 +20,13 @@ fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-fn options(config: &DataSourceConfig, addresses: &[IpAddr], tls: bool) -> OptsBuilder {
+/// `named`: whom the server's certificate is taken to be for; `None`: the host.
+fn options(
+    config: &DataSourceConfig,
+    addresses: &[IpAddr],
+    tls: bool,
+    named: Option<String>,
+) -> OptsBuilder {
     let mut opts = OptsBuilder::default()
         .ip_or_hostname(config.host.clone())
         .resolved_ips(Some(addresses.to_vec()))
@@ -43,7 +49,8 @@ fn options(config: &DataSourceConfig, addresses: &[IpAddr], tls: bool) -> OptsBu
     opts = opts.enable_cleartext_plugin(private || config.allow_cleartext_password);
     if tls {
         let mut ssl = SslOpts::default();
-        if config.tls.mode == TlsMode::VerifyFull {
+        if config.tls.verifies() {
+            ssl = ssl.with_danger_tls_hostname_override(named);
             match &config.tls.ca_pem {
                 Some(pem) => {
                     ssl = ssl
@@ -65,9 +72,34 @@ fn options(config: &DataSourceConfig, addresses: &[IpAddr], tls: bool) -> OptsBu
                 .with_danger_accept_invalid_certs(true)
                 .with_danger_skip_domain_validation(true);
         }
+        if let Some(client) = &config.tls.client {
+            let bytes = |pem: &str| pem.as_bytes().to_vec().into();
+            let identity =
+                ClientIdentity::new(bytes(&client.cert_pem), bytes(client.key_pem.expose()));
+            ssl = ssl.with_client_identity(Some(identity));
+        }
         opts = opts.ssl_opts(Some(ssl));
     }
     opts
+}
+
+/// Whom a certificate is for that was refused for its name, and for nothing else.
+fn presented(error: &mysql_async::Error) -> Option<String> {
+    let mysql_async::Error::Io(IoError::Io(io)) = error else {
+        return None;
+    };
+    let tls = io.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(bad) = tls else {
+        return None;
+    };
+    let rustls::CertificateError::NotValidForNameContext { presented, .. } = bad else {
+        return None;
+    };
+    // Such as DnsName("db.example") or IpAddress(10.0.0.1).
+    let (_, name) = presented.first()?.split_once('(')?;
+    let name = name.trim_end_matches(')').trim_matches('"');
+    // A wildcard is for any name in its place.
+    Some(name.replace('*', "any"))
 }
 
 /// Connects to a source and logs in within the configuration's timeout.
@@ -106,9 +138,19 @@ async fn log_in(
 ) -> Result<Conn> {
     let attempt = async {
         let addresses = addresses(config).await?;
-        let open = |tls: bool| Conn::new(wanted(options(config, &addresses, tls)));
+        let named =
+            |name: Option<String>| Conn::new(wanted(options(config, &addresses, true, name)));
+        let open = |tls: bool| Conn::new(wanted(options(config, &addresses, tls, None)));
         let conn = match config.tls.mode {
             TlsMode::Off => open(false).await,
+            // The driver looks at the name in any case: it is asked for the one that the certificate has.
+            TlsMode::VerifyCa => match open(true).await {
+                Err(error) => match presented(&error) {
+                    Some(name) => named(Some(name)).await,
+                    None => Err(error),
+                },
+                other => other,
+            },
             TlsMode::Require | TlsMode::VerifyFull => open(true).await,
             TlsMode::Prefer => match open(true).await {
                 Err(mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer)) => {

@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::{WantsClientCert, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::{ClientConfig, ConfigBuilder, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use thalweg_core::ports::{DataSourceConfig, TlsMode, TlsOptions};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use thalweg_core::ports::{ClientCertificate, DataSourceConfig, TlsMode, TlsOptions};
 use thalweg_core::{Error, Result};
 use tokio_postgres::config::SslMode;
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -37,7 +38,9 @@ pub(crate) fn mode(config: &DataSourceConfig) -> Result<SslMode> {
             "set the data source's TLS mode to require, or allow clear-text passwords for it if \
              the network is trusted",
         )),
-        TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyFull => Ok(SslMode::Require),
+        TlsMode::Prefer | TlsMode::Require | TlsMode::VerifyCa | TlsMode::VerifyFull => {
+            Ok(SslMode::Require)
+        }
     }
 }
 
@@ -64,14 +67,43 @@ pub(crate) fn client(options: &TlsOptions) -> Result<ClientConfig> {
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::bug("TLS without a version").caused_by(error))?;
-    let config = if options.mode == TlsMode::VerifyFull {
-        builder.with_root_certificates(roots(options.ca_pem.as_deref())?)
+    let verifier: Arc<dyn ServerCertVerifier> = if options.verifies() {
+        let roots = roots(options.ca_pem.as_deref())?;
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider).build();
+        let verifier = verifier.map_err(|error| {
+            Error::config("the certificate authorities cannot be used").caused_by(error)
+        })?;
+        match options.mode {
+            TlsMode::VerifyCa => Arc::new(AnyName(verifier)),
+            _ => verifier,
+        }
     } else {
-        builder
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anyone(provider)))
+        Arc::new(Anyone(provider))
     };
-    Ok(config.with_no_client_auth())
+    let builder = builder.dangerous();
+    let builder = builder.with_custom_certificate_verifier(verifier);
+    match &options.client {
+        None => Ok(builder.with_no_client_auth()),
+        Some(client) => shows(builder, client),
+    }
+}
+
+/// With a certificate of ours for a server that asks.
+fn shows(
+    builder: ConfigBuilder<ClientConfig, WantsClientCert>,
+    client: &ClientCertificate,
+) -> Result<ClientConfig> {
+    let unusable = || {
+        Error::config("the client certificate of the data source, or its key, cannot be used")
+            .with_hint("give both as PEM: the certificate, and the key it was made with")
+    };
+    let chain: std::result::Result<Vec<_>, _> =
+        CertificateDer::pem_slice_iter(client.cert_pem.as_bytes()).collect();
+    let chain = chain.map_err(|error| unusable().caused_by(error))?;
+    let key = PrivateKeyDer::from_pem_slice(client.key_pem.expose().as_bytes());
+    let key = key.map_err(|error| unusable().caused_by(error))?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map_err(|error| unusable().caused_by(error))
 }
 
 fn roots(ca_pem: Option<&str>) -> Result<Arc<RootCertStore>> {
@@ -208,6 +240,55 @@ impl ServerCertVerifier for Anyone {
     }
 }
 
+/// Takes a certificate of a trusted authority, whoever it is for.
+#[derive(Debug)]
+struct AnyName(Arc<WebPkiServerVerifier>);
+
+impl ServerCertVerifier for AnyName {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        use rustls::CertificateError::{NotValidForName, NotValidForNameContext};
+        let verified =
+            self.0
+                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        match verified {
+            // The name is looked at last.
+            Err(rustls::Error::InvalidCertificate(
+                NotValidForName | NotValidForNameContext { .. },
+            )) => Ok(ServerCertVerified::assertion()),
+            other => other,
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -224,7 +305,10 @@ mod tests {
             database: String::new(),
             user: String::new(),
             password: Secret::default(),
-            tls: TlsOptions { mode, ca_pem: None },
+            tls: TlsOptions {
+                mode,
+                ..TlsOptions::default()
+            },
             allow_cleartext_password: allowed,
             timeout: Duration::from_secs(1),
             server_id: None,
@@ -235,7 +319,7 @@ mod tests {
 
     #[test]
     fn nothing_is_plain_to_another_machine_unless_allowed() {
-        use TlsMode::{Off, Prefer, Require, VerifyFull};
+        use TlsMode::{Off, Prefer, Require, VerifyCa, VerifyFull};
         for (host, mode, allowed, expected) in [
             ("127.0.0.1", Off, false, Some(SslMode::Disable)),
             ("::1", Prefer, false, Some(SslMode::Prefer)),
@@ -247,6 +331,7 @@ mod tests {
             ("db.example", Prefer, true, Some(SslMode::Prefer)),
             ("db.example", Require, true, Some(SslMode::Require)),
             ("10.0.0.1", VerifyFull, true, Some(SslMode::Require)),
+            ("10.0.0.1", VerifyCa, true, Some(SslMode::Require)),
             ("localhost.example", Off, false, None),
             ("127.0.0.1.example", Off, false, None),
         ] {

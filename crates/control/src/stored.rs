@@ -11,7 +11,8 @@ use thalweg_core::mapping::{
     CreateTables, ExistingRows, ForeignKeys, OnBadRow, OnChange, OnChanges, TaskOptions,
     UnfitValues,
 };
-use thalweg_core::ports::{TlsMode, TlsOptions};
+use thalweg_core::ports::{ClientCertificate, TlsMode, TlsOptions};
+use thalweg_core::secret::Secret;
 
 use crate::error::{Error, Result};
 use crate::model::{ColumnInfo, ColumnLink, DataSourceOptions, Paused};
@@ -149,34 +150,48 @@ pub(crate) fn paused_read(text: &str) -> Result<Paused> {
     })
 }
 
-const TLS: [(TlsMode, &str); 4] = [
+const TLS: [(TlsMode, &str); 5] = [
     (TlsMode::Off, "off"),
     (TlsMode::Prefer, "prefer"),
     (TlsMode::Require, "require"),
+    (TlsMode::VerifyCa, "verify-ca"),
     (TlsMode::VerifyFull, "verify-full"),
 ];
 
-pub(crate) fn source_options_write(options: &DataSourceOptions) -> String {
+/// `key`: the key of its client certificate, sealed.
+pub(crate) fn source_options_write(options: &DataSourceOptions, key: Option<&str>) -> String {
     let mode = TLS.iter().find(|(mode, _)| *mode == options.tls.mode);
     json!({
         "tls": mode.map_or("prefer", |(_, word)| word),
         "ca_pem": options.tls.ca_pem,
+        "client_cert_pem": options.tls.client.as_ref().map(|client| client.cert_pem.as_str()),
+        "client_key": key,
         "allow_cleartext_password": options.allow_cleartext_password,
     })
     .to_string()
 }
 
-pub(crate) fn source_options_read(text: &str) -> Result<DataSourceOptions> {
+/// `unseal`: opens the key of its client certificate.
+pub(crate) fn source_options_read(
+    text: &str,
+    unseal: impl FnOnce(&str) -> Result<Secret>,
+) -> Result<DataSourceOptions> {
     let value = parse(text)?;
     let word = value.get("tls").and_then(Value::as_str).unwrap_or_default();
     let mode = TLS.iter().find(|(_, name)| *name == word);
+    let text = |name: &str| value.get(name).and_then(Value::as_str);
+    let client = match (text("client_cert_pem"), text("client_key")) {
+        (Some(cert_pem), Some(key)) => Some(ClientCertificate {
+            cert_pem: cert_pem.to_owned(),
+            key_pem: unseal(key)?,
+        }),
+        _ => None,
+    };
     Ok(DataSourceOptions {
         tls: TlsOptions {
             mode: mode.map_or(TlsMode::default(), |(mode, _)| *mode),
-            ca_pem: value
-                .get("ca_pem")
-                .and_then(Value::as_str)
-                .map(str::to_owned),
+            ca_pem: text("ca_pem").map(str::to_owned),
+            client,
         },
         allow_cleartext_password: value
             .get("allow_cleartext_password")
@@ -274,11 +289,19 @@ mod tests {
                 tls: TlsOptions {
                     mode: mode.0,
                     ca_pem: Some("pem".into()),
+                    client: Some(ClientCertificate {
+                        cert_pem: "certificate".into(),
+                        key_pem: Secret::new("key"),
+                    }),
                 },
                 allow_cleartext_password: true,
             };
-            let text = source_options_write(&options);
-            assert_eq!(source_options_read(&text).unwrap(), options);
+            let text = source_options_write(&options, Some("sealed"));
+            let unseal = |sealed: &str| {
+                assert_eq!(sealed, "sealed");
+                Ok(Secret::new("key"))
+            };
+            assert_eq!(source_options_read(&text, unseal).unwrap(), options);
         }
     }
 

@@ -1,7 +1,10 @@
 //! Certificates for private servers, made anew for each test.
 
 use anyhow::Result;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
+};
 
 /// A certificate authority nobody else knows.
 pub struct Authority {
@@ -31,18 +34,46 @@ impl Authority {
     }
 
     /// The files of a server known by `name` (a host name or an address): `server.crt` and
-    /// `server.key`, as the options of private servers take them.
+    /// `server.key`, and `ca.crt`, the authority's own; as the options of private servers take them.
     ///
     /// # Errors
     /// When `name` is neither.
     pub fn server_files(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        self.files(CertificateParams::new(vec![name.to_owned()])?)
+    }
+
+    /// The same of a certificate that has expired.
+    ///
+    /// # Errors
+    /// When `name` is neither.
+    pub fn expired_files(&self, name: &str) -> Result<Vec<(String, Vec<u8>)>> {
+        let mut params = CertificateParams::new(vec![name.to_owned()])?;
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(2021, 1, 1);
+        self.files(params)
+    }
+
+    /// The certificate and the key, PEM, of a client.
+    ///
+    /// # Errors
+    /// When no key can be made.
+    pub fn client(&self, name: &str) -> Result<(String, String)> {
         let key = KeyPair::generate()?;
-        let params = CertificateParams::new(vec![name.to_owned()])?;
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
+    fn files(&self, params: CertificateParams) -> Result<Vec<(String, Vec<u8>)>> {
+        let key = KeyPair::generate()?;
         let certificate = params.signed_by(&key, &self.issuer)?;
         let file = |name: &str, pem: String| (name.to_owned(), pem.into_bytes());
         Ok(vec![
             file("server.crt", certificate.pem()),
             file("server.key", key.serialize_pem()),
+            file("ca.crt", self.pem.clone()),
         ])
     }
 }

@@ -530,7 +530,7 @@ async fn a_server_that_asks_for_a_file_gets_nothing() {
         password: Secret::new(""),
         tls: thalweg_core::ports::TlsOptions {
             mode: thalweg_core::ports::TlsMode::Off,
-            ca_pem: None,
+            ..thalweg_core::ports::TlsOptions::default()
         },
         allow_cleartext_password: false,
         timeout: Duration::from_secs(5),

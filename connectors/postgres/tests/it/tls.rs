@@ -1,6 +1,7 @@
 //! Each TLS mode against servers with and without TLS, with right and wrong certificates.
 
-use thalweg_core::ports::{Connector, DataSourceConfig, TlsMode, TlsOptions};
+use thalweg_core::ports::{ClientCertificate, Connector, DataSourceConfig, TlsMode, TlsOptions};
+use thalweg_core::secret::Secret;
 use thalweg_core::{Kind, Result};
 use thalweg_testkit::certificates::Authority;
 use thalweg_testkit::servers::{Postgres, PostgresOptions};
@@ -8,14 +9,19 @@ use thalweg_testkit::servers::{Postgres, PostgresOptions};
 use crate::world;
 
 fn with_tls(authority: &Authority, name: &str) -> Postgres {
+    with_files(authority.server_files(name).unwrap())
+}
+
+fn with_files(files: Vec<(String, Vec<u8>)>) -> Postgres {
     let lines = [
         "ssl = on",
         "ssl_cert_file = '{dir}/server.crt'",
         "ssl_key_file = '{dir}/server.key'",
+        "ssl_ca_file = '{dir}/ca.crt'",
     ];
     Postgres::start(PostgresOptions {
         config: lines.map(str::to_owned).to_vec(),
-        files: authority.server_files(name).unwrap(),
+        files,
         ..PostgresOptions::default()
     })
     .unwrap()
@@ -23,11 +29,26 @@ fn with_tls(authority: &Authority, name: &str) -> Postgres {
 
 /// Connects; gives whether the server says that the connection is encrypted.
 async fn encrypted(server: &Postgres, mode: TlsMode, ca: Option<&Authority>) -> Result<bool> {
+    encrypted_as(server, None, mode, ca, None).await
+}
+
+async fn encrypted_as(
+    server: &Postgres,
+    user: Option<&str>,
+    mode: TlsMode,
+    ca: Option<&Authority>,
+    client: Option<(String, String)>,
+) -> Result<bool> {
     let config = DataSourceConfig {
         tls: TlsOptions {
             mode,
             ca_pem: ca.map(|ca| ca.pem().to_owned()),
+            client: client.map(|(cert_pem, key_pem)| ClientCertificate {
+                cert_pem,
+                key_pem: Secret::new(key_pem),
+            }),
         },
+        user: user.unwrap_or(server.user()).to_owned(),
         ..world::config(server)
     };
     let inspect = thalweg_postgres::connector().inspect(&config)?;
@@ -91,4 +112,81 @@ async fn a_server_without_tls_is_refused_where_tls_was_asked_for() {
     for mode in [TlsMode::Require, TlsMode::VerifyFull] {
         refused(&server, mode, Some(&authority), "offers no TLS").await;
     }
+}
+
+/// Each mode with each certificate; what is refused says why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_mode_with_every_certificate() {
+    use TlsMode::{Off, Prefer, Require, VerifyCa, VerifyFull};
+    let (ours, stranger) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let (good, expired) = (
+        ours.server_files("127.0.0.1"),
+        ours.expired_files("127.0.0.1"),
+    );
+    let other = ours.server_files("elsewhere.example");
+    for (what, files, trusted, by_ca, by_all) in [
+        ("good", good.unwrap(), &ours, None, None),
+        (
+            "expired",
+            expired.unwrap(),
+            &ours,
+            Some("expired"),
+            Some("expired"),
+        ),
+        (
+            "wrong host",
+            other.unwrap(),
+            &ours,
+            None,
+            Some("another host name"),
+        ),
+        (
+            "unknown authority",
+            ours.server_files("127.0.0.1").unwrap(),
+            &stranger,
+            Some("not trusted"),
+            Some("not trusted"),
+        ),
+    ] {
+        let server = with_files(files);
+        assert!(!encrypted(&server, Off, Some(trusted)).await.unwrap());
+        for mode in [Prefer, Require] {
+            assert!(
+                encrypted(&server, mode, Some(trusted)).await.unwrap(),
+                "{what} {mode:?}"
+            );
+        }
+        for (mode, words) in [(VerifyCa, by_ca), (VerifyFull, by_all)] {
+            match words {
+                Some(words) => refused(&server, mode, Some(trusted), words).await,
+                None => {
+                    let encrypted = encrypted(&server, mode, Some(trusted)).await;
+                    assert!(encrypted.unwrap(), "{what} {mode:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_asks_is_shown_a_certificate() {
+    let (ours, stranger) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let server = with_tls(&ours, "127.0.0.1");
+    server.sql("CREATE ROLE shown SUPERUSER LOGIN").unwrap();
+    let rule = "hostssl all shown 127.0.0.1/32 trust clientcert=verify-ca";
+    server.rule(rule).unwrap();
+    let full = TlsMode::VerifyFull;
+    let encrypted = async |client: Option<(String, String)>| {
+        encrypted_as(&server, Some("shown"), full, Some(&ours), client).await
+    };
+    let shown = ours.client("shown").unwrap();
+    assert!(encrypted(Some(shown.clone())).await.unwrap());
+    assert!(encrypted(None).await.is_err(), "it has to be shown one");
+    let strange = stranger.client("shown").unwrap();
+    assert!(
+        encrypted(Some(strange.clone())).await.is_err(),
+        "of its authority"
+    );
+    let mixed = encrypted(Some((shown.0, strange.1))).await.unwrap_err();
+    assert_eq!(mixed.kind(), Kind::Config, "{}", mixed.chain());
 }

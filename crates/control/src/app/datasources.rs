@@ -27,6 +27,10 @@ fn password_owner(id: &str) -> String {
     format!("datasource/{id}/password")
 }
 
+fn client_key_owner(id: &str) -> String {
+    format!("datasource/{id}/client_key")
+}
+
 pub(super) fn unreachable(error: &thalweg_core::Error) -> Error {
     Error::Unreachable {
         reason: error.chain(),
@@ -79,7 +83,7 @@ impl App {
         let id = new_id();
         let now = now_ms();
         let sealed = self.inner.seal.seal(&password_owner(&id), &secret)?;
-        let options = stored::source_options_write(&DataSourceOptions::default());
+        let options = stored::source_options_write(&DataSourceOptions::default(), None);
         self.datasource_put(scope, new, (id, now), (&sealed, &options))
             .await
     }
@@ -355,7 +359,7 @@ impl App {
     /// Its native options.
     pub async fn datasource_options(&self, scope: &Scope, id: &str) -> Result<DataSourceOptions> {
         let stored = self.source_for(scope, id, Role::Read).await?;
-        stored::source_options_read(&stored.options)
+        self.inner.source_options(&stored)
     }
 
     /// Replaces its native options.
@@ -366,7 +370,9 @@ impl App {
         options: DataSourceOptions,
     ) -> Result<DataSourceOptions> {
         self.source_for(scope, id, Role::Modify).await?;
-        let text = stored::source_options_write(&options);
+        let key = options.tls.client.as_ref().map(|client| &client.key_pem);
+        let key = key.map(|key| self.inner.seal.seal(&client_key_owner(id), key));
+        let text = stored::source_options_write(&options, key.transpose()?.as_deref());
         self.catalog().datasource_options_set(id, &text).await?;
         Ok(options)
     }
@@ -377,6 +383,14 @@ impl super::Inner {
     pub(crate) fn password(&self, stored: &StoredDataSource) -> Result<Secret> {
         self.seal
             .unseal(&password_owner(&stored.shown.id), &stored.password)
+    }
+
+    /// A stored data source's native options.
+    fn source_options(&self, stored: &StoredDataSource) -> Result<DataSourceOptions> {
+        stored::source_options_read(&stored.options, |sealed| {
+            self.seal
+                .unseal(&client_key_owner(&stored.shown.id), sealed)
+        })
     }
 
     /// The connector and configuration of a stored data source.
@@ -390,7 +404,7 @@ impl super::Inner {
             &stored.shown.kind,
             &stored.shown.content,
             self.password(stored)?,
-            &stored::source_options_read(&stored.options)?,
+            &self.source_options(stored)?,
             application_name,
             &self.networks,
         )?;

@@ -21,6 +21,8 @@ pub enum TlsMode {
     Prefer,
     /// TLS or nothing; certificates are not checked.
     Require,
+    /// TLS, certificate chain checked, and not whose it is.
+    VerifyCa,
     /// TLS, certificate chain and host name checked.
     VerifyFull,
 }
@@ -32,6 +34,24 @@ pub struct TlsOptions {
     pub mode: TlsMode,
     /// Own certificate authorities, PEM; `None`: the platform's.
     pub ca_pem: Option<String>,
+    /// What is shown to a server that asks who connects.
+    pub client: Option<ClientCertificate>,
+}
+
+impl TlsOptions {
+    /// Whether the server's certificate has to be of an authority that is trusted.
+    pub fn verifies(&self) -> bool {
+        matches!(self.mode, TlsMode::VerifyCa | TlsMode::VerifyFull)
+    }
+}
+
+/// A certificate of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// The certificate, and those between it and its authority, PEM.
+    pub cert_pem: String,
+    /// Its key, PEM.
+    pub key_pem: Secret,
 }
 
 /// How to reach one system. Built by the control plane, read by connectors.

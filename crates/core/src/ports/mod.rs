@@ -7,7 +7,9 @@ mod source;
 mod target;
 
 pub use compare::{Compared, Comparer, Difference, Differs};
-pub use connector::{Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions};
+pub use connector::{
+    ClientCertificate, Connector, DataSourceConfig, Inspect, Roles, TlsMode, TlsOptions,
+};
 pub use source::{
     Bridge, ChangeStream, Chunk, ChunkReader, ChunkSize, Confirm, Gate, Rows, Source, StreamLimits,
     Unsaid, WireForm,

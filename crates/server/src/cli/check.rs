@@ -31,10 +31,11 @@ const SCHEMES: [(&str, &str, u16); 4] = [
     ("postgresql", "POSTGRESQL", 5432),
     ("postgres", "POSTGRESQL", 5432),
 ];
-const TLS: [(&str, TlsMode); 4] = [
+const TLS: [(&str, TlsMode); 5] = [
     ("off", TlsMode::Off),
     ("prefer", TlsMode::Prefer),
     ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
     ("verify-full", TlsMode::VerifyFull),
 ];
 
@@ -139,7 +140,7 @@ impl<'a> End<'a> {
             password: Secret::new(password),
             tls: TlsOptions {
                 mode: url.tls,
-                ca_pem: None,
+                ..TlsOptions::default()
             },
             allow_cleartext_password: false,
             timeout: TIMEOUT,

@@ -15,7 +15,8 @@ use thalweg_core::mapping::{
     CreateTables, ExistingRows, ForeignKeys, OnBadRow, OnChange, TaskOptions, UnfitValues,
 };
 use thalweg_core::plan::Verdict;
-use thalweg_core::ports::TlsMode;
+use thalweg_core::ports::{ClientCertificate, TlsMode};
+use thalweg_core::secret::Secret;
 use thalweg_engine::status::{ChangedValues, LastError, TablePhase, TableStatus, TaskPhase};
 
 use super::body::Fields;
@@ -71,6 +72,7 @@ const TLS: &[(&str, TlsMode)] = &[
     ("off", TlsMode::Off),
     ("prefer", TlsMode::Prefer),
     ("require", TlsMode::Require),
+    ("verify-ca", TlsMode::VerifyCa),
     ("verify-full", TlsMode::VerifyFull),
 ];
 
@@ -221,11 +223,35 @@ fn changed_datasource_options(
             return Err(fields.invalid("ca_pem", text));
         }
     }
+    let certificate = pem(&mut fields, "client_cert_pem", "BEGIN CERTIFICATE")?;
+    let key = pem(&mut fields, "client_key_pem", "PRIVATE KEY")?;
+    options.tls.client = match (certificate, key) {
+        (None, None) => options.tls.client,
+        (Some(None), None | Some(None)) => None,
+        (Some(Some(cert_pem)), Some(Some(key))) => Some(ClientCertificate {
+            cert_pem,
+            key_pem: Secret::new(key),
+        }),
+        (None | Some(None), Some(_)) => return Err(fields.missing("client_cert_pem")),
+        (Some(Some(_)), _) => return Err(fields.missing("client_key_pem")),
+    };
     if let Some(allow) = fields.flag("allow_cleartext_password")? {
         options.allow_cleartext_password = allow;
     }
     fields.finish()?;
     Ok(options)
+}
+
+/// A text in PEM that holds what `marker` says; the inner `None`: null was given.
+fn pem(fields: &mut Fields, name: &str, marker: &str) -> Result<Option<Option<String>>> {
+    match fields.take_nullable(name) {
+        None => Ok(None),
+        Some(Value::Null) => Ok(Some(None)),
+        Some(Value::String(pem)) if pem.contains(marker) && pem.len() <= CA_CHARS_MAX => {
+            Ok(Some(Some(pem)))
+        }
+        Some(_) => Err(fields.invalid(name, format!("Give PEM with {marker}, or null for none."))),
+    }
 }
 
 fn choose<T: Copy>(
@@ -272,6 +298,8 @@ fn datasource_options(options: &DataSourceOptions) -> Value {
     json!({
         "tls": word(TLS, options.tls.mode),
         "ca_pem": options.tls.ca_pem,
+        // Its key is shown to nobody.
+        "client_cert_pem": options.tls.client.as_ref().map(|client| client.cert_pem.as_str()),
         "allow_cleartext_password": options.allow_cleartext_password,
     })
 }

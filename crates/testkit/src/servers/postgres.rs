@@ -34,6 +34,10 @@ pub struct PostgresOptions {
     pub files: Vec<(String, Vec<u8>)>,
 }
 
+/// Who may connect, and how.
+const RULES: &str = "host all all 127.0.0.1/32 scram-sha-256\n\
+                     host replication all 127.0.0.1/32 scram-sha-256\n";
+
 /// A running private PostgreSQL; see the [module](super) for what that means.
 #[derive(Debug)]
 pub struct Postgres {
@@ -99,9 +103,7 @@ impl Postgres {
             dir.write(name, content)?;
         }
         let config = dir.write("postgresql.conf", config(options, &dir, port)?.as_bytes())?;
-        let rules = "host all all 127.0.0.1/32 scram-sha-256\n\
-                     host replication all 127.0.0.1/32 scram-sha-256\n";
-        dir.write("pg_hba.conf", rules.as_bytes())?;
+        dir.write("pg_hba.conf", RULES.as_bytes())?;
         set_password(server, &dir, account, &password)?;
         let args: Vec<OsString> = vec!["-D".into(), dir.data().into(), "-c".into(), {
             let mut file = OsString::from("config_file=");
@@ -170,6 +172,16 @@ impl Postgres {
     /// As [`sql`](Self::sql).
     pub fn sql_in(&self, database: &str, sql: &str) -> Result<String> {
         process::run_sql(self.client(database), sql, "psql")
+    }
+
+    /// Puts a rule before those of `pg_hba.conf`.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or the server does not read it.
+    pub fn rule(&self, rule: &str) -> Result<()> {
+        let rules = format!("{rule}\n{RULES}");
+        self.dir.write("pg_hba.conf", rules.as_bytes())?;
+        self.sql("SELECT pg_reload_conf()").map(drop)
     }
 
     /// Asks the server to shut down without waiting for its clients ("fast"), and waits for it.
