@@ -14,6 +14,7 @@ mod datasources;
 mod dispatches;
 mod executions;
 mod mappings;
+mod projects;
 mod records;
 mod tasks;
 mod verifications;
