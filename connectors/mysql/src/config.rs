@@ -95,9 +95,14 @@ fn presented(error: &mysql_async::Error) -> Option<String> {
     let rustls::CertificateError::NotValidForNameContext { presented, .. } = bad else {
         return None;
     };
-    // Such as DnsName("db.example") or IpAddress(10.0.0.1).
-    let (_, name) = presented.first()?.split_once('(')?;
-    let name = name.trim_end_matches(')').trim_matches('"');
+    // Such as DnsName("db.example") or IpAddress(10.0.0.1), among others that name no host.
+    let host = |name: &String| {
+        let name = name
+            .strip_prefix("DnsName(")
+            .or_else(|| name.strip_prefix("IpAddress("))?;
+        Some(name.trim_end_matches(')').trim_matches('"').to_owned())
+    };
+    let name = presented.iter().find_map(host)?;
     // A wildcard is for any name in its place.
     Some(name.replace('*', "any"))
 }

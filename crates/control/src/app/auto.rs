@@ -10,6 +10,7 @@ use thalweg_core::plan::{Converter, Verdict};
 use thalweg_core::schema::{ColumnSchema, ColumnType, TableName, TableSchema};
 
 use super::App;
+use super::datasources::CALL_LIMIT;
 use super::mappings::is_loaded;
 use super::tasks::FIRST;
 use crate::catalog::{StoredTask, new_id, now_ms};
@@ -151,7 +152,8 @@ impl App {
         field: &str,
     ) -> Result<Tables> {
         let stored = self.source_for(scope, id, Role::Read).await?;
-        let (connector, config) = self.inner.reach(&stored, "thalweg".to_owned())?;
+        let (connector, mut config) = self.inner.reach(&stored, "thalweg".to_owned())?;
+        config.timeout = config.timeout.min(CALL_LIMIT);
         let schema = connector.default_schema(&config);
         let failed = |e: thalweg_core::Error| Error::Unreachable {
             reason: e.chain(),

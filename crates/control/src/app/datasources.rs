@@ -118,12 +118,24 @@ impl App {
             Some(secret) => self.inner.seal.seal(&password_owner(id), secret)?,
             None => {
                 same_place(&old.shown, &new)?;
-                old.password
+                old.password.clone()
             }
         };
         let identity = (id.to_owned(), old.shown.created_ms);
-        self.datasource_put(scope, new, identity, (&sealed, &old.options))
+        let options = self.options_at(&old, &new)?;
+        self.datasource_put(scope, new, identity, (&sealed, &options))
             .await
+    }
+
+    /// The stored options of a data source as far as they go with it: a certificate of ours that is shown to one place
+    /// is not shown to another, nor for another user.
+    fn options_at(&self, stored: &StoredDataSource, new: &DataSourceInput) -> Result<String> {
+        if same_place(&stored.shown, new).is_ok() {
+            return Ok(stored.options.clone());
+        }
+        let mut options = self.inner.source_options(stored)?;
+        options.tls.client = None;
+        Ok(stored::source_options_write(&options, None))
     }
 
     async fn datasource_put(
@@ -319,6 +331,7 @@ impl App {
             if input.content.secret.is_none() {
                 same_place(&stored.shown, &input)?;
             }
+            stored.options = self.options_at(&stored, &input)?;
             stored.shown.kind = input.kind;
             stored.shown.content = input.content.shown;
             if let Some(secret) = input.content.secret {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::App;
 use crate::catalog::StoredTask;
 use crate::error::{Error, Result, Subject};
-use crate::model::{Application, Role, RoleHolder, Scope, Task};
+use crate::model::{Application, Role, RoleHolder, Scope};
 
 /// The roles of a caller.
 pub(super) enum Sees {
@@ -39,11 +39,18 @@ impl Sees {
     }
 
     /// Whether it sees a task: the data sources that it has.
-    pub(super) fn task(&self, task: &Task) -> bool {
-        let ends = [&task.source, &task.target];
-        ends.into_iter()
+    pub(super) fn task(&self, task: &StoredTask) -> bool {
+        let named = [&task.source_app, &task.target_app];
+        let named = named
+            .into_iter()
             .flatten()
-            .all(|end| self.has(&end.app_id, Role::Read))
+            .all(|app| self.has(app, Role::Read));
+        let ends = [&task.shown.source, &task.shown.target];
+        named
+            && ends
+                .into_iter()
+                .flatten()
+                .all(|end| self.has(&end.app_id, Role::Read))
     }
 
     /// `Denied` unless it has a role in an application it sees.
@@ -89,7 +96,7 @@ impl App {
     /// A task, drafts included, whose data sources the caller sees. `NotFound(Task)`.
     pub(super) async fn task_seen(&self, scope: &Scope, id: &str) -> Result<StoredTask> {
         let task = self.catalog().task_show(&scope.instance, id).await?;
-        match self.sees(scope).await?.task(&task.shown) {
+        match self.sees(scope).await?.task(&task) {
             true => Ok(task),
             false => Err(Error::NotFound(Subject::Task)),
         }

@@ -369,7 +369,7 @@ impl App {
         let mut all = self.catalog().task_list(&scope.instance).await?;
         let sees = self.sees(scope).await?;
         all.retain(|task| sees.task(task));
-        Ok(all)
+        Ok(all.into_iter().map(|task| task.shown).collect())
     }
 
     /// Those that match; drafts are not listed.
@@ -600,7 +600,7 @@ impl App {
         let mut out = Vec::new();
         let sees = self.sees(scope).await?;
         for one in self.catalog().tasks_releasing().await? {
-            let seen = one.task.instance == scope.instance && sees.task(&one.task.shown);
+            let seen = one.task.instance == scope.instance && sees.task(&one.task);
             let (Some(error), true) = (one.error, seen) else {
                 continue;
             };

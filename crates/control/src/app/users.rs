@@ -120,6 +120,7 @@ impl App {
         let expects = own.then_some(account.password.as_str());
         match self.catalog().account_update(id, change, expects).await? {
             true => Ok(()),
+            false if !own => Err(Error::NotFound(Subject::User)),
             false => Err(Error::invalid(
                 "old_password",
                 "this is not your password any more",

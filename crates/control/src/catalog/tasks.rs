@@ -189,7 +189,7 @@ impl Catalog {
     }
 
     /// All that were created, oldest first.
-    pub(crate) async fn task_list(&self, instance: &str) -> Result<Vec<Task>> {
+    pub(crate) async fn task_list(&self, instance: &str) -> Result<Vec<StoredTask>> {
         let rows = sqlx::query(select(
             "WHERE t.instance = $1 AND t.deleted = 0 AND t.name IS NOT NULL",
         ))
@@ -200,12 +200,14 @@ impl Catalog {
         let mut dispatches = self.dispatch_list(instance).await?;
         let mut all = Vec::with_capacity(rows.len());
         for row in &rows {
-            let mut one = task(row)?.shown;
-            one.execution = last.remove(&one.id);
-            one.dispatch = dispatches.remove(&one.id);
+            let mut one = task(row)?;
+            one.shown.execution = last.remove(&one.shown.id);
+            one.shown.dispatch = dispatches.remove(&one.shown.id);
             all.push(one);
         }
-        all.sort_by(|a: &Task, b| (a.created_ms, &a.id).cmp(&(b.created_ms, &b.id)));
+        all.sort_by(|a: &StoredTask, b| {
+            (a.shown.created_ms, &a.shown.id).cmp(&(b.shown.created_ms, &b.shown.id))
+        });
         Ok(all)
     }
 

@@ -40,8 +40,8 @@ pub(super) trait Book: Send {
     fn remark(&mut self, text: &str) -> impl Future<Output = ()> + Send;
     /// Keeps what `last` says of its tables, because their figures begin anew.
     fn carry(&mut self, last: &TaskStatus);
-    /// What is done while the engine runs, until dropped: tables in `doubt` are repaired, and then `settled` is
-    /// cancelled.
+    /// What is done while the engine runs, until dropped: tables in `doubt` are repaired, and `settled` is
+    /// cancelled when that was done, or tried.
     fn meanwhile(
         &mut self,
         status: watch::Receiver<TaskStatus>,
@@ -139,7 +139,7 @@ impl Book for Catalogued {
         let verify = async {
             if !doubt.is_empty() {
                 let tables = doubt.iter().map(|(_, table)| table.clone()).collect();
-                verify::repair(inner, follows, orders, &shown.id, tables).await;
+                verify::repair(inner, follows, orders, &shown.id, tables, settled).await;
                 let ids: Vec<_> = doubt.iter().map(|(id, _)| id.clone()).collect();
                 let noted = inner.catalog.mappings_doubt(&shown.id, &ids, false).await;
                 if let Err(error) = noted {

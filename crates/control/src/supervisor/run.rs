@@ -161,14 +161,15 @@ impl Run {
                 .send_modify(|status| status.phase = TaskPhase::Failed);
             error!(task = %id, kind = failure.kind.as_str(), error = %failure.text, "task failed");
         }
-        if matches!(end, End::Done)
-            && (self.task.shown.kind == TaskKind::Timing { incremental: false })
-        {
-            // The next run copies everything again: until then the source need not keep its log for this task.
-            release_source(&book.inner, &self.task).await;
-        }
+        let full = self.task.shown.kind == TaskKind::Timing { incremental: false };
+        let over = full && !matches!(end, End::Paused);
         let last = self.status.borrow().clone();
         book.record.end(end, &last).await;
+        if over {
+            // The next run copies everything again: until then the source need not keep its log for this task. That
+            // run does not begin before this is done, or given up.
+            release_source(&book.inner, &self.task).await;
+        }
     }
 
     /// Plans, and runs the plan, until it is stopped or fails.
@@ -197,7 +198,9 @@ impl Run {
                 Err(failure) => return End::Failed(failure),
             };
             left.unsaid.clear();
-            let (doubt, plan) = (std::mem::take(&mut ends.doubt), Arc::new(plan));
+            let (mut doubt, plan) = (std::mem::take(&mut ends.doubt), Arc::new(plan));
+            // One that was left out is not compared.
+            doubt.retain(|(_, table)| plan.targets.iter().any(|target| target.name == *table));
             let spec = TaskSpec {
                 key: ends.key.clone(),
                 plan: Arc::clone(&plan),

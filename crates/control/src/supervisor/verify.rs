@@ -9,6 +9,7 @@ use thalweg_core::secret::Secret;
 use thalweg_engine::verify::{Finding, Orders, Progress, Report, Request, TableReport};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::app::Inner;
@@ -107,13 +108,15 @@ pub(super) async fn background(
     }
 }
 
-/// Has tables of a running task compared and repaired, again and again until they are equal, or dropped.
+/// Has tables of a running task compared and repaired, again and again until they are equal, or dropped. `once` is
+/// cancelled when all that can be done for them was done once.
 pub(super) async fn repair(
     inner: &Arc<Inner>,
     follows: &Follows,
     orders: &Orders,
     task: &str,
     tables: Vec<TableName>,
+    once: &CancellationToken,
 ) {
     loop {
         let request = Request {
@@ -129,6 +132,9 @@ pub(super) async fn repair(
                 };
                 if done && report.borrow().tables.iter().all(equal) {
                     return;
+                }
+                if done {
+                    once.cancel();
                 }
                 warn!(%task, "a table that has changed is not equal yet: it is compared again");
             }

@@ -17,6 +17,9 @@ use crate::{connectors, http, telemetry};
 /// How long tasks may take to end their batch in flight.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// How long calls may take that nobody waits for any more.
+const CALLS_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// Runs until SIGTERM or SIGINT. The text of an error is for the person who started the server.
 pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
     let config = Config::load(args.settings, args.config.as_deref()).map_err(|e| e.to_string())?;
@@ -49,15 +52,24 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), String> {
     tracing::info!(%address, data = %config.data.display(), "serving");
     let stop = CancellationToken::new();
     let limits = http::Limits::default();
+    let gate = Arc::new(http::Gate::new(config.gate));
     let serving = http::serve(
         listener,
-        http::router(&app, config.gate),
+        http::router(&app, &gate),
         limits,
         tls,
         stop.clone(),
     );
     tokio::join!(serving, signals.forward(stop));
     tracing::info!("stopping");
+    // Calls whose callers are gone.
+    gate.calls.close();
+    if tokio::time::timeout(CALLS_TIME_MAX, gate.calls.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!("a call was given up");
+    }
     app.shutdown(SHUTDOWN_TIME_MAX).await;
     tracing::info!("stopped");
     Ok(())

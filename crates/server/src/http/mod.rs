@@ -35,7 +35,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
@@ -50,8 +50,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use error::Failure;
-use gate::Gate;
-pub(crate) use gate::GateOptions;
+pub(crate) use gate::{Gate, GateOptions};
 use query::Query;
 use route::{Access, Call, Reply, Route, Surface};
 pub(crate) use serve::{Limits, serve};
@@ -70,6 +69,9 @@ const SMALL_BODY_BYTES_MAX: usize = 64 << 10;
 const LARGE_BODIES_BYTES_MAX: usize = 128 << 20;
 static LARGE_BODIES: Semaphore = Semaphore::const_new(LARGE_BODIES_BYTES_MAX / BODY_BYTES_MAX);
 
+/// A call that changes something is given up after so long.
+const RECORDED_TIME_MAX: Duration = Duration::from_secs(300);
+
 const REQUEST_ID: &str = "x-request-id";
 
 /// The address of the other end of a connection, as an extension of its requests.
@@ -77,15 +79,14 @@ const REQUEST_ID: &str = "x-request-id";
 pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The router of all routes.
-pub(crate) fn router(app: &App, options: GateOptions) -> Router {
-    router_of(app, routes::ROUTES, options)
+pub(crate) fn router(app: &App, gate: &Arc<Gate>) -> Router {
+    router_of(app, routes::ROUTES, gate)
 }
 
-fn router_of(app: &App, routes: &'static [Route], options: GateOptions) -> Router {
-    let gate = Arc::new(Gate::new(options));
+fn router_of(app: &App, routes: &'static [Route], gate: &Arc<Gate>) -> Router {
     let mut router = Router::new();
     for route in routes {
-        let (app, gate) = (app.clone(), Arc::clone(&gate));
+        let (app, gate) = (app.clone(), Arc::clone(gate));
         let handler = move |path: Result<Path<HashMap<String, String>>, _>, request: Request| {
             // A path that is not UTF-8 names nothing we have.
             let path = path.ok().map(|Path(path)| path);
@@ -163,7 +164,7 @@ async fn process(
     let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| *peer);
     let address = gate.address(peer, &parts.headers);
     // The place among the long bodies is held until the answer is made.
-    let (body, place) = read(body).await?;
+    let (body, _place) = read(body).await?;
     let raw_query = parts.uri.query().unwrap_or_default();
     let caller = match route.access {
         Access::Open => None,
@@ -223,11 +224,8 @@ async fn process(
     let begins = record::begins(&route, &call, (id, path), before);
     // From here on it goes to its end, and its end into the log, whatever becomes of who has called.
     let calls = call.gate.calls.clone();
-    let (id, place) = (id.to_owned(), place);
-    let done = calls.spawn(async move {
-        let _place = place;
-        recorded(route, call, begins, &id).await
-    });
+    let id = id.to_owned();
+    let done = calls.spawn(async move { recorded(route, call, begins, &id).await });
     done.await.unwrap_or(Err(Failure::Panicked))
 }
 
@@ -236,7 +234,13 @@ async fn recorded(route: Route, call: Call, begins: Audited, id: &str) -> Result
     let about = call.clone();
     about.app.audit_begin(&begins).await?;
     let work = AssertUnwindSafe((route.handler)(call)).catch_unwind();
-    let outcome = work.await.unwrap_or(Err(Failure::Panicked));
+    // Nobody waits for it any more, long before that.
+    let outcome = match tokio::time::timeout(RECORDED_TIME_MAX, work).await {
+        Ok(outcome) => outcome.unwrap_or(Err(Failure::Panicked)),
+        Err(_) => Err(Failure::TooSlow {
+            what: "The call was given up".to_owned(),
+        }),
+    };
     let (status, code, after) = record::ended(&route, &about, &outcome).await;
     let noted = about
         .app

@@ -235,6 +235,11 @@ fn changed_datasource_options(
         (None | Some(None), Some(_)) => return Err(fields.missing("client_cert_pem")),
         (Some(Some(_)), _) => return Err(fields.missing("client_key_pem")),
     };
+    if options.tls.mode == TlsMode::VerifyCa && options.tls.ca_pem.is_none() {
+        let text =
+            "verify-ca needs an authority of your own: any certificate of a public one would do.";
+        return Err(fields.invalid("ca_pem", text));
+    }
     if let Some(allow) = fields.flag("allow_cleartext_password")? {
         options.allow_cleartext_password = allow;
     }

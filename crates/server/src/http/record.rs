@@ -21,18 +21,23 @@ const SECRETS: &[&str] = &[
     "sk",
     "authorization",
     "api_auth_detail",
-    "ApiAuthDetail",
+    "apiauthdetail",
     "config_file_content",
     "connector_params",
     "snmp_community",
     "sql",
+    // Connection strings may have a password in them, and such a one is refused.
+    "url",
+    "address",
 ];
+/// Parts of the names of such fields, in small letters.
+const SECRET_WORDS: &[&str] = &["passw", "secret", "token", "key_pem", "private", "pwd"];
 
 /// Whether the log has the calls of a route: all that change something, and those that show rows.
 pub(super) fn is_recorded(route: &Route) -> bool {
     let reads_rows = route
         .action
-        .is_some_and(|action| action.0 == "roma:quarantine:read");
+        .is_some_and(|action| action.0 == "roma:rows:read");
     route.method != "GET" && route.surface != Surface::Ops || reads_rows
 }
 
@@ -150,12 +155,11 @@ fn clean(mut value: Value) -> Value {
 fn without_secrets(value: &mut Value) {
     match value {
         Value::Object(fields) => {
-            let said = |name: &str| {
-                ["password", "secret", "token"]
-                    .iter()
-                    .any(|word| name.contains(word))
-            };
-            fields.retain(|name, _| !SECRETS.contains(&name.as_str()) && !said(name));
+            fields.retain(|name, _| {
+                let name = name.to_ascii_lowercase();
+                let said = SECRET_WORDS.iter().any(|word| name.contains(word));
+                !said && !SECRETS.contains(&name.as_str())
+            });
             fields.values_mut().for_each(without_secrets);
         }
         Value::Array(values) => values.iter_mut().for_each(without_secrets),
@@ -223,10 +227,26 @@ mod tests {
     }
 
     #[test]
+    fn what_changes_something_or_shows_rows_is_recorded() {
+        let recorded = |method: &str, end: &str| {
+            let route = ROUTES
+                .iter()
+                .find(|one| one.method == method && one.path.ends_with(end));
+            is_recorded(route.unwrap())
+        };
+        assert!(recorded("GET", "/quarantine") && recorded("GET", "/quarantine/{row_id}"));
+        assert!(recorded("GET", "/verifications/{verification_id}"));
+        assert!(recorded("DELETE", "/tasks/{task_id}") && recorded("POST", "/run"));
+        assert!(!recorded("GET", "/tasks/{task_id}") && !recorded("GET", "/metrics"));
+    }
+
+    #[test]
     fn secrets_are_left_out() {
         let value = json!({ "user": { "password": "a", "name": "b" }, "keys": [{ "sk": "c", "enabled": true }] });
         let left = json!({ "user": { "name": "b" }, "keys": [{ "enabled": true }] });
         assert_eq!(clean(value), left);
+        let asked = json!({ "client_key_pem": "a", "securityToken": "b", "Password": "c", "url": "d", "host": "e" });
+        assert_eq!(clean(asked), json!({ "host": "e" }));
         let long = clean(json!({ "text": "x".repeat(100_000) }));
         assert!(long.as_str().unwrap().len() < 17 << 10);
     }

@@ -124,7 +124,11 @@ async fn accepted_one(
     };
     // Who does not end the handshake holds its place no longer than who does not end its headers.
     let shaken = tokio::time::timeout(limits.headers_time_max, acceptor.accept(stream));
-    match shaken.await {
+    let shaken = tokio::select! {
+        shaken = shaken => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
         Ok(Ok(stream)) => connection(stream, router, limits, stop).await,
         Ok(Err(error)) => tracing::debug!(error = %error, "no TLS"),
         Err(_) => tracing::debug!("no TLS in time"),

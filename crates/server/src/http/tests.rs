@@ -75,7 +75,7 @@ impl World {
             announce: |_| Ok(()),
         };
         let (app, made) = App::open(options).await.unwrap();
-        let router = router_of(&app, routes, GateOptions::default());
+        let router = router_of(&app, routes, &Arc::new(Gate::new(GateOptions::default())));
         let first = made.or(first).unwrap();
         World {
             app,

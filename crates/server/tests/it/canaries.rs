@@ -99,7 +99,7 @@ fn credentials(lab: &Lab) -> Result<Vec<(&'static str, String)>> {
     let anna = json!({ "name": "anna", "password": "the password of anna" });
     let anna = client.post("/v1/users", &[], Some(&anna))?.ok()?;
     let keys = format!("/v1/users/{}/keys", text(&anna["user_id"]));
-    let key = client.post(&keys, &[], Some(&json!({})))?.ok()?;
+    let made = client.post(&keys, &[], Some(&json!({})))?.ok()?;
     let asked = json!({ "auth": { "identity": { "methods": ["token"] } } });
     let place = "/v3.0/OS-CREDENTIAL/securitytokens";
     let temporary = client.post(place, &[], Some(&asked))?.ok()?["credential"].take();
@@ -109,9 +109,16 @@ fn credentials(lab: &Lab) -> Result<Vec<(&'static str, String)>> {
             "connector_params": { "any": "a secret that has no name" },
         },
     });
-    client
+    let other = client
         .post(&client.fdi("/datasources"), &[], Some(&other))?
         .ok()?;
+    let options = client.native(&format!(
+        "/datasources/{}/options",
+        text(&other["datasource_id"])
+    ));
+    let key = "-----BEGIN PRIVATE KEY-----\nthe key of a certificate\n-----END PRIVATE KEY-----";
+    let shown = json!({ "client_cert_pem": "-----BEGIN CERTIFICATE-----", "client_key_pem": key });
+    client.patch(&options, &[], Some(&shown))?.ok()?;
     let [reader, writer] = &lab.accounts;
     Ok(vec![
         ("the owner's password", password),
@@ -124,11 +131,12 @@ fn credentials(lab: &Lab) -> Result<Vec<(&'static str, String)>> {
             "the secret of an application".into(),
         ),
         ("a user's password", "the password of anna".into()),
-        ("a user's secret key", text(&key["sk"])),
+        ("a user's secret key", text(&made["sk"])),
         ("a temporary secret key", text(&temporary["secret"])),
         ("a security token", text(&temporary["securitytoken"])),
         ("a broker's password", "the password of a broker".into()),
         ("a parameter", "a secret that has no name".into()),
+        ("a client's key", "the key of a certificate".into()),
         ("the source's password", reader.password.clone()),
         ("the target's password", writer.password.clone()),
     ])

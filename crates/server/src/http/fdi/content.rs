@@ -151,6 +151,13 @@ pub(crate) fn parse(mut fields: Fields, purpose: Purpose, supported: bool) -> Re
             _ => shown.insert((*name).to_owned(), value),
         };
     }
+    // It may have a password in it. In the mode professional it is looked into, and such a one refused.
+    let professional = shown.get("mode").and_then(Value::as_str) == Some("professional");
+    if !(supported && professional)
+        && let Some(url) = shown.remove("url")
+    {
+        secrets.insert("url".to_owned(), url);
+    }
     if let Some(addresses) = addresses(&mut fields)? {
         shown.insert("multi_oracle_address".to_owned(), addresses);
     }

@@ -76,14 +76,16 @@ pub(crate) async fn set_password(call: Call) -> Result<Reply, Failure> {
         .acquire()
         .await
         .map_err(thalweg_control::Error::internal)?;
+    let compared = old.is_some() && id == caller.user().id;
     let set = call.app.user_password_set(caller, id, new, old).await;
     // Only what has compared the present password says whether it was right.
-    let own = id == caller.user().id;
     match &set {
-        Ok(()) if own => {
+        Ok(()) if compared => {
             call.gate.tried(call.address, name, true);
         }
-        Err(thalweg_control::Error::Invalid { field, .. }) if field == "old_password" => {
+        Err(thalweg_control::Error::Invalid { field, .. })
+            if compared && field == "old_password" =>
+        {
             call.gate.tried(call.address, name, false);
         }
         _ => {}
