@@ -284,9 +284,15 @@ impl MemoryTarget {
         self.faults.step()
     }
 
+    /// From now on rows may stand there that the log gives no cause for, as after rows have gone at the source
+    /// without a change of their own: the net effect of a batch need not be what its operations do in order.
+    pub fn distrust(&self) {
+        self.damaged.store(true, Ordering::Relaxed);
+    }
+
     /// Does something to the rows of a table behind the task's back.
     pub fn damage(&self, table: &TableName, change: impl FnOnce(&mut Rows)) {
-        self.damaged.store(true, Ordering::Relaxed);
+        self.distrust();
         let mut states = self.states();
         let mut next = states.last().expect("there is a first state").clone();
         change(next.store.tables.entry(table.clone()).or_default());
