@@ -119,10 +119,11 @@ impl Run {
                 .forget(&ends.key)
                 .await
                 .map_err(|e| e.at(Side::Target))?;
+            // First: a run that ends in between must not note that the target has a checkpoint.
+            self.status.send_modify(|status| status.applied = None);
             if let Err(error) = book.forgotten().await {
                 return Ok(Some(Err(refused(error.to_string()))));
             }
-            self.status.send_modify(|status| status.applied = None);
             (left.forgets, left.resets, left.expects_checkpoint) = (false, false, false);
         }
         if !ends.reload.is_empty() {

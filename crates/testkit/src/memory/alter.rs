@@ -530,6 +530,10 @@ impl Layout {
                 if self.mut_of(column.number).is_some() {
                     return Err(unfit.to_owned());
                 }
+                if asked(column.number).is_some_and(|asked| asked < column.bits) {
+                    // It was made narrower since; its values in the log may not fit.
+                    return Err(format!("column {} came with another type", column.name));
+                }
                 let mut known = self.young.iter();
                 let known = known.position(|y| y.lying.number == column.number);
                 match known.map(|at| self.young.remove(at)) {
